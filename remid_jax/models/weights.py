@@ -1,0 +1,235 @@
+"""Weights from GGUF files and Hugging Face directories into the stacked parameters of `Decoder`."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from remid_jax.errors import UserError
+from remid_jax.models import llama
+from remid_jax.models.decoder import DecoderConfig
+
+FAMILIES = {"llama": llama}
+GGUF, HUGGING_FACE = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint: its shape, and its tensors read when asked for.
+
+    Attributes:
+      path: file or directory.
+      source: `GGUF` or `HUGGING_FACE`, the column of the family's name table.
+      family: the module of the architecture.
+      config: shape of the decoder.
+      names: names of all tensors.
+      read: tensor name -> float array as stored ([out, in] for kernels).
+      metadata: GGUF fields, or the parsed JSON files of the directory.
+    """
+
+    path: Path
+    source: int
+    family: Any
+    config: DecoderConfig
+    names: frozenset[str]
+    read: Callable[[str], np.ndarray]
+    metadata: dict[str, Any]
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Opens a GGUF file or a Hugging Face directory.
+
+    Raises:
+      UserError: nothing there, unreadable or truncated, or an unknown architecture.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _open_hugging_face(path)
+    if not path.exists():
+        raise UserError(f"model not found: {path} (a GGUF file or a Hugging Face directory)")
+    return _open_gguf(path)
+
+
+def _family(name: str, path: Path) -> Any:
+    if name not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise UserError(f"{path}: architecture {name!r} is not supported; supported: {known}")
+    return FAMILIES[name]
+
+
+def _open_gguf(path: Path) -> Checkpoint:
+    import gguf
+
+    try:
+        reader = gguf.GGUFReader(str(path))
+        fields = {name: field.contents() for name, field in reader.fields.items()}
+    except Exception as e:  # the reader fails in many ways on a damaged file
+        raise UserError(f"{path}: not a readable GGUF file, or truncated ({e})") from None
+    architecture = fields.get("general.architecture")
+    family = _family(str(architecture), path)
+    tensors = {t.name: t for t in reader.tensors}
+
+    def field(name: str, *default: Any) -> Any:
+        key = f"{architecture}.{name}"
+        if key in fields:
+            return fields[key]
+        if name == "vocab_size":
+            return len(fields["tokenizer.ggml.tokens"])
+        if not default:
+            raise UserError(f"{path}: GGUF metadata lacks {key!r}")
+        return default[0]
+
+    def read(name: str) -> np.ndarray:
+        tensor = tensors[name]
+        try:
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        except NotImplementedError:
+            kind = tensor.tensor_type.name
+            raise UserError(f"{path}: tensor {name!r}: cannot dequantise {kind}") from None
+        return values.reshape(tuple(int(n) for n in tensor.shape[::-1]))
+
+    config = family.config_from_gguf(field, set(tensors))
+    return Checkpoint(path, GGUF, family, config, frozenset(tensors), read, fields)
+
+
+def _open_hugging_face(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    metadata = {
+        file: read_json_file(path / file)
+        for file in ("config.json", "tokenizer_config.json", "generation_config.json")
+        if (path / file).exists()
+    }
+    if "config.json" not in metadata:
+        raise UserError(f"{path}: no config.json; give a Hugging Face model directory")
+    config_json = metadata["config.json"]
+    family = _family(str(config_json.get("model_type")), path)
+    where: dict[str, Any] = {}
+    shards = sorted(path.glob("*.safetensors"))
+    if not shards:
+        raise UserError(f"{path}: no *.safetensors file")
+    for shard in shards:
+        try:
+            handle = safe_open(str(shard), framework="numpy")
+            where.update(dict.fromkeys(handle.keys(), handle))
+        except (SafetensorError, OSError) as e:
+            raise UserError(f"{shard}: not a readable safetensors file, or truncated ({e})") from None
+
+    def read(name: str) -> np.ndarray:
+        try:
+            return where[name].get_tensor(name).astype(np.float32)
+        except TypeError as e:
+            raise UserError(f"{path}: tensor {name!r} cannot be read ({e})") from None
+
+    try:
+        config = family.config_from_hf(config_json)
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from None
+    return Checkpoint(path, HUGGING_FACE, family, config, frozenset(where), read, metadata)
+
+
+def read_json_file(path: Path) -> Any:
+    """Decodes a JSON file of a model directory, or raises a `UserError` that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path}: cannot be read as JSON ({e})") from None
+
+
+def load_parameters(checkpoint: Checkpoint, dtype: Any = np.float32) -> dict[str, Any]:
+    """Reads every tensor into the parameters of `Decoder`, kernels as [in, out], layers stacked.
+
+    Args:
+      checkpoint: an opened checkpoint.
+      dtype: storage type of the result.
+
+    Returns:
+      {"embedding", "final_norm", ["head"], "layers": {name: [num_layers, ...]}} of NumPy arrays.
+
+    Raises:
+      UserError: a tensor is missing, unexpected, of a wrong shape, or not finite.
+    """
+    c, family, column = checkpoint.config, checkpoint.family, checkpoint.source
+    shapes = _shapes(c)
+    top = {k: v[column] for k, v in family.TENSORS.items() if k in shapes}
+    expected = set(top.values())
+    layers: dict[str, np.ndarray] = {}
+    for name, names in family.LAYER_TENSORS.items():
+        files = [names[column].format(i) for i in range(c.num_layers)]
+        expected.update(files)
+        layers[name] = np.empty((c.num_layers, *shapes[name]), dtype)
+        for i, file in enumerate(files):
+            layers[name][i] = _tensor(checkpoint, file, name, shapes[name])
+    arrays: dict[str, Any] = {
+        name: _tensor(checkpoint, file, name, shapes[name]).astype(dtype)
+        for name, file in top.items()
+    }
+    extra = [n for n in checkpoint.names - expected if not n.endswith(family.IGNORED)]
+    if extra:
+        raise UserError(f"{checkpoint.path}: unexpected tensors {_some(extra)}")
+    return {**arrays, "layers": layers}
+
+
+def _some(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    query, kv = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    shapes = {
+        "embedding": (c.vocab_size, c.width),
+        "final_norm": (c.width,),
+        "attention_norm": (c.width,),
+        "query": (c.width, query),
+        "key": (c.width, kv),
+        "value": (c.width, kv),
+        "output": (query, c.width),
+        "mlp_norm": (c.width,),
+        "gate": (c.width, c.mlp_width),
+        "up": (c.width, c.mlp_width),
+        "down": (c.mlp_width, c.width),
+    }
+    return shapes if c.tie_embeddings else {**shapes, "head": (c.width, c.vocab_size)}
+
+
+def _tensor(checkpoint: Checkpoint, file: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if file not in checkpoint.names:
+        raise UserError(f"{checkpoint.path}: tensor {file!r} is missing")
+    values = checkpoint.read(file)
+    if checkpoint.source == GGUF and name in ("query", "key"):
+        values = _rotate_half_order(values, checkpoint.config.head_dim)
+    if name != "embedding" and values.ndim == 2:
+        values = values.T
+    if values.shape != shape:
+        raise UserError(f"{checkpoint.path}: tensor {file!r} has shape {values.shape}, not {shape}")
+    if not np.isfinite(values).all():
+        raise UserError(f"{checkpoint.path}: tensor {file!r} holds NaN or infinity")
+    return values
+
+
+def _rotate_half_order(w: np.ndarray, head_dim: int) -> np.ndarray:
+    """GGUF interleaves the rotary pairs of query and key rows; this restores (i, i + head_dim/2)."""
+    heads = w.shape[0] // head_dim
+    return w.reshape(heads, head_dim // 2, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def weights_identity(path: Path) -> str:
+    """Hex digest of all weight files' content: equal exactly when the weights are."""
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if len(files) == 1:
+        return file_sha256(files[0])
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file_sha256(file).encode())
+    return digest.hexdigest()

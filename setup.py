@@ -1,0 +1,50 @@
+"""Package metadata; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+RUNTIME = [
+    "jax>=0.7.2",
+    "flax>=0.11.2",
+    "optax>=0.2.5",
+    "orbax-checkpoint>=0.11.25",
+    "tensorflow-datasets>=4.9.9",
+    "ml-collections>=1.0",
+    "grain>=0.2.12",
+    "absl-py>=2.1",
+    "array_record>=0.8.1",
+    "importlib_resources>=6.4",  # imported by tensorflow-datasets, which does not declare it
+    "numpy>=2.0",
+    "tokenizers>=0.21",
+    "jinja2>=3.1.4",
+    "safetensors>=0.4.5",
+    "gguf>=0.17",
+    "rich>=13.7",
+]
+
+setup(
+    name="remid_jax",
+    version="0.1.0",
+    description="How much a role-playing language model degrades when the world shifts, in JAX",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["remid_jax", "remid_jax.*"]),
+    package_data={"remid_jax.benchmark": ["data/*.json"]},
+    install_requires=RUNTIME,
+    extras_require={
+        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8"],
+        "parity": ["torch>=2.5", "transformers>=4.50"],
+        "tpu": ["jax[tpu]>=0.7.2"],
+        "report": ["matplotlib>=3.9"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
