@@ -1,0 +1,169 @@
+"""Estimators of mutual information from a pair matrix S[i, j] = log q(y_j | x_i), in nats.
+
+All are pure functions of arrays; rows are contexts and columns are responses, and entry (i, i) is
+the response that belongs to context i. Masks select contexts, together with their responses.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+
+def all_negatives(n: int) -> np.ndarray:
+    """Weights [n, n] that count every pair i ≠ j once.
+
+    >>> all_negatives(3).sum(0).tolist()
+    [2.0, 2.0, 2.0]
+    """
+    return np.ones((n, n)) - np.eye(n)
+
+
+def cyclic_negatives(n: int, count: int) -> np.ndarray:
+    """Weights [n, n] of the pairs (i, i + s mod n), s = 1..count.
+
+    Each row and each column is used equally often, which removes most of the noise that comes from
+    choosing negatives at random.
+
+    Raises:
+      ValueError: `count` is not in 1..n-1.
+
+    >>> cyclic_negatives(4, 1).argmax(1).tolist()
+    [1, 2, 3, 0]
+    """
+    if not 1 <= count < n:
+        raise ValueError(f"cyclic negatives need 1 <= count < {n} contexts, got {count}")
+    weights = np.zeros((n, n))
+    for shift in range(1, count + 1):
+        weights[np.arange(n), (np.arange(n) + shift) % n] = 1
+    return weights
+
+
+def random_negatives(n: int, count: int, seed: int) -> np.ndarray:
+    """Weights [n, n]: how often each pair i ≠ j was among `count` uniform draws with replacement.
+
+    >>> int(random_negatives(5, 100, seed=0).sum())
+    100
+    """
+    if n < 2 or count < 1:
+        raise ValueError(f"random negatives need 2 contexts and 1 draw, got {n} and {count}")
+    draws = np.random.default_rng(seed).integers(0, n * (n - 1), count)
+    row, other = draws // (n - 1), draws % (n - 1)
+    weights = np.zeros((n, n))
+    np.add.at(weights, (row, other + (other >= row)), 1)
+    return weights
+
+
+def _mask(scores: Array, where: Array | None) -> Array:
+    return jnp.ones(scores.shape[0], bool) if where is None else jnp.asarray(where, bool)
+
+
+def _scaled(scores: Array, lengths: Array | None) -> Array:
+    scores = jnp.asarray(scores)
+    return scores if lengths is None else scores / jnp.asarray(lengths, scores.dtype)
+
+
+def _mean_diagonal(scores: Array, mask: Array) -> Array:
+    return jnp.mean(jnp.diagonal(scores), where=mask)
+
+
+def club(
+    scores: Array,
+    *,
+    lengths: Array | None = None,
+    negatives: Array | None = None,
+    where: Array | None = None,
+) -> Array:
+    """vCLUB: mean_i S_ii − mean over negative pairs of S_ij (Cheng et al., arXiv 2006.12013).
+
+    With the exact q this is mutual plus lautum information, an upper bound of I; with a fitted q it
+    can fall on either side.
+
+    Args:
+      scores: [N, N], log q(y_j | x_i) in nats.
+      lengths: [N] tokens of y_j; given, S_ij / n_j takes the place of S_ij (nats per token).
+      negatives: [N, N] weights of the pairs, zero on the diagonal; by default all i ≠ j. Scores of
+        weight 0 are not read and may be NaN.
+      where: [N] bool, contexts to keep (with their responses).
+
+    Returns:
+      A scalar.
+
+    >>> float(club(jnp.array([[-1.0, -3.0], [-5.0, -2.0]])))
+    2.5
+    """
+    scores = _scaled(scores, lengths)
+    mask = _mask(scores, where)
+    weights = all_negatives(scores.shape[0]) if negatives is None else negatives
+    weights = jnp.where(mask[:, None] & mask[None, :], jnp.asarray(weights, scores.dtype), 0)
+    used = jnp.where(weights > 0, scores, 0)
+    return _mean_diagonal(scores, mask) - jnp.sum(weights * used) / jnp.sum(weights)
+
+
+def infonce(scores: Array, *, lengths: Array | None = None, where: Array | None = None) -> Array:
+    """mean_i [S_ii − log mean_j exp S_ji], j over contexts including i: a lower bound for any q.
+
+    Never above log N (van den Oord et al., arXiv 1807.03748). Arguments as in `club`.
+
+    >>> float(infonce(jnp.array([[0.0, -100.0], [-100.0, 0.0]]))).__round__(4)
+    0.6931
+    """
+    scores = _scaled(scores, lengths)
+    mask = _mask(scores, where)
+    column = jax.nn.logsumexp(scores, axis=0, where=mask[:, None]) - jnp.log(mask.sum())
+    return jnp.mean(jnp.diagonal(scores) - column, where=mask)
+
+
+def leave_one_out(
+    scores: Array, *, lengths: Array | None = None, where: Array | None = None
+) -> Array:
+    """mean_i [S_ii − log mean_{j≠i} exp S_ji]: an upper bound if q is exact. As in `club`."""
+    scores = _scaled(scores, lengths)
+    mask = _mask(scores, where)
+    others = mask[:, None] & ~jnp.eye(scores.shape[0], dtype=bool)
+    column = jax.nn.logsumexp(scores, axis=0, where=others) - jnp.log(mask.sum() - 1)
+    return jnp.mean(jnp.diagonal(scores) - column, where=mask)
+
+
+ESTIMATORS = {"club": club, "infonce": infonce, "leave_one_out": leave_one_out}
+
+
+def effective(model: Array, golden: Array) -> Array:
+    """Effective mutual information: the value of the model's responses minus the golden ones'.
+
+    EMI when q reads X, R-EMI when it reads (X, R).
+    """
+    return model - golden
+
+
+def emid(in_distribution: Array, out_of_distribution: Array) -> Array:
+    """Effective mutual information difference: (R-)EMI(P) − (R-)EMI(Q); larger is worse."""
+    return in_distribution - out_of_distribution
+
+
+def retained(model: Array, golden: Array) -> Array:
+    """The share of the golden responses' information that the model's keep; has no unit."""
+    return model / golden
+
+
+def likelihood_baseline(
+    model_diagonal: Array,
+    model_lengths: Array,
+    golden_diagonal: Array,
+    golden_lengths: Array,
+    *,
+    where: Array | None = None,
+) -> Array:
+    """Mean over contexts of log q(y_θ|x)/n_θ − log q(y|x)/n, in nats per token.
+
+    It holds no mutual information at all, and stands beside every R-EMI: a claim that it already
+    supports needs no information theory.
+
+    Args:
+      model_diagonal: [N] log q of each context's own response by the model; golden likewise.
+      model_lengths: [N] their tokens; golden likewise.
+      where: [N] bool, contexts to keep.
+    """
+    gap = jnp.asarray(model_diagonal) / model_lengths - jnp.asarray(golden_diagonal) / golden_lengths
+    return jnp.mean(gap, where=None if where is None else jnp.asarray(where, bool))

@@ -1,0 +1,47 @@
+"""Progress with time left: a bar on a terminal, a line now and then elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+LINE_EVERY = 15.0  # seconds between lines where there is no terminal
+
+
+@contextlib.contextmanager
+def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
+    """Shows how far a piece of work is, on standard error.
+
+    Args:
+      what: its name.
+      total: size of the work in any unit.
+
+    Yields:
+      A function to call with each finished part's size.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), Remaining())
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda part: bar.advance(task, part)
+        return
+    started = shown = time.monotonic()
+    done = 0.0
+
+    def advance(part: float) -> None:
+        nonlocal done, shown
+        done += part
+        now = time.monotonic()
+        if now - shown >= LINE_EVERY:
+            shown = now
+            left = (now - started) / done * (total - done)
+            print(f"{what}: {done / total:.0%}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    yield advance
+    took = time.monotonic() - started
+    if took >= 1:
+        print(f"{what}: done in {took:.0f} s", file=sys.stderr, flush=True)
