@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from remid_jax.benchmark import shifts
-from remid_jax.benchmark.samples import Sample
-from remid_jax.errors import UserError
+from remid_jax.benchmark.samples import Sample, is_unicode
+from remid_jax.errors import UserError, nearest
 
 BUNDLED = "bundled"
 
@@ -78,6 +78,9 @@ def load_benchmark(path: str | Path = BUNDLED) -> Benchmark:
                 raise UserError(f"{where}: duplicate sample_ID {sample.sample_id!r}")
             seen.add(sample.sample_id)
             subsets.setdefault(sample.tag, []).append(sample)
+    for key, value in data.items():  # a misspelt split must not be passed over in silence
+        if isinstance(value, list):
+            raise UserError(f"{file}: unknown split {key!r}{nearest(key, _splits())}")
     if not subsets:
         raise UserError(f"{file}: has no samples")
     ordered = {t: tuple(subsets[t]) for t in shifts.ALL_TAGS if t in subsets}
@@ -88,15 +91,34 @@ def _splits() -> tuple[str, ...]:
     return (shifts.ID_TRAIN, shifts.ID_TEST, *shifts.SPLITS.values())
 
 
+class _DuplicateKey(Exception):
+    def __init__(self, key: str):
+        super().__init__(key)
+        self.key = key
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object as a dict; Python's decoder would keep the last of two equal keys in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
 def read_json(file: Path, what: str) -> Any:
     """Decodes a JSON file; a missing, unreadable or broken one is a `UserError` naming the line."""
     try:
         with open(file, encoding="utf-8") as f:
-            return json.load(f)
+            return json.load(f, object_pairs_hook=_unique_keys)
     except FileNotFoundError:
         raise UserError(f"{what} file not found: {file}") from None
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{what} file {file} cannot be read: {e}") from None
+    except _DuplicateKey as e:
+        raise UserError(
+            f"{what} file {file}: the key {e.key!r} stands twice in one object"
+        ) from None
     except json.JSONDecodeError as e:
         raise UserError(
             f"{what} file {file} is no valid JSON: {e.msg} at line {e.lineno}, column {e.colno}"
@@ -138,14 +160,21 @@ def load_responses(path: str | Path, samples: Iterable[Sample]) -> dict[str, dic
                 raise UserError(f"response file {file}: sample {i!r} has no response of {name!r}")
             text = records[i][name]
             if not isinstance(text, str) or not text.strip():
-                raise UserError(f"response file {file}: sample {i!r}: response of {name!r} is empty")
+                raise UserError(
+                    f"response file {file}: sample {i!r}: response of {name!r} is empty"
+                )
+            if not is_unicode(text):
+                raise UserError(
+                    f"response file {file}: sample {i!r}: response of {name!r} holds a \\ud8.. "
+                    "escape without its other half"
+                )
             column[i] = text
     return table
 
 
 def _response_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if file.suffix == ".jsonl":
-        rows = list(_jsonl(file))
+        rows = list(read_jsonl(file, "response"))
         named = [(f"{file}: line {n}", row.get("sample_ID"), row) for n, row in rows]
     else:
         data = read_json(file, "response")
@@ -163,20 +192,24 @@ def _response_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield sample_id, response
 
 
-def _jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(file: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number, object) of a JSONL file; what is wrong with it is a `UserError`."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold U+2028
     except FileNotFoundError:
-        raise UserError(f"response file not found: {file}") from None
+        raise UserError(f"{what} file not found: {file}") from None
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"response file {file} cannot be read: {e}") from None
+        raise UserError(f"{what} file {file} cannot be read: {e}") from None
     for n, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        where = f"{what} file {file}: line {n}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_unique_keys)
+        except _DuplicateKey as e:
+            raise UserError(f"{where}: the key {e.key!r} stands twice in one object") from None
         except json.JSONDecodeError as e:
-            raise UserError(f"response file {file}: line {n} is no valid JSON: {e.msg}") from None
+            raise UserError(f"{where} is no valid JSON: {e.msg}") from None
         if not isinstance(row, dict):
-            raise UserError(f"response file {file}: line {n} must be an object")
+            raise UserError(f"{where} must be an object")
         yield n, row

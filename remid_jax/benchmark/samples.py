@@ -1,6 +1,7 @@
 """One role-play sample, and what makes it well formed."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,6 +67,8 @@ class Sample:
         sample_id = record.get("sample_ID")
         if isinstance(sample_id, str) and sample_id.strip():
             where = f"{where} (sample_ID {sample_id!r})"
+        if not is_unicode(record):
+            raise UserError(f"{where}: holds a \\ud8.. escape without its other half")
         for field in FIELDS:
             if field not in record:
                 raise UserError(f"{where}: field {field!r} is missing{nearest(field, record)}")
@@ -97,6 +100,19 @@ class Sample:
             "subset_tag": self.tag,
             **self.extra,
         }
+
+
+def is_unicode(value: Any) -> bool:
+    """Whether all strings of a JSON value can be written as UTF-8: a lone surrogate cannot.
+
+    >>> is_unicode({"text": "\\U0001f600"}), is_unicode({"text": "\\ud83d"})
+    (True, False)
+    """
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _kind(value: Any) -> str:

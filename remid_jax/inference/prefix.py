@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from remid_jax.errors import UserError
@@ -56,7 +57,8 @@ def common_prefix_length(prompts: Sequence[Sequence[int]]) -> int:
     """
     shortest = min(len(p) for p in prompts)
     first = prompts[0]
-    return next((i for i in range(shortest) if len({p[i] for p in prompts} | {first[i]}) > 1), shortest)
+    same = (all(p[i] == first[i] for p in prompts) for i in range(shortest))
+    return next((i for i, equal in enumerate(same) if not equal), shortest)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef",), donate_argnames=("keys", "values"))
@@ -73,22 +75,31 @@ def _extend(
     return keys, values, hidden[0, count - 1]
 
 
-def _append(model: LanguageModel, prefix: Prefix | None, tokens: Sequence[int], capacity: int):
+def _buffers(model: LanguageModel, prefix: Prefix | None, capacity: int) -> tuple[Array, Array]:
     c = model.config
+    # One chunk of slack: the last chunk's padding is written past the end, then overwritten.
+    shape = (c.num_layers, capacity + CHUNKS[-1], c.num_kv_heads, c.head_dim)
+    dtype = jax.tree.leaves(model.params)[0].dtype
+    empty = jnp.zeros(shape, dtype)
     if prefix is None:
-        # One chunk of slack: the last chunk's padding is written past the end, then overwritten.
-        shape = (c.num_layers, capacity + CHUNKS[-1], c.num_kv_heads, c.head_dim)
-        dtype = jax.tree.leaves(model.params)[0].dtype
-        keys, values, length, hidden = jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), 0, None
-        before: tuple[int, ...] = ()
-    else:
-        keys, values = jnp.copy(prefix.keys), jnp.copy(prefix.values)
-        length, hidden, before = prefix.length, prefix.last_hidden, prefix.tokens
-    rest = list(tokens)
+        return empty, jnp.zeros(shape, dtype)
+    kept = min(prefix.capacity, shape[1])
+    return empty.at[:, :kept].set(prefix.keys[:, :kept]), empty.at[:, :kept].set(
+        prefix.values[:, :kept]
+    )
+
+
+def _append(
+    model: LanguageModel, prefix: Prefix | None, tokens: Sequence[int], capacity: int
+) -> Prefix:
+    """A new cache of the prefix (None: of nothing) followed by at least one token."""
+    keys, values = _buffers(model, prefix, capacity)
+    before, hidden = ((), None) if prefix is None else (prefix.tokens, prefix.last_hidden)
+    length, rest = len(before), list(tokens)
     while rest:
         size = next((s for s in CHUNKS if len(rest) >= s), CHUNKS[-1])
         chunk, rest = rest[:size], rest[size:]
-        padded = jnp.array(chunk + [0] * (size - len(chunk)), jnp.int32)
+        padded = np.array(chunk + [0] * (size - len(chunk)), np.int32)
         keys, values, hidden = _extend(
             model.params, keys, values, length, padded, len(chunk), graphdef=model.graphdef
         )
@@ -97,7 +108,10 @@ def _append(model: LanguageModel, prefix: Prefix | None, tokens: Sequence[int], 
 
 
 def prefill(
-    model: LanguageModel, prompts: Sequence[Sequence[int]], capacity: int | None = None
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    capacity: int | None = None,
+    trunk: Prefix | None = None,
 ) -> list[Prefix]:
     """Caches several prompts of one context; what they share at the beginning is computed once.
 
@@ -105,12 +119,14 @@ def prefill(
       model: the language model.
       prompts: token ids of each prompt, none empty.
       capacity: buffer size, by default `capacity_for` the longest prompt.
+      trunk: a cached beginning of all prompts, where it is at hand (see `trunk_of`).
 
     Returns:
       One `Prefix` a prompt.
 
     Raises:
       UserError: a prompt is empty or longer than the context window.
+      ValueError: `capacity` is less than the longest prompt.
     """
     longest = max(len(p) for p in prompts)
     if min(len(p) for p in prompts) == 0:
@@ -121,9 +137,19 @@ def prefill(
             f"({model.config.max_positions}); see config.limits.too_long"
         )
     capacity = capacity or capacity_for(longest)
-    # At least one token of each prompt stays its own, so that each has a last hidden state.
+    if capacity < longest:
+        raise ValueError(f"capacity {capacity} is less than the longest prompt's {longest} tokens")
+    if trunk is None and len(prompts) > 1:
+        trunk = trunk_of(model, prompts)
+    done = 0 if trunk is None else trunk.length
+    return [_append(model, trunk, p[done:], capacity) for p in prompts]
+
+
+def trunk_of(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> Prefix | None:
+    """Caches the beginning that several prompts share, short of any prompt's last token.
+
+    Returns:
+      The cache, of the smallest capacity that holds it, or None where nothing is shared.
+    """
     shared = min(common_prefix_length(prompts), min(len(p) for p in prompts) - 1)
-    if len(prompts) == 1 or shared == 0:
-        return [_append(model, None, p, capacity) for p in prompts]
-    trunk = _append(model, None, prompts[0][:shared], capacity)
-    return [_append(model, trunk, p[shared:], capacity) for p in prompts]
+    return _append(model, None, prompts[0][:shared], capacity_for(shared)) if shared else None

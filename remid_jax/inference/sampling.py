@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,9 @@ class SamplingConfig:
     def __post_init__(self):
         if self.max_tokens < 1:
             raise UserError(f"max_tokens is {self.max_tokens}; it must be at least 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.repetition_penalty <= 0:
+        finite = math.isfinite(self.temperature) and math.isfinite(self.repetition_penalty)
+        allowed = self.temperature >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0
+        if not (finite and allowed):
             raise UserError(
                 "sampling needs temperature >= 0, 0 < top_p <= 1 and repetition_penalty > 0, got "
                 f"{self.temperature}, {self.top_p}, {self.repetition_penalty}"

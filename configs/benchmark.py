@@ -1,0 +1,14 @@
+"""All twelve subsets; resumable. `--config.benchmark=PATH` takes another RPGBench file."""
+
+from ml_collections import ConfigDict
+
+from remid_jax.diagnosis.config import default_config
+
+
+def get_config() -> ConfigDict:
+    """The configuration."""
+    c = default_config()
+    c.limits.contexts = 16  # per subset
+    c.sampling.max_tokens = 48  # tokens
+    c.limits.too_long = "drop_oldest_turns"
+    return c

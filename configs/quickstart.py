@@ -1,0 +1,24 @@
+"""The main job on a laptop: four subsets of the bundled benchmark; `:runlocal` is a small one."""
+
+from ml_collections import ConfigDict
+
+from remid_jax.diagnosis.config import default_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The configuration; variant `runlocal` shrinks everything."""
+    c = default_config()
+    c.shifts = ("german", "Literature", "TurnLevelComposition")
+    c.limits.contexts = 12  # per subset
+    c.sampling.max_tokens = 32  # tokens
+    c.sampling.batch_rows = 12
+    c.reasoning.max_tokens = 32  # tokens
+    c.estimator.emi_shifts = 4  # EMI without reasoning on 4 of 11 cyclic shifts, for time
+    if variant == "runlocal":
+        c.limits.contexts = 4
+        c.sampling.max_tokens = 12
+        c.sampling.batch_rows = 4
+        c.reasoning.max_tokens = 12
+    elif variant:
+        raise ValueError(f"unknown variant {variant!r}; there is only 'runlocal'")
+    return c

@@ -1,0 +1,162 @@
+"""Measures of text: words, scripts, languages, near-duplicates and new combinations of words."""
+
+import collections
+import difflib
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+CHARACTERS_PER_WORD = {"zh": 1.7, "ja": 2.2}
+"""Language without spaces -> characters that count as one word."""
+
+NEAR_DUPLICATE = 0.6  # similarity from which two texts count as the same
+
+SCRIPTS = {
+    "han": "\u3400-\u4dbf\u4e00-\u9fff々",
+    "kana": "\u3041-\u3096\u30a1-\u30fa\u30fc\u31f0-\u31ff",
+    "hangul": "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3",
+    "latin": "A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff",
+}
+"""Script -> its letters, as the inside of a regular expression's class."""
+
+# No word stands in two lists, so the lists can be compared with each other.
+STOP_WORDS = {
+    "en": "the and of to that it is for with you my this have but not are they what be from we she "
+    "your her his at",
+    "de": "der und das ist nicht ich sie mit auf für von dem den ein eine zu im sich auch wie aber "
+    "bei als wir noch wenn nur mir",
+    "es": "el la los las que de y en un una por con del se lo su para más como pero al si ya le mi",
+}
+"""Language -> its commonest words."""
+
+_SPACELESS = SCRIPTS["han"] + SCRIPTS["kana"]
+_UNIT = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+(?:'[^\W_{_SPACELESS}]+)*")
+
+
+def word_count(text: str, language: str) -> int:
+    """Words between spaces, or characters by `CHARACTERS_PER_WORD` in Chinese and Japanese.
+
+    >>> word_count("Two   words", "en"), word_count("二十个字", "zh")
+    (2, 2)
+    """
+    if language in CHARACTERS_PER_WORD:
+        return round(len(re.sub(r"\s", "", text)) / CHARACTERS_PER_WORD[language])
+    return len(text.split())
+
+
+def units(text: str, fold: bool = True) -> tuple[str, ...]:
+    """Words without punctuation; each Chinese or Japanese character is a unit of its own.
+
+    Args:
+      text: any text.
+      fold: whether upper and lower case are the same.
+
+    >>> units("Don't, 東京 Bob!")
+    ("don't", '東', '京', 'bob')
+    """
+    found = _UNIT.findall(text.replace("’", "'"))
+    return tuple(w.casefold() for w in found) if fold else tuple(found)
+
+
+@functools.cache
+def _letters(script: str) -> re.Pattern[str]:
+    return re.compile(f"[{SCRIPTS[script]}]")
+
+
+def script_share(text: str, script: str) -> float:
+    """The share of a text's letters that belong to a script of `SCRIPTS`; 0 without letters.
+
+    >>> script_share("abc 東", "han")
+    0.25
+    """
+    letters = "".join(c for c in text if c.isalpha())
+    return len(_letters(script).findall(letters)) / len(letters) if letters else 0.0
+
+
+def stop_word_counts(text: str) -> dict[str, int]:
+    """How many words of a text are stop words of each language of `STOP_WORDS`.
+
+    >>> stop_word_counts("Ich sehe das Haus, and the dog.")
+    {'en': 2, 'de': 2, 'es': 0}
+    """
+    words = units(text)
+    return {lang: sum(w in stop.split() for w in words) for lang, stop in STOP_WORDS.items()}
+
+
+def similarity(a: Sequence[str], b: Sequence[str]) -> float:
+    """How alike two lists of units are: 1 where one holds the other whole, 0 for nothing common.
+
+    Otherwise 2·matched / (len(a) + len(b)), matched in order (`difflib.SequenceMatcher.ratio`).
+
+    >>> similarity("a b c d".split(), "a b x d".split())
+    0.75
+    """
+    inner, outer = (f" {' '.join(x)} " for x in sorted((a, b), key=len))
+    if inner.strip() and inner in outer:
+        return 1.0
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
+    return matcher.ratio() if matcher.quick_ratio() > NEAR_DUPLICATE else matcher.quick_ratio()
+
+
+def _bigrams(row: Sequence[str]) -> set[tuple[str, str]]:
+    return set(itertools.pairwise(row))
+
+
+def near_duplicates(
+    texts: Sequence[str], others: Sequence[str] | None = None, least_units: int = 0
+) -> Iterator[tuple[int, int, float]]:
+    """Pairs of texts more alike than `NEAR_DUPLICATE`.
+
+    Only pairs that share a fifth of the shorter one's word pairs are compared in full, so that
+    thousands of texts take seconds.
+
+    Args:
+      texts: the texts.
+      others: what they are compared with; by default each other.
+      least_units: shorter texts (greetings) are passed over.
+
+    Yields:
+      (index in `texts`, index in `others`, similarity); within one list, the second is smaller.
+    """
+    rows = [units(t) for t in texts]
+    pool = rows if others is None else [units(t) for t in others]
+    holders: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
+    for j, row in enumerate(pool):
+        for pair in _bigrams(row):
+            holders[pair].append(j)
+    for i, row in enumerate(rows):
+        shared = collections.Counter(j for pair in _bigrams(row) for j in holders.get(pair, ()))
+        for j, count in sorted(shared.items()):
+            shorter = min(len(row), len(pool[j]))
+            if (others is None and j >= i) or shorter < least_units or count < 0.2 * (shorter - 1):
+                continue
+            alike = similarity(row, pool[j])
+            if alike > NEAR_DUPLICATE:
+                yield i, j, alike
+
+
+def unseen_bigram_share(texts: Iterable[str], reference: Iterable[str]) -> tuple[int, int]:
+    """New combinations of known words.
+
+    Args:
+      texts: what is measured.
+      reference: the texts that words and word pairs are known from.
+
+    Returns:
+      (word pairs unseen in the reference, all word pairs), both among the neighbouring words of
+      `texts` that the reference both has.
+
+    >>> unseen_bigram_share(["b a c", "a new b"], ["a b", "c", "b a"])
+    (1, 2)
+    """
+    known = [units(t) for t in reference]
+    words = {w for row in known for w in row}
+    seen = {pair for row in known for pair in itertools.pairwise(row)}
+    pairs = [
+        pair
+        for row in map(units, texts)
+        for pair in itertools.pairwise(row)
+        if words.issuperset(pair)
+    ]
+    return sum(pair not in seen for pair in pairs), len(pairs)

@@ -1,0 +1,130 @@
+"""The configuration of a diagnosis: every key, its default, and checks that come before any work."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from remid_jax.benchmark.prompts import VIEWS
+from remid_jax.benchmark.reading import BUNDLED
+from remid_jax.benchmark.shifts import resolve_shifts
+from remid_jax.errors import UserError, nearest
+from remid_jax.information.mutual_information import ESTIMATORS
+from remid_jax.models.pretrained import DEFAULT, DTYPES
+
+CHOICES = {
+    "model.dtype": tuple(DTYPES),
+    "estimator.name": tuple(ESTIMATORS),
+    "estimator.normalisation": ("sequence", "token"),
+    "estimator.span": ("response", "reference"),
+    "estimator.negatives": ("all", "cyclic", "random"),
+    "limits.too_long": ("error", "drop_oldest_turns"),
+}
+
+
+def rpm(view: str = "full", path: str = "") -> ConfigDict:
+    """An evaluated model: what it sees (`full` or `last_turn`), and its weights (default: `model`)."""
+    return ConfigDict({"view": view, "path": path})
+
+
+def default_config() -> ConfigDict:
+    """All keys with their defaults; a config file changes some and returns the rest as they are."""
+    c = ConfigDict()
+    c.experiment = "diagnose"  # module of `experiments/` that runs
+    c.benchmark = BUNDLED  # `bundled`, or the path of an RPGBench JSON file
+    c.shifts = ("user", "character", "dialogue")  # shifts or subset tags; IDTest always belongs
+    c.responses = ""  # file of collected responses (JSON, JSONL); then no RPM is run
+
+    c.model = ConfigDict()  # the reasoner and the policy q
+    c.model.path = DEFAULT  # the embedded default, a GGUF file or a Hugging Face directory
+    c.model.dtype = "float32"  # float32 | bfloat16
+    c.model.chat_template = ""  # jinja file that replaces the model's own template
+
+    c.rpms = ConfigDict()  # name -> rpm(...): the evaluated models
+    c.rpms.full_context = rpm("full")
+    c.rpms.last_turn_only = rpm("last_turn")
+
+    c.sampling = ConfigDict()  # how the evaluated models answer
+    c.sampling.max_tokens = 256  # tokens, at most
+    c.sampling.temperature = 0.0  # 0 is greedy
+    c.sampling.top_p = 1.0  # in (0, 1]
+    c.sampling.repetition_penalty = 1.05  # 1 is off
+    c.sampling.batch_rows = 16  # rows decoded together
+
+    c.reasoning = ConfigDict()  # how the reasoner writes R; greedy when temperature is 0
+    c.reasoning.max_tokens = 48  # tokens, at most
+    c.reasoning.temperature = 0.0
+    c.reasoning.repetition_penalty = 1.05
+
+    c.estimator = ConfigDict()
+    c.estimator.name = "club"  # club | infonce | leave_one_out
+    c.estimator.normalisation = "sequence"  # sequence: nats a response; token: nats a token
+    c.estimator.span = "response"  # response: its tokens; reference: the reference code's span
+    c.estimator.negatives = "all"  # all | cyclic | random
+    c.estimator.num_negatives = 4  # cyclic: shifts; random: draws in all
+    c.estimator.emi_shifts = 0  # EMI without R on so many cyclic shifts; 0: as R-EMI
+    c.estimator.confidence = 0.95  # of the intervals
+
+    c.limits = ConfigDict()
+    c.limits.contexts = 0  # per subset; 0: all
+    c.limits.too_long = "error"  # error | drop_oldest_turns
+    c.limits.cache_bytes = 2 * 2**30  # memory for contexts kept between generation and scoring
+
+    c.seed = 0
+    return c
+
+
+def check_config(config: ConfigDict) -> None:
+    """Checks names and values.
+
+    Raises:
+      UserError: an unknown key (with the nearest one), a missing key, or a value out of range.
+    """
+    _check_keys(config.to_dict(), default_config().to_dict(), "config")
+    for key, allowed in CHOICES.items():
+        _choice(key, _get(config, key), allowed)
+    if not config.rpms and not config.responses:
+        raise UserError("config.rpms is empty: name an evaluated model, or give config.responses")
+    for name, spec in config.rpms.items():
+        _check_keys(spec.to_dict(), rpm().to_dict(), f"config.rpms.{name}")
+        _choice(f"rpms.{name}.view", spec.view, VIEWS)
+    if isinstance(config.shifts, str):
+        raise UserError("config.shifts must be a tuple of names, for example ('user', 'german')")
+    resolve_shifts(config.shifts)
+    for key, low in (
+        ("sampling.max_tokens", 1), ("sampling.batch_rows", 1), ("reasoning.max_tokens", 1),
+        ("estimator.num_negatives", 1), ("estimator.emi_shifts", 0), ("limits.contexts", 0),
+        ("limits.cache_bytes", 0),
+    ):  # fmt: skip
+        if _get(config, key) < low:
+            raise UserError(f"config.{key} is {_get(config, key)}; it must be at least {low}")
+    if 0 < config.limits.contexts < 3:
+        raise UserError("config.limits.contexts must be at least 3: a standard error needs them")
+    if not 0 < config.estimator.confidence < 1:
+        raise UserError("config.estimator.confidence must lie between 0 and 1")
+    if config.estimator.name != "club" and config.estimator.negatives != "all":
+        raise UserError(f"estimator {config.estimator.name!r} needs config.estimator.negatives='all'")
+
+
+def _get(config: ConfigDict, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _choice(key: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        hint = nearest(str(value), allowed)
+        raise UserError(f"config.{key} is {value!r}{hint}; choose among {', '.join(allowed)}")
+
+
+def _check_keys(given: dict[str, Any], known: dict[str, Any], where: str) -> None:
+    for key in given:
+        if key not in known:
+            raise UserError(f"unknown config key {where}.{key}{nearest(key, known)}")
+    for key, default in known.items():
+        if key not in given:
+            raise UserError(f"config key {where}.{key} is missing")
+        if isinstance(default, dict) and key != "rpms":
+            if not isinstance(given[key], dict):
+                raise UserError(f"config key {where}.{key} must be a group of keys")
+            _check_keys(given[key], default, f"{where}.{key}")

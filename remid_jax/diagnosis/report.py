@@ -1,0 +1,136 @@
+"""What a diagnosis leaves behind: the table, results.json, and the pair matrices."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from remid_jax.diagnosis.estimates import Subset
+from remid_jax.diagnosis.scoring import GOLDEN
+from remid_jax.diagnosis.store import npz_bytes, write_atomically
+
+TABLE_WIDTH = 104
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tokenizers", "ml-collections", "gguf")
+
+
+def provenance(config: ConfigDict, command: Sequence[str], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Where numbers come from: configuration, revision, versions, devices, and what is given."""
+    return {
+        "config": config.to_dict(),
+        "command": list(command),
+        "git_revision": _git_revision(),
+        "versions": {p: _version(p) for p in ("remid_jax", *PACKAGES)},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": jax.devices()[0].device_kind,
+        "device_count": jax.device_count(),
+        "matmul_precision": "highest",
+        **more,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """Commit of the source, marked where it was changed; None outside a checkout."""
+    here = Path(__file__).parent
+    run = {"cwd": here, "capture_output": True, "text": True, "check": True}
+    try:
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return revision + ("-dirty" if changed else "")
+
+
+def write_results(workdir: Path, results: Mapping[str, Any]) -> Path:
+    """Writes results.json (NaN and infinity never occur in it)."""
+    path = workdir / "results.json"
+    text = json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False, default=_plain)
+    write_atomically(path, text.encode())
+    return path
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else list(value)
+
+
+def write_matrices(workdir: Path, subset: Subset) -> Path:
+    """Writes a subset's pair matrices and what is needed to estimate from them again."""
+    name = subset.tag.lower().replace(" & ", "_and_").replace(" ", "_")
+    arrays: dict[str, np.ndarray] = {"sample_ids": np.array(subset.sample_ids)}
+    for policy, block in {"golden": subset.golden, **subset.policies}.items():
+        arrays[f"{policy}/scores"] = block.scores
+        arrays[f"{policy}/scores_without_reasoning"] = block.plain
+        arrays[f"{policy}/num_tokens"] = block.lengths
+        arrays[f"{policy}/where"] = block.where
+    path = workdir / "pairs" / f"{name}.npz"
+    write_atomically(path, npz_bytes(arrays))
+    return path
+
+
+def _pm(value: float | None, error: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def print_table(results: Mapping[str, Any], console: Console | None = None) -> None:
+    """Prints the rows, each policy's worst shift, the comparisons, and what was left out."""
+    console = console or Console(width=TABLE_WIDTH, soft_wrap=True)
+    e = results["provenance"]["config"]["estimator"]
+    sequence = e["normalisation"] == "sequence"
+    unit, digits = ("nats per response", 1) if sequence else ("nats per token", 3)
+    title = f"R-EMI and R-EMID ± s.e. in {unit} ({e['name']}, {e['negatives']} negatives)"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), width=TABLE_WIDTH)
+    for column in ("policy", "subset", "n", "R-EMI", "R-EMID", "", "retained", "EMI", "baseline*"):
+        left = column in ("policy", "subset", "")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    previous = None
+    for row in results["rows"]:
+        if previous not in (None, row["policy"]):
+            table.add_section()
+        table.add_row(
+            row["policy"] if row["policy"] != previous else "",
+            row["subset"],
+            str(row["n"]),
+            _pm(row["r_emi"], row["r_emi_se"], digits),
+            _pm(row["r_emid"], row["r_emid_se"], digits),
+            "~" if row["within_noise"] and row["policy"] != GOLDEN else "",
+            f"{row['retained']:.2f}",
+            f"{row['emi']:.{digits}f}",
+            _pm(row["baseline"], row["baseline_se"], 2),
+        )
+        previous = row["policy"]
+    console.print(table)
+    console.print("~ within noise: the interval of R-EMID holds 0")
+    console.print("* mean log q per token, model minus golden: no mutual information in it")
+    level = e["confidence"]
+    for worst in results["worst"]:
+        noise = ", within noise" if worst["within_noise"] else ""
+        console.print(
+            f"worst shift of {worst['policy']}: {worst['subset']}, R-EMID {worst['r_emid']:.2f} "
+            f"({level:.0%} interval {worst['r_emid_low']:.2f} to {worst['r_emid_high']:.2f}{noise})"
+        )
+    for c in results["comparisons"]:
+        noise = ", within noise" if c["within_noise"] else ""
+        console.print(
+            f"{c['subset']}: R-EMI of {c['first']} minus {c['second']}: {c['difference']:.2f} "
+            f"({level:.0%} interval {c['low']:.2f} to {c['high']:.2f}, n = {c['n']}{noise})"
+        )
+    for item in results["excluded"]:
+        who = f"{item['policy']}, " if item.get("policy") else ""
+        console.print(f"excluded: {who}{item['sample_ID']}: {item['reason']}", markup=False)

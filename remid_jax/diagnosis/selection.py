@@ -1,0 +1,112 @@
+"""Which contexts a diagnosis looks at, and whether they fit the models."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from ml_collections import ConfigDict
+
+from remid_jax.benchmark import prompts, shifts
+from remid_jax.benchmark.reading import Benchmark
+from remid_jax.benchmark.samples import Sample
+from remid_jax.errors import UserError
+from remid_jax.models.pretrained import LanguageModel
+
+MIN_CONTEXTS = 3  # a jackknife of a pair statistic needs them
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The chosen contexts.
+
+    Attributes:
+      subsets: tag -> samples, `IDTest` first.
+      absent: chosen tags that the benchmark does not have.
+      available: tag -> number of samples in the benchmark.
+      shortened: (sample id, dropped user turns) where `drop_oldest_turns` was at work.
+    """
+
+    subsets: Mapping[str, tuple[Sample, ...]]
+    absent: tuple[str, ...]
+    available: Mapping[str, int]
+    shortened: tuple[tuple[str, int], ...] = ()
+
+
+def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
+    """Takes `limits.contexts` samples of each chosen subset.
+
+    IDTest samples are taken at even distances in file order; of a subset whose samples vary IDTest
+    samples (`pair_id`), those whose anchor was taken, so that differences stay paired.
+
+    Raises:
+      UserError: IDTest or all chosen subsets are absent, or a subset has too few samples.
+    """
+    wanted = (shifts.ID_TEST, *shifts.resolve_shifts(config.shifts))
+    absent = tuple(tag for tag in wanted if tag not in benchmark.subsets)
+    if shifts.ID_TEST in absent:
+        raise UserError(f"benchmark {benchmark.name}: has no subset IDTest to compare with")
+    if len(absent) == len(wanted) - 1:
+        raise UserError(f"benchmark {benchmark.name}: has none of the subsets {', '.join(absent)}")
+    chosen: dict[str, tuple[Sample, ...]] = {}
+    for tag in wanted:
+        if tag in absent:
+            continue
+        anchors = [s.sample_id for s in chosen.get(shifts.ID_TEST, ())]
+        chosen[tag] = _take(benchmark.subsets[tag], config.limits.contexts, anchors)
+        if len(chosen[tag]) < MIN_CONTEXTS:
+            raise UserError(
+                f"benchmark {benchmark.name}: subset {tag!r} gives {len(chosen[tag])} contexts; "
+                f"a standard error needs at least {MIN_CONTEXTS}"
+            )
+    available = {tag: len(benchmark.subsets[tag]) for tag in chosen}
+    return Selection(chosen, absent, available)
+
+
+def _take(samples: Sequence[Sample], limit: int, anchors: Sequence[str]) -> tuple[Sample, ...]:
+    partners = {s.pair_id: s for s in samples if s.pair_id is not None}
+    if len(partners) == len(samples) and anchors and set(anchors) <= set(partners):
+        return tuple(partners[a] for a in anchors)
+    n = min(limit, len(samples)) if limit else len(samples)
+    return tuple(samples[i * len(samples) // n] for i in range(n))
+
+
+def fit_window(
+    selection: Selection, model: LanguageModel, config: ConfigDict, longest_given: Mapping[str, int]
+) -> Selection:
+    """Checks that every prompt, thought and response fits the context window, before any work.
+
+    Args:
+      selection: the chosen contexts.
+      model: the policy.
+      config: `limits.too_long` says what to do where one does not fit.
+      longest_given: tag -> tokens of the longest response that is already known.
+
+    Raises:
+      UserError: naming the first sample that does not fit, under `too_long='error'`, or when even
+        the last user turn does not fit.
+    """
+    shortened, subsets = [], {}
+    for tag, samples in selection.subsets.items():
+        room = max(longest_given[tag], config.sampling.max_tokens) + config.reasoning.max_tokens
+        fitting = []
+        for sample in samples:
+            current, dropped = sample, 0
+            while (excess := _excess(current, model, room)) > 0:
+                shorter = prompts.drop_oldest_turn(current)
+                if config.limits.too_long == "error" or shorter is None:
+                    raise UserError(
+                        f"sample {sample.sample_id!r} is {excess} tokens too long for the context "
+                        f"window of {model.name} ({model.config.max_positions}); set "
+                        "config.limits.too_long='drop_oldest_turns' or choose another model"
+                    )
+                current, dropped = shorter, dropped + 1
+            fitting.append(current)
+            if dropped:
+                shortened.append((sample.sample_id, dropped))
+        subsets[tag] = tuple(fitting)
+    return dataclasses.replace(selection, subsets=subsets, shortened=tuple(shortened))
+
+
+def _excess(sample: Sample, model: LanguageModel, room: int) -> int:
+    prompt = len(model.tokenizer.encode_chat(prompts.policy_messages(sample, thought="")))
+    # A thought that is decoded and tokenised again may take a few tokens more.
+    return prompt + room + 16 - model.config.max_positions

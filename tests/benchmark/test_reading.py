@@ -1,0 +1,406 @@
+import copy
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from remid_jax.benchmark import shifts
+from remid_jax.benchmark.reading import bundled_path, load_benchmark, load_responses
+from remid_jax.benchmark.samples import Sample
+from remid_jax.errors import UserError
+
+
+def record(sample_id="IDTest_1", tag="IDTest", **changes):
+    base = {
+        "sample_ID": sample_id,
+        "user_persona": "Ann, 30, a nurse.",
+        "agent_character": {"name": "Ada Lovelace", "traits": ["curious", "exact"]},
+        "dialogue_context": [
+            {"user_query": "Good evening."},
+            {"agent_response": "Good evening to you."},
+            {"user_query": "What are you working on?"},
+        ],
+        "agent_golden_response": "On the numbers of Bernoulli.",
+        "subset_tag": tag,
+    }
+    return {**base, **changes}
+
+
+def write(path, data):
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def error_of(call, *args):
+    with pytest.raises(UserError) as e:
+        call(*args)
+    assert "\n" not in str(e.value)
+    return str(e.value)
+
+
+# The bundled benchmark
+
+
+def test_bundled_is_complete_and_written_back_unchanged():
+    benchmark = load_benchmark()
+    assert benchmark.name == "bundled"
+    assert benchmark.missing == ()
+    assert tuple(benchmark.subsets) == shifts.ALL_TAGS
+    raw = json.loads(bundled_path().read_text(encoding="utf-8"))
+    for split, records in raw.items():
+        again = [
+            s.to_record()
+            for tag, samples in benchmark.subsets.items()
+            if shifts.split_of(tag) == split
+            for s in samples
+        ]
+        assert again == records
+
+
+def test_bundled_samples_are_unique_and_paired():
+    benchmark = load_benchmark()
+    ids = [s.sample_id for s in benchmark]
+    assert len(ids) == len(set(ids)) == 240
+    anchors = {s.sample_id for s in benchmark.subsets["IDTest"]}
+    for tag in shifts.SHIFT_OF:
+        assert {s.pair_id for s in benchmark.subsets[tag]} <= anchors
+    assert all(s.pair_id is None for s in benchmark.subsets["IDTest"])
+
+
+def test_bundled_by_its_path_is_the_same(tmp_path):
+    copied = write(tmp_path / "copy.json", bundled_path().read_text(encoding="utf-8"))
+    by_path = load_benchmark(copied)
+    assert by_path.name == str(copied)
+    assert by_path.subsets == load_benchmark().subsets
+    assert load_benchmark(str(copied)) == by_path
+
+
+# Any file by its path
+
+
+def test_a_small_file(tmp_path):
+    data = {
+        "OOD2Test": [record("OOD2Test_g", "Gaming"), record("OOD2Test_l", "Literature")],
+        "IDTest": [record("IDTest_2"), record("IDTest_1")],
+        "about": {"version": 3},
+    }
+    benchmark = load_benchmark(write(tmp_path / "b.json", data))
+    assert list(benchmark.subsets) == ["IDTest", "Literature", "Gaming"]
+    assert [s.sample_id for s in benchmark.subsets["IDTest"]] == ["IDTest_2", "IDTest_1"]
+    assert benchmark.missing == tuple(
+        t for t in shifts.TEST_TAGS if t not in ("IDTest", "Literature", "Gaming")
+    )
+    sample = benchmark.subsets["Gaming"][0]
+    assert sample.dialogue == (
+        ("user", "Good evening."),
+        ("character", "Good evening to you."),
+        ("user", "What are you working on?"),
+    )
+    assert sample.user_turns == 2
+    assert sample.golden == "On the numbers of Bernoulli."
+    assert sample.pair_id is None
+
+
+def test_extra_keys_are_kept(tmp_path):
+    extra = {"pair_id": "IDTest_7", "language": "de", "notes": {"a": [1, None, "ü\u2028"]}}
+    data = {"IDTest": [record(**extra)]}
+    (sample,) = load_benchmark(write(tmp_path / "b.json", data))
+    assert sample.extra == extra
+    assert sample.pair_id == "IDTest_7"
+    assert sample.to_record() == data["IDTest"][0]
+
+
+def test_a_profile_may_be_text(tmp_path):
+    (sample,) = load_benchmark(
+        write(tmp_path / "b.json", {"IDTest": [record(agent_character="A grumpy wizard.")]})
+    )
+    assert sample.character == "A grumpy wizard."
+    assert sample.to_record()["agent_character"] == "A grumpy wizard."
+
+
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        ([record()], ["must be an object of splits"]),
+        ({"train": [record()]}, ["holds none of the splits", "IDTest", "OOD3Test"]),
+        ({"IDTest": {"a": 1}}, ["split 'IDTest' must be a list"]),
+        ({"IDTest": []}, ["has no samples"]),
+        ({"IDTest": [record()], "OOD1test": [record("x", "german")]}, ["'OOD1test'", "'OOD1Test'"]),
+        ({"IDTest": [record(), "text"]}, ["IDTest[1]", "must be a JSON object, not str"]),
+        ({"IDTest": [record(), None]}, ["IDTest[1]", "not null"]),
+        ({"IDTest": [record(tag="german")]}, ["IDTest[0]", "'german' does not belong"]),
+        ({"IDTest": [record(), record()]}, ["IDTest[1]", "duplicate sample_ID 'IDTest_1'"]),
+        (
+            {"IDTest": [record()], "OOD1Test": [record("IDTest_1", "german")]},
+            ["OOD1Test[0]", "duplicate sample_ID 'IDTest_1'"],
+        ),
+        (
+            {"OOD1Test": [record("a", "German")]},
+            ["OOD1Test[0]", "unknown subset_tag 'German'", "did you mean 'german'?"],
+        ),
+    ],
+)
+def test_wrong_files(tmp_path, data, parts):
+    file = write(tmp_path / "b.json", data)
+    message = error_of(load_benchmark, file)
+    for part in [str(file), *parts]:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("user_persona", "", "is empty"),
+        ("user_persona", " \n", "is empty"),
+        ("user_persona", None, "must be a string, not null"),
+        ("user_persona", ["x"], "must be a string, not list"),
+        ("agent_golden_response", "", "is empty"),
+        ("agent_golden_response", None, "must be a string, not null"),
+        ("sample_ID", "", "is empty"),
+        ("sample_ID", 7, "must be a string, not int"),
+        ("subset_tag", None, "must be a string, not null"),
+        ("agent_character", None, "must be an object or a string"),
+        ("agent_character", {}, "is empty"),
+        ("agent_character", "  ", "is empty"),
+        ("agent_character", ["x"], "must be an object or a string"),
+        ("dialogue_context", [], "must be a non-empty list"),
+        ("dialogue_context", None, "must be a non-empty list"),
+        ("dialogue_context", "Hello", "must be a non-empty list"),
+        ("dialogue_context", ["Hello"], "message 0"),
+        ("dialogue_context", [{"user_query": ""}], "message 0 is empty"),
+        ("dialogue_context", [{"user_query": None}], "message 0 must be a string, not null"),
+        ("dialogue_context", [{"agent_response": "x"}], "message 0 has the key 'agent_response'"),
+        ("dialogue_context", [{"user_query": "x"}, {"user_query": "y"}], "message 1 has the key"),
+        ("dialogue_context", [{"user_query": "x", "agent_response": "y"}], "message 0"),
+        ("dialogue_context", [{"user_query": "x"}, {"agent_response": "y"}], "must end with a"),
+    ],
+)
+def test_wrong_fields(tmp_path, field, value, says):
+    good = record("IDTest_0")
+    file = write(tmp_path / "b.json", {"IDTest": [good, record(**{field: value})]})
+    message = error_of(load_benchmark, file)
+    for part in (f"{file}: IDTest[1]", field, says):
+        assert part in message
+    if field != "sample_ID":
+        assert "'IDTest_1'" in message
+
+
+def test_every_field_is_needed_and_a_misspelt_one_is_named(tmp_path):
+    for field in record():
+        lacking = record()
+        lacking[field + "s"] = lacking.pop(field)
+        message = error_of(load_benchmark, write(tmp_path / "b.json", {"IDTest": [lacking]}))
+        assert f"field {field!r} is missing (did you mean {field + 's'!r}?)" in message
+
+
+@pytest.mark.parametrize("field", ["user_persona", "agent_golden_response", "pair_id"])
+def test_half_a_surrogate_pair_is_no_text(tmp_path, field):
+    text = json.dumps({"IDTest": [record(**{field: "x \ud83d"})]})
+    assert "\\ud8.." in error_of(load_benchmark, write(tmp_path / "b.json", text))
+    whole = json.dumps({"IDTest": [record(**{field: "x \U0001f600"})]})
+    assert len(list(load_benchmark(write(tmp_path / "b.json", whole)))) == 1
+
+
+def test_broken_json_names_the_line(tmp_path):
+    text = json.dumps({"IDTest": [record()]}, indent=1)
+    lines = text.splitlines()
+    lines[4] = lines[4].replace('"', "", 1)
+    file = write(tmp_path / "b.json", "\n".join(lines))
+    message = error_of(load_benchmark, file)
+    assert str(file) in message
+    assert "line 5" in message
+
+
+@pytest.mark.parametrize("text", ["", '{"IDTest": [', "\ufeff{}"])
+def test_cut_empty_or_marked_files(tmp_path, text):
+    assert "is no valid JSON" in error_of(load_benchmark, write(tmp_path / "b.json", text))
+
+
+def test_a_repeated_key_is_not_passed_over(tmp_path):
+    one = json.dumps([record()])
+    other = json.dumps([record("IDTest_2")])
+    message = error_of(
+        load_benchmark, write(tmp_path / "b.json", f'{{"IDTest": {one}, "IDTest": {other}}}')
+    )
+    assert "the key 'IDTest' stands twice" in message
+
+
+def test_unreadable_files(tmp_path):
+    assert "not found" in error_of(load_benchmark, tmp_path / "none.json")
+    assert "cannot be read" in error_of(load_benchmark, tmp_path)
+    latin = tmp_path / "latin.json"
+    latin.write_bytes(
+        json.dumps({"IDTest": [record(user_persona="ü")]}, ensure_ascii=False).encode("latin-1")
+    )
+    assert "cannot be read" in error_of(load_benchmark, latin)
+
+
+GROWTH = """
+    import resource, sys
+    from remid_jax.benchmark.reading import load_benchmark
+
+    def peak():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    before = peak()
+    benchmark = load_benchmark(sys.argv[1])
+    print(before, peak() - before, sum(len(s) for s in benchmark.subsets.values()))
+"""
+
+
+def big_file(path, count):
+    """Distinct texts of about 1.5 kB a sample, in every subset."""
+    data = {split: [] for split in ("IDTrain", "IDTest", *shifts.SPLITS.values())}
+    for i in range(count):
+        tag = shifts.ALL_TAGS[i % len(shifts.ALL_TAGS)]
+        texts = [" ".join(f"w{i}x{k}y{j}" for j in range(25)) for k in range(5)]
+        sample = record(
+            f"{shifts.split_of(tag)}_{i}",
+            tag,
+            user_persona=texts[0],
+            agent_character={"name": f"Character {i}", "background": texts[1]},
+            agent_golden_response=texts[2],
+            dialogue_context=[
+                {"user_query": texts[3]},
+                {"agent_response": texts[4]},
+                {"user_query": f"And then, {i}?"},
+            ],
+        )
+        data[shifts.split_of(tag)].append(sample)
+    write(path, data)
+    return path.stat().st_size / count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux only")
+def test_twenty_thousand_samples_in_little_memory(tmp_path):
+    file = tmp_path / "big.json"
+    assert 1300 < big_file(file, 20_000) < 2300
+    # A process starts with its parent's peak on its account: the shell between keeps ours out.
+    command = [sys.executable, "-c", textwrap.dedent(GROWTH), str(file)]
+    run = subprocess.run(
+        ["sh", "-c", '"$@"; exit $?', "sh", *command], capture_output=True, text=True, check=True
+    )
+    before, growth, count = map(float, run.stdout.split())
+    assert before < 200, "the baseline is not the child's own"
+    assert count == 20_000
+    assert growth < 1000
+
+
+# Response files
+
+
+def samples(*ids):
+    return [Sample.from_record(record(i), "here") for i in ids]
+
+
+def line(sample_id, **responses):
+    return json.dumps({"sample_ID": sample_id, "model_response": responses}, ensure_ascii=False)
+
+
+def test_responses_json_as_the_reference_writes_them(tmp_path):
+    data = {
+        i: {**record(i), "model_response": {"b": f"b {i}", "a": f"a {i}"}} for i in ("x", "y", "z")
+    }
+    file = write(tmp_path / "r.json", data)
+    table = load_responses(file, samples("z", "x"))
+    assert table == {"b": {"z": "b z", "x": "b x"}, "a": {"z": "a z", "x": "a x"}}
+    assert list(table) == ["b", "a"]
+    assert list(table["a"]) == ["z", "x"]
+
+
+def test_responses_jsonl(tmp_path):
+    odd = "two\u2028lines\u0085and\x0bmore\nend"
+    text = "\n".join([line("x", a=odd), "", line("y", a=" kept as it is ")]) + "\n"
+    table = load_responses(write(tmp_path / "r.jsonl", text), iter(samples("x", "y")))
+    assert table == {"a": {"x": odd, "y": " kept as it is "}}
+
+
+def test_jsonl_with_windows_line_ends(tmp_path):
+    file = tmp_path / "r.jsonl"
+    file.write_bytes((line("x", a="1") + "\r\n" + line("y", a="2") + "\r\n").encode())
+    assert load_responses(file, samples("x", "y")) == {"a": {"x": "1", "y": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (line("x", a="1"), ["lacks 2 of 3 samples", "first 'y'"]),
+        ("", ["lacks 3 of 3 samples"]),
+        ("\n".join(line(i) for i in "xyz"), ["names no policy"]),
+        (
+            "\n".join([line("x", a="1"), line("y", a="1", b="1"), line("z", a="1")]),
+            ["sample 'x' has no response of 'b'"],
+        ),
+        (
+            "\n".join([line("x", a="1"), line("y", a=" \n"), line("z", a="1")]),
+            ["sample 'y'", "response of 'a' is empty"],
+        ),
+        (
+            "\n".join([line("x", a="1"), line("y", a=None), line("z", a="1")]),
+            ["sample 'y'", "response of 'a' is empty"],
+        ),
+        (
+            "\n".join(
+                [
+                    line("x", a="1"),
+                    json.dumps({"sample_ID": "y", "model_response": {"a": "\ud800"}}),
+                    line("z", a="1"),
+                ]
+            ),
+            ["sample 'y'", "\\ud8.."],
+        ),
+        ("\n".join(line(i, a="1") for i in "xyx"), ["line 3", "duplicate sample_ID 'x'"]),
+        ("\n".join([line("x", a="1"), '{"sample_ID": "y"']), ["line 2", "no valid JSON"]),
+        ("\n".join([line("x", a="1"), "[1]"]), ["line 2", "must be an object"]),
+        ('{"sample_ID": "x"}', ["line 1", "'model_response'"]),
+        ('{"model_response": {"a": "1"}}', ["line 1", "'sample_ID'"]),
+        ('{"sample_ID": "x", "model_response": "text"}', ["line 1", "'model_response'"]),
+        (
+            '{"sample_ID": "x", "model_response": {"a": "1", "a": "2"}}',
+            ["line 1", "'a' stands twice"],
+        ),
+    ],
+)
+def test_wrong_jsonl_responses(tmp_path, text, parts):
+    file = write(tmp_path / "r.jsonl", text)
+    message = error_of(load_responses, file, samples("x", "y", "z"))
+    for part in [str(file), *parts]:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[]", "must be an object keyed by sample_ID"),
+        ('{"x": "text"}', "'x'"),
+        ('{"x": {"model_response": ["text"]}}', "'model_response'"),
+        ('{"x": {"model_response": {"a": ""}}}', "is empty"),
+        ('{"x": {"model_response": {"a": 3}}}', "is empty"),
+        ('{"y": {"model_response": {"a": "1"}}}', "lacks 1 of 1"),
+        (
+            '{"x": {"model_response": {"a": "1"}}, "x": {"model_response": {"a": "2"}}}',
+            "'x' stands twice",
+        ),
+        ('{"x": {"model_response": {"a": "1"}}', "line 1"),
+    ],
+)
+def test_wrong_json_responses(tmp_path, text, part):
+    file = write(tmp_path / "r.json", text)
+    message = error_of(load_responses, file, samples("x"))
+    assert str(file) in message
+    assert part in message
+
+
+@pytest.mark.parametrize("name", ["none.json", "none.jsonl"])
+def test_no_response_file(tmp_path, name):
+    assert "response file not found" in error_of(load_responses, tmp_path / name, samples("x"))
+
+
+def test_reading_leaves_the_record_alone():
+    given = record(pair_id="IDTest_9")
+    before = copy.deepcopy(given)
+    Sample.from_record(given, "here")
+    assert given == before
