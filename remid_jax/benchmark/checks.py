@@ -49,7 +49,6 @@ against without between upon whose himself herself yourself
 """Words too common to link a response with a persona or a profile."""
 
 LEAK_UNITS = 6  # shorter messages may be the same anywhere ("Good evening!")
-WHOLE = "benchmark"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +73,9 @@ Check = Callable[[Benchmark], Iterator[Violation]]
 
 
 def language_of(sample: Sample) -> str | None:
-    """The sample's `language` key, or None where it has none."""
-    return sample.extra.get("language")
+    """The sample's `language` key, or None where it has none that is a text."""
+    language = sample.extra.get("language")
+    return language if isinstance(language, str) else None
 
 
 def _messages(sample: Sample) -> list[str]:

@@ -30,6 +30,7 @@ STOP_WORDS = {
 }
 """Language -> its commonest words."""
 
+_STOP_SETS = {language: frozenset(words.split()) for language, words in STOP_WORDS.items()}
 _SPACELESS = SCRIPTS["han"] + SCRIPTS["kana"]
 _UNIT = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+(?:'[^\W_{_SPACELESS}]+)*")
 
@@ -81,7 +82,7 @@ def stop_word_counts(text: str) -> dict[str, int]:
     {'en': 2, 'de': 2, 'es': 0}
     """
     words = units(text)
-    return {lang: sum(w in stop.split() for w in words) for lang, stop in STOP_WORDS.items()}
+    return {lang: sum(w in stop for w in words) for lang, stop in _STOP_SETS.items()}
 
 
 def similarity(a: Sequence[str], b: Sequence[str]) -> float:

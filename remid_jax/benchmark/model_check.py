@@ -93,25 +93,25 @@ def sample_effects(model: LanguageModel, samples: Sequence[Sample], i: int) -> l
 
 def factor_effects(
     model: LanguageModel, subsets: Mapping[str, Sequence[Sample]], limit: int | None = None
-) -> list[Effect]:
-    """The effects of all factors on the samples of some subsets, with progress on standard error.
+) -> Iterator[list[Effect]]:
+    """The effects of all factors, with progress on standard error.
 
     Args:
       model: q.
       subsets: tag -> samples.
       limit: so many samples of each subset; substitutes may come from all of it.
+
+    Yields:
+      The effects in one subset after another, each as soon as it is done.
     """
-    plan = [
-        (samples, i)
-        for samples in subsets.values()
-        for i in range(len(samples) if limit is None else min(limit, len(samples)))
-    ]
-    effects = []
-    with progress("factors that matter", len(plan)) as advance:
-        for samples, i in plan:
-            effects += sample_effects(model, samples, i)
-            advance(1)
-    return effects
+    sizes = {t: len(s) if limit is None else min(limit, len(s)) for t, s in subsets.items()}
+    with progress("factors that matter", sum(sizes.values())) as advance:
+        for tag, samples in subsets.items():
+            effects = []
+            for i in range(sizes[tag]):
+                effects += sample_effects(model, samples, i)
+                advance(1)
+            yield effects
 
 
 def _count(effects: Iterable[Effect]) -> tuple[int, int]:
@@ -119,16 +119,19 @@ def _count(effects: Iterable[Effect]) -> tuple[int, int]:
     return sum(found), len(found)
 
 
-def table(effects: Sequence[Effect]) -> list[str]:
-    """Lines with the share of samples in which each factor matters, by subset and overall."""
-    lines = [f"{'factor matters in':<24}" + "".join(f"{f:>20}" for f in FACTORS)]
-    tags = list(dict.fromkeys(e.tag for e in effects))
-    for name, chosen in [*((t, {t}) for t in tags), ("all", set(tags))]:
-        cells = ""
-        for factor in FACTORS:
-            yes, n = _count(e for e in effects if e.tag in chosen and e.factor == factor)
-            cells += f"{f'{yes}/{n} = {yes / n:.0%}' if n else 'none':>20}"
-        lines.append(f"{name:<24}{cells}")
+def row(name: str, effects: Sequence[Effect] | None = None) -> str:
+    """A table's line: the share of samples in which each factor matters, or the column heads."""
+    cells = []
+    for factor in FACTORS:
+        yes, n = _count(e for e in effects or () if e.factor == factor)
+        share = f"{yes}/{n} = {yes / n:.0%}" if n else "none"
+        cells.append(f"{factor if effects is None else share:>18}")
+    return f"{name:<22}{''.join(cells)}"
+
+
+def summary(effects: Sequence[Effect]) -> list[str]:
+    """Lines with the overall shares, and with the median drop of each factor."""
+    lines = [row("all", effects)]
     for factor in FACTORS:
         drops = [e.drop for e in effects if e.factor == factor]
         if drops:

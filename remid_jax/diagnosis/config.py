@@ -102,7 +102,9 @@ def check_config(config: ConfigDict) -> None:
     if not 0 < config.estimator.confidence < 1:
         raise UserError("config.estimator.confidence must lie between 0 and 1")
     if config.estimator.name != "club" and config.estimator.negatives != "all":
-        raise UserError(f"estimator {config.estimator.name!r} needs config.estimator.negatives='all'")
+        raise UserError(
+            f"estimator {config.estimator.name!r} needs config.estimator.negatives='all'"
+        )
 
 
 def _get(config: ConfigDict, key: str) -> Any:

@@ -83,7 +83,10 @@ def statistic(model: Block, golden: Block, negatives: Negatives, config: ConfigD
         ours = functools.partial(value, block=model, weights=negatives.model, mask=mask)
         theirs = functools.partial(value, block=golden, weights=negatives.golden, mask=mask)
         plain = functools.partial(value, weights=negatives.plain, mask=mask, by_token=token)
-        of_model, of_golden = ours(model.scores, by_token=token), theirs(golden.scores, by_token=token)
+        of_model, of_golden = (
+            ours(model.scores, by_token=token),
+            theirs(golden.scores, by_token=token),
+        )
         return jnp.stack(
             [
                 mi.effective(of_model, of_golden),
@@ -188,7 +191,9 @@ def _row(subset: Subset, reference: Subset, policy: str, config: ConfigDict) -> 
     return row
 
 
-def _difference(subset: Subset, reference: Subset, policy: str, config: ConfigDict) -> dict[str, Any]:
+def _difference(
+    subset: Subset, reference: Subset, policy: str, config: ConfigDict
+) -> dict[str, Any]:
     here, there = subset.statistic(policy, config), reference.statistic(policy, config)
     paired = _is_paired(subset, reference)
     if paired:
@@ -231,9 +236,7 @@ def compare_policies(subsets: Sequence[Subset], config: ConfigDict) -> list[dict
                 return first(mask & common)[0] - second(mask & common)[0]
 
             value, error, freedom = jackknife(gap, groups)
-            low, high = t_interval(
-                float(value), float(error), freedom, config.estimator.confidence
-            )
+            low, high = t_interval(float(value), float(error), freedom, config.estimator.confidence)
             rows.append(
                 {
                     "first": a, "second": b, "subset": subset.tag, "n": int(common.sum()),

@@ -19,11 +19,13 @@ from remid_jax.diagnosis.estimates import Subset
 from remid_jax.diagnosis.scoring import GOLDEN
 from remid_jax.diagnosis.store import npz_bytes, write_atomically
 
-TABLE_WIDTH = 104
+TABLE_WIDTH = 120
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tokenizers", "ml-collections", "gguf")
 
 
-def provenance(config: ConfigDict, command: Sequence[str], more: Mapping[str, Any]) -> dict[str, Any]:
+def provenance(
+    config: ConfigDict, command: Sequence[str], more: Mapping[str, Any]
+) -> dict[str, Any]:
     """Where numbers come from: configuration, revision, versions, devices, and what is given."""
     return {
         "config": config.to_dict(),
@@ -95,7 +97,7 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
     sequence = e["normalisation"] == "sequence"
     unit, digits = ("nats per response", 1) if sequence else ("nats per token", 3)
     title = f"R-EMI and R-EMID ± s.e. in {unit} ({e['name']}, {e['negatives']} negatives)"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), width=TABLE_WIDTH)
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("policy", "subset", "n", "R-EMI", "R-EMID", "", "retained", "EMI", "baseline*"):
         left = column in ("policy", "subset", "")
         table.add_column(column, justify="left" if left else "right", no_wrap=True)

@@ -183,7 +183,9 @@ def _score(
     n = len(samples)
     negatives = estimates.negatives_for(n, config)
     tokenizer, span = models.policy.tokenizer, config.estimator.span
-    columns: list[Response | None] = [to_response(tokenizer, Answer(s.golden), span) for s in samples]
+    columns: list[Response | None] = [
+        to_response(tokenizer, Answer(s.golden), span) for s in samples
+    ]
     for name, by_id in answers.items():
         for sample in samples:
             answer = by_id[sample.sample_id]

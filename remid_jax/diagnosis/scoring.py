@@ -65,7 +65,9 @@ def to_response(tokenizer: Tokenizer, answer: Answer, span: str = "response") ->
     def answered(text: str) -> list[int]:
         ids = tokenizer.encode_chat([*question, {"role": "assistant", "content": text}])
         if ids[: len(prompt)] != prompt:
-            raise UserError("span 'reference' needs a chat template that only appends; use 'response'")
+            raise UserError(
+                "span 'reference' needs a chat template that only appends; use 'response'"
+            )
         return ids
 
     skip = len(answered("")) - len(prompt)

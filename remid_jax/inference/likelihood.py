@@ -19,7 +19,7 @@ Array = jax.Array
 
 TOKENS_PER_BATCH = 512  # rows x padded length of one scoring call
 HEAD_CHUNK = 256  # positions whose logits stand in memory at once
-LENGTH_STEP = 16
+LENGTH_STEP = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +111,9 @@ def suffix_log_probs(
 
 
 def _padded_length(n: int) -> int:
-    """Few distinct lengths with little padding: steps of 16 to 64, of an eighth beyond."""
+    """Few distinct lengths with little padding: steps of 8 to 64, of 16 to 128, and so on."""
     step = LENGTH_STEP
-    while n > 4 * step:
+    while n > 8 * step:
         step *= 2
     return math.ceil(n / step) * step
 

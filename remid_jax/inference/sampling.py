@@ -79,7 +79,9 @@ def penalise_repetition(logits: Array, seen: Array, penalty: float) -> Array:
 def nucleus(logits: Array, top_p: float) -> Array:
     """Sets logits outside the smallest set of probability >= `top_p` to -inf. [..., V] -> same."""
     ordered = jnp.sort(logits, axis=-1, descending=True)
-    before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(ordered, axis=-1)
+    before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(
+        ordered, axis=-1
+    )
     cut = jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)
     return jnp.where(logits >= cut, logits, -jnp.inf)
 

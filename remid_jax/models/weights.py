@@ -117,7 +117,9 @@ def _open_hugging_face(path: Path) -> Checkpoint:
             handle = safe_open(str(shard), framework="numpy")
             where.update(dict.fromkeys(handle.keys(), handle))
         except (SafetensorError, OSError) as e:
-            raise UserError(f"{shard}: not a readable safetensors file, or truncated ({e})") from None
+            raise UserError(
+                f"{shard}: not a readable safetensors file, or truncated ({e})"
+            ) from None
 
     def read(name: str) -> np.ndarray:
         try:

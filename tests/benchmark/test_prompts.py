@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remid_jax.benchmark import prompts
@@ -106,7 +106,7 @@ def test_last_turn_sees_nothing_else():
 
 
 def test_unknown_view():
-    with pytest.raises(UserError, match="unknown view 'all'.*full, last_turn"):
+    with pytest.raises(UserError, match=r"unknown view 'all'.*full, last_turn"):
         prompts.reply_messages(SAMPLE, "all")
 
 
@@ -134,6 +134,7 @@ def test_profiles_of_any_shape(character, text, name):
     assert f"\n{speaker}: Welcome\n" in prompts.context_text(sample)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_braces_in_texts_are_no_placeholders(persona, name):
     sample = with_(persona="{name}" + persona, character={"name": "{thought}" + name})

@@ -286,7 +286,7 @@ def test_twenty_thousand_samples_in_little_memory(tmp_path):
     before, growth, count = map(float, run.stdout.split())
     assert before < 200, "the baseline is not the child's own"
     assert count == 20_000
-    assert growth < 1000
+    assert growth < 400  # MB, of 90 measured; the file has 33
 
 
 # Response files

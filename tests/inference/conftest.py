@@ -1,6 +1,7 @@
 """Small random decoders, and a plain NumPy decoder to check them against."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tokenizers
@@ -29,12 +30,18 @@ SHAPE = {
 
 def build_model(seed: int = 0, stop_ids: tuple[int, ...] = (END,), **changes) -> LanguageModel:
     config = DecoderConfig(**{**SHAPE, **changes})
-    graphdef, state = nnx.split(Decoder(config, nnx.Rngs(seed)))
-    # Norm scales other than one, so that leaving one out or swapping two shows.
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))))
     rng = np.random.default_rng(seed)
-    state = jax.tree.map(
-        lambda x: x * (1 + 0.3 * rng.standard_normal(x.shape)).astype(np.float32), state
-    )
+
+    def weight(path, like):
+        values = rng.standard_normal(like.shape)
+        if "norm" in str(path):  # other than one, so that leaving one out or swapping two shows
+            values = 1 + 0.3 * values
+        elif "embedding" not in str(path):
+            values *= like.shape[-2] ** -0.5
+        return jnp.asarray(values, jnp.float32)
+
+    state = jax.tree_util.tree_map_with_path(weight, state)
     backend = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({f"w{i}": i for i in range(config.vocab_size)}, "w0")
     )

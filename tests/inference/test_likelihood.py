@@ -57,7 +57,9 @@ def test_each_token_equals_the_plain_decoder(tiny, plain, draw):
     (x,), responses = draw(3, 40), draw(4, 1, 2, 33, 80)
     (prefix,) = prefill(tiny, [x])
     for y, got in zip(
-        responses, score_responses(tiny, prefix, [Response(tuple(y)) for y in responses]), strict=True
+        responses,
+        score_responses(tiny, prefix, [Response(tuple(y)) for y in responses]),
+        strict=True,
     ):
         assert got.dtype == np.float64 and len(got) == len(y) + 1
         np.testing.assert_allclose(got, plain[0](tiny, x, y), atol=PER_TOKEN)
