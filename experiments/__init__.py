@@ -1,0 +1,1 @@
+"""Programs: one module an experiment, run by `experiments.main`."""

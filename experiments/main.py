@@ -1,11 +1,12 @@
-"""Runs one experiment: python -m experiments.main --config configs/NAME.py[:VARIANT] --workdir DIR."""
+"""Runs one experiment: --config configs/NAME.py[:VARIANT] --workdir DIR [--config.KEY=VALUE]."""
 
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from remid_jax.errors import UserError, nearest
 
@@ -15,31 +16,45 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.",
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of finished pieces and results.")
 
 
-def parse(argv: Sequence[str]) -> list[str]:
-    """Parses flags; whatever is wrong with them or the configuration file is a `UserError`."""
+def parse(argv: Sequence[str]) -> ConfigDict:
+    """Parses flags and loads the configuration file.
+
+    Raises:
+      UserError: whatever is wrong with them. The file is a program and can fail in any way.
+    """
     try:
         rest = flags.FLAGS(list(argv))
+        config = _CONFIG.value
+        if config is not None:
+            config.lock()  # a file that was not found speaks up only when its content is used
     except UserError:
         raise
-    except FileNotFoundError as e:
-        raise UserError(f"config file not found: {e.filename}") from None
-    except SystemExit:
-        raise
-    except Exception as e:  # the configuration file is a program, and can fail in any way
-        raise UserError(f"command line or config file: {e}") from None
+    except Exception as e:
+        raise UserError(_reason(e)) from None
     if rest[1:]:
         raise UserError(f"unexpected argument {rest[1]!r}; use --config FILE and --workdir DIR")
-    for name, flag in (("--config", _CONFIG), ("--workdir", _WORKDIR)):
-        if flag.value is None:
-            raise UserError(f"{name} is missing")
-    return rest
+    for name, value in (("--config", config), ("--workdir", _WORKDIR.value)):
+        if value is None:
+            raise UserError(f"{name} is missing; use --config FILE and --workdir DIR")
+    return config
+
+
+def _reason(error: Exception) -> str:
+    """One line for what absl and ml_collections report in many, tracebacks among them."""
+    text = str(error.args[0] if error.args else error)
+    if missing := re.search(r"No such file or directory: '(.*?)'", text):
+        return f"config file not found: {missing[1]}"
+    if unknown := re.search(r'Did you mean "(.*?)" instead of "(.*?)"', text):
+        return f"unknown config key {unknown[2]!r} (did you mean {unknown[1]!r}?)"
+    if isinstance(error, (KeyError, AttributeError)):
+        return f"unknown config key {text.strip(chr(39))!r}"
+    return f"command line or config file: {text.strip().splitlines()[-1]}"
 
 
 def run(argv: Sequence[str]) -> int:
     """Parses, runs the experiment, and returns the exit code: 0, or 2 with one line of error."""
     try:
-        parse(argv)
-        config = _CONFIG.value
+        config = parse(argv)
         name = config.get("experiment", "diagnose")
         if name not in EXPERIMENTS:
             raise UserError(f"unknown experiment {name!r}{nearest(str(name), EXPERIMENTS)}")

@@ -31,7 +31,7 @@ _LOCATIONS = {
     "UserError": "remid_jax.errors",
 }  # fmt: skip
 
-__all__ = sorted(_LOCATIONS)  # noqa: PLE0604
+__all__ = sorted(_LOCATIONS)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Samples, RPGBench files, the bundled benchmark, shifts and prompts."""

@@ -1,0 +1,1 @@
+"""From a benchmark and responses to an R-EMID report."""

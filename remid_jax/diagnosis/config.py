@@ -1,4 +1,4 @@
-"""The configuration of a diagnosis: every key, its default, and checks that come before any work."""
+"""The configuration of a diagnosis: every key, its default, and checks before any work."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ CHOICES = {
 
 
 def rpm(view: str = "full", path: str = "") -> ConfigDict:
-    """An evaluated model: what it sees (`full` or `last_turn`), and its weights (default: `model`)."""
+    """An evaluated model: what it sees (`full`, `last_turn`), its weights (default: `model`'s)."""
     return ConfigDict({"view": view, "path": path})
 
 

@@ -83,14 +83,13 @@ def statistic(model: Block, golden: Block, negatives: Negatives, config: ConfigD
         ours = functools.partial(value, block=model, weights=negatives.model, mask=mask)
         theirs = functools.partial(value, block=golden, weights=negatives.golden, mask=mask)
         plain = functools.partial(value, weights=negatives.plain, mask=mask, by_token=token)
-        of_model, of_golden = (
-            ours(model.scores, by_token=token),
-            theirs(golden.scores, by_token=token),
-        )
+        of_model = ours(model.scores, by_token=token)
+        of_golden = theirs(golden.scores, by_token=token)
+        per_token = ours(model.scores, by_token=True), theirs(golden.scores, by_token=True)
         return jnp.stack(
             [
                 mi.effective(of_model, of_golden),
-                mi.effective(ours(model.scores, by_token=True), theirs(golden.scores, by_token=True)),
+                mi.effective(*per_token),
                 mi.effective(plain(model.plain, model), plain(golden.plain, golden)),
                 mi.retained(of_model, of_golden),
                 mi.likelihood_baseline(
@@ -175,7 +174,7 @@ def _row(subset: Subset, reference: Subset, policy: str, config: ConfigDict) -> 
     used = subset.used(policy)
     groups = _groups(used, f"policy {policy!r}, subset {subset.tag!r}")
     here = subset.statistic(policy, config)
-    value, error, freedom = (np.asarray(x, np.float64) for x in jackknife(here, groups))
+    value, error, _ = (np.asarray(x, np.float64) for x in jackknife(here, groups))
     row: dict[str, Any] = {
         "policy": policy,
         "subset": subset.tag,

@@ -27,7 +27,7 @@ def key_of(*parts: Any) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is either absent (or as before) or whole, whenever the process is killed."""
+    """Writes a file that is as before or whole, whenever the process is killed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

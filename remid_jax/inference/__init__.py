@@ -1,0 +1,1 @@
+"""Prefix caches, pair log-likelihoods and sampling."""

@@ -1,0 +1,1 @@
+"""Estimators and uncertainty: pure functions on arrays."""

@@ -15,7 +15,7 @@ def jackknife(
     """Value and jackknife standard error of a statistic that takes a mask.
 
     Deleting a context removes its row and its column of the pair matrix, so this is right for
-    matrix statistics where a bootstrap with copies (which turns copies into false negatives) is not.
+    matrix statistics; a bootstrap is not, because its copies become false negatives.
 
     Args:
       statistic: mask [N] bool -> scalar or array of statistics.

@@ -1,0 +1,1 @@
+"""Decoders, weights, tokenizers and chat templates."""

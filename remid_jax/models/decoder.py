@@ -58,7 +58,7 @@ def rms_norm(x: Array, scale: Array, eps: float) -> Array:
 
 
 class Block(nnx.Module):
-    """One pre-norm transformer layer: grouped-query attention, then SwiGLU. Kernels are [in, out]."""
+    """One pre-norm layer: grouped-query attention, then SwiGLU. Kernels are [in, out]."""
 
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
         c = config
@@ -98,7 +98,7 @@ class Block(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Embedding, stacked layers (`layers` is one `Block` whose weights lead with [num_layers]), norm."""
+    """Embedding, layers (one `Block` whose weights lead with [num_layers]), and final norm."""
 
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
         self.config = config
@@ -116,7 +116,7 @@ class Decoder(nnx.Module):
         return self.embedding[...][tokens]
 
     def run_layers(self, x: Array, positions: Array, attend: Attend, cache: Any):
-        """Scans the layers over x; `cache`, and what comes back beside x, lead with [num_layers]."""
+        """Scans the layers; `cache`, and what comes back beside x, lead with [num_layers]."""
         graphdef, stacked = nnx.split(self.layers)
 
         def step(x: Array, layer: Any):

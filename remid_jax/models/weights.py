@@ -215,7 +215,7 @@ def _tensor(checkpoint: Checkpoint, file: str, name: str, shape: tuple[int, ...]
 
 
 def _rotate_half_order(w: np.ndarray, head_dim: int) -> np.ndarray:
-    """GGUF interleaves the rotary pairs of query and key rows; this restores (i, i + head_dim/2)."""
+    """GGUF interleaves rotary pairs of query and key rows; this restores (i, i + head_dim/2)."""
     heads = w.shape[0] // head_dim
     return w.reshape(heads, head_dim // 2, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
 

@@ -538,7 +538,11 @@ def test_rows_count_by_factor():
 
 
 def test_effects_on_two_samples_are_differences_of_log_likelihoods(smollm2):
-    pair = reading.load_benchmark().subsets["IDTest"][:2]
+    # One exchange and a question of each, so that the prompts are short.
+    pair = [
+        dataclasses.replace(s, dialogue=s.dialogue[-3:])
+        for s in reading.load_benchmark().subsets["IDTest"][:2]
+    ]
     (found,) = model_check.factor_effects(smollm2, {"IDTest": pair}, limit=1)
     assert [(e.sample_id, e.factor) for e in found] == [
         ("IDTest_01", factor) for factor in model_check.FACTORS
@@ -569,9 +573,11 @@ def test_the_model_check_from_the_command_line(tmp_path, capsys, smollm2):
             "language": "en",
         }
 
+    purple = "Purple lanterns juggle nine elephants."
+    green = "Green kettles whisper about seven mountains."
     rows = [
-        record(1, "baker in Leeds", "Newton", "Why is it hot?", "The oven, baker; I am Newton."),
-        record(2, "sailor in Cork", "Homer", "Where to?", "To Cork, sailor, says Homer."),
+        record(1, "baker in Leeds", "Newton", f"Say: {purple}", f"{purple} Newton and a baker."),
+        record(2, "sailor in Cork", "Homer", f"Say: {green}", f"{green} Homer and a sailor."),
     ]
     path = tmp_path / "two.json"
     path.write_text(json.dumps({"IDTest": rows}), encoding="utf-8")
