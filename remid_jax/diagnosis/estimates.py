@@ -20,6 +20,7 @@ SHUFFLED = "shuffled golden"
 COLUMNS = ("r_emi", "r_emi_token", "emi", "retained", "baseline")
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Negatives:
     """Weights [N, N] of the negative pairs: of the model side, the golden side, and without R."""
@@ -63,43 +64,48 @@ def negatives_for(n: int, config: ConfigDict) -> Negatives:
 Statistic = Callable[[jax.Array], jax.Array]
 
 
+@functools.partial(jax.jit, static_argnames=("name", "by_token"))
+def _columns(
+    model: Block, golden: Block, negatives: Negatives, mask: jax.Array, *, name: str, by_token: bool
+) -> jax.Array:
+    """The values of `COLUMNS` on the contexts of a mask [N]."""
+    mask = mask & model.where & golden.where
+
+    def value(scores: jax.Array, block: Block, weights: jax.Array, by_token: bool) -> jax.Array:
+        arguments = {"lengths": block.lengths} if by_token else {}
+        if name == "club":
+            arguments["negatives"] = weights
+        return mi.ESTIMATORS[name](scores, where=mask, **arguments)
+
+    def sides(by_token: bool) -> tuple[jax.Array, jax.Array]:
+        ours = value(model.scores, model, negatives.model, by_token)
+        return ours, value(golden.scores, golden, negatives.golden, by_token)
+
+    of_model, of_golden = sides(by_token)
+    plain = [value(b.plain, b, negatives.plain, by_token) for b in (model, golden)]
+    diagonals = (
+        jnp.diagonal(model.scores), model.lengths, jnp.diagonal(golden.scores), golden.lengths
+    )  # fmt: skip
+    return jnp.stack(
+        [
+            mi.effective(of_model, of_golden),
+            mi.effective(*sides(by_token=True)),
+            mi.effective(*plain),
+            mi.retained(of_model, of_golden),
+            mi.likelihood_baseline(*diagonals, where=mask),
+        ]
+    )
+
+
 def statistic(model: Block, golden: Block, negatives: Negatives, config: ConfigDict) -> Statistic:
     """The estimates of one policy in one subset as a function of a mask of contexts.
 
     Returns:
       mask [N] -> [len(COLUMNS)].
     """
-    name = config.estimator.name
-    token = config.estimator.normalisation == "token"
-
-    def value(scores: Any, block: Block, weights: np.ndarray, mask: Any, by_token: bool) -> Any:
-        arguments = {"lengths": block.lengths} if by_token else {}
-        if name == "club":
-            arguments["negatives"] = weights
-        return mi.ESTIMATORS[name](jnp.asarray(scores), where=mask, **arguments)
-
-    def evaluate(mask: jax.Array) -> jax.Array:
-        mask = mask & jnp.asarray(model.where & golden.where)
-        ours = functools.partial(value, block=model, weights=negatives.model, mask=mask)
-        theirs = functools.partial(value, block=golden, weights=negatives.golden, mask=mask)
-        plain = functools.partial(value, weights=negatives.plain, mask=mask, by_token=token)
-        of_model = ours(model.scores, by_token=token)
-        of_golden = theirs(golden.scores, by_token=token)
-        per_token = ours(model.scores, by_token=True), theirs(golden.scores, by_token=True)
-        return jnp.stack(
-            [
-                mi.effective(of_model, of_golden),
-                mi.effective(*per_token),
-                mi.effective(plain(model.plain, model), plain(golden.plain, golden)),
-                mi.retained(of_model, of_golden),
-                mi.likelihood_baseline(
-                    np.diagonal(model.scores), model.lengths,
-                    np.diagonal(golden.scores), golden.lengths, where=mask,
-                ),
-            ]
-        )  # fmt: skip
-
-    return evaluate
+    e = config.estimator
+    settings = {"name": e.name, "by_token": e.normalisation == "token"}
+    return lambda mask: _columns(model, golden, negatives, mask, **settings)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import numpy as np
 
 from remid_jax.benchmark import prompts
@@ -17,6 +18,7 @@ from remid_jax.models.tokenizer import Tokenizer
 GOLDEN = "golden"
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Block:
     """One policy's pair matrices in one subset.

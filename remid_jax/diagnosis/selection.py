@@ -1,11 +1,12 @@
 """Which contexts a diagnosis looks at, and whether they fit the models."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
 from remid_jax.benchmark import prompts, shifts
+from remid_jax.benchmark.contexts import choose_contexts
 from remid_jax.benchmark.reading import Benchmark
 from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
@@ -32,41 +33,20 @@ class Selection:
 
 
 def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
-    """Takes `limits.contexts` samples of each chosen subset.
-
-    IDTest samples are taken at even distances in file order; of a subset whose samples vary IDTest
-    samples (`pair_id`), those whose anchor was taken, so that differences stay paired.
+    """Takes `limits.contexts` samples of each chosen subset; see `choose_contexts`.
 
     Raises:
       UserError: IDTest or all chosen subsets are absent, or a subset has too few samples.
     """
-    wanted = (shifts.ID_TEST, *shifts.resolve_shifts(config.shifts))
-    absent = tuple(tag for tag in wanted if tag not in benchmark.subsets)
-    if shifts.ID_TEST in absent:
-        raise UserError(f"benchmark {benchmark.name}: has no subset IDTest to compare with")
-    if len(absent) == len(wanted) - 1:
-        raise UserError(f"benchmark {benchmark.name}: has none of the subsets {', '.join(absent)}")
-    chosen: dict[str, tuple[Sample, ...]] = {}
-    for tag in wanted:
-        if tag in absent:
-            continue
-        anchors = [s.sample_id for s in chosen.get(shifts.ID_TEST, ())]
-        chosen[tag] = _take(benchmark.subsets[tag], config.limits.contexts, anchors)
-        if len(chosen[tag]) < MIN_CONTEXTS:
+    chosen = choose_contexts(benchmark, config.shifts, config.limits.contexts)
+    for tag, samples in chosen.items():
+        if len(samples) < MIN_CONTEXTS:
             raise UserError(
-                f"benchmark {benchmark.name}: subset {tag!r} gives {len(chosen[tag])} contexts; "
+                f"benchmark {benchmark.name}: subset {tag!r} gives {len(samples)} contexts; "
                 f"a standard error needs at least {MIN_CONTEXTS}"
             )
-    available = {tag: len(benchmark.subsets[tag]) for tag in chosen}
-    return Selection(chosen, absent, available)
-
-
-def _take(samples: Sequence[Sample], limit: int, anchors: Sequence[str]) -> tuple[Sample, ...]:
-    partners = {s.pair_id: s for s in samples if s.pair_id is not None}
-    if len(partners) == len(samples) and anchors and set(anchors) <= set(partners):
-        return tuple(partners[a] for a in anchors)
-    n = min(limit, len(samples)) if limit else len(samples)
-    return tuple(samples[i * len(samples) // n] for i in range(n))
+    absent = tuple(t for t in shifts.resolve_shifts(config.shifts) if t not in chosen)
+    return Selection(chosen, absent, {tag: len(benchmark.subsets[tag]) for tag in chosen})
 
 
 def fit_window(

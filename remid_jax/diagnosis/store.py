@@ -74,7 +74,8 @@ class Store:
     def get_arrays(self, kind: str, key: str) -> dict[str, np.ndarray] | None:
         """The stored arrays by name, or None as in `get_json`."""
         try:
-            with np.load(self._path(kind, key, ".npz"), allow_pickle=False) as file:
+            content = io.BytesIO(self._path(kind, key, ".npz").read_bytes())
+            with np.load(content, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except Exception:  # a damaged archive fails in many ways; all mean: make it anew
             return None

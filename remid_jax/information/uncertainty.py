@@ -18,7 +18,7 @@ def jackknife(
     matrix statistics; a bootstrap is not, because its copies become false negatives.
 
     Args:
-      statistic: mask [N] bool -> scalar or array of statistics.
+      statistic: mask [N] bool -> scalar or array of statistics; jit it where N is large.
       groups: [N] integers; contexts of one group are deleted together (its cluster), contexts with
         a negative group are never used.
 
@@ -40,7 +40,8 @@ def jackknife(
     used = jnp.asarray(groups >= 0)
     members = jnp.asarray(groups)
     value = statistic(used)
-    deleted = jax.lax.map(lambda g: statistic(used & (members != g)), jnp.asarray(labels))
+    # A Python loop: a jitted statistic is compiled once for all masks and all calls.
+    deleted = jnp.stack([jnp.asarray(statistic(used & (members != g))) for g in labels])
     g = len(labels)
     spread = jnp.sum(jnp.square(deleted - deleted.mean(axis=0)), axis=0)
     return value, jnp.sqrt((g - 1) / g * spread), g - 1

@@ -49,11 +49,11 @@ def render_chat(
     Raises:
       UserError: the template is broken, unsafe, or refuses the chat.
     """
-    import jinja2
-
     try:
         return _compiled(template).render(
             messages=messages, add_generation_prompt=add_generation_prompt, **special
         )
-    except jinja2.TemplateError as e:
+    except UserError:
+        raise
+    except Exception as e:  # a template can fail in any way: TypeError, ZeroDivisionError, ...
         raise UserError(f"the chat template fails on this chat: {e}") from None

@@ -40,6 +40,9 @@ def config_from_gguf(field: Any, names: set[str]) -> DecoderConfig:
     """
     if "rope_freqs.weight" in names:
         raise UserError("scaled rotary frequencies (Llama 3.1 and later) are not supported yet")
+    kind = field("rope.scaling.type", "none")
+    if kind != "none":
+        raise UserError(f"rotary scaling {kind!r} is not supported yet")
     width, heads = int(field("embedding_length")), int(field("attention.head_count"))
     return DecoderConfig(
         vocab_size=int(field("vocab_size")),

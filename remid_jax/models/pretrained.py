@@ -42,7 +42,7 @@ class LanguageModel:
       params: the array half, a pytree.
       tokenizer: its tokenizer and chat template.
       dtype: name of the parameters' type.
-      identity: digest of weights, tokenizer, template and dtype; part of every cache key.
+      identity: digest of weights, shape, tokenizer, template and dtype; part of every cache key.
     """
 
     name: str
@@ -139,7 +139,7 @@ def load_language_model(
     abstract = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0)))
     graphdef, state = nnx.split(abstract)
     nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, arrays))
-    parts = (weights_identity(file), tokenizer.identity, dtype)
+    parts = (weights_identity(file), repr(config), tokenizer.identity, dtype)
     identity = hashlib.sha256("/".join(parts).encode()).hexdigest()
     name = path if path == DEFAULT else file.name
     return LanguageModel(name, config, graphdef, state, tokenizer, dtype, identity)

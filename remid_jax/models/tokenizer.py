@@ -1,8 +1,10 @@
 """Tokenizers and chat templates, from GGUF metadata or from a Hugging Face directory."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import tokenizers
@@ -10,7 +12,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers
 
 from remid_jax.errors import UserError
 from remid_jax.models.chat_template import render_chat
-from remid_jax.models.weights import GGUF, Checkpoint, read_json_file
+from remid_jax.models.weights import GGUF, Checkpoint, gguf_field, read_json_file
 
 CONTROL_TOKEN, USER_DEFINED_TOKEN = 3, 4  # GGUF token types
 
@@ -24,7 +26,7 @@ def _byte_level(use_regex: bool) -> Any:
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
 
 
-def _pre_tokenizer(name: str) -> Any:
+def _pre_tokenizer(name: str, path: Path) -> Any:
     if name in ("gpt-2", "gpt2"):
         return _byte_level(True)
     if name == "smollm":
@@ -33,7 +35,8 @@ def _pre_tokenizer(name: str) -> Any:
     if name == "llama-bpe":
         split = pre_tokenizers.Split(Regex(_LLAMA3_SPLIT), behavior="isolated")
         return pre_tokenizers.Sequence([split, _byte_level(False)])
-    raise UserError(f"pre-tokenizer {name!r} is not supported; supported: gpt-2, smollm, llama-bpe")
+    known = "gpt-2, smollm, llama-bpe"
+    raise UserError(f"{path}: pre-tokenizer {name!r} is not supported; supported: {known}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +120,13 @@ def _from_gguf(checkpoint: Checkpoint) -> tuple[Any, str | None, list[int], int 
     kind = fields.get("tokenizer.ggml.model")
     if kind != "gpt2":
         raise UserError(f"{checkpoint.path}: tokenizer kind {kind!r} is not supported, only 'gpt2'")
-    tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
-    merges = [tuple(m.split(" ")) for m in fields["tokenizer.ggml.merges"]]
+    get = functools.partial(gguf_field, checkpoint.path, fields)
+    tokens, types = get("tokenizer.ggml.tokens"), get("tokenizer.ggml.token_type")
+    merges = [tuple(m.split(" ")) for m in get("tokenizer.ggml.merges")]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    backend.pre_tokenizer = _pre_tokenizer(str(fields.get("tokenizer.ggml.pre", "gpt-2")))
+    pre = str(fields.get("tokenizer.ggml.pre", "gpt-2"))
+    backend.pre_tokenizer = _pre_tokenizer(pre, checkpoint.path)
     backend.decoder = decoders.ByteLevel()
     added = {
         kind: [
@@ -133,7 +138,7 @@ def _from_gguf(checkpoint: Checkpoint) -> tuple[Any, str | None, list[int], int 
     }
     backend.add_special_tokens(added[CONTROL_TOKEN])
     backend.add_tokens(added[USER_DEFINED_TOKEN])
-    eos = [int(fields["tokenizer.ggml.eos_token_id"])]
+    eos = [int(get("tokenizer.ggml.eos_token_id"))]
     eos += [int(fields[k]) for k in ("tokenizer.ggml.eot_token_id",) if k in fields]
     bos = fields.get("tokenizer.ggml.bos_token_id")
     add_bos = bool(fields.get("tokenizer.ggml.add_bos_token", False))
@@ -148,7 +153,10 @@ def _from_hugging_face(
     if not file.exists():
         raise UserError(f"{checkpoint.path}: no tokenizer.json")
     read_json_file(file)  # a clear message where it is broken
-    backend = tokenizers.Tokenizer.from_file(str(file))
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as e:  # the library raises plain Exception
+        raise UserError(f"{file}: not a tokenizer ({e})") from None
     backend.no_truncation()
     backend.no_padding()
     settings = checkpoint.metadata.get("tokenizer_config.json", {})

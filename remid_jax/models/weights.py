@@ -78,10 +78,8 @@ def _open_gguf(path: Path) -> Checkpoint:
         if key in fields:
             return fields[key]
         if name == "vocab_size":
-            return len(fields["tokenizer.ggml.tokens"])
-        if not default:
-            raise UserError(f"{path}: GGUF metadata lacks {key!r}")
-        return default[0]
+            return len(gguf_field(path, fields, "tokenizer.ggml.tokens"))
+        return default[0] if default else gguf_field(path, fields, key)
 
     def read(name: str) -> np.ndarray:
         tensor = tensors[name]
@@ -92,7 +90,10 @@ def _open_gguf(path: Path) -> Checkpoint:
             raise UserError(f"{path}: tensor {name!r}: cannot dequantise {kind}") from None
         return values.reshape(tuple(int(n) for n in tensor.shape[::-1]))
 
-    config = family.config_from_gguf(field, set(tensors))
+    try:
+        config = family.config_from_gguf(field, set(tensors))
+    except UserError as e:
+        raise e if str(path) in str(e) else UserError(f"{path}: {e}") from None
     return Checkpoint(path, GGUF, family, config, frozenset(tensors), read, fields)
 
 
@@ -132,6 +133,13 @@ def _open_hugging_face(path: Path) -> Checkpoint:
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
     return Checkpoint(path, HUGGING_FACE, family, config, frozenset(where), read, metadata)
+
+
+def gguf_field(path: Path, fields: dict[str, Any], key: str) -> Any:
+    """A field of GGUF metadata, or a `UserError` that names it."""
+    if key not in fields:
+        raise UserError(f"{path}: GGUF metadata lacks {key!r}")
+    return fields[key]
 
 
 def read_json_file(path: Path) -> Any:
@@ -203,15 +211,16 @@ def _tensor(checkpoint: Checkpoint, file: str, name: str, shape: tuple[int, ...]
     if file not in checkpoint.names:
         raise UserError(f"{checkpoint.path}: tensor {file!r} is missing")
     values = checkpoint.read(file)
-    if checkpoint.source == GGUF and name in ("query", "key"):
-        values = _rotate_half_order(values, checkpoint.config.head_dim)
-    if name != "embedding" and values.ndim == 2:
-        values = values.T
-    if values.shape != shape:
-        raise UserError(f"{checkpoint.path}: tensor {file!r} has shape {values.shape}, not {shape}")
+    stored = shape if name == "embedding" else shape[::-1]
+    if values.shape != stored:
+        raise UserError(
+            f"{checkpoint.path}: tensor {file!r} has shape {values.shape}, not {stored}"
+        )
     if not np.isfinite(values).all():
         raise UserError(f"{checkpoint.path}: tensor {file!r} holds NaN or infinity")
-    return values
+    if checkpoint.source == GGUF and name in ("query", "key"):
+        values = _rotate_half_order(values, checkpoint.config.head_dim)
+    return values if name == "embedding" else values.T
 
 
 def _rotate_half_order(w: np.ndarray, head_dim: int) -> np.ndarray:

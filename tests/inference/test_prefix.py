@@ -85,5 +85,5 @@ def test_common_prefix_length(prompts, length):
 def test_errors(tiny):
     with pytest.raises(UserError, match="a prompt has no tokens"):
         prefill(tiny, [[3], []])
-    with pytest.raises(UserError, match="a prompt has 1025 tokens.*tiny.*1024"):
+    with pytest.raises(UserError, match=r"a prompt has 1025 tokens.*tiny.*1024"):
         prefill(tiny, [[3], [3] * 1025])

@@ -192,7 +192,7 @@ def test_bad_settings(settings):
 
 
 def test_too_long(tiny):
-    with pytest.raises(UserError, match="prompt and max_tokens take 1028 tokens.*tiny.*1024"):
+    with pytest.raises(UserError, match=r"prompt and max_tokens take 1028 tokens.*tiny.*1024"):
         sample(tiny, [[3] * 1000], SamplingConfig(max_tokens=28))
     with pytest.raises(UserError, match="a prompt has no tokens"):
         sample(tiny, [[3], []], SamplingConfig(max_tokens=2))

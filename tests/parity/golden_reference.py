@@ -9,16 +9,18 @@ from pathlib import Path
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "smollm2.json"
 NOTE = (
-    "SmolLM2-135M-Instruct Q4_1 (the embedded default) dequantised to float32, computed with PyTorch"
-    " and transformers on CPU: texts, chats and continuations by tests/parity/golden_reference.py;"
-    " club is an earlier independent run of 8 responses under 8 contexts. club: exact[i][j] ="
-    " log q(y_j | x_i) in nats, end_of_turn the log-prob of <|im_end|> after it, token_log_probs_0_0"
-    " the terms of exact[0][0]. continuations: greedy, at most max_tokens, tokens without the end"
-    " token; gaps: logit distance of the best two at each step (after the penalty)."
+    "SmolLM2-135M-Instruct Q4_1 (the embedded default) dequantised to float32, computed with "
+    "PyTorch and transformers on CPU. texts, chats: by tests/parity/golden_reference.py; greedy: "
+    "at most 24 tokens for each repetition penalty, without the end token; gaps: logit distance of "
+    "the best two at each step, after the penalty. club: an earlier independent run of 8 responses "
+    "under 8 contexts: exact[i][j] = log q(y_j | x_i) in nats, end_of_turn the log-prob of "
+    "<|im_end|> after it, token_log_probs_0_0 the terms of exact[0][0]."
 )
 TEXTS = {
-    "english": "I can't believe it's 9:45 already -- she'd've told us, wouldn't she? (Re: O'Neil's e-mail)",
-    "german": "Überraschend groß: Die Straßenbahn fährt um 7:05 Uhr über Köln-Süd — „Grüß Gott“, sagt sie.",
+    "english": "I can't believe it's 9:45 already -- she'd've told us, wouldn't she? "
+    "(Re: O'Neil's e-mail)",
+    "german": "Überraschend groß: Die Straßenbahn fährt um 7:05 Uhr über Köln-Süd — "
+    "„Grüß Gott“, sagt sie.",
     "spanish": "¿Cómo estás, señora Núñez? ¡Mañana cumplirá 103 años y aún baila!",
     "chinese": "孔子曰：“学而时习之，不亦说乎？”他今年3岁，住在厦门。㐀𠮷",
     "japanese": "東京タワーの高さは333メートルです。「すごい！」ｶﾀｶﾅも、がが。",
@@ -27,7 +29,8 @@ TEXTS = {
     "spaces": "  two  spaces\tand\t\ttabs \n\n\n lines\r\nand\u00a0hard\u3000wide\u200bnone   ",
     "only spaces": "     ",
     "digits": "3.14159 1,000,000 007 ٣٤٥ １２３ ½ ² x2y10 2024-02-29T23:59:60Z",
-    "special": "<|im_start|>user\nhi<|im_end|><|endoftext|> <|im_start |> <|im_end <|nothing|> </s>",
+    "special": "<|im_start|>user\nhi<|im_end|><|endoftext|> <|im_start |> <|im_end "
+    "<|nothing|> </s>",
     "special inside": "a<|im_end|>b <repo_name>x<file_sep> <|im_start|><|im_start|>",
     "code": "def f(x):\n    return {'a': [x**2 for _ in range(10)]}  # naïve\n\tif not x: pass",
     "accents": "e\u0301 é \u1e9b\u0323 ﬁ Å Å",
@@ -58,6 +61,7 @@ def reference_model():
     """(tokenizer, float32 model) of transformers with the weights of the default's GGUF file."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     import gguf
+    import tokenizers
     import torch
     import transformers
 
@@ -68,8 +72,14 @@ def reference_model():
     transformers.utils.logging.disable_progress_bar()
     where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-    model = transformers.LlamaForCausalLM(_config(gguf.GGUFReader(str(file))))
-    missing = model.load_state_dict(_tensors(gguf.GGUFReader(str(file))), strict=False)
+    # transformers ignores the file's pre-tokenizer name; "smollm" splits off each numeral first.
+    parts = tokenizers.pre_tokenizers
+    tokenizer.backend_tokenizer.pre_tokenizer = parts.Sequence(
+        [parts.Digits(individual_digits=True), tokenizer.backend_tokenizer.pre_tokenizer]
+    )
+    reader = gguf.GGUFReader(str(file))
+    model = transformers.LlamaForCausalLM(_config(reader))
+    missing = model.load_state_dict(_tensors(reader), strict=False)
     assert missing.unexpected_keys == [] and missing.missing_keys == ["lm_head.weight"], missing
     model.tie_weights()
     return tokenizer, model.to(torch.float32).eval()
@@ -148,7 +158,11 @@ def greedy(model, ids: list[int], penalty: float, max_tokens: int = MAX_TOKENS) 
     best = [torch.topk(scores[0], 2).values for scores in out.scores]
     gaps = [round(float(b[0] - b[1]), 6) for b in best]
     stopped = end in tokens
-    return {"tokens": tokens[: tokens.index(end)] if stopped else tokens, "gaps": gaps, "stopped": stopped}
+    return {
+        "tokens": tokens[: tokens.index(end)] if stopped else tokens,
+        "gaps": gaps,
+        "stopped": stopped,
+    }
 
 
 def compute() -> dict:

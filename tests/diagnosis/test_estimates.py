@@ -1,0 +1,135 @@
+"""Rows and comparisons from made-up matrices, against loops."""
+
+import numpy as np
+import pytest
+
+from remid_jax.diagnosis import estimates
+from remid_jax.diagnosis.config import default_config
+from remid_jax.diagnosis.scoring import Block
+from remid_jax.errors import UserError
+
+N = 6
+
+
+def block(seed: int, lift: float, where=None) -> Block:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(-80, 6, (N, N)) + lift * np.eye(N)
+    lengths = rng.integers(10, 30, N)
+    return Block(scores, scores + 1, lengths, np.ones(N, bool) if where is None else where)
+
+
+def subset(tag: str, seed: int, lift: float, paired: bool, where=None) -> estimates.Subset:
+    ids = tuple(f"{tag}_{i}" for i in range(N))
+    anchors = tuple(f"IDTest_{i}" for i in range(N)) if paired else (None,) * N
+    policies = {"a": block(seed + 1, lift, where), "b": block(seed + 2, 2.0)}
+    negatives = estimates.negatives_for(N, default_config())
+    return estimates.Subset(tag, ids, anchors, block(seed, 20.0), policies, negatives)
+
+
+def club(scores, keep):
+    part = scores[np.ix_(keep, keep)]
+    return np.diagonal(part).mean() - part[~np.eye(len(keep), dtype=bool)].mean()
+
+
+def r_emi(s: estimates.Subset, policy: str, keep) -> float:
+    return club(s.policies[policy].scores, keep) - club(s.golden.scores, keep)
+
+
+def jackknife_error(values) -> float:
+    values = np.array(values)
+    g = len(values)
+    return np.sqrt((g - 1) / g * ((values - values.mean()) ** 2).sum())
+
+
+def without(k):
+    return [i for i in range(N) if i != k]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_r_emid_and_its_error(paired):
+    home, away = subset("IDTest", 0, 15.0, False), subset("german", 10, 5.0, paired)
+    rows = estimates.estimate_rows([home, away], default_config())
+    row = next(r for r in rows if (r["policy"], r["subset"]) == ("a", "german"))
+    everyone = list(range(N))
+    difference = r_emi(home, "a", everyone) - r_emi(away, "a", everyone)
+    assert row["r_emid"] == pytest.approx(difference, abs=1e-3)
+    homes = [r_emi(home, "a", without(k)) for k in range(N)]
+    aways = [r_emi(away, "a", without(k)) for k in range(N)]
+    if paired:
+        expected = jackknife_error(np.array(homes) - np.array(aways))
+    else:
+        expected = np.hypot(jackknife_error(homes), jackknife_error(aways))
+    assert row["paired"] is paired
+    assert row["r_emid_se"] == pytest.approx(expected, rel=1e-3)
+    assert row["r_emi_se"] == pytest.approx(jackknife_error(aways), rel=1e-3)
+    assert row["within_noise"] == (row["r_emid_low"] <= 0 <= row["r_emid_high"])
+    assert row["r_emid_low"] < row["r_emid"] < row["r_emid_high"]
+
+
+def test_excluded_contexts_leave_both_sides():
+    where = np.array([True, True, False, True, True, True])
+    home, away = subset("IDTest", 0, 15.0, False), subset("german", 10, 5.0, True, where)
+    rows = estimates.estimate_rows([home, away], default_config())
+    row = next(r for r in rows if (r["policy"], r["subset"]) == ("a", "german"))
+    assert row["n"] == 5
+    assert row["r_emi"] == pytest.approx(r_emi(away, "a", without(2)), abs=1e-3)
+    assert row["r_emid"] == pytest.approx(r_emi(home, "a", list(range(N))) - row["r_emi"], abs=1e-3)
+
+
+def test_the_shuffled_anchor_is_the_golden_matrix_with_moved_columns():
+    s = estimates.with_anchors(subset("IDTest", 0, 15.0, False))
+    moved = s.policies[estimates.SHUFFLED]
+    for i in range(N):
+        for j in range(N):
+            assert moved.scores[i, j] == s.golden.scores[i, (j + 1) % N]
+        assert moved.lengths[i] == s.golden.lengths[(i + 1) % N]
+
+
+def test_compare_policies_is_a_paired_difference():
+    s = subset("IDTest", 0, 30.0, False)
+    (row,) = estimates.compare_policies([s], default_config())
+    gap = lambda keep: r_emi(s, "a", keep) - r_emi(s, "b", keep)  # noqa: E731
+    assert row["difference"] == pytest.approx(gap(list(range(N))), abs=1e-3)
+    errors = [gap(without(k)) for k in range(N)]
+    assert row["se"] == pytest.approx(jackknife_error(errors), rel=1e-3)
+    assert row["low"] > 0 and row["within_noise"] is False  # 28 nats apart
+
+
+def test_worst_shift_is_the_largest_drop():
+    home = subset("IDTest", 0, 15.0, False)
+    mild, severe = subset("german", 10, 14.0, True), subset("Gaming", 20, -20.0, True)
+    rows = estimates.estimate_rows([home, mild, severe], default_config())
+    worst = {w["policy"]: w for w in estimates.worst_shifts(rows)}
+    assert worst["a"]["subset"] == "Gaming" and worst["a"]["shift"] == "character"
+    assert worst["a"]["within_noise"] is False
+
+
+def test_too_few_usable_responses():
+    where = np.array([True, True, False, False, False, False])
+    home = subset("IDTest", 0, 15.0, False, where)
+    with pytest.raises(UserError, match="policy 'a', subset 'IDTest': only 2 usable"):
+        estimates.estimate_rows([home], default_config())
+
+
+@pytest.mark.parametrize("kind", ["all", "cyclic", "random"])
+def test_wanted_pairs_suffice_for_every_row(kind):
+    config = default_config()
+    config.estimator.negatives = kind
+    config.estimator.num_negatives = 3
+    config.estimator.emi_shifts = 2
+    negatives = estimates.negatives_for(N, config)
+    whole = subset("IDTest", 0, 15.0, False)
+
+    def cut(b: Block, golden: bool) -> Block:
+        return Block(
+            np.where(negatives.wanted(golden), b.scores, np.nan),
+            np.where(negatives.wanted(golden), b.plain, np.nan),
+            b.lengths, b.where,
+        )  # fmt: skip
+
+    s = estimates.Subset(
+        "IDTest", whole.sample_ids, whole.pair_ids, cut(whole.golden, True),
+        {k: cut(b, False) for k, b in whole.policies.items()}, negatives,
+    )  # fmt: skip
+    rows = estimates.estimate_rows([estimates.with_anchors(s)], config)
+    assert all(np.isfinite(r[c]) for r in rows for c in ("r_emi", "emi", "retained"))

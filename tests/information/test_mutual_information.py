@@ -1,0 +1,124 @@
+"""Every estimator against loops in plain NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remid_jax.information import mutual_information as mi
+
+
+def scores_of(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(-50, 5, (n, n)).astype(np.float32)
+
+
+def plain_club(s, weights):
+    n = len(s)
+    total = sum(weights[i, j] * s[i, j] for i in range(n) for j in range(n))
+    return np.mean([s[i, i] for i in range(n)]) - total / weights.sum()
+
+
+def plain_infonce(s, include_self):
+    n = len(s)
+    values = []
+    for i in range(n):
+        others = [s[j, i] for j in range(n) if include_self or j != i]
+        values.append(s[i, i] - np.log(np.mean(np.exp(np.array(others) - s[i, i]))) - s[i, i])
+    return np.mean(values)
+
+
+@settings(max_examples=15, deadline=None)
+@given(n=st.integers(2, 7), seed=st.integers(0, 10**6))
+def test_estimators_equal_their_formulas(n, seed):
+    s = scores_of(n, seed)
+    exact = s.astype(np.float64)
+    assert mi.club(s) == pytest.approx(plain_club(exact, mi.all_negatives(n)), abs=1e-3)
+    assert mi.infonce(s) == pytest.approx(plain_infonce(exact, True), abs=1e-3)
+    assert mi.leave_one_out(s) == pytest.approx(plain_infonce(exact, False), abs=1e-3)
+
+
+def test_the_columns_are_what_infonce_normalises():
+    # Response 0 is likely under every context: it tells nothing. Rows would say otherwise.
+    s = np.array([[0.0, -9.0], [0.0, 0.0]], np.float32)
+    column = (0 - np.log((1 + 1) / 2) + 0 - np.log((np.exp(-9) + 1) / 2)) / 2
+    assert mi.infonce(s) == pytest.approx(column, abs=1e-6)
+    assert mi.infonce(s) != pytest.approx(float(mi.infonce(s.T)) + 0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", list(mi.ESTIMATORS))
+def test_masked_equals_indexed(name):
+    estimator = mi.ESTIMATORS[name]
+    s, lengths = scores_of(7, 3), np.arange(3, 10)
+    keep = np.array([True, False, True, True, False, True, True])
+    s_with_holes = s.copy()
+    s_with_holes[~keep] = np.nan
+    s_with_holes[:, ~keep] = np.nan
+    part = s[np.ix_(keep, keep)]
+    assert estimator(s, where=keep) == pytest.approx(float(estimator(part)), abs=1e-4)
+    assert estimator(s_with_holes, where=keep) == pytest.approx(float(estimator(part)), abs=1e-4)
+    by_token = estimator(part / lengths[keep])
+    assert estimator(s, lengths=lengths, where=keep) == pytest.approx(float(by_token), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", list(mi.ESTIMATORS))
+def test_jit_vmap_and_gradient(name):
+    estimator = mi.ESTIMATORS[name]
+    batch = np.stack([scores_of(5, k) for k in range(3)])
+    together = jax.jit(jax.vmap(estimator))(batch)
+    np.testing.assert_allclose(together, [estimator(s) for s in batch], rtol=1e-5)
+    gradient = jax.grad(lambda s: estimator(s))(jnp.asarray(batch[0]))
+    assert np.isfinite(gradient).all() and np.abs(gradient).sum() > 0.5
+
+
+def test_infonce_is_at_most_log_n():
+    for seed in range(20):
+        s = scores_of(6, seed)
+        assert mi.infonce(s) <= np.log(6) + 1e-5
+
+
+def test_x64():
+    with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+        s = scores_of(4, 1).astype(np.float64)
+        value = mi.club(s)
+        assert value.dtype == jnp.float64
+        assert float(value) == pytest.approx(plain_club(s, mi.all_negatives(4)), abs=1e-12)
+
+
+def test_cyclic_negatives_use_rows_and_columns_equally():
+    weights = mi.cyclic_negatives(7, 3)
+    assert (weights.sum(0) == 3).all() and (weights.sum(1) == 3).all()
+    assert np.diagonal(weights).sum() == 0
+    assert (mi.cyclic_negatives(5, 4) == mi.all_negatives(5)).all()
+    for count in (0, 7):
+        with pytest.raises(ValueError, match="cyclic"):
+            mi.cyclic_negatives(7, count)
+
+
+def test_random_negatives_are_uniform_off_the_diagonal():
+    weights = mi.random_negatives(4, 120_000, seed=5)
+    assert np.diagonal(weights).sum() == 0 and weights.sum() == 120_000
+    off = weights[~np.eye(4, dtype=bool)]
+    assert np.abs(off / 10_000 - 1).max() < 0.05
+    assert (mi.random_negatives(4, 50, 1) != mi.random_negatives(4, 50, 2)).any()
+
+
+def test_club_weights_pairs_and_ignores_unscored_ones():
+    s = scores_of(5, 9)
+    weights = mi.random_negatives(5, 6, seed=0)
+    holes = np.where((weights > 0) | np.eye(5, dtype=bool), s, np.nan)
+    assert mi.club(holes, negatives=weights) == pytest.approx(plain_club(s, weights), abs=1e-4)
+
+
+def test_effective_emid_retained_and_baseline():
+    assert mi.effective(3.0, 5.0) == -2.0
+    assert mi.emid(-2.0, -7.0) == 5.0  # the model lost 5 nats more out of distribution
+    assert mi.retained(3.0, 6.0) == 0.5
+    model, golden = np.array([-10.0, -30.0, -8.0]), np.array([-20.0, -30.0, -1.0])
+    gap = mi.likelihood_baseline(
+        model, np.array([5, 10, 2]), golden, np.array([10, 10, 1]), where=np.array([1, 1, 0])
+    )
+    assert gap == pytest.approx(((-2 + 2) + (-3 + 3)) / 2)
+    gap = mi.likelihood_baseline(model, np.array([5, 10, 2]), golden, np.array([5, 10, 1]))
+    assert gap == pytest.approx((2 + 0 - 3) / 3)

@@ -1,0 +1,99 @@
+"""The embedded default: its shape, its pinned content, and its first fetch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from remid_jax.errors import UserError
+from remid_jax.models import pretrained
+from remid_jax.models.decoder import DecoderConfig
+from remid_jax.models.pretrained import cache_folder, fetch_default, load_language_model
+
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def test_shape_of_the_default(smollm2):
+    assert smollm2.config == DecoderConfig(
+        vocab_size=49152, num_layers=30, width=576, num_heads=9, num_kv_heads=3, head_dim=64,
+        mlp_width=1536, max_positions=8192, rope_theta=1e5, norm_eps=pytest.approx(1e-5),
+        tie_embeddings=True,
+    )  # fmt: skip
+    leaves = jax.tree.leaves(smollm2.params)
+    assert sum(x.size for x in leaves) == 134_515_008
+    assert {str(x.dtype) for x in leaves} == {"float32"}
+    assert smollm2.name == "smollm2-135m-instruct"
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("REMID_JAX_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv("REMID_JAX_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if sys.platform == "linux":
+        assert cache_folder() == tmp_path / "remid_jax"
+
+
+def test_a_damaged_copy_is_refused(smollm2, monkeypatch, tmp_path):
+    whole = fetch_default()
+    monkeypatch.setenv("REMID_JAX_CACHE", str(tmp_path))
+    copy = bytearray(whole.read_bytes())
+    copy[len(copy) // 2] ^= 1
+    (tmp_path / FILE).write_bytes(copy)
+    with pytest.raises(UserError, match=r"SHA-256 is .*, not the pinned b179c9523d0e") as caught:
+        load_language_model()
+    assert str(tmp_path / FILE) in str(caught.value)
+    assert "delete the file and run again" in str(caught.value)
+
+
+def test_no_network_at_the_first_fetch(tmp_path):
+    program = (
+        "from remid_jax.errors import UserError\n"
+        "from remid_jax.models.pretrained import load_language_model\n"
+        "try: load_language_model()\n"
+        "except UserError as e: print(e)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
+    environment |= {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_FIND_LINKS": "",
+        "PIP_RETRIES": "0",
+        "PIP_CONFIG_FILE": os.devnull,
+        "REMID_JAX_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("cannot fetch the default model with pip (ERROR: ")
+    assert "--config.model.path" in line
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_made(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REMID_JAX_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match=r"cache folder .* is not writable .*set REMID_JAX_CACHE"):
+        fetch_default()
+
+
+def test_arguments(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="unknown dtype 'float99'; choose among float32, bfloat16"):
+        load_language_model(dtype="float99")
+    with pytest.raises(UserError, match=r"chat template .*none.jinja: No such file"):
+        load_language_model(chat_template=str(tmp_path / "none.jinja"))
+    with pytest.raises(UserError, match="model not found: smollm3"):
+        load_language_model("smollm3")
+
+
+def test_default_names_are_consistent():
+    assert pretrained.DTYPES["bfloat16"] == np.dtype("bfloat16")
+    assert pretrained.DEFAULT == "smollm2-135m-instruct"

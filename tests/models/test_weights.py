@@ -1,0 +1,232 @@
+"""GGUF files and Hugging Face directories give the same parameters; damage gives clear errors."""
+
+import dataclasses
+import json
+
+import gguf
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import nnx
+
+from remid_jax.errors import UserError
+from remid_jax.models.pretrained import load_language_model
+from remid_jax.models.weights import load_parameters, open_checkpoint, weights_identity
+
+QUERY = "model.layers.1.self_attn.q_proj.weight"
+
+
+def parameters(model):
+    return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree.leaves_with_path(
+        nnx.to_pure_dict(model.params))}  # fmt: skip
+
+
+def assert_same_parameters(a, b):
+    assert set(a) == set(b)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def error(path, **changes) -> str:
+    with pytest.raises(UserError) as caught:
+        load_language_model(str(path), **changes)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0", "Q4_1", "BF16"])
+@pytest.mark.parametrize("tied", [False, True], ids=["head", "tied"])
+def test_gguf_equals_hugging_face(tmp_path, tiny_llama, kind, tied):
+    tensors = tiny_llama.tensors()
+    if tied:
+        del tensors["lm_head.weight"]
+    stored = {
+        name: gguf.quants.dequantize(*tiny_llama.quantised(w, kind)) for name, w in tensors.items()
+    }
+    one = load_language_model(str(tiny_llama.gguf(tmp_path / "a.gguf", tensors, kind)))
+    two = load_language_model(
+        str(tiny_llama.hugging_face(tmp_path / "hf", stored, {"tie_word_embeddings": tied}))
+    )
+    assert one.config.norm_eps == pytest.approx(1e-5)  # float32 in GGUF
+    assert dataclasses.replace(one.config, norm_eps=two.config.norm_eps) == two.config
+    assert_same_parameters(parameters(one), parameters(two))
+    if kind != "F32":
+        assert not np.array_equal(stored[QUERY], tensors[QUERY])
+    query = parameters(one)["['layers']['query']"]
+    np.testing.assert_array_equal(query[1], stored[QUERY].T)
+    text = "ab ab 12 é <u>x<e>"
+    assert one.tokenizer.encode(text) == two.tokenizer.encode(text)
+    assert one.tokenizer.stop_ids == two.tokenizer.stop_ids == (2,)
+    chat = [{"role": "user", "content": "hi"}]
+    assert one.tokenizer.encode_chat(chat) == two.tokenizer.encode_chat(chat)
+
+
+def test_shards_equal_one_file(tmp_path, tiny_llama):
+    tensors = tiny_llama.tensors()
+    one = load_language_model(str(tiny_llama.hugging_face(tmp_path / "one", tensors)))
+    three = load_language_model(str(tiny_llama.hugging_face(tmp_path / "three", tensors, shards=3)))
+    assert_same_parameters(parameters(one), parameters(three))
+
+
+def test_bfloat16_and_float16_files(tmp_path, tiny_llama):
+    for dtype in (ml_dtypes.bfloat16, np.float16):
+        stored = {k: v.astype(dtype) for k, v in tiny_llama.tensors().items()}
+        model = load_language_model(
+            str(tiny_llama.hugging_face(tmp_path / np.dtype(dtype).name, stored))
+        )
+        query = parameters(model)["['layers']['query']"]
+        assert query.dtype == np.float32
+        np.testing.assert_array_equal(query[1], stored[QUERY].astype(np.float32).T)
+
+
+def test_bfloat16_parameters(tmp_path, tiny_llama):
+    folder = str(tiny_llama.hugging_face(tmp_path / "hf", tiny_llama.tensors()))
+    full, half = load_language_model(folder), load_language_model(folder, dtype="bfloat16")
+    for name, value in parameters(full).items():
+        np.testing.assert_array_equal(value.astype(ml_dtypes.bfloat16), parameters(half)[name])
+    assert full.identity != half.identity
+
+
+def test_identity_follows_the_content(tmp_path, tiny_llama):
+    tensors = tiny_llama.tensors()
+    a = tiny_llama.hugging_face(tmp_path / "a", tensors)
+    b = tiny_llama.hugging_face(tmp_path / "b", tensors)
+    c = tiny_llama.hugging_face(tmp_path / "c", tiny_llama.tensors(1))
+    assert weights_identity(a) == weights_identity(b) != weights_identity(c)
+    theta = tiny_llama.hugging_face(tmp_path / "d", tensors, {"rope_theta": 1e6})
+    template = tmp_path / "t.jinja"
+    template.write_text("{{ messages[0].content }}")
+    identities = [load_language_model(str(f)).identity for f in (a, b, c, theta)]
+    identities.append(load_language_model(str(a), chat_template=str(template)).identity)
+    assert identities[0] == identities[1] and len(set(identities)) == 4
+
+
+@pytest.mark.parametrize("write", ["gguf", "hugging_face"])
+def test_damaged_tensors(tmp_path, tiny_llama, write):
+    name = QUERY if write == "hugging_face" else "blk.1.attn_q.weight"
+
+    def message(change):
+        tensors = tiny_llama.tensors()
+        change(tensors)
+        path = tmp_path / f"m{len(list(tmp_path.iterdir()))}"
+        return error(getattr(tiny_llama, write)(path, tensors))
+
+    assert f"tensor '{name}' is missing" in message(lambda t: t.pop(QUERY))
+    extra = message(lambda t: t.update({"blk.9.attn_q.weight": np.ones((4, 4), np.float32)}))
+    assert "unexpected tensors blk.9.attn_q.weight" in extra
+    norm = "model.layers.0.input_layernorm.weight"
+    shape = message(lambda t: t.update({norm: np.ones(32, np.float32)}))
+    assert "has shape (32,), not (64,)" in shape
+    wide = message(lambda t: t.update({QUERY: np.ones((64, 96), np.float32)}))
+    assert f"'{name}' has shape (64, 96), not (64, 64)" in wide
+    for bad in (np.nan, np.inf):
+        broken = message(lambda t, bad=bad: t[QUERY].__setitem__((0, 0), bad))
+        assert f"tensor '{name}' holds NaN or infinity" in broken
+
+
+def test_a_query_of_uneven_rows(tmp_path, tiny_llama):
+    tensors = {**tiny_llama.tensors(), "blk.0.attn_q.weight": np.ones((40, 64), np.float32)}
+    del tensors["model.layers.0.self_attn.q_proj.weight"]
+    assert "has shape" in error(tiny_llama.gguf(tmp_path / "a.gguf", tensors))
+
+
+@pytest.mark.parametrize("keep", [0, 3, 30, 2000, 0.5, 0.99])
+def test_truncated_files(tmp_path, tiny_llama, keep):
+    file = tiny_llama.gguf(tmp_path / "a.gguf", tiny_llama.tensors(), "Q8_0")
+    folder = tiny_llama.hugging_face(tmp_path / "hf", tiny_llama.tensors())
+    for damaged in (file, next(folder.glob("*.safetensors"))):
+        content = damaged.read_bytes()
+        damaged.write_bytes(content[: int(keep * len(content)) if keep < 1 and keep else int(keep)])
+        assert "truncated" in error(damaged if damaged == file else folder)
+
+
+def test_files_that_are_no_model(tmp_path, tiny_llama):
+    text = tmp_path / "notes.txt"
+    text.write_text("hello " * 1000)
+    assert "not a readable GGUF file" in error(text)
+    assert "model not found" in error(tmp_path / "nowhere")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no config.json" in error(empty)
+    (empty / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert "no *.safetensors" in error(empty)
+    folder = tiny_llama.hugging_face(tmp_path / "hf", tiny_llama.tensors())
+    (folder / "config.json").write_text("{'model_type'")
+    assert "config.json: cannot be read as JSON" in error(folder)
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"model_type": "mamba"}, "architecture 'mamba' is not supported; supported: llama"),
+        ({"model_type": None}, "architecture 'None' is not supported"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rotary scaling 'llama3'"),
+        ({"hidden_act": "gelu"}, "activation 'gelu'"),
+        ({"attention_bias": True}, "attention_bias is not supported"),
+        ({"mlp_bias": True}, "mlp_bias is not supported"),
+    ],
+)
+def test_unsupported_configurations(tmp_path, tiny_llama, config, message):
+    folder = tiny_llama.hugging_face(tmp_path / "hf", tiny_llama.tensors(), config)
+    assert message in error(folder)
+
+
+def test_a_configuration_that_lacks_a_key(tmp_path, tiny_llama):
+    folder = tiny_llama.hugging_face(tmp_path / "hf", tiny_llama.tensors())
+    config = json.loads((folder / "config.json").read_text())
+    del config["hidden_size"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "config.json lacks 'hidden_size'" in error(folder)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"fields": [("arch", "mamba")]},
+            "architecture 'mamba' is not supported; supported: llama",
+        ),
+        ({"drop": ["block_count"]}, "GGUF metadata lacks 'llama.block_count'"),
+        ({"drop": ["eos"]}, "GGUF metadata lacks 'tokenizer.ggml.eos_token_id'"),
+        ({"drop": ["tokens"]}, "GGUF metadata lacks 'tokenizer.ggml.tokens'"),
+        ({"drop": ["template"]}, "no chat template"),
+        ({"fields": [("tokenizer", "llama")]}, "tokenizer kind 'llama' is not supported"),
+        ({"fields": [("pre", "qwen9")]}, "pre-tokenizer 'qwen9' is not supported"),
+        ({"fields": [("scaling", "yarn")]}, "rotary scaling 'yarn' is not supported"),
+    ],
+    ids=str,
+)
+def test_gguf_metadata(tmp_path, tiny_llama, changes, message):
+    assert message in error(tiny_llama.gguf(tmp_path / "a.gguf", tiny_llama.tensors(), **changes))
+
+
+def test_scaled_rotary_frequencies_are_refused(tmp_path, tiny_llama):
+    tensors = {**tiny_llama.tensors(), "rope_freqs.weight": np.ones(8, np.float32)}
+    assert "scaled rotary frequencies" in error(tiny_llama.gguf(tmp_path / "a.gguf", tensors))
+
+
+def test_what_may_be_ignored(tmp_path, tiny_llama):
+    tensors = tiny_llama.tensors()  # a tied model whose file repeats the head
+    folder = tiny_llama.hugging_face(tmp_path / "hf", tensors, {"tie_word_embeddings": True})
+    arrays = load_parameters(open_checkpoint(folder))
+    assert set(arrays) == {"embedding", "final_norm", "layers"}
+
+
+def test_tokenizer_files(tmp_path, tiny_llama):
+    folder = tiny_llama.hugging_face(tmp_path / "hf", tiny_llama.tensors())
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(json.dumps({"eos_token": "<e>"}))
+    assert "the tokenizer has no chat template; name a jinja file" in error(folder)
+    template = tmp_path / "t.jinja"
+    template.write_text("mine")
+    model = load_language_model(str(folder), chat_template=str(template))
+    assert model.tokenizer.render([]) == "mine"
+    (folder / "chat_template.jinja").write_text("file")
+    assert load_language_model(str(folder)).tokenizer.render([]) == "file"
+    (folder / "tokenizer.json").write_text("{")
+    assert "tokenizer.json: cannot be read as JSON" in error(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    assert "tokenizer.json: not a tokenizer" in error(folder)
+    (folder / "tokenizer.json").unlink()
+    assert "no tokenizer.json" in error(folder)

@@ -1,0 +1,143 @@
+"""A tiny Llama written as a GGUF file and as a Hugging Face directory."""
+
+import json
+
+import gguf
+import numpy as np
+import safetensors.numpy
+import tokenizers
+
+TEMPLATE = "{% for m in messages %}<u>{{ m.content }}<e>{% endfor %}"
+HEADS, KV_HEADS, HEAD_DIM, WIDTH, MLP, LAYERS = 4, 2, 16, 64, 96, 2
+ALPHABET = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+SPECIAL = ["<pad>", "<u>", "<e>"]
+MERGES = [("a", "b"), ("Ġ", "ab"), ("1", "2")]
+TOKENS = [*SPECIAL, *ALPHABET, *("".join(m) for m in MERGES)]
+GGUF_NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+CONFIG = {
+    "model_type": "llama",
+    "vocab_size": len(TOKENS),
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "intermediate_size": MLP,
+    "max_position_embeddings": 128,
+    "rope_theta": 5000.0,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+    "eos_token_id": 2,
+}
+
+
+def tiny_tensors(seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    query, kv = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
+    shapes = {"model.embed_tokens.weight": (len(TOKENS), WIDTH), "model.norm.weight": (WIDTH,)}
+    shapes["lm_head.weight"] = (len(TOKENS), WIDTH)
+    for i in range(LAYERS):
+        for name, shape in {
+            "input_layernorm": (WIDTH,),
+            "self_attn.q_proj": (query, WIDTH),
+            "self_attn.k_proj": (kv, WIDTH),
+            "self_attn.v_proj": (kv, WIDTH),
+            "self_attn.o_proj": (WIDTH, query),
+            "post_attention_layernorm": (WIDTH,),
+            "mlp.gate_proj": (MLP, WIDTH),
+            "mlp.up_proj": (MLP, WIDTH),
+            "mlp.down_proj": (WIDTH, MLP),
+        }.items():
+            shapes[f"model.layers.{i}.{name}.weight"] = shape
+    return {k: rng.standard_normal(s).astype(np.float32) / 4 for k, s in shapes.items()}
+
+
+def gguf_name(name: str) -> str:
+    if not name.startswith("model.layers."):
+        return GGUF_NAMES[name]
+    _, _, layer, rest = name.split(".", 3)
+    return f"blk.{layer}.{GGUF_NAMES[rest.removesuffix('.weight')]}.weight"
+
+
+def as_llama_cpp_stores(name: str, w: np.ndarray) -> np.ndarray:
+    """The permutation of llama.cpp's convert_hf_to_gguf.py for query and key rows."""
+    heads = {"q_proj": HEADS, "k_proj": KV_HEADS}.get(name.split(".")[-2])
+    if heads is None:
+        return w
+    return w.reshape(heads, 2, w.shape[0] // heads // 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+
+
+def quantised(w: np.ndarray, kind: str) -> tuple[np.ndarray, gguf.GGMLQuantizationType]:
+    kind = gguf.GGMLQuantizationType[kind if w.ndim == 2 else "F32"]
+    return gguf.quants.quantize(w, kind), kind
+
+
+def write_gguf(path, tensors, kind="F32", fields=(), drop=()):
+    """Writes tensors (Hugging Face names) as GGUF; `fields` adds or replaces, `drop` leaves out."""
+    writer = gguf.GGUFWriter(str(path), dict(fields).get("arch", "llama"))
+    numbers = {
+        "block_count": LAYERS, "embedding_length": WIDTH, "feed_forward_length": MLP,
+        "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "context_length": 128,
+    }  # fmt: skip
+    for name, value in numbers.items():
+        if name not in drop:
+            writer.add_uint32(f"llama.{name}", value)
+    writer.add_float32("llama.rope.freq_base", 5000.0)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    if "tokens" not in drop:
+        writer.add_tokenizer_model(dict(fields).get("tokenizer", "gpt2"))
+        writer.add_tokenizer_pre(dict(fields).get("pre", "smollm"))
+        writer.add_token_list(TOKENS)
+        writer.add_token_types([3] * len(SPECIAL) + [1] * (len(TOKENS) - len(SPECIAL)))
+        writer.add_token_merges([" ".join(m) for m in MERGES])
+    if "eos" not in drop:
+        writer.add_eos_token_id(2)
+    if "template" not in drop:
+        writer.add_chat_template(TEMPLATE)
+    if "scaling" in dict(fields):
+        writer.add_string("llama.rope.scaling.type", dict(fields)["scaling"])
+    for name, w in tensors.items():
+        data, number = quantised(as_llama_cpp_stores(name, w), kind)
+        known = gguf_name(name) if name in tiny_tensors() else name
+        writer.add_tensor(known, data, raw_dtype=number)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_hugging_face(folder, tensors, config=None, shards=1):
+    """Writes tensors as a Hugging Face directory, in one or several safetensors files."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab={t: i for i, t in enumerate(TOKENS)}, merges=MERGES)
+    )
+    parts = tokenizers.pre_tokenizers
+    backend.pre_tokenizer = parts.Sequence(
+        [parts.Digits(individual_digits=True), parts.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    backend.add_special_tokens(SPECIAL)
+    backend.save(str(folder / "tokenizer.json"))
+    settings = {"eos_token": {"content": "<e>"}, "chat_template": TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    names = sorted(tensors)
+    for i in range(shards):
+        part = {n: np.ascontiguousarray(tensors[n]) for n in names[i::shards]}
+        file = f"model-{i + 1:05}-of-{shards:05}.safetensors"
+        safetensors.numpy.save_file(part, folder / file)
+    return folder
