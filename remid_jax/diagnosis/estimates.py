@@ -116,6 +116,7 @@ class Subset:
       tag: subset tag.
       sample_ids: [N].
       pair_ids: [N], the anchor of each sample or None.
+      languages: [N], the language of each sample or None.
       golden: its block; policies: name -> block, in the order of the report.
       negatives: the negative pairs.
     """
@@ -123,6 +124,7 @@ class Subset:
     tag: str
     sample_ids: tuple[str, ...]
     pair_ids: tuple[str | None, ...]
+    languages: tuple[str | None, ...]
     golden: Block
     policies: Mapping[str, Block]
     negatives: Negatives
@@ -177,10 +179,21 @@ def estimate_rows(subsets: Sequence[Subset], config: ConfigDict) -> list[dict[st
 
 
 def _row(subset: Subset, reference: Subset, policy: str, config: ConfigDict) -> dict[str, Any]:
-    used = subset.used(policy)
+    row = _level(subset, policy, config, np.ones(len(subset.sample_ids), bool))
+    row.update(dict.fromkeys(("r_emid", "r_emid_se", "r_emid_low", "r_emid_high")))
+    row.update(paired=None, within_noise=None)
+    if subset.tag == ID_TEST:
+        return row
+    if _is_paired(subset, reference):
+        return {**row, **_paired_difference(subset, reference, policy, config)}
+    return {**row, **_independent_difference(subset, reference, policy, config)}
+
+
+def _level(subset: Subset, policy: str, config: ConfigDict, chosen: np.ndarray) -> dict[str, Any]:
+    """The values of one policy on the chosen contexts [N] of a subset."""
+    used = subset.used(policy) & chosen
     groups = _groups(used, f"policy {policy!r}, subset {subset.tag!r}")
-    here = subset.statistic(policy, config)
-    value, error, _ = (np.asarray(x, np.float64) for x in jackknife(here, groups))
+    value, error, _ = jackknife(subset.statistic(policy, config), groups)
     row: dict[str, Any] = {
         "policy": policy,
         "subset": subset.tag,
@@ -189,41 +202,70 @@ def _row(subset: Subset, reference: Subset, policy: str, config: ConfigDict) -> 
     }
     for k, name in enumerate(COLUMNS):
         row[name], row[f"{name}_se"] = float(value[k]), float(error[k])
-    row.update(dict.fromkeys(("r_emid", "r_emid_se", "r_emid_low", "r_emid_high"), None))
-    row.update(paired=None, within_noise=None)
-    if subset.tag != ID_TEST:
-        row.update(_difference(subset, reference, policy, config))
     return row
 
 
-def _difference(
-    subset: Subset, reference: Subset, policy: str, config: ConfigDict
+def _paired_difference(
+    subset: Subset,
+    reference: Subset,
+    policy: str,
+    config: ConfigDict,
+    chosen: np.ndarray | None = None,
 ) -> dict[str, Any]:
     here, there = subset.statistic(policy, config), reference.statistic(policy, config)
-    paired = _is_paired(subset, reference)
-    if paired:
-        either = subset.used(policy) | reference.used(policy)
-        groups = _groups(either, f"policy {policy!r}, subset {subset.tag!r}")
-        value, error, freedom = jackknife(lambda m: mi.emid(there(m)[0], here(m)[0]), groups)
-    else:
-        parts = []
-        for evaluate, one in ((there, reference), (here, subset)):
-            groups = _groups(one.used(policy), f"policy {policy!r}, subset {one.tag!r}")
-            parts.append(jackknife(lambda m, evaluate=evaluate: evaluate(m)[0], groups))
-        value = mi.emid(parts[0][0], parts[1][0])
-        error, freedom = combined_error(
-            float(parts[0][1]), parts[0][2], float(parts[1][1]), parts[1][2]
-        )
-    value, error = float(value), float(error)
+    either = subset.used(policy) | reference.used(policy)
+    either = either if chosen is None else either & chosen
+    groups = _groups(either, f"policy {policy!r}, subset {subset.tag!r}")
+    value, error, freedom = jackknife(lambda m: mi.emid(there(m)[0], here(m)[0]), groups)
+    return {**_interval(float(value), float(error), freedom, config), "paired": True}
+
+
+def _independent_difference(
+    subset: Subset, reference: Subset, policy: str, config: ConfigDict
+) -> dict[str, Any]:
+    levels = []
+    for one in (reference, subset):
+        groups = _groups(one.used(policy), f"policy {policy!r}, subset {one.tag!r}")
+        value, error, freedom = jackknife(one.statistic(policy, config), groups)
+        levels.append((float(value[0]), float(error[0]), freedom))
+    (there, *first), (here, *second) = levels
+    error, freedom = combined_error(*first, *second)
+    return {**_interval(mi.emid(there, here), error, freedom, config), "paired": False}
+
+
+def _interval(value: float, error: float, freedom: float, config: ConfigDict) -> dict[str, Any]:
     low, high = t_interval(value, error, freedom, config.estimator.confidence)
     return {
         "r_emid": value,
         "r_emid_se": error,
         "r_emid_low": low,
         "r_emid_high": high,
-        "paired": paired,
         "within_noise": bool(low <= 0 <= high),
     }
+
+
+def estimate_by_language(subsets: Sequence[Subset], config: ConfigDict) -> list[dict[str, Any]]:
+    """Rows of the paired subsets that hold several languages, for each language by itself.
+
+    Negatives, too, are taken within the language, and the anchors of just these samples stand for
+    in-distribution: so a culture's shift can be told from its language's.
+    """
+    rows = []
+    reference = subsets[0]
+    for policy in reference.policies:
+        for subset in subsets[1:]:
+            languages = np.array([str(x) for x in subset.languages])
+            if len(set(languages)) < 2 or not _is_paired(subset, reference):
+                continue
+            for language in sorted(set(languages)):
+                chosen = languages == language
+                both = chosen & subset.used(policy) & reference.used(policy)
+                if both.sum() < 3:
+                    continue
+                row = _level(subset, policy, config, chosen)
+                row.update(_paired_difference(subset, reference, policy, config, chosen))
+                rows.append({"language": language, **row})
+    return rows
 
 
 def compare_policies(subsets: Sequence[Subset], config: ConfigDict) -> list[dict[str, Any]]:

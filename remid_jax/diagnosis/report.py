@@ -90,19 +90,13 @@ def _pm(value: float | None, error: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def print_table(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Prints the rows, each policy's worst shift, the comparisons, and what was left out."""
-    console = console or Console(width=TABLE_WIDTH, soft_wrap=True)
-    e = results["provenance"]["config"]["estimator"]
-    sequence = e["normalisation"] == "sequence"
-    unit, digits = ("nats per response", 1) if sequence else ("nats per token", 3)
-    title = f"R-EMI and R-EMID ± s.e. in {unit} ({e['name']}, {e['negatives']} negatives)"
+def _table(title: str, rows: Sequence[Mapping[str, Any]], digits: int) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("policy", "subset", "n", "R-EMI", "R-EMID", "", "retained", "EMI", "baseline*"):
         left = column in ("policy", "subset", "")
         table.add_column(column, justify="left" if left else "right", no_wrap=True)
     previous = None
-    for row in results["rows"]:
+    for row in rows:
         if previous not in (None, row["policy"]):
             table.add_section()
         table.add_row(
@@ -117,9 +111,22 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
             _pm(row["baseline"], row["baseline_se"], 2),
         )
         previous = row["policy"]
-    console.print(table)
+    return table
+
+
+def print_table(results: Mapping[str, Any], console: Console | None = None) -> None:
+    """Prints the rows, each policy's worst shift, the comparisons, and what was left out."""
+    console = console or Console(width=TABLE_WIDTH, soft_wrap=True)
+    e = results["provenance"]["config"]["estimator"]
+    sequence = e["normalisation"] == "sequence"
+    unit, digits = ("nats per response", 1) if sequence else ("nats per token", 3)
+    title = f"R-EMI and R-EMID ± s.e. in {unit} ({e['name']}, {e['negatives']} negatives)"
+    console.print(_table(title, results["rows"], digits))
     console.print("~ within noise: the interval of R-EMID holds 0")
     console.print("* mean log q per token, model minus golden: no mutual information in it")
+    if results["by_language"]:
+        rows = [{**r, "subset": f"{r['subset']}, {r['language']}"} for r in results["by_language"]]
+        console.print(_table("The same by language of the sample", rows, digits))
     level = e["confidence"]
     for worst in results["worst"]:
         noise = ", within noise" if worst["within_noise"] else ""

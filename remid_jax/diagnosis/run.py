@@ -36,8 +36,8 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
       workdir: where finished pieces and results are kept; a second run in it reuses them.
 
     Returns:
-      The content of `workdir/results.json`: `provenance`, `excluded`, `rows`, `worst`,
-      `comparisons`.
+      The content of `workdir/results.json`: `provenance`, `excluded`, `rows`,
+      `by_language`, `worst`, `comparisons`.
 
     Raises:
       UserError: anything in the configuration, the files or the environment that cannot be used.
@@ -86,6 +86,7 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         "provenance": report.provenance(config, sys.argv, more),
         "excluded": excluded,
         "rows": rows,
+        "by_language": estimates.estimate_by_language(subsets, config),
         "worst": estimates.worst_shifts(rows),
         "comparisons": estimates.compare_policies(subsets, config),
     }
@@ -215,6 +216,7 @@ def _score(
         tag=tag,
         sample_ids=tuple(s.sample_id for s in samples),
         pair_ids=tuple(s.pair_id for s in samples),
+        languages=tuple(s.extra.get("language") for s in samples),
         golden=blocks[0],
         policies=dict(zip(answers, blocks[1:], strict=True)),
         negatives=negatives,

@@ -23,7 +23,8 @@ def subset(tag: str, seed: int, lift: float, paired: bool, where=None) -> estima
     anchors = tuple(f"IDTest_{i}" for i in range(N)) if paired else (None,) * N
     policies = {"a": block(seed + 1, lift, where), "b": block(seed + 2, 2.0)}
     negatives = estimates.negatives_for(N, default_config())
-    return estimates.Subset(tag, ids, anchors, block(seed, 20.0), policies, negatives)
+    languages = ("de", "en") * (N // 2)
+    return estimates.Subset(tag, ids, anchors, languages, block(seed, 20.0), policies, negatives)
 
 
 def club(scores, keep):
@@ -64,6 +65,20 @@ def test_r_emid_and_its_error(paired):
     assert row["r_emi_se"] == pytest.approx(jackknife_error(aways), rel=1e-3)
     assert row["within_noise"] == (row["r_emid_low"] <= 0 <= row["r_emid_high"])
     assert row["r_emid_low"] < row["r_emid"] < row["r_emid_high"]
+
+
+def test_by_language_uses_those_samples_and_their_anchors_alone():
+    home, away = subset("IDTest", 0, 15.0, False), subset("german", 10, 5.0, True)
+    rows = estimates.estimate_by_language([home, away], default_config())
+    assert [(r["policy"], r["language"], r["n"]) for r in rows] == [
+        (p, x, 3) for p in ("a", "b") for x in ("de", "en")
+    ]
+    german = [0, 2, 4]
+    assert rows[0]["r_emi"] == pytest.approx(r_emi(away, "a", german), abs=1e-3)
+    drop = r_emi(home, "a", german) - r_emi(away, "a", german)
+    assert rows[0]["r_emid"] == pytest.approx(drop, abs=1e-3)
+    unpaired = subset("german", 10, 5.0, False)
+    assert estimates.estimate_by_language([home, unpaired], default_config()) == []
 
 
 def test_excluded_contexts_leave_both_sides():
@@ -128,7 +143,7 @@ def test_wanted_pairs_suffice_for_every_row(kind):
         )  # fmt: skip
 
     s = estimates.Subset(
-        "IDTest", whole.sample_ids, whole.pair_ids, cut(whole.golden, True),
+        "IDTest", whole.sample_ids, whole.pair_ids, whole.languages, cut(whole.golden, True),
         {k: cut(b, False) for k, b in whole.policies.items()}, negatives,
     )  # fmt: skip
     rows = estimates.estimate_rows([estimates.with_anchors(s)], config)

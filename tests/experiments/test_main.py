@@ -30,7 +30,7 @@ def tiny_path(tmp_path_factory):
 
 @pytest.fixture
 def fails(capsys, monkeypatch):
-    """fails(*arguments): runs main in this process, checks code 2 and one line; returns the line."""
+    """fails(*arguments): runs main here, checks exit code 2 and one line, and returns it."""
 
     def call(*arguments: str) -> str:
         monkeypatch.chdir(ROOT)
@@ -73,7 +73,10 @@ def test_unknown_key_set_by_a_config_file(fails, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
         "from remid_jax.diagnosis.config import default_config\n"
-        "def get_config():\n    c = default_config()\n    c.estimator.negatifs = 'all'\n    return c\n"
+        "def get_config():\n"
+        "    c = default_config()\n"
+        "    c.estimator.negatifs = 'all'\n"
+        "    return c\n"
     )
     line = fails("--config", str(path), "--workdir", str(tmp_path / "run"))
     assert "config.estimator.negatifs" in line and "did you mean 'negatives'" in line
