@@ -62,6 +62,15 @@ def run(argv: Sequence[str]) -> int:
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
+    except Exception as e:
+        if not isinstance(e, MemoryError) and "RESOURCE_EXHAUSTED" not in str(e):
+            raise
+        print(
+            "error: out of memory; lower config.sampling.batch_rows or config.limits.cache_bytes, "
+            "or choose a smaller model; the same command goes on where this one ended",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on where this one ended", file=sys.stderr)
         return 130

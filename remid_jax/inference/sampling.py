@@ -133,7 +133,7 @@ def _decode(
         stopped, done = stopped | ended, done | ended
         tokens = tokens.at[:, t].set(jnp.where(done, 0, token))
         log_probs = log_probs.at[:, t].set(jnp.where(done, 0.0, log_prob))
-        counts = counts + ~done
+        counts = counts + (~done).astype(jnp.int32)
         seen = seen.at[jnp.arange(b), token].set(True)
 
         def attend(q: Array, k: Array, v: Array, cache: Any) -> tuple[Array, Any]:

@@ -165,7 +165,5 @@ def likelihood_baseline(
       model_lengths: [N] their tokens; golden likewise.
       where: [N] bool, contexts to keep.
     """
-    gap = (
-        jnp.asarray(model_diagonal) / model_lengths - jnp.asarray(golden_diagonal) / golden_lengths
-    )
+    gap = _scaled(model_diagonal, model_lengths) - _scaled(golden_diagonal, golden_lengths)
     return jnp.mean(gap, where=None if where is None else jnp.asarray(where, bool))

@@ -42,10 +42,10 @@ def assert_same(a, b):
 )
 def test_equals_the_plain_decoder(make_model, plain, draw, changes):
     model = make_model(seed=4, **changes)
-    contexts, responses = draw(1, 1, 64, 300), draw(2, 1, 16, 17, 70)
+    contexts, responses = draw(1, 1, 300), draw(2, 1, 17)
     got = pair_log_likelihoods(model, contexts, responses)
     assert got.sums.dtype == got.end_of_turn.dtype == np.float64
-    np.testing.assert_array_equal(got.num_tokens, [1, 16, 17, 70])
+    np.testing.assert_array_equal(got.num_tokens, [1, 17])
     for i, x in enumerate(contexts):
         for j, y in enumerate(responses):
             expected = plain[0](model, x, y)
@@ -76,7 +76,7 @@ def test_a_skipped_beginning_is_read_but_counted_out(tiny, draw):
 
 
 def test_does_not_depend_on_company_or_order(tiny, draw):
-    contexts, responses = draw(6, 10, 70, 290), draw(7, *range(1, 40, 3), 130)
+    contexts, responses = draw(6, 10, 290), draw(7, *range(1, 40, 5), 130)
     together = pair_log_likelihoods(tiny, contexts, responses)
     backward = pair_log_likelihoods(tiny, contexts[::-1], responses[::-1])
     turned = dataclasses.replace(

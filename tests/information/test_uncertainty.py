@@ -42,7 +42,7 @@ def test_clusters_are_deleted_together_and_negative_groups_never_used():
 
 def test_several_statistics_at_once():
     x = np.arange(5.0)
-    both = lambda m: jnp.stack([jnp.mean(jnp.asarray(x), where=m)] * 2) * jnp.array([1, 10])  # noqa: E731
+    both = lambda m: jnp.stack([jnp.mean(jnp.asarray(x), where=m)] * 2) * jnp.array([1.0, 10.0])  # noqa: E731
     value, error, _ = jackknife(both, np.arange(5))
     np.testing.assert_allclose(value, [2, 20])
     assert error[1] == pytest.approx(10 * float(error[0]), rel=1e-5)

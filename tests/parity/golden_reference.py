@@ -14,7 +14,7 @@ NOTE = (
     "at most 24 tokens for each repetition penalty, without the end token; gaps: logit distance of "
     "the best two at each step, after the penalty. club: an earlier independent run of 8 responses "
     "under 8 contexts: exact[i][j] = log q(y_j | x_i) in nats, end_of_turn the log-prob of "
-    "<|im_end|> after it, token_log_probs_0_0 the terms of exact[0][0]."
+    "<|im_end|> after it, token_log_probs_0_0 the terms of exact[0][0] and its end_of_turn."
 )
 TEXTS = {
     "english": "I can't believe it's 9:45 already -- she'd've told us, wouldn't she? "
@@ -67,6 +67,7 @@ def reference_model():
 
     from remid_jax.models.pretrained import fetch_default
 
+    torch.set_num_threads(1)  # more only wait for each other where cores are shared
     file = fetch_default()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
