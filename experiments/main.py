@@ -65,11 +65,8 @@ def run(argv: Sequence[str]) -> int:
     except Exception as e:
         if not isinstance(e, MemoryError) and "RESOURCE_EXHAUSTED" not in str(e):
             raise
-        print(
-            "error: out of memory; lower config.sampling.batch_rows or config.limits.cache_bytes, "
-            "or choose a smaller model; the same command goes on where this one ended",
-            file=sys.stderr,
-        )
+        remedy = "lower config.sampling.batch_rows or config.limits.cache_bytes, and run again"
+        print(f"error: out of memory; {remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on where this one ended", file=sys.stderr)

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.inference.prefix import capacity_for, common_prefix_length, prefill
+from remid_jax.inference.prefix import capacity_for, common_prefix_length, prefill, trunk_of
 
 TOLERANCE = 5e-5
 
@@ -47,6 +47,19 @@ def test_prompts_without_a_common_beginning(tiny, draw):
     b[0] = a[0] + 1
     for got, prompt in zip(prefill(tiny, [a, b]), (a, b), strict=True):
         assert_same_prefix(got, prefill(tiny, [prompt])[0])
+
+
+@pytest.mark.parametrize("shared, capacity", [(100, None), (100, 512), (300, None), (300, 376)])
+def test_a_trunk_at_hand_equals_none(tiny, draw, shared, capacity):
+    beginning, *ends = draw(shared + 1, shared, 5, 70, 64)
+    prompts = [beginning + end for end in ends]
+    trunk = trunk_of(tiny, prompts)
+    assert trunk.length >= shared and trunk.tokens[:shared] == tuple(beginning)
+    before = np.asarray(trunk.keys)
+    for got, prompt in zip(prefill(tiny, prompts, capacity, trunk), prompts, strict=True):
+        assert_same_prefix(got, prefill(tiny, [prompt])[0])
+    np.testing.assert_array_equal(trunk.keys, before)  # its buffers are not written over
+    assert trunk_of(tiny, [[3, 4], [5, 4]]) is None
 
 
 def test_equal_prompts_and_a_prompt_that_begins_another(tiny, draw):
