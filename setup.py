@@ -21,6 +21,7 @@ RUNTIME = [
     "safetensors>=0.4.5",
     "gguf>=0.17",
     "rich>=13.7",
+    "scipy>=1.11",
 ]
 
 setup(

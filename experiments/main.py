@@ -3,7 +3,6 @@
 import importlib
 import re
 import sys
-from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -16,14 +15,14 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.",
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of finished pieces and results.")
 
 
-def parse(argv: Sequence[str]) -> ConfigDict:
-    """Parses flags and loads the configuration file.
+def parse() -> ConfigDict:
+    """Parses the command line and loads the configuration file.
 
     Raises:
       UserError: whatever is wrong with them. The file is a program and can fail in any way.
     """
     try:
-        rest = flags.FLAGS(list(argv))
+        rest = flags.FLAGS(sys.argv)
         config = _CONFIG.value
         if config is not None:
             config.lock()  # a file that was not found speaks up only when its content is used
@@ -51,10 +50,10 @@ def _reason(error: Exception) -> str:
     return f"command line or config file: {text.strip().splitlines()[-1]}"
 
 
-def run(argv: Sequence[str]) -> int:
+def run() -> int:
     """Parses, runs the experiment, and returns the exit code: 0, or 2 with one line of error."""
     try:
-        config = parse(argv)
+        config = parse()
         name = config.get("experiment", "diagnose")
         if name not in EXPERIMENTS:
             raise UserError(f"unknown experiment {name!r}{nearest(str(name), EXPERIMENTS)}")
@@ -75,4 +74,4 @@ def run(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv))
+    sys.exit(run())

@@ -84,19 +84,19 @@ def _check_factors(
     benchmark: reading.Benchmark, path: str, limit: int | None
 ) -> list[checks.Violation]:
     # Loaded here because the benchmark needs no model for anything else.
-    from remid_jax.benchmark import model_check
+    from remid_jax.diagnosis import factor_check
     from remid_jax.models.pretrained import DEFAULT, load_language_model
 
     model = load_language_model(DEFAULT if path == EMBEDDED else path)
-    effects: list[model_check.Effect] = []
-    print(model_check.row("factor matters in"), flush=True)
-    for part in model_check.factor_effects(model, model_check.english_subsets(benchmark), limit):
+    effects: list[factor_check.Effect] = []
+    print(factor_check.row("factor matters in"), flush=True)
+    for part in factor_check.factor_effects(model, factor_check.english_subsets(benchmark), limit):
         if part:
-            print(model_check.row(part[0].tag, part), flush=True)
+            print(factor_check.row(part[0].tag, part), flush=True)
         effects += part
-    for line in model_check.summary(effects):
+    for line in factor_check.summary(effects):
         print(line)
-    found = list(model_check.weak_factors(effects))
+    found = list(factor_check.weak_factors(effects))
     for violation in found:
         print(violation)
     return found

@@ -16,8 +16,9 @@ def choose_contexts(
     Args:
       benchmark: the samples.
       names: shifts or OOD subset tags; IDTest always belongs.
-      contexts: number for each subset, 0 for all. IDTest samples are taken at even distances in
-        file order; of a subset that varies IDTest samples, the variants of those taken.
+      contexts: number for each subset, 0 for all. Where subsets vary IDTest samples (`pair_id`),
+        the first IDTest samples in file order and their variants: the bundled file alternates
+        languages, and even distances would take more of one. Otherwise at even distances.
 
     Returns:
       tag -> samples, IDTest first; chosen subsets that the benchmark lacks are left out.
@@ -32,15 +33,26 @@ def choose_contexts(
     if len(present) == 1:
         raise UserError(f"benchmark {benchmark.name}: has none of {', '.join(wanted[1:])}")
     chosen: dict[str, tuple[Sample, ...]] = {}
-    for tag in present:
-        anchors = [s.sample_id for s in chosen.get(shifts.ID_TEST, ())]
+    first = benchmark.subsets[shifts.ID_TEST]
+    if contexts and any(_variants(benchmark.subsets[tag]) for tag in present[1:]):
+        chosen[shifts.ID_TEST] = first[:contexts]
+    else:
+        chosen[shifts.ID_TEST] = _take(first, contexts, ())
+    anchors = [s.sample_id for s in chosen[shifts.ID_TEST]]
+    for tag in present[1:]:
         chosen[tag] = _take(benchmark.subsets[tag], contexts, anchors)
     return chosen
 
 
+def _variants(samples: Sequence[Sample]) -> dict[str, Sample]:
+    """Anchor id -> its one variant; empty where not every sample varies an anchor of its own."""
+    variants = {s.pair_id: s for s in samples if s.pair_id is not None}
+    return variants if len(variants) == len(samples) else {}
+
+
 def _take(samples: Sequence[Sample], limit: int, anchors: Sequence[str]) -> tuple[Sample, ...]:
-    partners = {s.pair_id: s for s in samples if s.pair_id is not None}
-    complete = len(partners) == len(samples) and anchors and set(anchors) <= set(partners)
+    partners = _variants(samples)
+    complete = anchors and set(anchors) <= set(partners)
     # Without a limit nothing may be left out, so pairs must cover the whole subset.
     if complete and (limit or len(partners) == len(anchors)):
         return tuple(partners[a] for a in anchors)

@@ -78,6 +78,8 @@ class Sample:
         if tag not in shifts.ALL_TAGS:
             hint = nearest(tag, shifts.ALL_TAGS)
             raise UserError(f"{where}: unknown subset_tag {tag!r}{hint}")
+        if record.get("pair_id") is not None:
+            _require_text(record["pair_id"], f"{where}: field 'pair_id'")
         return cls(
             sample_id=sample_id,
             persona=record["user_persona"],

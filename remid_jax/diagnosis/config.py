@@ -52,8 +52,8 @@ def default_config() -> ConfigDict:
 
     c.reasoning = ConfigDict()  # how the reasoner writes R; greedy when temperature is 0
     c.reasoning.max_tokens = 48  # tokens, at most
-    c.reasoning.temperature = 0.0
-    c.reasoning.repetition_penalty = 1.05
+    c.reasoning.temperature = 0.0  # 0 is greedy
+    c.reasoning.repetition_penalty = 1.05  # 1 is off
 
     c.estimator = ConfigDict()
     c.estimator.name = "club"  # club | infonce | leave_one_out
@@ -67,9 +67,9 @@ def default_config() -> ConfigDict:
     c.limits = ConfigDict()
     c.limits.contexts = 0  # per subset; 0: all
     c.limits.too_long = "error"  # error | drop_oldest_turns
-    c.limits.cache_bytes = 2 * 2**30  # memory for contexts kept between generation and scoring
+    c.limits.cache_bytes = 2 * 2**30  # bytes a model, for cached contexts
 
-    c.seed = 0
+    c.seed = 0  # of sampling and of random negatives
     return c
 
 
@@ -85,9 +85,11 @@ def check_config(config: ConfigDict) -> None:
     if not config.rpms and not config.responses:
         raise UserError("config.rpms is empty: name an evaluated model, or give config.responses")
     for name, spec in config.rpms.items():
+        if not isinstance(spec, ConfigDict):
+            raise UserError(f"config.rpms.{name} must be made by rpm(view, path)")
         _check_keys(spec.to_dict(), rpm().to_dict(), f"config.rpms.{name}")
         _choice(f"rpms.{name}.view", spec.view, VIEWS)
-    if isinstance(config.shifts, str):
+    if isinstance(config.shifts, str) or not all(isinstance(s, str) for s in config.shifts):
         raise UserError("config.shifts must be a tuple of names, for example ('user', 'german')")
     resolve_shifts(config.shifts)
     for key, low in (

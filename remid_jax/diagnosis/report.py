@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from remid_jax.diagnosis.estimates import Subset
@@ -86,8 +87,12 @@ def write_matrices(workdir: Path, subset: Subset) -> Path:
     return path
 
 
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def _pm(value: float | None, error: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f} ± {error:.{digits}f}"
+    return "" if value is None else f"{value:.{digits}f} ± {_number(error, digits)}"
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]], digits: int) -> Table:
@@ -100,14 +105,14 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]], digits: int) -> Table:
         if previous not in (None, row["policy"]):
             table.add_section()
         table.add_row(
-            row["policy"] if row["policy"] != previous else "",
+            escape(row["policy"]) if row["policy"] != previous else "",
             row["subset"],
             str(row["n"]),
             _pm(row["r_emi"], row["r_emi_se"], digits),
             _pm(row["r_emid"], row["r_emid_se"], digits),
             "~" if row["within_noise"] and row["policy"] != GOLDEN else "",
-            f"{row['retained']:.2f}",
-            f"{row['emi']:.{digits}f}",
+            _number(row["retained"], 2),
+            _number(row["emi"], digits),
             _pm(row["baseline"], row["baseline_se"], 2),
         )
         previous = row["policy"]
@@ -115,7 +120,7 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]], digits: int) -> Table:
 
 
 def print_table(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Prints the rows, each policy's worst shift, the comparisons, and what was left out."""
+    """Prints the rows, each model's worst shift, the comparisons, and what was left out."""
     console = console or Console(width=TABLE_WIDTH, soft_wrap=True)
     e = results["provenance"]["config"]["estimator"]
     sequence = e["normalisation"] == "sequence"
@@ -127,19 +132,33 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
     if results["by_language"]:
         rows = [{**r, "subset": f"{r['subset']}, {r['language']}"} for r in results["by_language"]]
         console.print(_table("The same by language of the sample", rows, digits))
-    level = e["confidence"]
-    for worst in results["worst"]:
-        noise = ", within noise" if worst["within_noise"] else ""
-        console.print(
-            f"worst shift of {worst['policy']}: {worst['subset']}, R-EMID {worst['r_emid']:.2f} "
-            f"({level:.0%} interval {worst['r_emid_low']:.2f} to {worst['r_emid_high']:.2f}{noise})"
+    for line in _remarks(results, e["confidence"]):
+        console.print(line, markup=False, highlight=False)
+
+
+def _remarks(results: Mapping[str, Any], level: float) -> Iterator[str]:
+    """Worst shifts, comparisons, cut answers and exclusions, a line each."""
+
+    def interval(row: Mapping[str, Any], low: str, high: str) -> str:
+        noise = ", within noise" if row["within_noise"] else ""
+        return f"({level:.0%} interval {row[low]:.1f} to {row[high]:.1f}{noise})"
+
+    for w in results["worst"]:
+        others = ", ".join(w["not_distinguished_from"]) or "no other"
+        yield (
+            f"worst shift of {w['policy']}: {w['subset']}, R-EMID {w['r_emid']:.1f} "
+            f"{interval(w, 'r_emid_low', 'r_emid_high')}; not distinguished from: {others}"
         )
     for c in results["comparisons"]:
-        noise = ", within noise" if c["within_noise"] else ""
-        console.print(
-            f"{c['subset']}: R-EMI of {c['first']} minus {c['second']}: {c['difference']:.2f} "
-            f"({level:.0%} interval {c['low']:.2f} to {c['high']:.2f}, n = {c['n']}{noise})"
-        )
+        if c["difference"] is not None:
+            yield (
+                f"{c['subset']}: R-EMI of {c['first']} minus {c['second']}, paired: "
+                f"{c['difference']:.1f} {interval(c, 'low', 'high')}, n = {c['n']}"
+            )
+    tokens = results["provenance"]["config"]["sampling"]["max_tokens"]
+    counts = results["cut_at_max_tokens"]
+    for policy in next(iter(counts.values()), {}):
+        if total := sum(c[policy] for c in counts.values()):
+            yield f"answers of {policy} that did not end within {tokens} tokens: {total}"
     for item in results["excluded"]:
-        who = f"{item['policy']}, " if item.get("policy") else ""
-        console.print(f"excluded: {who}{item['sample_ID']}: {item['reason']}", markup=False)
+        yield f"excluded: {item['policy']}, {item['sample_ID']}: {item['reason']}"

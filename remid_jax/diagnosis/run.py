@@ -1,6 +1,5 @@
 """The line: samples -> prompts -> answers and thoughts -> pair matrices -> estimates -> report."""
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from remid_jax.diagnosis.generation import Answer, Trunks, generate
 from remid_jax.diagnosis.scoring import Block, row_cost, score_subset, to_response
 from remid_jax.diagnosis.selection import Selection, fit_window, select
 from remid_jax.diagnosis.store import Store, open_workdir, write_atomically
+from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import Response
 from remid_jax.inference.sampling import SamplingConfig
 from remid_jax.models.pretrained import LanguageModel, load_language_model
@@ -36,18 +36,25 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
       workdir: where finished pieces and results are kept; a second run in it reuses them.
 
     Returns:
-      The content of `workdir/results.json`: `provenance`, `excluded`, `rows`,
-      `by_language`, `worst`, `comparisons`.
+      The content of `workdir/results.json`: `provenance`, `excluded`,
+      `cut_at_max_tokens` (answers that did not end by themselves), `rows`, `by_language`,
+      `worst`, `comparisons`.
 
     Raises:
       UserError: anything in the configuration, the files or the environment that cannot be used.
     """
     check_config(config)
+    reply, reason = _sampling(config)
     folder = open_workdir(workdir)
     benchmark = load_benchmark(config.benchmark)
     selection = select(benchmark, config)
+    for chosen in selection.subsets.values():
+        estimates.negatives_for(len(chosen), config)  # refuses what cannot be drawn, before work
     samples = [s for subset in selection.subsets.values() for s in subset]
     given = load_responses(config.responses, samples) if config.responses else None
+    for name in estimates.ANCHORS:
+        if name in (given or config.rpms):
+            raise UserError(f"a policy cannot be called {name!r}: the table has a row of that name")
     model = load_language_model(
         config.model.path, config.model.dtype, config.model.chat_template or None
     )
@@ -60,9 +67,11 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     models = _Models(model, trunks, config)
     excluded: list[dict[str, str]] = []
     subsets = []
+    cut: dict[str, dict[str, int]] = {}
     texts: dict[str, tuple[Answers, dict[str, str]]] = {}
     for tag, chosen in selection.subsets.items():
-        answers, thoughts = _generate(tag, chosen, given, models, store, config)
+        answers, thoughts = _generate(tag, chosen, given, models, store, config, reply, reason)
+        cut[tag] = {p: sum(not a.stopped for a in by_id.values()) for p, by_id in answers.items()}
         texts[tag] = (answers, thoughts)
         subset = _score(tag, chosen, answers, thoughts, models, store, config, excluded)
         subsets.append(estimates.with_anchors(subset))
@@ -78,6 +87,7 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         "benchmark": benchmark.name,
         "model": {"name": model.name, "identity": model.identity, "dtype": model.dtype},
         "counts": counts,
+        "shifts": list(selection.subsets)[1:],
         "absent_subsets": list(selection.absent),
         "shortened": [list(s) for s in selection.shortened],
         "unit": "nats",
@@ -85,6 +95,7 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     results = {
         "provenance": report.provenance(config, sys.argv, more),
         "excluded": excluded,
+        "cut_at_max_tokens": cut,
         "rows": rows,
         "by_language": estimates.estimate_by_language(subsets, config),
         "worst": estimates.worst_shifts(rows),
@@ -92,6 +103,13 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     }
     report.write_results(folder, results)
     return results
+
+
+def _sampling(config: ConfigDict) -> tuple[SamplingConfig, SamplingConfig]:
+    """How the evaluated models answer, and how the reasoner notes."""
+    s, r, seed = config.sampling, config.reasoning, config.seed
+    reply = SamplingConfig(s.max_tokens, s.temperature, s.top_p, s.repetition_penalty, seed=seed)
+    return reply, SamplingConfig(r.max_tokens, r.temperature, 1.0, r.repetition_penalty, seed=seed)
 
 
 class _Models:
@@ -142,15 +160,11 @@ def _generate(
     models: _Models,
     store: Store,
     config: ConfigDict,
+    reply: SamplingConfig,
+    reason: SamplingConfig,
 ) -> tuple[Answers, dict[str, str]]:
     """Responses of every policy, and thoughts, of one subset."""
-    s, r = config.sampling, config.reasoning
-    reply = SamplingConfig(
-        s.max_tokens, s.temperature, s.top_p, s.repetition_penalty, seed=config.seed
-    )
-    reason = SamplingConfig(
-        r.max_tokens, r.temperature, 1.0, r.repetition_penalty, seed=config.seed
-    )
+    batch_rows = config.sampling.batch_rows
     rpms = {} if given else config.rpms
     answers: Answers = {
         name: {x.sample_id: Answer(column[x.sample_id]) for x in samples}
@@ -161,11 +175,11 @@ def _generate(
             chats = {x.sample_id: (x, prompts.reply_messages(x, spec.view)) for x in samples}
             model, trunks = models.of(spec.path)
             answers[name] = generate(
-                model, trunks, store, "responses", chats, reply, s.batch_rows, advance
+                model, trunks, store, "responses", chats, reply, batch_rows, advance
             )
         chats = {x.sample_id: (x, prompts.reason_messages(x)) for x in samples}
         thoughts = generate(
-            models.policy, models.trunks, store, "thoughts", chats, reason, s.batch_rows, advance
+            models.policy, models.trunks, store, "thoughts", chats, reason, batch_rows, advance
         )
     return answers, {i: a.text for i, a in thoughts.items()}
 
@@ -182,7 +196,7 @@ def _score(
 ) -> estimates.Subset:
     """The pair matrices of one subset, with and without reasoning."""
     n = len(samples)
-    negatives = estimates.negatives_for(n, config)
+    with_r, without_r = estimates.negatives_for(n, config)
     tokenizer, span = models.policy.tokenizer, config.estimator.span
     columns: list[Response | None] = [
         to_response(tokenizer, Answer(s.golden), span) for s in samples
@@ -196,13 +210,15 @@ def _score(
                 columns.append(None)
                 reason = "the model answered with no text"
                 excluded.append({"policy": name, "sample_ID": sample.sample_id, "reason": reason})
-    full = [negatives.wanted(golden=True)] + [negatives.wanted(golden=False)] * len(answers)
-    wanted = np.concatenate(full, axis=1)
-    total = 2 * sum(row_cost(columns, w) for w in wanted)
+    wanted, plain_wanted = (
+        np.concatenate([x.wanted(golden=True)] + [x.wanted(golden=False)] * len(answers), axis=1)
+        for x in (with_r, without_r)
+    )
+    total = sum(row_cost(columns, w) for w in [*wanted, *plain_wanted])
     with progress(f"{tag}: likelihoods", total) as advance:
         parts = (models.policy, models.trunks, store, samples)
         scores = score_subset(*parts, thoughts, columns, wanted, advance)
-        plain = score_subset(*parts, None, columns, _plain_pairs(wanted, negatives), advance)
+        plain = score_subset(*parts, None, columns, plain_wanted, advance)
     blocks = [
         Block(
             scores[:, a : a + n],
@@ -219,16 +235,8 @@ def _score(
         languages=tuple(s.extra.get("language") for s in samples),
         golden=blocks[0],
         policies=dict(zip(answers, blocks[1:], strict=True)),
-        negatives=negatives,
+        negatives=(with_r, without_r),
     )
-
-
-def _plain_pairs(wanted: np.ndarray, negatives: estimates.Negatives) -> np.ndarray:
-    """The pairs needed without reasoning: fewer where EMI rests on few shifts."""
-    n = len(wanted)
-    few = dataclasses.replace(negatives, model=negatives.plain, golden=negatives.plain)
-    blocks = [few.wanted(golden=a == 0) for a in range(0, wanted.shape[1], n)]
-    return np.concatenate(blocks, axis=1)
 
 
 def _write_texts(

@@ -112,8 +112,8 @@ def score_subset(
         columns = [j for j in np.flatnonzero(wanted[i]) if digests[j] is not None]
         missing = {digests[j]: responses[j] for j in columns if digests[j] not in known}
         if missing:
-            (prefix,) = trunks.prefixes(sample, [chat])
             try:
+                (prefix,) = trunks.prefixes(sample, [chat])
                 values = score_responses(model, prefix, list(missing.values()))
             except UserError as e:
                 raise UserError(f"sample {sample.sample_id!r}: {e}") from None

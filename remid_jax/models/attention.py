@@ -5,9 +5,6 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-# Queries whose scores against a prefix stand in memory at once: small enough for a CPU's cache.
-QUERY_TILE = 512
-
 
 def rotary(x: Array, positions: Array, theta: float) -> Array:
     """Rotates pairs (i, i + head_dim/2) of `x` by position-dependent angles (rotate-half order).
@@ -79,32 +76,19 @@ def shared_prefix_attention(
     r, s, h, d = q.shape
     kv = k.shape[-2]
     g = h // kv
-    grouped = _grouped(q, kv) * d**-0.5  # [R, KV, G*S, d]
-    valid = jnp.arange(prefix_k.shape[0]) < prefix_length
+    q = _grouped(q, kv) * d**-0.5  # [R, KV, G*S, d]
+    flat = jnp.moveaxis(q, 0, 1).reshape(kv, r * g * s, d)
+    before = jnp.einsum("kmd,tkd->kmt", flat, prefix_k, preferred_element_type=jnp.float32)
+    before = jnp.where(jnp.arange(prefix_k.shape[0]) < prefix_length, before, -jnp.inf)
+    own = jnp.einsum("rkmd,rtkd->krmt", q, k, preferred_element_type=jnp.float32)
     causal = jnp.tile(jnp.tril(jnp.ones((s, s), bool)), (g, 1))
-
-    def rows(args: tuple[Array, Array, Array]) -> Array:
-        """[n, KV, G*S, d] queries, [n, S, KV, d] keys and values -> [n, KV, G*S, d]."""
-        q, k, v = args
-        n = q.shape[0]
-        flat = jnp.moveaxis(q, 0, 1).reshape(kv, n * g * s, d)
-        before = jnp.einsum("kmd,tkd->kmt", flat, prefix_k, preferred_element_type=jnp.float32)
-        before = jnp.where(valid, before, -jnp.inf)
-        own = jnp.einsum("nkmd,ntkd->knmt", q, k, preferred_element_type=jnp.float32)
-        own = jnp.where(causal, own, -jnp.inf).reshape(kv, n * g * s, s)
-        p, o, total = _weights(before, own)
-        out = jnp.einsum("kmt,tkd->kmd", p.astype(v.dtype), prefix_v)
-        o = o.astype(v.dtype).reshape(kv, n, g * s, s)
-        out = out + jnp.einsum("knmt,ntkd->knmd", o, v).reshape(out.shape)
-        return jnp.moveaxis((out / total).astype(v.dtype).reshape(kv, n, g * s, d), 1, 0)
-
-    tile = max(1, QUERY_TILE // s)
-    if tile >= r or r % tile:
-        out = rows((grouped, k, v))
-    else:
-        tiles = jax.tree.map(lambda x: x.reshape(r // tile, tile, *x.shape[1:]), (grouped, k, v))
-        out = jax.lax.map(rows, tiles).reshape(grouped.shape)
-    return _ungrouped(out, s)
+    own = jnp.where(causal, own, -jnp.inf).reshape(kv, r * g * s, s)
+    p, o, total = _weights(before, own)
+    out = jnp.einsum("kmt,tkd->kmd", p.astype(v.dtype), prefix_v)
+    o = o.astype(v.dtype).reshape(kv, r, g * s, s)
+    out = out + jnp.einsum("krmt,rtkd->krmd", o, v).reshape(out.shape)
+    out = (out / total).astype(v.dtype).reshape(kv, r, g * s, d)
+    return _ungrouped(jnp.moveaxis(out, 1, 0), s)
 
 
 def decode_attention(

@@ -91,3 +91,5 @@ def config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
         )
     except KeyError as e:
         raise UserError(f"config.json lacks {e.args[0]!r}") from None
+    except (TypeError, ValueError, ZeroDivisionError) as e:
+        raise UserError(f"config.json holds a value that is no size ({e})") from None

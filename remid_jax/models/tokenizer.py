@@ -50,7 +50,7 @@ class Tokenizer:
       stop_ids: ids at which sampling stops, `end_of_turn` among them.
       bos: id that must begin a prompt exactly once, or None.
       special: names of special tokens for the template (`bos_token`, `eos_token`).
-      identity: digest of vocabulary, rules and template.
+      identity: digest of vocabulary, rules, special tokens and template.
     """
 
     backend: tokenizers.Tokenizer
@@ -103,7 +103,8 @@ def load_tokenizer(checkpoint: Checkpoint, chat_template: str | None = None) -> 
         )
     names = {"bos_token": bos, "eos_token": eos[0]}
     special = {k: backend.id_to_token(i) for k, i in names.items() if i is not None}
-    digest = hashlib.sha256((backend.to_str() + template).encode()).hexdigest()
+    rules = repr((eos, bos, add_bos, special))
+    digest = hashlib.sha256((backend.to_str() + template + rules).encode()).hexdigest()
     return Tokenizer(
         backend=backend,
         chat_template=template,
@@ -124,8 +125,9 @@ def _from_gguf(checkpoint: Checkpoint) -> tuple[Any, str | None, list[int], int 
     tokens, types = get("tokenizer.ggml.tokens"), get("tokenizer.ggml.token_type")
     merges = [tuple(m.split(" ")) for m in get("tokenizer.ggml.merges")]
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     pre = str(fields.get("tokenizer.ggml.pre", "gpt-2"))
+    whole = pre == "llama-bpe"  # Llama 3 takes a word that is a token as it is
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole))
     backend.pre_tokenizer = _pre_tokenizer(pre, checkpoint.path)
     backend.decoder = decoders.ByteLevel()
     added = {

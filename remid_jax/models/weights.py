@@ -108,6 +108,9 @@ def _open_hugging_face(path: Path) -> Checkpoint:
     if "config.json" not in metadata:
         raise UserError(f"{path}: no config.json; give a Hugging Face model directory")
     config_json = metadata["config.json"]
+    for file, content in metadata.items():
+        if not isinstance(content, dict):
+            raise UserError(f"{path / file}: must hold a JSON object")
     family = _family(str(config_json.get("model_type")), path)
     where: dict[str, Any] = {}
     shards = sorted(path.glob("*.safetensors"))

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from remid_jax.benchmark import checks, measures, model_check, prompts, reading
+from remid_jax.benchmark import checks, measures, prompts, reading
 from remid_jax.benchmark.check import main
 from remid_jax.benchmark.checks import Violation
+from remid_jax.diagnosis import factor_check
 from remid_jax.inference.likelihood import Response, score_responses
 from remid_jax.inference.prefix import prefill
 
@@ -489,15 +490,15 @@ def test_word_pairs_of_the_composition_subset_are_counted():
 def test_a_factor_is_replaced_by_the_next_that_differs():
     a, b, c = reading.load_benchmark().subsets["IDTest"][:3]
     b = dataclasses.replace(b, persona=a.persona)
-    assert model_check.replaced([a, b, c], 0, "persona").persona == c.persona
-    assert model_check.replaced([a, b, c], 2, "persona").persona == a.persona
-    assert model_check.replaced([a, b], 0, "persona") is None
-    changed = model_check.replaced([a, b, c], 0, "dialogue")
+    assert factor_check.replaced([a, b, c], 0, "persona").persona == c.persona
+    assert factor_check.replaced([a, b, c], 2, "persona").persona == a.persona
+    assert factor_check.replaced([a, b], 0, "persona") is None
+    changed = factor_check.replaced([a, b, c], 0, "dialogue")
     assert changed == dataclasses.replace(a, dialogue=b.dialogue)
 
 
 def test_english_subsets_hold_the_english_half():
-    chosen = model_check.english_subsets(reading.load_benchmark())
+    chosen = factor_check.english_subsets(reading.load_benchmark())
     sizes = {tag: len(samples) for tag, samples in chosen.items()}
     assert sizes["IDTest"] == 16
     assert sizes["german"] == sizes["korean"] == 8
@@ -507,14 +508,14 @@ def test_english_subsets_hold_the_english_half():
 
 def effects(matter, factor="persona", n=10):
     return [
-        model_check.Effect(f"IDTest_{i}", "IDTest", factor, 1.0 if i < matter else 0.0)
+        factor_check.Effect(f"IDTest_{i}", "IDTest", factor, 1.0 if i < matter else 0.0)
         for i in range(n)
     ]
 
 
 def test_a_weak_factor_is_a_violation():
-    assert list(model_check.weak_factors(effects(8))) == []
-    (found,) = model_check.weak_factors(effects(7) + effects(9, "dialogue"))
+    assert list(factor_check.weak_factors(effects(8))) == []
+    (found,) = factor_check.weak_factors(effects(7) + effects(9, "dialogue"))
     assert found == Violation(
         "all English test samples",
         "persona",
@@ -523,8 +524,8 @@ def test_a_weak_factor_is_a_violation():
 
 
 def test_rows_count_by_factor():
-    lines = model_check.summary(effects(7) + effects(9, "dialogue"))
-    assert model_check.row("IDTest", effects(7) + effects(9, "dialogue")).split() == [
+    lines = factor_check.summary(effects(7) + effects(9, "dialogue"))
+    assert factor_check.row("IDTest", effects(7) + effects(9, "dialogue")).split() == [
         "IDTest",
         "7/10",
         "=",
@@ -543,9 +544,9 @@ def test_effects_on_two_samples_are_differences_of_log_likelihoods(smollm2):
         dataclasses.replace(s, dialogue=s.dialogue[-3:])
         for s in reading.load_benchmark().subsets["IDTest"][:2]
     ]
-    (found,) = model_check.factor_effects(smollm2, {"IDTest": pair}, limit=1)
+    (found,) = factor_check.factor_effects(smollm2, {"IDTest": pair}, limit=1)
     assert [(e.sample_id, e.factor) for e in found] == [
-        ("IDTest_01", factor) for factor in model_check.FACTORS
+        ("IDTest_01", factor) for factor in factor_check.FACTORS
     ]
     golden = Response(tuple(smollm2.tokenizer.encode(pair[0].golden)))
 

@@ -1,12 +1,14 @@
 """Rows and comparisons from made-up matrices, against loops."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
 from remid_jax.diagnosis import estimates
 from remid_jax.diagnosis.config import default_config
 from remid_jax.diagnosis.scoring import Block
-from remid_jax.errors import UserError
 
 N = 6
 
@@ -115,15 +117,22 @@ def test_worst_shift_is_the_largest_drop():
     mild, severe = subset("german", 10, 14.0, True), subset("Gaming", 20, -20.0, True)
     rows = estimates.estimate_rows([home, mild, severe], default_config())
     worst = {w["policy"]: w for w in estimates.worst_shifts(rows)}
+    assert worst["a"]["not_distinguished_from"] == []
     assert worst["a"]["subset"] == "Gaming" and worst["a"]["shift"] == "character"
     assert worst["a"]["within_noise"] is False
 
 
-def test_too_few_usable_responses():
+def test_too_few_usable_responses_leave_a_row_without_values():
     where = np.array([True, True, False, False, False, False])
-    home = subset("IDTest", 0, 15.0, False, where)
-    with pytest.raises(UserError, match="policy 'a', subset 'IDTest': only 2 usable"):
-        estimates.estimate_rows([home], default_config())
+    home, away = subset("IDTest", 0, 15.0, False), subset("german", 10, 5.0, True, where)
+    rows = estimates.estimate_rows([home, away], default_config())
+    empty, full = (
+        next(r for r in rows if (r["policy"], r["subset"]) == (p, "german")) for p in "ab"
+    )
+    assert empty["n"] == 2 and empty["r_emi"] is None and empty["r_emid"] is None
+    assert full["r_emid"] is not None
+    (missing,) = estimates.compare_policies([away], default_config())
+    assert missing["difference"] is None and missing["n"] == 2
 
 
 @pytest.mark.parametrize("kind", ["all", "cyclic", "random"])
@@ -132,19 +141,41 @@ def test_wanted_pairs_suffice_for_every_row(kind):
     config.estimator.negatives = kind
     config.estimator.num_negatives = 3
     config.estimator.emi_shifts = 2
-    negatives = estimates.negatives_for(N, config)
+    with_r, without_r = estimates.negatives_for(N, config)
     whole = subset("IDTest", 0, 15.0, False)
 
     def cut(b: Block, golden: bool) -> Block:
         return Block(
-            np.where(negatives.wanted(golden), b.scores, np.nan),
-            np.where(negatives.wanted(golden), b.plain, np.nan),
+            np.where(with_r.wanted(golden), b.scores, np.nan),
+            np.where(without_r.wanted(golden), b.plain, np.nan),
             b.lengths, b.where,
         )  # fmt: skip
 
     s = estimates.Subset(
         "IDTest", whole.sample_ids, whole.pair_ids, whole.languages, cut(whole.golden, True),
-        {k: cut(b, False) for k, b in whole.policies.items()}, negatives,
+        {k: cut(b, False) for k, b in whole.policies.items()}, (with_r, without_r),
     )  # fmt: skip
     rows = estimates.estimate_rows([estimates.with_anchors(s)], config)
     assert all(np.isfinite(r[c]) for r in rows for c in ("r_emi", "emi", "retained"))
+
+
+def test_estimators_that_read_every_pair_get_every_pair():
+    config = default_config()
+    config.estimator.emi_shifts = 2
+    config.estimator.name = "infonce"
+    with_r, without_r = estimates.negatives_for(N, config)
+    assert without_r.wanted(golden=False).all() and with_r.wanted(golden=False).all()
+
+
+def test_few_random_negatives_by_language_never_break_the_report():
+    config = default_config()
+    config.estimator.negatives = "random"
+    config.estimator.num_negatives = 1
+    home, away = subset("IDTest", 0, 15.0, False), subset("german", 10, 5.0, True)
+    drawn = estimates.negatives_for(N, config)
+    subsets = [dataclasses.replace(s, negatives=drawn) for s in (home, away)]
+    results = (
+        estimates.estimate_rows(subsets, config),
+        estimates.estimate_by_language(subsets, config),
+    )
+    json.dumps(results, allow_nan=False)

@@ -35,7 +35,10 @@ def fails(capsys, monkeypatch):
     def call(*arguments: str) -> str:
         monkeypatch.chdir(ROOT)
         flags.FLAGS.unparse_flags()
-        code = run(["main", *arguments])
+        for name in [n for n in flags.FLAGS if n.startswith("config.")]:
+            delattr(flags.FLAGS, name)  # overrides of an earlier call
+        monkeypatch.setattr(sys, "argv", ["main", *arguments])
+        code = run()
         captured = capsys.readouterr()
         assert code == 2, captured.err
         assert "Traceback" not in captured.err
