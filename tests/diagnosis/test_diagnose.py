@@ -189,5 +189,5 @@ def test_too_long_is_an_error_or_counted(small_config, tmp_path):
     small_config.limits.too_long = "drop_oldest_turns"
     results = diagnose(small_config, tmp_path / "run")
     shortened = dict(results["provenance"]["shortened"])
-    assert set(shortened) >= {"OOD3Test_turns_01", "OOD3Test_turns_06", "OOD3Test_turns_11"}
+    assert set(shortened) >= {f"OOD3Test_turns_0{i}" for i in (1, 2, 3)}
     assert min(shortened.values()) >= 1
