@@ -10,15 +10,15 @@ def get_config(variant: str = "") -> ConfigDict:
     c = default_config()
     c.shifts = ("german", "Literature", "TurnLevelComposition")
     c.limits.contexts = 12  # per subset
-    c.sampling.max_tokens = 32  # tokens
+    c.sampling.max_tokens = 24  # tokens
     c.sampling.batch_rows = 12
-    c.reasoning.max_tokens = 32  # tokens
-    c.estimator.emi_shifts = 4  # EMI without reasoning on 4 of 11 cyclic shifts, for time
+    c.reasoning.max_tokens = 24  # tokens
+    c.estimator.emi_shifts = 2  # EMI without reasoning on 2 of 11 cyclic shifts, for time
     if variant == "runlocal":
         c.limits.contexts = 4
-        c.sampling.max_tokens = 12
+        c.sampling.max_tokens = 8
         c.sampling.batch_rows = 4
-        c.reasoning.max_tokens = 12
+        c.reasoning.max_tokens = 8
     elif variant:
         raise ValueError(f"unknown variant {variant!r}; there is only 'runlocal'")
     return c

@@ -24,10 +24,8 @@ TABLE_WIDTH = 120
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tokenizers", "ml-collections", "gguf")
 
 
-def provenance(
-    config: ConfigDict, command: Sequence[str], more: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Where numbers come from: configuration, revision, versions, devices, and what is given."""
+def provenance(config: ConfigDict, command: Sequence[str]) -> dict[str, Any]:
+    """Where numbers come from: configuration, revision, versions and devices."""
     return {
         "config": config.to_dict(),
         "command": list(command),
@@ -38,7 +36,6 @@ def provenance(
         "device": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
         "matmul_precision": "highest",
-        **more,
     }
 
 

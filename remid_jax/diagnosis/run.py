@@ -45,6 +45,7 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     """
     check_config(config)
     reply, reason = _sampling(config)
+    origin = report.provenance(config, sys.argv)  # now: the checkout may change during a long run
     folder = open_workdir(workdir)
     benchmark = load_benchmark(config.benchmark)
     selection = select(benchmark, config)
@@ -83,7 +84,7 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         tag: {"available": selection.available[tag], "used": len(chosen)}
         for tag, chosen in selection.subsets.items()
     }
-    more = {
+    origin |= {
         "benchmark": benchmark.name,
         "model": {"name": model.name, "identity": model.identity, "dtype": model.dtype},
         "counts": counts,
@@ -93,7 +94,7 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         "unit": "nats",
     }
     results = {
-        "provenance": report.provenance(config, sys.argv, more),
+        "provenance": origin,
         "excluded": excluded,
         "cut_at_max_tokens": cut,
         "rows": rows,
