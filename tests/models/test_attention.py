@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from remid_jax.models.attention import (
-    QUERY_TILE,
     decode_attention,
     rotary,
     shared_prefix_attention,
@@ -38,9 +37,8 @@ def test_shared_prefix(heads, kv, rows, length, size, valid):
             np.testing.assert_allclose(got[r, s], one_query(q[r, s], keys, values), atol=2e-6)
 
 
-def test_tiles_of_rows_equal_single_rows():
-    length = 16
-    rows = 2 * QUERY_TILE // length
+def test_many_rows_equal_single_rows():
+    length, rows = 16, 64
     q, k, v = (random(i, rows, length, n, 8) for i, n in enumerate((4, 2, 2)))
     pk, pv = random(3, 20, 2, 8), random(4, 20, 2, 8)
     got = shared_prefix_attention(q, k, v, pk, pv, 11)
