@@ -44,7 +44,8 @@ class Sample:
     @property
     def pair_id(self) -> str | None:
         """The in-distribution sample that this one varies, or None."""
-        return self.extra.get("pair_id")
+        named = self.extra.get("pair_id")
+        return named if isinstance(named, str) else None
 
     @property
     def user_turns(self) -> int:
@@ -78,8 +79,6 @@ class Sample:
         if tag not in shifts.ALL_TAGS:
             hint = nearest(tag, shifts.ALL_TAGS)
             raise UserError(f"{where}: unknown subset_tag {tag!r}{hint}")
-        if record.get("pair_id") is not None:
-            _require_text(record["pair_id"], f"{where}: field 'pair_id'")
         return cls(
             sample_id=sample_id,
             persona=record["user_persona"],
