@@ -132,8 +132,10 @@ def load_language_model(
     if chat_template:
         try:
             template = Path(chat_template).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            raise UserError(f"chat template {chat_template} cannot be read: {e}") from None
+        except OSError as e:
+            raise UserError(f"chat template {chat_template}: {e.strerror}") from None
+        except UnicodeDecodeError as e:
+            raise UserError(f"chat template {chat_template} is not UTF-8: {e}") from None
     file = fetch_default() if path == DEFAULT else Path(path)
     checkpoint = open_checkpoint(file)
     tokenizer = load_tokenizer(checkpoint, template)
