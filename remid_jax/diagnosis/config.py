@@ -11,6 +11,7 @@ from remid_jax.errors import UserError, nearest
 from remid_jax.information.mutual_information import ESTIMATORS
 from remid_jax.models.pretrained import DEFAULT, DTYPES
 
+MIN_CONTEXTS = 3  # a jackknife of a pair statistic needs them
 CHOICES = {
     "model.dtype": tuple(DTYPES),
     "estimator.name": tuple(ESTIMATORS),
@@ -99,8 +100,10 @@ def check_config(config: ConfigDict) -> None:
     ):  # fmt: skip
         if _get(config, key) < low:
             raise UserError(f"config.{key} is {_get(config, key)}; it must be at least {low}")
-    if 0 < config.limits.contexts < 3:
-        raise UserError("config.limits.contexts must be at least 3: a standard error needs them")
+    if 0 < config.limits.contexts < MIN_CONTEXTS:
+        raise UserError(
+            f"config.limits.contexts must be at least {MIN_CONTEXTS}: a standard error needs them"
+        )
     if not 0 < config.estimator.confidence < 1:
         raise UserError("config.estimator.confidence must lie between 0 and 1")
     if config.estimator.name != "club" and config.estimator.negatives != "all":

@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.benchmark.shifts import SHIFT_OF
+from remid_jax.diagnosis.config import MIN_CONTEXTS
 from remid_jax.diagnosis.scoring import GOLDEN, Block
 from remid_jax.errors import UserError
 from remid_jax.information import mutual_information as mi
@@ -161,9 +162,6 @@ def with_anchors(subset: Subset) -> Subset:
     return dataclasses.replace(subset, policies={**subset.policies, **anchors})
 
 
-MIN_USED = 3  # contexts: a jackknife of a pair statistic needs them
-
-
 def _groups(used: np.ndarray) -> np.ndarray:
     return np.where(used, np.arange(len(used)), -1)
 
@@ -224,7 +222,7 @@ def _level(
         "n": int(used.sum()),
     }
     value = error = np.full(len(COLUMNS), np.nan)
-    if used.sum() >= MIN_USED:
+    if used.sum() >= MIN_CONTEXTS:
         value, error, _ = jackknife(subset.statistic(policy, config), _groups(used))
     for k, name in enumerate(COLUMNS):
         row[name], row[f"{name}_se"] = _number(value[k]), _number(error[k])
@@ -285,7 +283,7 @@ def estimate_by_language(subsets: Sequence[Subset], config: ConfigDict) -> list[
                 chosen = languages == language
                 both = chosen & subset.used(policy) & reference.used(policy)
                 row = _level(subset, policy, config, chosen)
-                if both.sum() < MIN_USED or row["r_emi"] is None:
+                if both.sum() < MIN_CONTEXTS or row["r_emi"] is None:
                     continue
                 row.update(_paired_difference(subset, reference, policy, config, chosen))
                 rows.append({"language": language, **row})
@@ -306,7 +304,7 @@ def compare_policies(subsets: Sequence[Subset], config: ConfigDict) -> list[dict
                 return first(mask & common)[0] - second(mask & common)[0]
 
             value, error, freedom = np.nan, np.nan, 0
-            if used.sum() >= MIN_USED:
+            if used.sum() >= MIN_CONTEXTS:
                 value, error, freedom = jackknife(gap, _groups(used))
             interval = _interval(value, error, freedom, config)
             named = {"first": a, "second": b, "subset": subset.tag, "n": int(used.sum())}

@@ -9,10 +9,9 @@ from remid_jax.benchmark import prompts, shifts
 from remid_jax.benchmark.contexts import choose_contexts
 from remid_jax.benchmark.reading import Benchmark
 from remid_jax.benchmark.samples import Sample
+from remid_jax.diagnosis.config import MIN_CONTEXTS
 from remid_jax.errors import UserError
 from remid_jax.models.pretrained import LanguageModel
-
-MIN_CONTEXTS = 3  # a jackknife of a pair statistic needs them
 
 
 @dataclasses.dataclass(frozen=True)
