@@ -6,7 +6,6 @@ python -m remid_jax.benchmark.export --collect BATCH_OUTPUT.jsonl --policy NAME 
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from remid_jax.benchmark.prompts import FULL, VIEWS, Messages, reply_messages
 from remid_jax.benchmark.reading import BUNDLED, load_benchmark, read_jsonl
 from remid_jax.benchmark.samples import Sample, is_unicode
 from remid_jax.errors import UserError
+from remid_jax.files import write_atomically
 
 PROMPTS, BATCH = "prompts.jsonl", "openai_batch.jsonl"
 CHAT_URL = "/v1/chat/completions"
@@ -149,19 +149,8 @@ def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Raises:
       UserError: the folder or the file cannot be written.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "w", encoding="utf-8", newline="\n") as f:
-                f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as e:
-        raise UserError(f"cannot write {file}: {e.strerror or e}") from None
+    lines = ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
+    write_atomically(file, lines)
 
 
 def export(args: argparse.Namespace) -> str:

@@ -18,7 +18,8 @@ from rich.table import Table
 
 from remid_jax.diagnosis.estimates import Subset
 from remid_jax.diagnosis.scoring import GOLDEN
-from remid_jax.diagnosis.store import npz_bytes, write_atomically
+from remid_jax.diagnosis.store import npz_bytes
+from remid_jax.files import write_atomically
 
 TABLE_WIDTH = 120
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tokenizers", "ml-collections", "gguf")
@@ -62,7 +63,7 @@ def write_results(workdir: Path, results: Mapping[str, Any]) -> Path:
     """Writes results.json (NaN and infinity never occur in it)."""
     path = workdir / "results.json"
     text = json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False, default=_plain)
-    write_atomically(path, text.encode())
+    write_atomically(path, [text.encode()])
     return path
 
 
@@ -80,7 +81,7 @@ def write_matrices(workdir: Path, subset: Subset) -> Path:
         arrays[f"{policy}/num_tokens"] = block.lengths
         arrays[f"{policy}/where"] = block.where
     path = workdir / "pairs" / f"{name}.npz"
-    write_atomically(path, npz_bytes(arrays))
+    write_atomically(path, [npz_bytes(arrays)])
     return path
 
 

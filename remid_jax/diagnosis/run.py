@@ -17,8 +17,9 @@ from remid_jax.diagnosis.config import check_config
 from remid_jax.diagnosis.generation import Answer, Trunks, generate
 from remid_jax.diagnosis.scoring import Block, row_cost, score_subset, to_response
 from remid_jax.diagnosis.selection import Selection, fit_window, select
-from remid_jax.diagnosis.store import Store, open_workdir, write_atomically
+from remid_jax.diagnosis.store import Store, open_workdir
 from remid_jax.errors import UserError
+from remid_jax.files import write_atomically
 from remid_jax.inference.likelihood import Response
 from remid_jax.inference.sampling import SamplingConfig
 from remid_jax.models.pretrained import LanguageModel, load_language_model
@@ -254,4 +255,4 @@ def _write_texts(
                 **sample.to_record(), "model_response": responses, "thought": thoughts[i]
             }  # fmt: skip
             lines.append(json.dumps(record, ensure_ascii=False))
-    write_atomically(folder / "responses.jsonl", ("\n".join(lines) + "\n").encode())
+    write_atomically(folder / "responses.jsonl", [("\n".join(lines) + "\n").encode()])

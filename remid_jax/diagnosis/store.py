@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from remid_jax.errors import UserError
+from remid_jax.files import write_atomically
 
 
 def key_of(*parts: Any) -> str:
@@ -24,20 +25,6 @@ def key_of(*parts: Any) -> str:
     """
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is as before or whole, whenever the process is killed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror or e}") from None
 
 
 class Store:
@@ -68,7 +55,7 @@ class Store:
     def put_json(self, kind: str, key: str, value: Any) -> None:
         """Stores a JSON value."""
         content = json.dumps(value, ensure_ascii=False, indent=1).encode()
-        write_atomically(self._path(kind, key, ".json"), content)
+        write_atomically(self._path(kind, key, ".json"), [content])
         self.made += 1
 
     def get_arrays(self, kind: str, key: str) -> dict[str, np.ndarray] | None:
@@ -84,7 +71,7 @@ class Store:
 
     def put_arrays(self, kind: str, key: str, arrays: dict[str, np.ndarray]) -> None:
         """Stores arrays by name."""
-        write_atomically(self._path(kind, key, ".npz"), npz_bytes(arrays))
+        write_atomically(self._path(kind, key, ".npz"), [npz_bytes(arrays)])
         self.made += 1
 
 

@@ -1,0 +1,32 @@
+"""Files that are never half written."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from remid_jax.errors import UserError
+
+
+def write_atomically(path: Path, parts: Iterable[bytes]) -> None:
+    """Writes a file that is as before or whole, whenever the process is killed.
+
+    Args:
+      path: the file; its folder is made where it is missing.
+      parts: the content, piece by piece.
+
+    Raises:
+      UserError: the folder or the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as f:
+                f.writelines(parts)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as e:
+        raise UserError(f"cannot write {path}: {e.strerror or e}") from None
