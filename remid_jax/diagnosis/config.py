@@ -18,6 +18,7 @@ CHOICES = {
     "estimator.normalisation": ("sequence", "token"),
     "estimator.span": ("response", "reference"),
     "estimator.negatives": ("all", "cyclic", "random"),
+    "estimator.clusters": ("none", "character", "persona", "dialogue"),
     "limits.too_long": ("error", "drop_oldest_turns"),
 }
 
@@ -63,6 +64,9 @@ def default_config() -> ConfigDict:
     c.estimator.negatives = "all"  # all | cyclic | random
     c.estimator.num_negatives = 4  # cyclic: shifts; random: draws in all
     c.estimator.emi_shifts = 0  # EMI without R on so many cyclic shifts; 0: as R-EMI
+    c.estimator.clusters = (
+        "none"  # what dependent contexts share: none | character | persona | dialogue
+    )
     c.estimator.confidence = 0.95  # of the intervals
 
     c.limits = ConfigDict()
@@ -106,10 +110,11 @@ def check_config(config: ConfigDict) -> None:
         )
     if not 0 < config.estimator.confidence < 1:
         raise UserError("config.estimator.confidence must lie between 0 and 1")
-    if config.estimator.name != "club" and config.estimator.negatives != "all":
-        raise UserError(
-            f"estimator {config.estimator.name!r} needs config.estimator.negatives='all'"
-        )
+    for key, needed in (("negatives", "all"), ("clusters", "none")):  # only club leaves pairs out
+        if config.estimator.name != "club" and config.estimator[key] != needed:
+            raise UserError(
+                f"estimator {config.estimator.name!r} needs config.estimator.{key}={needed!r}"
+            )
 
 
 def _get(config: ConfigDict, key: str) -> Any:

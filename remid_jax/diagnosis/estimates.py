@@ -1,22 +1,21 @@
-"""From pair matrices to R-EMI, R-EMID, retained share and baseline, each with a standard error."""
+"""One subset's pair matrices; R-EMI, EMI, retained share and baseline as functions of a mask."""
 
 import dataclasses
 import functools
-import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark.shifts import SHIFT_OF
+from remid_jax.benchmark.samples import Sample
 from remid_jax.diagnosis.config import MIN_CONTEXTS
 from remid_jax.diagnosis.scoring import GOLDEN, Block
 from remid_jax.errors import UserError
 from remid_jax.information import mutual_information as mi
-from remid_jax.information.uncertainty import combined_error, jackknife, t_interval
+from remid_jax.information.uncertainty import clustered_negatives, clusters, delete_one
 
 SHUFFLED = "shuffled golden"
 ANCHORS = (GOLDEN, SHUFFLED)
@@ -39,32 +38,71 @@ class Negatives:
         return needed
 
 
-def negatives_for(n: int, config: ConfigDict) -> tuple[Negatives, Negatives]:
+Labels = tuple[str, ...]
+
+
+def cluster_labels(tag: str, samples: Sequence[Sample], config: ConfigDict) -> Labels | None:
+    """What `config.estimator.clusters` tells a subset's contexts apart by, or None.
+
+    Returns:
+      [N] texts: contexts with the same text are one cluster.
+
+    Raises:
+      UserError: fewer clusters than a standard error needs.
+    """
+    field = config.estimator.clusters
+    if field == "none":
+        return None
+    dump = functools.partial(json.dumps, ensure_ascii=False, sort_keys=True)
+    labels = tuple(dump(getattr(s, field)) for s in samples)
+    if (count := len(set(labels))) < MIN_CONTEXTS:
+        raise UserError(
+            f"config.estimator.clusters is {field!r}, but the {len(samples)} contexts of subset "
+            f"{tag!r} form {count} clusters; a standard error needs at least {MIN_CONTEXTS}"
+        )
+    return labels
+
+
+def negatives_for(
+    n: int, config: ConfigDict, labels: Labels | None = None
+) -> tuple[Negatives, Negatives]:
     """The negative pairs that `config.estimator` asks for, among n contexts.
+
+    Args:
+      n: contexts.
+      config: of the diagnosis.
+      labels: [N] clusters; given, only pairs of different ones are kept.
 
     Returns:
       Those with reasoning, and those without (fewer where `emi_shifts` says so).
 
     Raises:
-      UserError: more cyclic shifts than there are other contexts.
+      UserError: more cyclic shifts than there are other contexts, or no pair is left.
     """
     e = config.estimator
+    between = mi.all_negatives(n) if labels is None else clustered_negatives(clusters(labels))
     try:
         if e.negatives == "all":
-            with_r = Negatives(mi.all_negatives(n), mi.all_negatives(n))
+            drawn = [mi.all_negatives(n)] * 2
         elif e.negatives == "cyclic":
-            weights = mi.cyclic_negatives(n, e.num_negatives)
-            with_r = Negatives(weights, weights)
+            drawn = [mi.cyclic_negatives(n, e.num_negatives)] * 2
         else:  # the two sides draw separately, as the published code does
             seeds = (config.seed, config.seed + 1)
-            with_r = Negatives(*(mi.random_negatives(n, e.num_negatives, x) for x in seeds))
+            drawn = [mi.random_negatives(n, e.num_negatives, x) for x in seeds]
     except ValueError as error:
         raise UserError(f"config.estimator: {error}") from None
+    with_r = without_r = Negatives(*(w * between for w in drawn))
     # Only club can leave pairs out, and few shifts are fewer only where there are more contexts.
     if e.name == "club" and 0 < e.emi_shifts < n - 1:
-        weights = mi.cyclic_negatives(n, e.emi_shifts)
-        return with_r, Negatives(weights, weights)
-    return with_r, with_r
+        weights = mi.cyclic_negatives(n, e.emi_shifts) * between
+        without_r = Negatives(weights, weights)
+    for weights in (with_r.model, with_r.golden, without_r.model):
+        if not weights.any():
+            raise UserError(
+                "config.estimator: all negative pairs lie within a cluster; take more of them, or "
+                "negatives='all'"
+            )
+    return with_r, without_r
 
 
 Statistic = Callable[[jax.Array], jax.Array]
@@ -137,6 +175,7 @@ class Subset:
       languages: [N], the language of each sample or None.
       golden: its block; policies: name -> block, in the order of the report.
       negatives: the negative pairs with reasoning and without.
+      labels: [N] clusters that are deleted together, or None where each context is its own.
     """
 
     tag: str
@@ -146,6 +185,8 @@ class Subset:
     golden: Block
     policies: Mapping[str, Block]
     negatives: tuple[Negatives, Negatives]
+    labels: Labels | None = None
+    _done: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def statistic(self, policy: str, config: ConfigDict) -> Statistic:
         """See `statistic`."""
@@ -155,177 +196,41 @@ class Subset:
         """[N] bool, contexts that count for a policy."""
         return self.policies[policy].where & self.golden.where
 
+    def delete_one(
+        self, policy: str, groups: np.ndarray, config: ConfigDict
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The values of `COLUMNS`, and [G, COLUMNS] without each group; computed once."""
+        e = config.estimator
+        key = (policy, groups.tobytes(), e.name, e.normalisation)
+        if key not in self._done:
+            parts = delete_one(self.statistic(policy, config), groups)
+            self._done[key] = tuple(np.asarray(x) for x in parts)
+        return self._done[key]
+
+
+def groups_of(used: np.ndarray, *subsets: Subset) -> np.ndarray:
+    """[N] groups that a jackknife deletes; −1 where not used.
+
+    Args:
+      used: [N] bool.
+      *subsets: one, or several whose contexts belong together index by index: contexts that share
+        a cluster in any of them are then deleted together.
+    """
+    labels = [s.labels for s in subsets if s.labels is not None]
+    return np.where(used, clusters(*labels) if labels else np.arange(len(used)), -1)
+
+
+def count_groups(groups: np.ndarray) -> int:
+    """Number of groups that are used."""
+    return len(np.unique(groups[groups >= 0]))
+
+
+def is_paired(subset: Subset, anchor: Subset) -> bool:
+    """Whether each sample of a subset varies the anchor of the same index."""
+    return subset.pair_ids == anchor.sample_ids
+
 
 def with_anchors(subset: Subset) -> Subset:
     """Adds the two anchor rows that come free with the matrix: floor and ceiling of every table."""
     anchors = {GOLDEN: subset.golden, SHUFFLED: subset.golden.shifted()}
     return dataclasses.replace(subset, policies={**subset.policies, **anchors})
-
-
-def _groups(used: np.ndarray) -> np.ndarray:
-    return np.where(used, np.arange(len(used)), -1)
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, or None where the masked pairs gave none."""
-    return float(value) if np.isfinite(value) else None
-
-
-def _is_paired(subset: Subset, anchor: Subset) -> bool:
-    return subset.pair_ids == anchor.sample_ids
-
-
-def estimate_rows(subsets: Sequence[Subset], config: ConfigDict) -> list[dict[str, Any]]:
-    """One row a policy and subset.
-
-    The standard error of an R-EMID deletes an anchor together with the sample that varies it where
-    the subset is paired with IDTest, and takes the subsets as independent where it is not.
-
-    Args:
-      subsets: `IDTest` first.
-      config: of the diagnosis.
-
-    Returns:
-      Rows of plain numbers; None where there is no value, as with fewer than 3 usable responses.
-    """
-    rows = []
-    reference = subsets[0]
-    for policy in reference.policies:
-        home = _level(reference, policy, config)
-        rows.append({**home, **_NO_DIFFERENCE})
-        for subset in subsets[1:]:
-            row = _level(subset, policy, config)
-            if row["r_emi"] is None or home["r_emi"] is None:
-                difference = _NO_DIFFERENCE
-            elif _is_paired(subset, reference):
-                difference = _paired_difference(subset, reference, policy, config)
-            else:
-                difference = _independent_difference(row, home, config)
-            rows.append({**row, **difference})
-    return rows
-
-
-_NO_DIFFERENCE = dict.fromkeys(
-    ("r_emid", "r_emid_se", "r_emid_low", "r_emid_high", "within_noise", "paired")
-)
-
-
-def _level(
-    subset: Subset, policy: str, config: ConfigDict, chosen: np.ndarray | None = None
-) -> dict[str, Any]:
-    """The values of one policy in a subset, or on its chosen contexts [N] alone."""
-    used = subset.used(policy) if chosen is None else subset.used(policy) & chosen
-    row: dict[str, Any] = {
-        "policy": policy,
-        "subset": subset.tag,
-        "shift": SHIFT_OF.get(subset.tag),
-        "n": int(used.sum()),
-    }
-    value = error = np.full(len(COLUMNS), np.nan)
-    if used.sum() >= MIN_CONTEXTS:
-        value, error, _ = jackknife(subset.statistic(policy, config), _groups(used))
-    for k, name in enumerate(COLUMNS):
-        row[name], row[f"{name}_se"] = _number(value[k]), _number(error[k])
-    return row
-
-
-def _paired_difference(
-    subset: Subset,
-    reference: Subset,
-    policy: str,
-    config: ConfigDict,
-    chosen: np.ndarray | None = None,
-) -> dict[str, Any]:
-    here, there = subset.statistic(policy, config), reference.statistic(policy, config)
-    either = subset.used(policy) | reference.used(policy)
-    groups = _groups(either if chosen is None else either & chosen)
-    value, error, freedom = jackknife(lambda m: mi.emid(there(m)[0], here(m)[0]), groups)
-    return {**_as_r_emid(_interval(value, error, freedom, config)), "paired": True}
-
-
-def _independent_difference(
-    row: Mapping[str, Any], home: Mapping[str, Any], config: ConfigDict
-) -> dict[str, Any]:
-    error, freedom = combined_error(home["r_emi_se"], home["n"] - 1, row["r_emi_se"], row["n"] - 1)
-    value = mi.emid(home["r_emi"], row["r_emi"])
-    return {**_as_r_emid(_interval(value, error, freedom, config)), "paired": False}
-
-
-def _interval(value: Any, error: Any, freedom: float, config: ConfigDict) -> dict[str, Any]:
-    if not np.isfinite(value) or not np.isfinite(error):
-        return dict.fromkeys(("value", "se", "low", "high", "within_noise"))
-    value, error = float(value), float(error)
-    low, high = t_interval(value, error, freedom, config.estimator.confidence)
-    noise = bool(low <= 0 <= high)
-    return {"value": value, "se": error, "low": low, "high": high, "within_noise": noise}
-
-
-def _as_r_emid(interval: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"value": "r_emid", "se": "r_emid_se", "low": "r_emid_low", "high": "r_emid_high"}
-    return {names.get(k, k): v for k, v in interval.items()}
-
-
-def estimate_by_language(subsets: Sequence[Subset], config: ConfigDict) -> list[dict[str, Any]]:
-    """Rows of the paired subsets that hold several languages, for each language by itself.
-
-    Negatives, too, are taken within the language, and the anchors of just these samples stand for
-    in-distribution: so a culture's shift can be told from its language's. The shuffled anchor row
-    mixes languages and is left out.
-    """
-    rows = []
-    reference = subsets[0]
-    for policy in [p for p in reference.policies if p not in ANCHORS]:
-        for subset in subsets[1:]:
-            languages = np.array([str(x) for x in subset.languages])
-            if len(set(languages)) < 2 or not _is_paired(subset, reference):
-                continue
-            for language in sorted(set(languages)):
-                chosen = languages == language
-                both = chosen & subset.used(policy) & reference.used(policy)
-                row = _level(subset, policy, config, chosen)
-                if both.sum() < MIN_CONTEXTS or row["r_emi"] is None:
-                    continue
-                row.update(_paired_difference(subset, reference, policy, config, chosen))
-                rows.append({"language": language, **row})
-    return rows
-
-
-def compare_policies(subsets: Sequence[Subset], config: ConfigDict) -> list[dict[str, Any]]:
-    """Paired differences of R-EMI between every two evaluated models on the same contexts."""
-    rows = []
-    names = [p for p in subsets[0].policies if p not in ANCHORS]
-    for subset in subsets:
-        for a, b in itertools.combinations(names, 2):
-            first, second = subset.statistic(a, config), subset.statistic(b, config)
-            used = subset.used(a) & subset.used(b)
-            common = jnp.asarray(used)
-
-            def gap(mask, first=first, second=second, common=common):
-                return first(mask & common)[0] - second(mask & common)[0]
-
-            value, error, freedom = np.nan, np.nan, 0
-            if used.sum() >= MIN_CONTEXTS:
-                value, error, freedom = jackknife(gap, _groups(used))
-            interval = _interval(value, error, freedom, config)
-            named = {"first": a, "second": b, "subset": subset.tag, "n": int(used.sum())}
-            rows.append({**named, "difference": interval.pop("value"), **interval})
-    return rows
-
-
-def worst_shifts(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each evaluated model's subset of largest R-EMID, a candidate rather than a verdict.
-
-    The largest of several noisy values is biased upwards, so the subsets whose interval reaches
-    into the worst one's are named too.
-    """
-    keys = ("policy", "subset", "shift", "r_emid", "r_emid_low", "r_emid_high", "within_noise")
-    worst = []
-    for policy in dict.fromkeys(r["policy"] for r in rows if r["policy"] not in ANCHORS):
-        shifted = [r for r in rows if r["policy"] == policy and r["r_emid"] is not None]
-        if not shifted:
-            continue
-        top = max(shifted, key=lambda r: r["r_emid"])
-        near = [r["subset"] for r in shifted if r["r_emid_high"] >= top["r_emid_low"]]
-        near.remove(top["subset"])
-        worst.append({**{k: top[k] for k in keys}, "not_distinguished_from": near})
-    return worst

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from remid_jax.diagnosis.estimates import Subset
+from remid_jax.diagnosis.estimates import ANCHORS, Subset
 from remid_jax.diagnosis.scoring import GOLDEN
 from remid_jax.diagnosis.store import npz_bytes
 from remid_jax.files import write_atomically
@@ -127,6 +127,8 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
     console.print(_table(title, results["rows"], digits))
     console.print("~ within noise: the interval of R-EMID holds 0")
     console.print("* mean log q per token, model minus golden: no mutual information in it")
+    for line in _power_lines(results["rows"], unit, digits):
+        console.print(line, markup=False, highlight=False)
     if results["by_language"]:
         rows = [{**r, "subset": f"{r['subset']}, {r['language']}"} for r in results["by_language"]]
         console.print(_table("The same by language of the sample", rows, digits))
@@ -134,13 +136,42 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
         console.print(line, markup=False, highlight=False)
 
 
+def _power_lines(rows: Sequence[Mapping[str, Any]], unit: str, digits: int) -> Iterator[str]:
+    """What each evaluated model's subsets are large enough to show."""
+    for policy in dict.fromkeys(r["policy"] for r in rows if r["policy"] not in ANCHORS):
+        sizes = [r["detectable"] for r in rows if r["policy"] == policy]
+        if sizes := [x for x in sizes if x is not None]:
+            low, high = f"{min(sizes):.{digits}f}", f"{max(sizes):.{digits}f}"
+            yield (
+                f"{policy}: smallest R-EMID seen with power .8 at this n: "
+                f"{low if low == high else f'{low}-{high}'} {unit}; "
+                "for half of that about 4x the contexts"
+            )
+
+
+def _warning_lines(warnings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """One line a model and kind: the same holds in many subsets."""
+    named = {
+        "r_emi_above_golden": "R-EMI is significantly above 0",
+        "baseline_above_golden": "the baseline is significantly above 0",
+    }
+    for policy, kind in dict.fromkeys((w["policy"], w["kind"]) for w in warnings):
+        where = [w["subset"] for w in warnings if (w["policy"], w["kind"]) == (policy, kind)]
+        yield (
+            f"warning: {policy}: {named[kind]} in {', '.join(where)}: its answers are more "
+            "predictable than the golden ones (cold or greedy sampling, or echoing), which is no "
+            "merit"
+        )
+
+
 def _remarks(results: Mapping[str, Any], level: float) -> Iterator[str]:
-    """Worst shifts, comparisons, cut answers and exclusions, a line each."""
+    """Warnings, worst shifts, comparisons, cut answers and exclusions, a line each."""
 
     def interval(row: Mapping[str, Any], low: str, high: str) -> str:
         noise = ", within noise" if row["within_noise"] else ""
         return f"({level:.0%} interval {row[low]:.1f} to {row[high]:.1f}{noise})"
 
+    yield from _warning_lines(results["warnings"])
     for w in results["worst"]:
         others = ", ".join(w["not_distinguished_from"]) or "no other"
         yield (

@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 from remid_jax.benchmark import prompts
 from remid_jax.benchmark.reading import load_benchmark, load_responses
 from remid_jax.benchmark.samples import Sample
-from remid_jax.diagnosis import estimates, report
+from remid_jax.diagnosis import comparisons, estimates, report
 from remid_jax.diagnosis.config import check_config
 from remid_jax.diagnosis.generation import Answer, Trunks, generate
+from remid_jax.diagnosis.rows import estimate_by_language, estimate_rows
 from remid_jax.diagnosis.scoring import Block, row_cost, score_subset, to_response
 from remid_jax.diagnosis.selection import Selection, fit_window, select
 from remid_jax.diagnosis.store import Store, open_workdir
@@ -39,7 +40,7 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     Returns:
       The content of `workdir/results.json`: `provenance`, `excluded`,
       `cut_at_max_tokens` (answers that did not end by themselves), `rows`, `by_language`,
-      `worst`, `comparisons`.
+      `worst`, `comparisons`, `warnings`.
 
     Raises:
       UserError: anything in the configuration, the files or the environment that cannot be used.
@@ -50,8 +51,12 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     folder = open_workdir(workdir)
     benchmark = load_benchmark(config.benchmark)
     selection = select(benchmark, config)
-    for chosen in selection.subsets.values():
-        estimates.negatives_for(len(chosen), config)  # refuses what cannot be drawn, before work
+    labels = {
+        tag: estimates.cluster_labels(tag, chosen, config)
+        for tag, chosen in selection.subsets.items()
+    }
+    for tag, chosen in selection.subsets.items():  # refuses what cannot be drawn, before work
+        estimates.negatives_for(len(chosen), config, labels[tag])
     samples = [s for subset in selection.subsets.values() for s in subset]
     given = load_responses(config.responses, samples) if config.responses else None
     for name in estimates.ANCHORS:
@@ -75,12 +80,14 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         answers, thoughts = _generate(tag, chosen, given, models, store, config, reply, reason)
         cut[tag] = {p: sum(not a.stopped for a in by_id.values()) for p, by_id in answers.items()}
         texts[tag] = (answers, thoughts)
-        subset = _score(tag, chosen, answers, thoughts, models, store, config, excluded)
+        subset = _score(
+            tag, chosen, answers, thoughts, models, store, config, excluded, labels[tag]
+        )
         subsets.append(estimates.with_anchors(subset))
         report.write_matrices(folder, subset)
     _write_texts(folder, selection, texts)
 
-    rows = estimates.estimate_rows(subsets, config)
+    rows = estimate_rows(subsets, config)
     counts = {
         tag: {"available": selection.available[tag], "used": len(chosen)}
         for tag, chosen in selection.subsets.items()
@@ -99,9 +106,10 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         "excluded": excluded,
         "cut_at_max_tokens": cut,
         "rows": rows,
-        "by_language": estimates.estimate_by_language(subsets, config),
-        "worst": estimates.worst_shifts(rows),
-        "comparisons": estimates.compare_policies(subsets, config),
+        "by_language": estimate_by_language(subsets, config),
+        "worst": comparisons.worst_shifts(rows, subsets, config),
+        "comparisons": comparisons.compare_policies(subsets, config),
+        "warnings": comparisons.find_warnings(rows, config),
     }
     report.write_results(folder, results)
     return results
@@ -195,10 +203,11 @@ def _score(
     store: Store,
     config: ConfigDict,
     excluded: list[dict[str, str]],
+    labels: estimates.Labels | None,
 ) -> estimates.Subset:
     """The pair matrices of one subset, with and without reasoning."""
     n = len(samples)
-    with_r, without_r = estimates.negatives_for(n, config)
+    with_r, without_r = estimates.negatives_for(n, config, labels)
     tokenizer, span = models.policy.tokenizer, config.estimator.span
     columns: list[Response | None] = [
         to_response(tokenizer, Answer(s.golden), span) for s in samples
@@ -238,6 +247,7 @@ def _score(
         golden=blocks[0],
         policies=dict(zip(answers, blocks[1:], strict=True)),
         negatives=(with_r, without_r),
+        labels=labels,
     )
 
 

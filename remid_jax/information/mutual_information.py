@@ -2,11 +2,20 @@
 
 All are pure functions of arrays; rows are contexts and columns are responses, and entry (i, i) is
 the response that belongs to context i. Masks select contexts, together with their responses.
+
+Input is checked on the host: `ValueError` names the argument, its shape and the place. Under `jit`,
+`vmap` and `grad` only shapes are known, and values pass unchecked.
 """
+
+import difflib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from remid_jax.information.checking import check_block, check_finite, is_concrete
 
 Array = jax.Array
 
@@ -43,6 +52,9 @@ def cyclic_negatives(n: int, count: int) -> np.ndarray:
 def random_negatives(n: int, count: int, seed: int) -> np.ndarray:
     """Weights [n, n]: how often each pair i ≠ j was among `count` uniform draws with replacement.
 
+    Raises:
+      ValueError: fewer than 2 contexts, or no draw.
+
     >>> int(random_negatives(5, 100, seed=0).sum())
     100
     """
@@ -55,13 +67,79 @@ def random_negatives(n: int, count: int, seed: int) -> np.ndarray:
     return weights
 
 
-def _mask(scores: Array, where: Array | None) -> Array:
-    return jnp.ones(scores.shape[0], bool) if where is None else jnp.asarray(where, bool)
+def check_mask(where: Any, n: int) -> None:
+    """Checks that a mask has one entry a context and leaves at least 2 contexts.
+
+    Raises:
+      ValueError: naming its shape, or how many contexts it leaves.
+    """
+    if where is None:
+        return
+    if np.shape(where) != (n,):
+        raise ValueError(f"where must have shape ({n},), one a context, got {np.shape(where)}")
+    if is_concrete(where) and np.sum(np.asarray(where, bool)) < 2:
+        kept = int(np.sum(np.asarray(where, bool)))
+        raise ValueError(f"where of shape ({n},) keeps {kept}: an estimate needs 2 contexts")
+
+
+def _check_pairs(scores: Any, lengths: Any, where: Any, negatives: Any = None) -> None:
+    shape = np.shape(scores)
+    n = shape[0] if shape else 0
+    if not is_concrete(scores, where, negatives):
+        check_block(scores, (scores, where, negatives))  # its shape alone
+        check_mask(where, n)
+        return
+    used = np.ones((n, n), bool) if negatives is None else _weighted(negatives, n)
+    if shape == (n, n):
+        check_mask(where, n)
+    if np.shape(where) == (n,):
+        kept = np.asarray(where, bool)
+        used = used & kept[:, None] & kept[None, :]
+    check_block(scores, used)
+    if not (used & ~np.eye(n, dtype=bool)).any():
+        raise ValueError(f"negatives of shape {used.shape}: no pair i ≠ j of kept contexts")
+    _check_lengths(lengths, used.any(axis=0))
+
+
+def _weighted(negatives: Any, n: int) -> np.ndarray:
+    """[n, n] bool, the entries that `club` reads: own pairs, and pairs of positive weight."""
+    weights = np.asarray(negatives)
+    if weights.shape != (n, n):
+        raise ValueError(f"negatives must have shape ({n}, {n}), got {weights.shape}")
+    check_finite(weights, name="negatives")
+    wrong = (weights < 0) | ((weights != 0) & np.eye(n, dtype=bool))
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"negatives of shape {weights.shape} must be >= 0, and 0 on the diagonal, "
+            f"but hold {weights[place]} at {place}"
+        )
+    return (weights > 0) | np.eye(n, dtype=bool)
+
+
+def _check_lengths(lengths: Any, used: np.ndarray) -> None:
+    if lengths is None:
+        return
+    if np.shape(lengths) != used.shape:
+        raise ValueError(f"lengths must have shape {used.shape}, got {np.shape(lengths)}")
+    if not is_concrete(lengths):
+        return
+    bad = used & ~(np.asarray(lengths) > 0)
+    if bad.any():
+        place = int(np.argmax(bad))
+        raise ValueError(f"lengths of shape {used.shape} hold {lengths[place]} at {place}")
 
 
 def _scaled(scores: Array, lengths: Array | None) -> Array:
     scores = jnp.asarray(scores)
     return scores if lengths is None else scores / jnp.asarray(lengths, scores.dtype)
+
+
+def _kept(scores: Array, lengths: Array | None, where: Array | None) -> tuple[Array, Array]:
+    """Scaled scores, 0 where their contexts are not kept, and the mask of contexts."""
+    scores = _scaled(scores, lengths)
+    mask = jnp.ones(scores.shape[0], bool) if where is None else jnp.asarray(where, bool)
+    return jnp.where(mask[:, None] & mask[None, :], scores, 0), mask
 
 
 def _mean_diagonal(scores: Array, mask: Array) -> Array:
@@ -90,11 +168,15 @@ def club(
     Returns:
       A scalar.
 
+    Raises:
+      ValueError: the block is not square, an entry that is read is not finite, fewer than 2
+        contexts are left, weights are negative or none is left, or a length is not positive.
+
     >>> float(club(jnp.array([[-1.0, -3.0], [-5.0, -2.0]])))
     2.5
     """
-    scores = _scaled(scores, lengths)
-    mask = _mask(scores, where)
+    _check_pairs(scores, lengths, where, negatives)
+    scores, mask = _kept(scores, lengths, where)
     weights = all_negatives(scores.shape[0]) if negatives is None else negatives
     weights = jnp.where(mask[:, None] & mask[None, :], jnp.asarray(weights, scores.dtype), 0)
     used = jnp.where(weights > 0, scores, 0)
@@ -104,29 +186,53 @@ def club(
 def infonce(scores: Array, *, lengths: Array | None = None, where: Array | None = None) -> Array:
     """mean_i [S_ii − log mean_j exp S_ji], j over contexts including i: a lower bound for any q.
 
-    Never above log N (van den Oord et al., arXiv 1807.03748). Arguments as in `club`.
+    Never above log N (van den Oord et al., arXiv 1807.03748). Arguments and errors as in `club`.
 
     >>> float(infonce(jnp.array([[0.0, -100.0], [-100.0, 0.0]]))).__round__(4)
     0.6931
     """
-    scores = _scaled(scores, lengths)
-    mask = _mask(scores, where)
-    column = jax.nn.logsumexp(scores, axis=0, where=mask[:, None]) - jnp.log(mask.sum())
+    _check_pairs(scores, lengths, where)
+    scores, mask = _kept(scores, lengths, where)
+    count = jnp.sum(mask, dtype=scores.dtype)
+    column = jax.nn.logsumexp(scores, axis=0, where=mask[:, None]) - jnp.log(count)
     return jnp.mean(jnp.diagonal(scores) - column, where=mask)
 
 
 def leave_one_out(
     scores: Array, *, lengths: Array | None = None, where: Array | None = None
 ) -> Array:
-    """mean_i [S_ii − log mean_{j≠i} exp S_ji]: an upper bound if q is exact. As in `club`."""
-    scores = _scaled(scores, lengths)
-    mask = _mask(scores, where)
+    """mean_i [S_ii − log mean_{j≠i} exp S_ji], j over the other contexts (Poole et al., 2019).
+
+    Its mean is an upper bound of I if q is exact (arXiv 1905.06922). Arguments and errors as in
+    `club`.
+
+    >>> float(leave_one_out(jnp.array([[-1.0, -3.0], [-5.0, -2.0]])))
+    2.5
+    """
+    _check_pairs(scores, lengths, where)
+    scores, mask = _kept(scores, lengths, where)
+    count = jnp.sum(mask, dtype=scores.dtype)
     others = mask[:, None] & ~jnp.eye(scores.shape[0], dtype=bool)
-    column = jax.nn.logsumexp(scores, axis=0, where=others) - jnp.log(mask.sum() - 1)
+    column = jax.nn.logsumexp(scores, axis=0, where=others) - jnp.log(count - 1)
     return jnp.mean(jnp.diagonal(scores) - column, where=mask)
 
 
 ESTIMATORS = {"club": club, "infonce": infonce, "leave_one_out": leave_one_out}
+
+
+def estimator(name: str) -> Callable[..., Array]:
+    """The estimator of a name in `ESTIMATORS`.
+
+    Raises:
+      ValueError: there is none, with the nearest name.
+
+    >>> estimator("club") is club
+    True
+    """
+    if name not in ESTIMATORS:
+        near = difflib.get_close_matches(str(name), ESTIMATORS, n=1, cutoff=0)[0]
+        raise ValueError(f"unknown estimator {name!r}: {near!r}? One of {', '.join(ESTIMATORS)}")
+    return ESTIMATORS[name]
 
 
 def effective(model: Array, golden: Array) -> Array:

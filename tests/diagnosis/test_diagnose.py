@@ -12,7 +12,8 @@ from remid_jax.errors import UserError
 
 COLUMNS = {
     "policy", "subset", "shift", "n", "r_emi", "r_emi_se", "r_emid", "r_emid_se", "retained",
-    "r_emi_token", "emi", "baseline", "baseline_se",
+    "r_emi_token", "emi", "baseline", "baseline_se", "clusters", "p_value", "p_holm", "detectable",
+    "p_independence",
 }  # fmt: skip
 
 
@@ -73,6 +74,10 @@ def test_results_hold_what_the_matrices_say(finished, capsys):
     print_table(results)
     shown = capsys.readouterr().out
     assert "shuffled golden" in shown and "R-EMID" in shown and "worst shift" in shown
+    assert shown.count("seen with power .8 at this n") == 2
+    assert max(map(len, shown.split("* mean log q")[0].splitlines())) <= 120
+    warned = {(w["policy"], w["kind"]) for w in results["warnings"]}
+    assert shown.count("warning: ") == len(warned)
 
 
 def test_reasoning_is_read_by_the_policy(finished):
@@ -80,6 +85,36 @@ def test_reasoning_is_read_by_the_policy(finished):
     with np.load(folder / "pairs" / "german.npz") as saved:
         with_r, without = saved["golden/scores"], saved["golden/scores_without_reasoning"]
     assert np.abs(with_r - without).min() > 1e-3
+
+
+def test_clusters_of_a_benchmark_from_a_file(small_config, tmp_path):
+    """Four contexts in three characters' hands: their pair is never scored."""
+    bundled = load_benchmark().subsets
+    records = {}
+    for split, tag in (("IDTest", "IDTest"), ("OOD1Test", "german")):
+        chosen = [s.to_record() for s in bundled[tag][:4]]
+        chosen[2]["agent_character"] = chosen[0]["agent_character"]
+        records[split] = chosen
+    path = tmp_path / "benchmark.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    small_config.benchmark = str(path)
+    small_config.shifts = ("german",)
+    small_config.limits.contexts = 0
+    small_config.estimator.clusters = "character"
+    results = diagnose(small_config, tmp_path / "run")
+    with np.load(tmp_path / "run" / "pairs" / "german.npz") as saved:
+        golden, model = saved["golden/scores"], saved["full_context/scores"]
+    between = ~np.eye(4, dtype=bool)
+    between[0, 2] = between[2, 0] = False
+    assert np.isnan(model[0, 2]) and np.isnan(model[2, 0])
+    row = row_of(results, "full_context", "german")
+    club = [np.diagonal(s).mean() - s[between].mean() for s in (model, golden)]
+    assert row["r_emi"] == pytest.approx(club[0] - club[1], abs=1e-3)
+    assert (row["n"], row["clusters"], row["p_independence"]) == (4, 3, None)
+    chosen[1]["agent_character"] = chosen[0]["agent_character"]
+    path.write_text(json.dumps(records), encoding="utf-8")
+    with pytest.raises(UserError, match=r"4 contexts of subset 'german' form 2 clusters"):
+        diagnose(small_config, tmp_path / "run")
 
 
 def test_a_second_run_reuses_everything(finished, small_config):

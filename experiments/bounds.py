@@ -1,0 +1,77 @@
+"""Are the bounds of EMID valid and tight, and does the prediction order shifts?"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from experiments.studies import bounds
+from experiments.studies.pieces import finish, run_pieces, table
+from remid_jax.diagnosis.report import provenance
+
+
+def run(config: ConfigDict, workdir: str) -> None:
+    """Measures family by family, prints the tables; results are in `workdir/results.json`."""
+    origin = provenance(config, sys.argv)
+    found = run_pieces("bounds", bounds.pieces(config), config, Path(workdir))
+    results = {
+        study: [v for k, v in found.items() if k.split()[0] == study]
+        for study in ("exact", "sampled", "prediction")
+    }
+    print_tables(results)
+    finish(Path(workdir), {"provenance": origin, **results})
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
+    """Prints what each study found."""
+    console = Console(width=120, soft_wrap=True)
+    forms = list(results["exact"][0]["violations"])
+    console.print(table(
+        "violations (of the worlds with a finite value)",
+        ("family", "worlds", *forms),
+        [
+            (r["family"], r["worlds"], *(f"{r['violations'][f]} ({r['finite'][f]})" for f in forms))
+            for r in results["exact"]
+        ],
+    ))  # fmt: skip
+    forms = list(results["exact"][0]["slack_ratio_to_printed"])
+    console.print(table(
+        "how many times closer to EMID than the printed formula (median; bound / |bound| below)",
+        ("family", *forms),
+        [
+            row
+            for r in results["exact"]
+            for row in (
+                (r["family"], *(_times(r["slack_ratio_to_printed"][f]) for f in forms)),
+                ("", *(_times(r["size_ratio_to_printed"][f]) for f in forms)),
+            )
+        ],
+    ))  # fmt: skip
+    console.print(table(
+        "upper 95 % limit of the sampled linear bound",
+        ("family", "N", "draws", "holds exact EMID", "holds exact bound", "limit − EMID (nats)"),
+        [
+            (r["family"], r["n"], r["draws"], f"{r['upper_limit_holds_emid']:.3f}",
+             f"{r['upper_limit_holds_bound']:.3f}", f"{r['mean_upper_minus_emid']:.3f}")
+            for r in results["sampled"]
+        ],
+    ))  # fmt: skip
+    names = list(results["prediction"][0]["spearman_mean"])
+    console.print(table(
+        "rank correlation with exact EMID over graded shifts of a world (mean ± s.e.)",
+        ("family", "worlds", "shifts", *names),
+        [
+            (r["family"], r["worlds"], r["shifts"],
+             *(f"{r['spearman_mean'][k]:.2f} ± {r['spearman_se'][k]:.2f}" for k in names))
+            for r in results["prediction"]
+        ],
+    ))  # fmt: skip
+    console.print(
+        "the printed formula is no guarantee: see `remid_jax.information.bounds.paper_bound`"
+    )

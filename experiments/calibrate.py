@@ -1,0 +1,113 @@
+"""How far every estimator and interval can be trusted, on worlds with known truth."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from experiments.studies import accuracy, coverage, faults, negatives, shapley
+from experiments.studies.pieces import finish, run_pieces, table
+from remid_jax.diagnosis.report import provenance
+
+STUDIES = {
+    "coverage": coverage,
+    "negatives": negatives,
+    "accuracy": accuracy,
+    "faults": faults,
+    "shapley": shapley,
+}
+
+
+def run(config: ConfigDict, workdir: str) -> None:
+    """Measures piece by piece, prints the tables; results are in `workdir/results.json`."""
+    origin = provenance(config, sys.argv)
+    folder = Path(workdir)
+    pieces = {k: p for study in STUDIES.values() for k, p in study.pieces(config).items()}
+    found = run_pieces("calibrate", pieces, config, folder)
+    results = {name: [found[k] for k in study.pieces(config)] for name, study in STUDIES.items()}
+    print_tables(results)
+    figure(results["accuracy"], folder)
+    finish(folder, {"provenance": origin, **results})
+
+
+def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
+    """Prints what each study found."""
+    console = Console(width=120, soft_wrap=True)
+    names = list(results["coverage"][0]["coverage"])
+    console.print(table(
+        "(i) share of 95 % intervals that hold the population value (lowest of the worlds)",
+        ("N", "clusters", "draws", *names, "exact EMID"),
+        [
+            (r["n"], r["clusters"] or "iid", r["draws"],
+             *(f"{r['coverage'][k]:.3f} ({r['lowest_of_worlds'][k]:.2f})"
+               if k in r["coverage"] else "" for k in names),
+             f"{r['exact_emid_inside']:.3f}")
+            for r in results["coverage"]
+        ],
+    ))  # fmt: skip
+    for r in results["negatives"]:
+        console.print(table(
+            f"(ii) s.d. of R-EMI, N = {r['n']}, {r['pairs_a_side']} pairs a side, nats",
+            ("negatives", "from choosing them", "in all"),
+            [(k, f"{v:.4f}", f"{r['sd_total'][k]:.4f}") for k, v in r["sd_from_choice"].items()],
+        ))  # fmt: skip
+        console.print(f"cyclic / random, data fixed: {r['ratio_cyclic_to_random']:.2f}")
+    console.print(table(
+        "error of R-EMID against exact EMID, nats: bias ± s.e., s.d., r.m.s.e., rank correlation",
+        ("N", "misfit", "estimator", "bias", "s.d.", "r.m.s.e.", "Spearman"),
+        [
+            (r["n"], r["misfit"], name, f"{e['bias']:.3f} ± {e['bias_se']:.3f}", f"{e['sd']:.3f}",
+             f"{e['rmse']:.3f}", f"{e['spearman']:.2f}")
+            for r in results["accuracy"] for name, e in r["estimators"].items()
+        ],
+    ))  # fmt: skip
+    columns = list(results["faults"][0]["power"])
+    console.print(table(
+        "(v) share of draws in which a column flags the fault (Holm, 5 %)",
+        ("fault", "N", *columns, "any", "names factor", "warned"),
+        [
+            (r["fault"], r["n"], *(f"{r['power'][k]:.2f}" for k in columns),
+             f"{r['flagged_by_any']:.3f}",
+             "" if r["names_factor"] is None else f"{r['names_factor']:.3f}",
+             f"{r['warned_of_sharpness']:.2f}")
+            for r in results["faults"]
+        ],
+    ))  # fmt: skip
+    console.print(table(
+        "(iv) Shapley attribution in worlds where one factor shifts",
+        ("misfit", "worlds", "|EMID| > 4 s.e.", "named right", "wrong", "else", "wrong",
+         "exact |EMID| > 4 s.e.", "named right"),
+        [
+            (r["misfit"], r["worlds"], r["clear"], r["named_right"], r["named_wrong"], r["faint"],
+             r["faint_named_wrong"], r["exact_clear"], r["exact_named_right"])
+            for r in results["shapley"]
+        ],
+    ))  # fmt: skip
+
+
+def figure(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Estimate against truth, the reference's procedure beside ours; needs matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no figure: pip install 'remid_jax[report]' and run again; nothing is recomputed")
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    middle = [r for r in rows if r["misfit"] == sorted({r["misfit"] for r in rows})[-1]]
+    fig, axes = plt.subplots(1, len(middle), figsize=(4 * len(middle), 4), squeeze=False)
+    for axis, row in zip(axes[0], middle, strict=True):
+        exact = row["scatter"]["exact"]
+        for name, colour in (("reference", "tab:orange"), ("club", "tab:blue")):
+            axis.plot(exact, row["scatter"][name], ".", color=colour, label=name, alpha=0.6)
+        axis.axline((0, 0), slope=1, color="grey", linewidth=1)
+        axis.set(title=f"N = {row['n']}, misfit {row['misfit']}", xlabel="exact EMID (nats)")
+    axes[0][0].set_ylabel("estimate (nats)")
+    axes[0][0].legend()
+    fig.tight_layout()
+    fig.savefig(folder / "estimates.png", dpi=120)
+    plt.close(fig)
+    print(f"figure: {folder / 'estimates.png'}")

@@ -1,0 +1,123 @@
+"""Bias, s.d. and root-mean-square error of every estimator of R-EMID against exact EMID."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.studies import sampling
+from remid_jax.information.cross_information import calibrate_scale, context_sets
+from remid_jax.information.repeated import rank_agreement
+from remid_jax.worlds.draws import Draw, pair_matrix
+from remid_jax.worlds.exact import quantities
+from remid_jax.worlds.families import SIZES
+
+Array = jax.Array
+K = 8
+ESTIMATORS = (
+    "reference", "club", "infonce", "leave_one_out", "cross_information", "calibrated", "baseline"
+)  # fmt: skip
+
+
+def pieces(config: ConfigDict) -> dict[str, Callable[[], Any]]:
+    """One piece for each N and misfit of q."""
+    return {
+        f"accuracy N={n} misfit={m}": functools.partial(_piece, config, n, m)
+        for n in config.accuracy.contexts
+        for m in config.accuracy.misfits
+    }
+
+
+def _piece(config: ConfigDict, n: int, misfit: float) -> dict[str, Any]:
+    c = config.accuracy
+    sets = context_sets(n, K, draws=c.sets, seed=0)
+    held_out = context_sets(c.calibration_contexts, K, draws=16, seed=1)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed + 2), n), c.draws)
+    found = _draws(keys, jnp.asarray(misfit, jnp.float32), sets, held_out, n)
+    found = {k: np.asarray(v, np.float64) for k, v in found.items()}
+    truth = found.pop("exact")
+    rows = {}
+    for name in ESTIMATORS:
+        error = found[name] - truth
+        rows[name] = {
+            "bias": float(error.mean()),
+            "bias_se": float(error.std(ddof=1) / np.sqrt(len(error))),
+            "sd": float(error.std(ddof=1)),
+            "rmse": float(np.sqrt(np.mean(error**2))),
+            "spearman": float(rank_agreement(found[name], truth).spearman),
+        }
+    shown = slice(0, 200)
+    scatter = {k: found[k][shown].round(5).tolist() for k in ("reference", "club")}
+    return {
+        "n": n,
+        "misfit": misfit,
+        "draws": c.draws,
+        "sd_of_exact_emid": float(truth.std(ddof=1)),
+        "estimators": rows,
+        "scatter": {"exact": truth[shown].round(5).tolist(), **scatter},
+    }
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def _draws(keys: Array, misfit: Array, sets: Array, held_out: Array, n: int) -> dict[str, Array]:
+    """Each draw has a world of its own: [draws] estimates and exact values."""
+
+    def once(key: Array) -> dict[str, Array]:
+        parts = jax.random.split(key, 5)
+        strength = jax.random.uniform(parts[0])
+        world, log_q = sampling.world_and_estimator(parts[1], "dependent", strength, SIZES, misfit)
+        both = sampling.samples(parts[2], world, n)
+        train, _ = sampling.samples(parts[3], world, held_out.shape[0])
+        scale = calibrate_scale(pair_matrix(log_q, train.x, train.golden), held_out)
+        values = [_effective(k, log_q, d, sets, scale) for k, d in zip(
+            jax.random.split(parts[4]), both, strict=True
+        )]  # fmt: skip
+        emid = {name: values[0][name] - values[1][name] for name in values[0]}
+        return {**emid, "exact": quantities(world)["emid"]}
+
+    return jax.lax.map(once, keys)
+
+
+def _effective(key: Array, log_q: Array, d: Draw, sets: Array, scale: Array) -> dict[str, Array]:
+    n = d.x.shape[0]
+    keys = jax.random.split(key)
+    sides = [
+        _values(k, log_q, d.x, y, sets, scale)
+        for k, y in zip(keys, (d.model, d.golden), strict=True)
+    ]
+    found = {name: sides[0][name] - sides[1][name] for name in sides[0]}
+    found["club"] = sampling.effective_club(log_q, d, n)[0]
+    return found
+
+
+def _values(
+    key: Array, log_q: Array, x: Array, y: Array, sets: Array, scale: Array
+) -> dict[str, Array]:
+    n = x.shape[0]
+    own = log_q[x, y]
+    pairs = jax.random.split(key)
+    i = jax.random.randint(pairs[0], (1000,), 0, n)
+    j = (i + jax.random.randint(pairs[1], (1000,), 1, n)) % n
+    # Every response's denominator by counting contexts.
+    count = jnp.zeros(log_q.shape[0], log_q.dtype).at[x].add(1)
+    total = jax.nn.logsumexp(log_q + jnp.log(count)[:, None], axis=0)[y]
+    others = total + jnp.log1p(-jnp.exp(own - total))
+    members = jnp.concatenate([jnp.arange(n)[:, None, None].repeat(sets.shape[1], 1), sets], 2)
+    scores = log_q[x[members], y[:, None, None]]
+
+    def cross(scale: Array | float) -> Array:
+        terms = scale * scores[..., 0] - jax.nn.logsumexp(scale * scores, axis=-1)
+        return jnp.mean(terms) + jnp.log(members.shape[-1])
+
+    return {
+        "reference": own.mean() - log_q[x[i], y[j]].mean(),
+        "infonce": jnp.mean(own - total) + jnp.log(n),
+        "leave_one_out": jnp.mean(own - others) + jnp.log(n - 1),
+        "cross_information": cross(1.0),
+        "calibrated": cross(scale),
+        "baseline": own.mean(),
+    }

@@ -1,0 +1,63 @@
+"""Long measurements in pieces that are stored as they finish."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich import box
+from rich.table import Table
+
+from remid_jax.diagnosis.report import write_results
+from remid_jax.files import write_atomically
+from remid_jax.progress import progress
+
+Piece = Callable[[], Any]
+
+
+def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, folder: Path) -> dict:
+    """Computes the pieces that are not stored yet, one after the other.
+
+    Args:
+      title: shown with the progress.
+      pieces: name -> function of nothing that returns what JSON can hold.
+      config: all settings; a piece stored under other settings is computed anew.
+      folder: of the stored pieces.
+
+    Returns:
+      name -> result.
+    """
+    settings = json.dumps(config.to_dict(), sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:16]
+    results = {}
+    with progress(title, len(pieces)) as advance:
+        for name, piece in pieces.items():
+            path = folder / "pieces" / f"{_file_name(name)}-{digest}.json"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(piece(), allow_nan=False, default=float)
+                write_atomically(path, [text.encode()])
+            results[name] = json.loads(path.read_text())
+            advance(1)
+    return results
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table of texts and numbers, aligned to the right after the first column."""
+    made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    for k, column in enumerate(columns):
+        made.add_column(column, justify="right" if k else "left")
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    return made
+
+
+def finish(folder: Path, results: Mapping[str, Any]) -> None:
+    """Writes results.json and says where."""
+    print(f"results: {write_results(folder, results)}")

@@ -1,0 +1,74 @@
+"""What every study draws: worlds, samples of N contexts, and estimates with jackknife errors."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from remid_jax.information.group_sums import club_replicates
+from remid_jax.information.uncertainty import jackknife_error
+from remid_jax.worlds import channels
+from remid_jax.worlds.draws import Draw, draw, sums_from_counts
+from remid_jax.worlds.families import Sizes, random_world
+from remid_jax.worlds.laws import World
+
+Array = jax.Array
+
+
+class Estimate(NamedTuple):
+    """A value and its standard error, nats."""
+
+    value: Array
+    error: Array
+
+
+def world_and_estimator(
+    key: Array, family: str, strength: Array, sizes: Sizes, misfit: Array
+) -> tuple[World, Array]:
+    """A random world and log q [X, Y], off by normal noise of s.d. `misfit` in the logits."""
+    first, second = jax.random.split(key)
+    world = random_world(first, family, strength, sizes)
+    return world, channels.misfit(second, world.channel, misfit)
+
+
+def samples(key: Array, world: World, n: int, clusters: int = 0) -> tuple[Draw, Draw]:
+    """n contexts with responses in distribution, and n out of it."""
+    keys = jax.random.split(key)
+    laws = (world.mechanisms_P, world.mechanisms_Q)
+    return tuple(
+        draw(k, law, world.channel, world.model, n, clusters)
+        for k, law in zip(keys, laws, strict=True)
+    )
+
+
+def effective_club(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
+    """EMI by all-pairs vCLUB and its delete-one replicates [G]."""
+    sides = [
+        club_replicates(sums_from_counts(log_q, d.x, y, d.group, num_groups))
+        for y in (d.model, d.golden)
+    ]
+    return sides[0][0] - sides[1][0], sides[0][1] - sides[1][1]
+
+
+def baseline(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
+    """Mean log q of the model's minus of golden responses, and its replicates [G]."""
+    gap = log_q[d.x, d.model] - log_q[d.x, d.golden]
+    by_group = jnp.zeros(num_groups, gap.dtype).at[d.group].add(gap)
+    size = jnp.zeros(num_groups, gap.dtype).at[d.group].add(1)
+    return gap.mean(), (gap.sum() - by_group) / (gap.shape[0] - size)
+
+
+def estimate(value: Array, replicates: Array) -> Estimate:
+    """A value with the jackknife's standard error."""
+    return Estimate(value, jackknife_error(replicates)[0])
+
+
+def difference(P: Estimate, Q: Estimate) -> Estimate:
+    """P − Q of independent samples."""
+    return Estimate(P.value - Q.value, jnp.hypot(P.error, Q.error))
+
+
+def welch(error_a: Array, error_b: Array, freedom: float) -> Array:
+    """Welch's degrees of freedom for two standard errors with `freedom` each."""
+    a, b = jnp.square(error_a), jnp.square(error_b)
+    return jnp.square(a + b) / ((jnp.square(a) + jnp.square(b)) / freedom)

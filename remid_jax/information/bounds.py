@@ -1,0 +1,180 @@
+"""Upper bounds of EMID = EMI(P) − EMI(Q), in nats, on discrete laws.
+
+Contexts x carry laws P, Q [X]; channel and model are rows p(y|x), p_θ(y|x) [X, Y]. Only Y|X must be
+the same under P and Q. On text none of these is a guarantee: the laws are not known there.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from remid_jax.information.divergences import (
+    entropy,
+    jensen_shannon,
+    kl,
+    output_law,
+    total_variation,
+)
+
+Array = jax.Array
+
+
+class EntropyCeiling(NamedTuple):
+    """The two readings of Ĥ = max_x [H(p(·|x)) + H(p_θ(·|x))], in nats, over contexts with mass."""
+
+    max_of_sum: Array
+    max_plus_max: Array
+
+
+def entropy_ceiling(P: Array, Q: Array, channel: Array, model: Array) -> EntropyCeiling:
+    """Ĥ of the printed bound; the maximum of the sum is too small in general, max + max is safe."""
+    mass = P + Q > 0
+    truth, ours = entropy(channel), entropy(model)
+    low = jnp.asarray(-jnp.inf, truth.dtype)
+
+    def top(values: Array) -> Array:
+        return jnp.max(values, where=mass, initial=low)
+
+    return EntropyCeiling(top(truth + ours), top(truth) + top(ours))
+
+
+def paper_bound(
+    ceiling: Array, marginal_js: Array, output_js_P: Array, output_js_Q: Array
+) -> Array:
+    """√(2/3)·Ĥ·Σ_z √D_JS(P_z‖Q_z) + 8·Δ^¼, Δ = D_JS(P_Yθ‖P_Y) + D_JS(Q_Yθ‖Q_Y).
+
+    The formula as printed (arXiv 2512.17270). It is no guarantee: it assumes that X_{−z}|X_z is
+    shared by P and Q for every z, which makes all D_JS(z) equal; where marginals agree and the
+    coupling does not, it can be 0 at any EMID; and 8·Δ^¼ ignores the number of responses.
+
+    Args:
+      ceiling: Ĥ, nats; see `entropy_ceiling`.
+      marginal_js: [factors] D_JS of the factors' marginal laws, nats.
+      output_js_P: D_JS(P_Yθ‖P_Y), nats; output_js_Q likewise.
+
+    Returns:
+      A scalar, nats.
+    """
+    outputs = jnp.maximum(output_js_P + output_js_Q, 0) ** 0.25
+    return jnp.sqrt(2 / 3) * ceiling * _root_sum(marginal_js) + 8 * outputs
+
+
+def parent_bound(
+    ceiling: Array, marginal_js: Array, output_js_P: Array, output_js_Q: Array
+) -> Array:
+    """`paper_bound` with 4·(Δ_P^¼ + Δ_Q^¼) as its last term, as published code computes it."""
+    outputs = jnp.maximum(output_js_P, 0) ** 0.25 + jnp.maximum(output_js_Q, 0) ** 0.25
+    return jnp.sqrt(2 / 3) * ceiling * _root_sum(marginal_js) + 4 * outputs
+
+
+def _root_sum(divergences: Array) -> Array:
+    """Σ_z √D_z; rounding can leave a divergence of 0 just below it."""
+    return jnp.sum(jnp.sqrt(jnp.maximum(divergences, 0)))
+
+
+def phi(P: Array, Q: Array, channel: Array, model: Array) -> Array:
+    """φ(x) = KL(p_θ(·|x)‖Q_Yθ) − KL(p(·|x)‖P_Y): [X] nats.
+
+    EMID = (E_P − E_Q) φ − KL(P_Yθ‖Q_Yθ) − KL(Q_Y‖P_Y), hence EMID ≤ (E_P − E_Q) φ.
+    Infinite at contexts whose responses the other law never gives.
+    """
+    return kl(model, output_law(Q, model)) - kl(channel, output_law(P, channel))
+
+
+def psi(P: Array, Q: Array, channel: Array, model: Array) -> Array:
+    """ψ(x) = KL(p_θ(·|x)‖M_Yθ) − KL(p(·|x)‖M_Y), M = (P + Q)/2: [X] nats, finite under P + Q."""
+    middle = (P + Q) / 2
+    return kl(model, output_law(middle, model)) - kl(channel, output_law(middle, channel))
+
+
+def value_range(values: Array, P: Array, Q: Array) -> Array:
+    """max − min of a function [X] over the contexts with P + Q > 0."""
+    mass = P + Q > 0
+    top = jnp.max(values, where=mass, initial=-jnp.inf)
+    return top - jnp.min(values, where=mass, initial=jnp.inf)
+
+
+def expectation_gap(values: Array, P: Array, Q: Array) -> Array:
+    """(E_P − E_Q) of a function [X]; contexts without mass count nothing even where infinite."""
+    finite = jnp.where(P + Q > 0, values, 0)
+    weight = P - Q
+    return jnp.sum(jnp.where(weight == 0, 0, weight * jnp.where(weight == 0, 0, finite)))
+
+
+class LinearBound(NamedTuple):
+    """EMID ≤ phi ≤ tv ≤ js, in nats; all infinite where φ is."""
+
+    phi: Array
+    tv: Array
+    js: Array
+
+
+def linear_bound(P: Array, Q: Array, channel: Array, model: Array) -> LinearBound:
+    """EMID ≤ (E_P − E_Q) φ ≤ range(φ)·TV(P, Q) ≤ range(φ)·min(1, √(2·D_JS(P‖Q))).
+
+    Valid for all laws and channels. All three forms are infinite where a context's responses are
+    impossible under the other law; `mixture_bound` is not.
+
+    Args:
+      P: [X] in-distribution law; Q likewise.
+      channel: [X, Y] true rows p(y|x); model: [X, Y] rows p_θ(y|x).
+
+    Raises:
+      ValueError: a law or a row is no distribution.
+    """
+    values = phi(P, Q, channel, model)
+    finite = jnp.all(jnp.isfinite(values) | (P + Q == 0))
+    span = jnp.where(finite, value_range(jnp.where(P + Q > 0, values, 0), P, Q), jnp.inf)
+    gap = jnp.where(finite, expectation_gap(jnp.where(finite, values, 0), P, Q), jnp.inf)
+    distance = total_variation(P, Q)
+    root = jnp.minimum(1, jnp.sqrt(2 * jnp.maximum(jensen_shannon(P, Q), 0)))
+    return LinearBound(gap, _times(span, distance), _times(span, root))
+
+
+def _times(span: Array, distance: Array) -> Array:
+    """Their product, 0 where the laws are the same and the span infinite."""
+    return jnp.where(distance > 0, span * jnp.where(distance > 0, distance, 1), 0)
+
+
+def mixture_bound(P: Array, Q: Array, channel: Array, model: Array) -> LinearBound:
+    """EMID ≤ (E_P − E_Q) ψ + KL(Q_Yθ‖M_Yθ) + KL(P_Y‖M_Y) ≤ range(ψ)·TV + … ; always finite.
+
+    The last two terms are at most log 2 each. Arguments and errors as in `linear_bound`; the field
+    `phi` holds the form with (E_P − E_Q) ψ.
+    """
+    middle = (P + Q) / 2
+    rest = kl(output_law(Q, model), output_law(middle, model)) + kl(
+        output_law(P, channel), output_law(middle, channel)
+    )
+    values = psi(P, Q, channel, model)
+    span = value_range(jnp.where(P + Q > 0, values, 0), P, Q)
+    root = jnp.minimum(1, jnp.sqrt(2 * jnp.maximum(jensen_shannon(P, Q), 0)))
+    gap = expectation_gap(values, P, Q)
+    return LinearBound(gap + rest, span * total_variation(P, Q) + rest, span * root + rest)
+
+
+class FactorBound(NamedTuple):
+    """A bound and the factors' shares in it: `bound` is scalar, the others [factors]."""
+
+    bound: Array
+    by_factor: Array
+    share: Array
+
+
+def factor_bound(span: Array, shares: Array) -> FactorBound:
+    """EMID ≤ range(φ)·√(2·Σ_z J_z) ≤ Σ_z range(φ)·√(2·J_z), J the chain-rule shares of D_JS.
+
+    Args:
+      span: range(φ), nats.
+      shares: [factors] of `factor_js`, which sum to D_JS(P‖Q) exactly.
+
+    Returns:
+      The bound, each factor's term of the looser sum, and each factor's share of D_JS.
+    """
+    shares = jnp.maximum(shares, 0)
+    total = jnp.sum(shares)
+    share = jnp.where(total > 0, shares / jnp.where(total > 0, total, 1), 0)
+    return FactorBound(
+        span * jnp.minimum(1, jnp.sqrt(2 * total)), span * jnp.sqrt(2 * shares), share
+    )

@@ -1,0 +1,84 @@
+"""Channels of evaluated models with a known fault, and misfit estimators q.
+
+A channel is an array of rows p(y|x), [U·C·D, Y]; x in C order of (user, character, dialogue).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from remid_jax.worlds.laws import FACTORS
+
+Array = jax.Array
+WEAKENED = 0.3  # exponent of the default `cold` model: p ∝ p^(1/0.3)
+
+
+def noisy(channel: Array, noise: float | Array = 0.3) -> Array:
+    """(1 − ε) p(y|x) + ε/|Y|: at times the response has nothing to do with the context."""
+    return (1 - noise) * channel + noise / channel.shape[-1]
+
+
+def cold(channel: Array, temperature: float | Array = WEAKENED) -> Array:
+    """p(y|x)^(1/T), normalised: the right responses, sampled too sharply."""
+    return jax.nn.softmax(jnp.log(jnp.maximum(channel, 1e-300)) / temperature, axis=-1)
+
+
+def greedy(channel: Array) -> Array:
+    """Always the most likely response."""
+    return jax.nn.one_hot(jnp.argmax(channel, -1), channel.shape[-1], dtype=channel.dtype)
+
+
+def ignores(channel: Array, law: Array, factor: str) -> Array:
+    """p(y|x without one factor) under a law [U, C, D]; uniform over it where there is no mass.
+
+    Raises:
+      ValueError: an unknown factor.
+    """
+    axis = _axis(factor)
+    grid = channel.reshape(*law.shape, -1)
+    total = law.sum(axis, keepdims=True)
+    weight = jnp.where(total > 0, law / jnp.where(total > 0, total, 1), 1 / law.shape[axis])
+    blind = jnp.sum(weight[..., None] * grid, axis=axis, keepdims=True)
+    return jnp.broadcast_to(blind, grid.shape).reshape(channel.shape)
+
+
+def wrong(channel: Array, sizes: tuple[int, int, int], factor: str = "character") -> Array:
+    """Responds as if one factor were the next of its values: p(y|u, c+1, d).
+
+    Raises:
+      ValueError: an unknown factor.
+    """
+    grid = channel.reshape(*sizes, -1)
+    return jnp.roll(grid, -1, axis=_axis(factor)).reshape(channel.shape)
+
+
+def _axis(factor: str) -> int:
+    if factor not in FACTORS:
+        raise ValueError(f"unknown factor {factor!r}; choose among {', '.join(FACTORS)}")
+    return FACTORS.index(factor)
+
+
+FAULTS: dict[str, Callable[..., Any]] = {
+    "truth": lambda channel, law: channel,
+    "noisy": lambda channel, law: noisy(channel),
+    "cold": lambda channel, law: cold(channel),
+    "greedy": lambda channel, law: greedy(channel),
+    "ignores user": lambda channel, law: ignores(channel, law, "user"),
+    "ignores character": lambda channel, law: ignores(channel, law, "character"),
+    "ignores dialogue": lambda channel, law: ignores(channel, law, "dialogue"),
+    "wrong character": lambda channel, law: wrong(channel, law.shape),
+}
+"""Name -> (channel [X, Y], law [U, C, D]) -> channel of the faulty model."""
+
+
+def misfit(key: Array, channel: Array, strength: float | Array) -> Array:
+    """An estimator q whose logits are off by normal noise: log q = log p + s·ε − log Z, [X, Y].
+
+    Args:
+      key: of `jax.random`; channel: [X, Y] rows p(y|x) > 0.
+      strength: standard deviation s of the logits' error, nats; 0 is the exact q.
+    """
+    error = jax.random.normal(key, channel.shape, channel.dtype)
+    return jax.nn.log_softmax(jnp.log(channel) + strength * error, axis=-1)

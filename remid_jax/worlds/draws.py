@@ -1,0 +1,85 @@
+"""Samples from worlds, and the sums that estimators need, without the pair matrix."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from remid_jax.information.group_sums import GroupSums
+from remid_jax.worlds.laws import Mechanisms, joint_law
+
+Array = jax.Array
+
+
+class Draw(NamedTuple):
+    """Contexts and responses, as indices [N]: x = (u, c, d) in C order; group: cluster."""
+
+    x: Array
+    golden: Array
+    model: Array
+    group: Array
+
+
+def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0) -> Draw:
+    """n contexts; with `clusters` = G, n/G for each of G characters drawn from p(c).
+
+    Clustered contexts have the same law one by one, and are dependent within their cluster.
+
+    Returns:
+      A draw whose responses are still empty (−1).
+
+    Raises:
+      ValueError: n is no multiple of the number of clusters.
+    """
+    joint = joint_law(mechanisms)
+    if not clusters:
+        x = jax.random.categorical(key, _log(joint.ravel()), shape=(n,))
+        group = jnp.arange(n)
+    else:
+        if n % clusters:
+            raise ValueError(f"{n} contexts cannot be split into {clusters} equal clusters")
+        first, second = jax.random.split(key)
+        character = jax.random.categorical(first, _log(joint.sum((0, 2))), shape=(clusters,))
+        group = jnp.repeat(jnp.arange(clusters), n // clusters)
+        of_character = joint.transpose(1, 0, 2).reshape(joint.shape[1], -1)
+        pair = jax.random.categorical(second, _log(of_character[character[group]]), axis=-1)
+        u, d = pair // joint.shape[2], pair % joint.shape[2]
+        x = (u * joint.shape[1] + character[group]) * joint.shape[2] + d
+    empty = jnp.full(n, -1)
+    return Draw(x, empty, empty, group)
+
+
+def draw(
+    key: Array, mechanisms: Mechanisms, channel: Array, model: Array, n: int, clusters: int = 0
+) -> Draw:
+    """Contexts with golden responses y ~ p(·|x) and model responses y_θ ~ p_θ(·|x)."""
+    keys = jax.random.split(key, 3)
+    contexts = draw_contexts(keys[0], mechanisms, n, clusters)
+    return contexts._replace(
+        golden=respond(keys[1], channel, contexts.x), model=respond(keys[2], model, contexts.x)
+    )
+
+
+def respond(key: Array, channel: Array, x: Array) -> Array:
+    """One response y ~ p(·|x) for each context: [N] indices."""
+    return jax.random.categorical(key, _log(channel)[x], axis=-1)
+
+
+def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
+    """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y]."""
+    return log_q[x][:, y]
+
+
+def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups: int) -> GroupSums:
+    """`group_sums` of `pair_matrix` by counting contexts and responses: O(G·X·Y)."""
+    contexts = jnp.zeros((num_groups, log_q.shape[0]), log_q.dtype).at[group, x].add(1)
+    responses = jnp.zeros((num_groups, log_q.shape[1]), log_q.dtype).at[group, y].add(1)
+    inside = jnp.sum((contexts @ log_q) * responses, axis=1)
+    own = jnp.zeros(num_groups, log_q.dtype).at[group].add(log_q[x, y])
+    row = contexts @ (log_q @ responses.sum(0)) - inside
+    column = responses @ (contexts.sum(0) @ log_q) - inside
+    return GroupSums(contexts.sum(1), own, row, column)
+
+
+def _log(p: Array) -> Array:
+    return jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1)), -jnp.inf)

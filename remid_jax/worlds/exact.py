@@ -1,0 +1,200 @@
+"""Every quantity of the theory on a tabular world, as finite sums in nats."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from remid_jax.information import bounds
+from remid_jax.information.attribution import shapley
+from remid_jax.information.checking import check_distribution
+from remid_jax.information.divergences import (
+    chain_rule_js,
+    factor_js,
+    jensen_shannon,
+    mutual_information,
+    output_law,
+    total_variation,
+)
+from remid_jax.information.precision import double_precision
+from remid_jax.worlds.laws import (
+    Mechanisms,
+    World,
+    check_channel,
+    joint_law,
+    mechanisms_of,
+    mixed_laws,
+)
+
+Array = jax.Array
+
+
+def exact_quantities(
+    P: Any,
+    Q: Any,
+    channel: Any,
+    model: Any,
+    mechanisms_P: Mechanisms | None = None,
+    mechanisms_Q: Mechanisms | None = None,
+) -> dict[str, Any]:
+    """All exact quantities of a pair of laws, a true channel and a model's channel.
+
+    Args:
+      P: [U, C, D] in-distribution law; Q likewise.
+      channel: [U·C·D, Y] rows p(y|x), x in C order of (user, character, dialogue).
+      model: [U·C·D, Y] rows p_θ(y|x).
+      mechanisms_P: p(u) [U], p(c|u) [U, C], p(d|u,c) [U, C, D]; by default those of P. They decide
+        what the mixed cells of Shapley are where an event has no mass. mechanisms_Q likewise.
+
+    Returns:
+      Names to float64 numbers or arrays, in nats: see `quantities`.
+
+    Raises:
+      ValueError: a law, a row or a mechanism is no distribution, or shapes do not agree.
+    """
+    P, Q = np.asarray(P, np.float64), np.asarray(Q, np.float64)
+    for name, law in (("P", P), ("Q", Q)):
+        if law.ndim != 3 or law.shape != P.shape:
+            raise ValueError(f"P and Q must share a shape [U, C, D], got {P.shape} and {Q.shape}")
+        check_distribution(law, (0, 1, 2), name)
+    for name, rows in (("channel", channel), ("model", model)):
+        check_channel(np.asarray(rows), P.size, name)
+    with double_precision():
+        parts = [
+            mechanisms_of(law) if given is None else tuple(jnp.asarray(m) for m in given)
+            for law, given in ((P, mechanisms_P), (Q, mechanisms_Q))
+        ]
+        for name, law, given in (("P", P, parts[0]), ("Q", Q, parts[1])):
+            if not np.allclose(joint_law(given), law, atol=1e-8):
+                raise ValueError(f"mechanisms_{name} are not those of the law {name}")
+        world = World(parts[0], parts[1], jnp.asarray(channel), jnp.asarray(model))
+        return jax.tree.map(np.asarray, _quantities(world, jnp.asarray(P), jnp.asarray(Q)))
+
+
+def quantities(world: World, P: Array | None = None, Q: Array | None = None) -> dict[str, Array]:
+    """The exact quantities of a world, jit- and vmap-able.
+
+    Args:
+      world: laws as mechanisms, and channels.
+      P: [U, C, D] the in-distribution law where it is known with fewer roundings than as the
+        product of its mechanisms; Q likewise. A root of a divergence near 0 shows them.
+
+    Returns:
+      mi_P, mi_Q, mi_model_P, mi_model_Q: I(X;Y) and I(X;Y_θ) under P and Q.
+      emi_P, emi_Q, emid: their differences.
+      js_marginals [3], js_joint, js_chain_user_character_dialogue [3], js_factors [3] (averaged
+        over orders), tv.
+      H_hat_max_of_sum, H_hat_max_plus_max, js_output_P, js_output_Q: parts of the printed bound.
+      paper_bound, parent_code_bound: the printed formula and its published computation; no bounds.
+      linear, linear_tv, linear_js, mixture, mixture_tv, mixture_js: valid bounds.
+      factor_bound: `linear_js` before its cap, by chain-rule shares.
+      shapley_user_character_dialogue [3]: sums to emid.
+    """
+    P3, Q3 = world.P if P is None else P, world.Q if Q is None else Q
+    channel, model = world.channel, world.model
+    P, Q = P3.ravel(), Q3.ravel()
+    ceiling = bounds.entropy_ceiling(P, Q, channel, model)
+    marginal_js = jnp.stack([
+        jensen_shannon(P3.sum(others), Q3.sum(others)) for others in ((1, 2), (0, 2), (0, 1))
+    ])  # fmt: skip
+    output_js = [jensen_shannon(output_law(law, model), output_law(law, channel)) for law in (P, Q)]
+    linear = bounds.linear_bound(P, Q, channel, model)
+    mixture = bounds.mixture_bound(P, Q, channel, model)
+    distance = total_variation(P, Q)
+    js = factor_js(P3, Q3)
+    span = jnp.where(distance > 0, linear.tv / jnp.where(distance > 0, distance, 1), 0)
+    information = [
+        mutual_information(law, rows) for rows in (channel, model) for law in (P, Q)
+    ]  # fmt: skip
+    mi_P, mi_Q, mi_model_P, mi_model_Q = information
+    emi_P, emi_Q = mi_model_P - mi_P, mi_model_Q - mi_Q
+    return {
+        "mi_P": mi_P,
+        "mi_Q": mi_Q,
+        "mi_model_P": mi_model_P,
+        "mi_model_Q": mi_model_Q,
+        "emi_P": emi_P,
+        "emi_Q": emi_Q,
+        "emid": emi_P - emi_Q,
+        "js_marginals": marginal_js,
+        "js_joint": jensen_shannon(P, Q),
+        "js_chain_user_character_dialogue": chain_rule_js(P3, Q3),
+        "js_factors": js,
+        "tv": distance,
+        "H_hat_max_of_sum": ceiling.max_of_sum,
+        "H_hat_max_plus_max": ceiling.max_plus_max,
+        "js_output_P": output_js[0],
+        "js_output_Q": output_js[1],
+        "paper_bound": bounds.paper_bound(ceiling.max_of_sum, marginal_js, *output_js),
+        "parent_code_bound": bounds.parent_bound(ceiling.max_of_sum, marginal_js, *output_js),
+        "linear": linear.phi,
+        "linear_tv": linear.tv,
+        "linear_js": linear.js,
+        "mixture": mixture.phi,
+        "mixture_tv": mixture.tv,
+        "mixture_js": mixture.js,
+        "factor_bound": bounds.factor_bound(span, js).bound,
+        "shapley_user_character_dialogue": shapley(cell_emi(world)),
+    }
+
+
+_quantities = jax.jit(quantities)
+
+
+def cell_emi(world: World) -> Array:
+    """EMI of the 2³ cells in which each factor's mechanism comes from P (0) or Q (1): [2, 2, 2]."""
+    laws = mixed_laws(world.mechanisms_P, world.mechanisms_Q)
+
+    def emi(law: Array) -> Array:
+        return mutual_information(law, world.model) - mutual_information(law, world.channel)
+
+    flat = jax.lax.map(emi, laws.reshape(8, -1))
+    return flat.reshape(2, 2, 2)
+
+
+def with_reasoning(law: Array, channel: Array, reasoner: Array) -> tuple[Array, Array]:
+    """The law of X_R = (X, R) and the channel from it, for a reasoner r ~ p(r|x).
+
+    Y depends on X alone, so I((X,R);Y) = I(X;Y): reasoning adds no information, it can only make
+    the probability of Y easier to estimate.
+
+    Args:
+      law: [X]; channel: [X, Y]; reasoner: [X, R] rows p(r|x).
+
+    Returns:
+      law [X·R] and channel [X·R, Y].
+
+    Raises:
+      ValueError: a row is no distribution.
+    """
+    check_distribution(reasoner, -1, "reasoner")
+    joint = law[:, None] * reasoner
+    rows = jnp.repeat(channel, reasoner.shape[1], axis=0)
+    return joint.ravel(), rows
+
+
+def scored_information(law: Array, channel: Array, log_q: Array) -> dict[str, Array]:
+    """Population values of what estimators read from scores log q(y|x) of responses y ~ p(·|x).
+
+    Args:
+      law: [X]; channel: [X, Y] rows that generate the responses; log_q: [X, Y] nats.
+
+    Returns:
+      club: E log q(y|x) − E log q(y|x') with x' independent; mutual plus lautum information where
+        q is exact.
+      infonce: the limit K → ∞ of cross-information, E [log q(y|x) − log Σ_x' p(x') q(y|x')].
+      log_likelihood: E log q(y|x).
+    """
+    check_distribution(law, -1, "law")
+    check_distribution(channel, -1, "channel")
+    outputs = output_law(law, channel)
+    used = channel > 0
+    own = jnp.sum(law * jnp.sum(jnp.where(used, channel * jnp.where(used, log_q, 0), 0), -1))
+    other = jnp.sum(law[:, None] * outputs[None, :] * log_q)
+    mixed = jax.nn.logsumexp(log_q + jnp.log(law)[:, None], axis=0)
+    return {
+        "club": own - other,
+        "infonce": own - jnp.sum(outputs * mixed),
+        "log_likelihood": own,
+    }

@@ -1,0 +1,214 @@
+"""Random worlds in families that differ in what shifts and how, with graded strength.
+
+All of a family's worlds have the same sizes, so that thousands are drawn by one `vmap`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from remid_jax.errors import nearest
+from remid_jax.information.divergences import output_law
+from remid_jax.worlds import channels
+from remid_jax.worlds.laws import Mechanisms, World, mechanisms_of
+
+Array = jax.Array
+Sizes = tuple[int, int, int, int]
+SIZES: Sizes = (4, 4, 4, 10)  # users, characters, dialogues, responses
+
+
+def _law(key: Array, shape: tuple[int, ...], peak: float = 1.0) -> Array:
+    """Random laws along the last axis: uniform on the simplex at peak 1, more uneven above."""
+    weights = jax.random.exponential(key, shape) ** peak
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def _mix(a: Array, b: Array, strength: Any) -> Array:
+    return (1 - strength) * a + strength * b
+
+
+def _dependent(key: Array, sizes: Sizes) -> Mechanisms:
+    u, c, d = sizes[:3]
+    keys = jax.random.split(key, 3)
+    return _law(keys[0], (u,)), _law(keys[1], (u, c)), _law(keys[2], (u, c, d))
+
+
+def _product(key: Array, sizes: Sizes) -> Mechanisms:
+    user, character, dialogue = _dependent(key, sizes)
+    return (
+        user,
+        jnp.broadcast_to(character[:1], character.shape),
+        jnp.broadcast_to(dialogue[:1, :1], dialogue.shape),
+    )
+
+
+def _both(
+    maker: Callable[[Array, Sizes], Mechanisms], key: Array, sizes: Sizes, strength: Any
+) -> tuple[Mechanisms, Mechanisms]:
+    """P and Q of one kind; Q moves from P to an independent law."""
+    first, second = (maker(k, sizes) for k in jax.random.split(key))
+    moved = tuple(_mix(a, b, strength) for a, b in zip(first, second, strict=True))
+    return first, moved
+
+
+def product(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
+    """Independent factors; all three shift."""
+    return _both(_product, key, sizes, strength)
+
+
+def dependent(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
+    """Dependent factors; all three mechanisms shift."""
+    return _both(_dependent, key, sizes, strength)
+
+
+def same_marginals(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
+    """P and Q share each factor's marginal law and differ in the coupling alone."""
+    keys = jax.random.split(key, 4)
+    P = _product(keys[0], sizes)
+    joint = P[0][:, None, None] * P[1][:, :, None] * P[2]
+    direction = jax.random.normal(keys[1], joint.shape)
+    for others in ((1, 2), (0, 2), (0, 1)):  # leaves the marginals as they are
+        count = joint.size / joint.shape[({0, 1, 2} - set(others)).pop()]
+        direction = direction - direction.sum(others, keepdims=True) / count
+    # The longest step that keeps all probabilities positive.
+    step = jnp.min(jnp.where(direction < 0, joint / jnp.maximum(-direction, 1e-12), jnp.inf))
+    return mechanisms_of(joint), mechanisms_of(jnp.maximum(joint + strength * step * direction, 0))
+
+
+def one_factor(
+    key: Array, sizes: Sizes, strength: Any, factor: Any = None
+) -> tuple[Mechanisms, Mechanisms]:
+    """Dependent factors; one mechanism shifts, the given one or one at random."""
+    draw, choose = jax.random.split(key)
+    P, Q = dependent(draw, sizes, strength)
+    chosen = jax.random.randint(choose, (), 0, 3) if factor is None else factor
+    return P, tuple(jnp.where(chosen == k, q, p) for k, (p, q) in enumerate(zip(P, Q, strict=True)))
+
+
+def cascade(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
+    """Only p(u) shifts, but character and dialogue follow the user closely, so all marginals do."""
+    keys = jax.random.split(key, 2)
+    u, c, d = sizes[:3]
+    user, _, dialogue = _dependent(keys[0], sizes)
+    follow = jax.nn.one_hot(jnp.arange(u) % c, c)
+    character = _mix(jnp.full((u, c), 1 / c), follow, 0.9)
+    follow = jnp.broadcast_to(jax.nn.one_hot(jnp.arange(c) % d, d), (u, c, d))
+    moved = _mix(user, _law(keys[1], (u,), 3.0), strength)
+    rest = (character, _mix(dialogue, follow, 0.9))
+    return (user, *rest), (moved, *rest)
+
+
+def hypothesis_satisfying(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
+    """X_{−z}|X_z is shared for every z, as the printed bound assumes.
+
+    That leaves one kind of shift: each factor tells the block a context lies in, and P and Q weigh
+    the blocks differently. Two blocks: the first and the second half of each factor's values.
+    """
+    keys = jax.random.split(key, 4)
+    parts = []
+    for k, n in zip(keys[:3], sizes[:3], strict=True):
+        half = (jnp.arange(n) >= n // 2).astype(jnp.result_type(float))
+        inside = _law(k, (n,))
+        within = jnp.stack([inside * (1 - half), inside * half])
+        parts.append(within / within.sum(-1, keepdims=True))
+    blocks = jnp.einsum("bu,bc,bd->bucd", *parts)
+    first, second = _law(keys[3], (2, 2))
+    moved = _mix(first, second, strength)
+    return tuple(mechanisms_of(jnp.einsum("b,bucd->ucd", w, blocks)) for w in (first, moved))
+
+
+def disjoint(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
+    """P uses the first half of each factor's values; Q moves to the second half, wholly at 1."""
+    P, Q = (_dependent(k, sizes) for k in jax.random.split(key))
+
+    def half(mechanisms: Mechanisms, second: bool) -> Mechanisms:
+        kept = []
+        for m in mechanisms:
+            n = m.shape[-1]
+            mask = (jnp.arange(n) >= n // 2) == second
+            kept.append(jnp.where(mask, m, 0) / jnp.sum(jnp.where(mask, m, 0), -1, keepdims=True))
+        return tuple(kept)
+
+    first, second = half(P, False), half(Q, True)
+    return first, tuple(_mix(a, b, strength) for a, b in zip(first, second, strict=True))
+
+
+FAMILIES = {
+    "product": product,
+    "dependent": dependent,
+    "same-marginals": same_marginals,
+    "one-factor-shift": one_factor,
+    "cascade": cascade,
+    "hypothesis-satisfying": hypothesis_satisfying,
+    "disjoint": disjoint,
+}
+
+
+def role_play_channel(key: Array, sizes: Sizes, sharpness: Any = 2.0) -> Array:
+    """A random true channel in which user, character, dialogue and their interaction matter.
+
+    log p(y|x) ∝ s·(a_u + b_c + g_d + h_ucd), all standard normal per response; every p > 0.
+
+    Returns:
+      [U·C·D, Y].
+    """
+    u, c, d, y = sizes
+    shapes = ((u, 1, 1, y), (1, c, 1, y), (1, 1, d, y), (u, c, d, y))
+    keys = jax.random.split(key, 4)
+    effects = sum(jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True))
+    logits = jnp.broadcast_to(effects, (u, c, d, y)) / 2
+    return jax.nn.softmax(sharpness * logits, axis=-1).reshape(-1, y)
+
+
+def random_model(key: Array, channel: Array, law: Array) -> Array:
+    """A model of random faults: noise, coldness, blindness to factors, and values it does not know.
+
+    At a value of a factor that it does not know, it answers at times as if it knew no context at
+    all; so its loss depends on which contexts are frequent.
+    """
+    keys = jax.random.split(key, 4)
+    temperature = jax.random.uniform(keys[0], (), minval=0.5, maxval=1.2)
+    weights = jax.random.exponential(keys[1], (4,)) * jnp.array([4.0, 1.0, 1.0, 1.0])
+    weights = weights / weights.sum()
+    blind = [channels.ignores(channel, law, z) for z in channels.FACTORS]
+    mixed = weights[0] * channels.cold(channel, temperature)
+    mixed = mixed + sum(w * b for w, b in zip(weights[1:], blind, strict=True))
+    known = _knowledge(keys[2], law.shape).reshape(-1, 1)
+    mixed = known * mixed + (1 - known) * output_law(law.ravel(), channel)
+    return channels.noisy(mixed, jax.random.uniform(keys[3], (), minval=0.02, maxval=0.4))
+
+
+def _knowledge(key: Array, shape: tuple[int, ...]) -> Array:
+    """How well a model knows each context: the product over its factors' values, [U, C, D]."""
+    levels = jnp.ones((), jnp.result_type(float))
+    for z, size in enumerate(shape):
+        level = jax.random.uniform(jax.random.fold_in(key, z), (size,)) ** 0.5
+        levels = levels * level.reshape([size if k == z else 1 for k in range(3)])
+    return levels
+
+
+def random_world(
+    key: Array, family: str, strength: Any = 1.0, sizes: Sizes = SIZES, sharpness: Any = 2.0
+) -> World:
+    """A random world; pure in `key`, `strength` and `sharpness`, so vmap-able over them.
+
+    Args:
+      key: of `jax.random`.
+      family: one of `FAMILIES`.
+      strength: 0 (no shift) to 1 (as far as the family goes).
+      sizes: users, characters, dialogues, responses.
+      sharpness: scale of the true channel's logits; information grows with it.
+
+    Raises:
+      ValueError: an unknown family.
+    """
+    if family not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"unknown family {family!r}{nearest(family, FAMILIES)}; known: {known}")
+    keys = jax.random.split(key, 3)
+    P, Q = FAMILIES[family](keys[0], sizes, strength)
+    channel = role_play_channel(keys[1], sizes, sharpness)
+    law = P[0][:, None, None] * P[1][:, :, None] * P[2]
+    return World(P, Q, channel, random_model(keys[2], channel, law))

@@ -1,0 +1,106 @@
+"""Joint laws of (user, character, dialogue) and the mechanisms they are made of."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+
+from remid_jax.information.checking import check_distribution, is_concrete
+
+Array = jax.Array
+FACTORS = ("user", "character", "dialogue")
+
+Mechanisms = tuple[Array, Array, Array]
+"""p(u) [U], p(c|u) [U, C], p(d|u,c) [U, C, D]."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class World:
+    """A pair of laws with a shared true channel and the channel of an evaluated model.
+
+    Attributes:
+      mechanisms_P: in-distribution p(u), p(c|u), p(d|u,c); joint [U, C, D] is their product.
+      mechanisms_Q: the same out of distribution.
+      channel: [X, Y] rows p(y|x), x = (u, c, d) in C order.
+      model: [X, Y] rows p_θ(y|x).
+    """
+
+    mechanisms_P: Mechanisms
+    mechanisms_Q: Mechanisms
+    channel: Array
+    model: Array
+
+    @property
+    def P(self) -> Array:
+        """[U, C, D] in-distribution law."""
+        return joint_law(self.mechanisms_P)
+
+    @property
+    def Q(self) -> Array:
+        """[U, C, D] out-of-distribution law."""
+        return joint_law(self.mechanisms_Q)
+
+
+def joint_law(mechanisms: Mechanisms) -> Array:
+    """p(u) p(c|u) p(d|u,c): [U, C, D].
+
+    Raises:
+      ValueError: a mechanism is no distribution, or shapes do not agree.
+    """
+    user, character, dialogue = (jnp.asarray(m) for m in mechanisms)
+    sizes = dialogue.shape
+    if len(sizes) != 3 or user.shape != sizes[:1] or character.shape != sizes[:2]:
+        shapes = [user.shape, character.shape, dialogue.shape]
+        raise ValueError(f"mechanisms must have shapes [U], [U, C], [U, C, D], got {shapes}")
+    for name, mechanism in zip(FACTORS, (user, character, dialogue), strict=True):
+        check_distribution(mechanism, -1, f"mechanism of the {name}")
+    return user[:, None, None] * character[:, :, None] * dialogue
+
+
+def mechanisms_of(joint: Array) -> Mechanisms:
+    """The mechanisms of a joint law [U, C, D]; conditionals of events without mass are uniform.
+
+    Raises:
+      ValueError: `joint` has not three axes or does not sum to 1.
+    """
+    joint = jnp.asarray(joint)
+    if joint.ndim != 3:
+        raise ValueError(f"a joint law has axes [U, C, D], got shape {joint.shape}")
+    check_distribution(joint, (0, 1, 2), "joint law")
+    pair = joint.sum(2)
+    return pair.sum(1), _conditional(pair), _conditional(joint)
+
+
+def _conditional(joint: Array) -> Array:
+    total = joint.sum(-1, keepdims=True)
+    safe = jnp.where(total > 0, total, 1)
+    return jnp.where(total > 0, joint / safe, 1 / joint.shape[-1])
+
+
+def mixed_laws(mechanisms_P: Mechanisms, mechanisms_Q: Mechanisms) -> Array:
+    """The joint laws of all 2³ cells in which each factor's mechanism comes from P (0) or Q (1).
+
+    Returns:
+      [2, 2, 2, U, C, D]; [0, 0, 0] is P and [1, 1, 1] is Q.
+    """
+    choices = list(zip(mechanisms_P, mechanisms_Q, strict=True))
+    cells = [
+        joint_law(tuple(choice[k] for choice, k in zip(choices, cell, strict=True)))
+        for cell in itertools.product((0, 1), repeat=3)
+    ]
+    return jnp.stack(cells).reshape(2, 2, 2, *cells[0].shape)
+
+
+def check_channel(channel: Array, contexts: int, name: str) -> None:
+    """Checks that rows p(y|x) are distributions, one for each context.
+
+    Raises:
+      ValueError: naming the shape, and the first row that is no distribution.
+    """
+    shape = jnp.shape(channel)
+    if len(shape) != 2 or shape[0] != contexts:
+        raise ValueError(f"{name} must have shape [{contexts} contexts, responses], got {shape}")
+    if is_concrete(channel):
+        check_distribution(channel, -1, name)
