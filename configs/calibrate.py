@@ -23,6 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.negatives.data_sets = 40
     c.negatives.choices = 200  # of negatives a data set
     c.negatives.misfit = 0.5  # nats
+    c.negatives.surfaces = (0.0, 10.0)  # s.d. of the responses' surface forms, nats
 
     c.accuracy = ConfigDict()  # error of each estimator against exact EMID
     c.accuracy.contexts = (16, 64, 256, 1024)  # N a subset

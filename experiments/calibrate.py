@@ -49,7 +49,8 @@ def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
     ))  # fmt: skip
     for r in results["negatives"]:
         console.print(table(
-            f"(ii) s.d. of R-EMI, N = {r['n']}, {r['pairs_a_side']} pairs a side, nats",
+            f"(ii) s.d. of R-EMI, N = {r['n']}, {r['pairs_a_side']} pairs a side, "
+            f"surface forms of s.d. {r['surface_sd']:g}; nats",
             ("negatives", "from choosing them", "in all"),
             [(k, f"{v:.4f}", f"{r['sd_total'][k]:.4f}") for k, v in r["sd_from_choice"].items()],
         ))  # fmt: skip

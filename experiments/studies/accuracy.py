@@ -14,7 +14,6 @@ from remid_jax.information.cross_information import calibrate_scale, context_set
 from remid_jax.information.repeated import rank_agreement
 from remid_jax.worlds.draws import Draw, pair_matrix
 from remid_jax.worlds.exact import quantities
-from remid_jax.worlds.families import SIZES
 
 Array = jax.Array
 K = 8
@@ -69,7 +68,7 @@ def _draws(keys: Array, misfit: Array, sets: Array, held_out: Array, n: int) -> 
     def once(key: Array) -> dict[str, Array]:
         parts = jax.random.split(key, 5)
         strength = jax.random.uniform(parts[0])
-        world, log_q = sampling.world_and_estimator(parts[1], "dependent", strength, SIZES, misfit)
+        world, log_q = sampling.world_and_estimator(parts[1], "dependent", strength, misfit)
         both = sampling.samples(parts[2], world, n)
         train, _ = sampling.samples(parts[3], world, held_out.shape[0])
         scale = calibrate_scale(pair_matrix(log_q, train.x, train.golden), held_out)

@@ -129,7 +129,7 @@ def _sampled_draws(keys: Array, n: int, family: str) -> tuple[Array, ...]:
         parts = jax.random.split(key, 3)
         # Short of disjoint laws, where the linear bound is infinite.
         strength = jax.random.uniform(parts[0], maxval=0.95)
-        world = random_world(parts[1], family, strength, SIZES)
+        world = random_world(parts[1], family, strength, SIZES, sampling.SHARPNESS)
         a, b = sampling.samples(parts[2], world, n)
         blocks = _blocks(a, b, b.golden, jnp.log(world.channel), jnp.log(world.model))
         found = linear_bound_estimate(blocks)
@@ -174,12 +174,12 @@ def _predicted(
 
     def once(key: Array) -> dict[str, Array]:
         first, second, third = jax.random.split(key, 3)
-        base, log_q = sampling.world_and_estimator(first, family, 0.0, SIZES, misfit)
+        base, log_q = sampling.world_and_estimator(first, family, 0.0, misfit)
         a, _ = sampling.samples(second, base, n)
 
         def shift(part: tuple[Array, Array]) -> dict[str, Array]:
             moved, drawn, generated = jax.random.split(part[0], 3)
-            other = random_world(moved, family, 1.0, SIZES)
+            other = random_world(moved, family, 1.0)
             Q = tuple(
                 (1 - part[1]) * p + part[1] * q
                 for p, q in zip(base.mechanisms_P, other.mechanisms_Q, strict=True)

@@ -38,7 +38,7 @@ def _piece(config: ConfigDict, n: int, clusters: int) -> dict[str, Any]:
     exact_inside, widths = [], []
     for w in range(c.worlds):
         key = jax.random.fold_in(jax.random.key(config.seed), w)
-        world, log_q = sampling.world_and_estimator(key, "dependent", 0.7, SIZES, c.misfit)
+        world, log_q = sampling.world_and_estimator(key, "dependent", 0.7, c.misfit, SIZES)
         truth = jax.tree.map(float, _population(key, world, log_q))
         # 8 clusters cannot give 8 contexts of different clusters on average: iid alone.
         sets = None if clusters else context_sets(n, K, draws=DRAWS, seed=w)

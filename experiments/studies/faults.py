@@ -15,10 +15,11 @@ from remid_jax.information.cross_information import factor_terms
 from remid_jax.information.significance import holm
 from remid_jax.worlds import channels
 from remid_jax.worlds.draws import draw
-from remid_jax.worlds.families import SIZES
+from remid_jax.worlds.families import Sizes
 from remid_jax.worlds.laws import FACTORS, World
 
 Array = jax.Array
+SIZES: Sizes = (6, 6, 6, 16)
 K = 8  # contexts of a factor-wise comparison, the own one included
 COLUMNS = ("r_emi", "baseline", *(f"factor_{z}" for z in FACTORS))
 NAMED = {f"ignores {z}": z for z in FACTORS} | {"wrong character": "character"}
@@ -34,7 +35,7 @@ def _piece(config: ConfigDict, fault: str) -> dict[str, Any]:
     values, errors = [], []
     for w in range(c.worlds):
         key = jax.random.fold_in(jax.random.key(config.seed + 3), w)
-        world, log_q = sampling.world_and_estimator(key, "dependent", 0.0, SIZES, c.misfit)
+        world, log_q = sampling.world_and_estimator(key, "dependent", 0.0, c.misfit, SIZES)
         model = channels.FAULTS[fault](world.channel, world.P)
         keys = jax.random.split(jax.random.fold_in(key, 1), c.draws // c.worlds)
         found = _draws(keys, world, model, log_q, c.contexts)

@@ -1,4 +1,8 @@
-"""Does the estimated Shapley attribution name the shifted factor, and else keep silent?"""
+"""Does the estimated Shapley attribution name the shifted factor, and else keep silent?
+
+In each world one factor moves to values that P never uses and that the model knows to a random
+degree: at worst it answers there as if it knew no context.
+"""
 
 import functools
 from collections.abc import Callable
@@ -11,14 +15,14 @@ from ml_collections import ConfigDict
 
 from experiments.studies import sampling
 from remid_jax.information.attribution import attribute
+from remid_jax.information.divergences import output_law
 from remid_jax.worlds import channels
 from remid_jax.worlds.draws import draw
 from remid_jax.worlds.exact import quantities
-from remid_jax.worlds.families import SIZES, one_factor, random_model, role_play_channel
-from remid_jax.worlds.laws import World, mechanisms_of, mixed_laws
+from remid_jax.worlds.families import FAMILIES, SIZES, role_play_channel
+from remid_jax.worlds.laws import Mechanisms, World, joint_law, mechanisms_of, mixed_laws
 
 Array = jax.Array
-SHARPNESS = 3.0
 
 
 def pieces(config: ConfigDict) -> dict[str, Callable[[], Any]]:
@@ -64,6 +68,27 @@ def _piece(config: ConfigDict, misfit: float) -> dict[str, Any]:
     }
 
 
+def _one_factor_moves(key: Array, factor: Array) -> tuple[Mechanisms, Mechanisms]:
+    """Dependent factors; the given one moves from the first half of its values to the second."""
+    keys = jax.random.split(key)
+    common, _ = FAMILIES["dependent"](keys[0], SIZES, 0.0)
+    first, second = FAMILIES["disjoint"](keys[1], SIZES, 1.0)
+    return tuple(
+        tuple(
+            jnp.where(factor == k, m, c) for k, (m, c) in enumerate(zip(moved, common, strict=True))
+        )
+        for moved in (first, second)
+    )
+
+
+def _ignorant_of_new_values(key: Array, channel: Array, law: Array, factor: Array) -> Array:
+    model = channels.noisy(channel, 0.1)
+    values = jnp.stack(jnp.unravel_index(jnp.arange(law.size), law.shape))[factor]
+    new = values >= jnp.asarray(law.shape)[factor] // 2
+    lost = jax.random.uniform(key) * new[:, None]
+    return (1 - lost) * model + lost * output_law(law.ravel(), channel)
+
+
 @functools.partial(jax.jit, static_argnames="n")
 def _draws(keys: Array, misfit: Array, n: int) -> tuple[Array, ...]:
     """Estimated EMI and error of the cells [worlds, 2, 2, 2]; factor, exact EMID and shares."""
@@ -71,10 +96,10 @@ def _draws(keys: Array, misfit: Array, n: int) -> tuple[Array, ...]:
     def once(key: Array) -> tuple[Array, ...]:
         parts = jax.random.split(key, 6)
         factor = jax.random.randint(parts[0], (), 0, 3)
-        P, Q = one_factor(parts[1], SIZES, 1.0, factor)
-        channel = role_play_channel(parts[2], SIZES, SHARPNESS)
-        law = P[0][:, None, None] * P[1][:, :, None] * P[2]
-        model = random_model(parts[3], channel, law)
+        P, Q = _one_factor_moves(parts[1], factor)
+        channel = role_play_channel(parts[2], SIZES, sampling.SHARPNESS)
+        law = joint_law(P)
+        model = _ignorant_of_new_values(parts[3], channel, law, factor)
         log_q = channels.misfit(parts[4], channel, misfit)
         cells = mixed_laws(P, Q).reshape(8, *law.shape)
 
