@@ -33,16 +33,16 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
     """
     joint = joint_law(mechanisms)
     if not clusters:
-        x = jax.random.categorical(key, _log(joint.ravel()), shape=(n,))
+        x = _draw_index(key, jnp.broadcast_to(joint.ravel(), (1, joint.size)), (n,))
         group = jnp.arange(n)
     else:
         if n % clusters:
             raise ValueError(f"{n} contexts cannot be split into {clusters} equal clusters")
         first, second = jax.random.split(key)
-        character = jax.random.categorical(first, _log(joint.sum((0, 2))), shape=(clusters,))
+        character = _draw_index(first, joint.sum((0, 2))[None], (clusters,))
         group = jnp.repeat(jnp.arange(clusters), n // clusters)
         of_character = joint.transpose(1, 0, 2).reshape(joint.shape[1], -1)
-        pair = jax.random.categorical(second, _log(of_character[character[group]]), axis=-1)
+        pair = _draw_index(second, of_character, (n,), character[group])
         u, d = pair // joint.shape[2], pair % joint.shape[2]
         x = (u * joint.shape[1] + character[group]) * joint.shape[2] + d
     empty = jnp.full(n, -1)
@@ -62,7 +62,7 @@ def draw(
 
 def respond(key: Array, channel: Array, x: Array) -> Array:
     """One response y ~ p(·|x) for each context: [N] indices."""
-    return jax.random.categorical(key, _log(channel)[x], axis=-1)
+    return _draw_index(key, channel, x.shape, x)
 
 
 def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
@@ -81,5 +81,15 @@ def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups:
     return GroupSums(contexts.sum(1), own, row, column)
 
 
-def _log(p: Array) -> Array:
-    return jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1)), -jnp.inf)
+def _draw_index(key: Array, p: Array, shape: tuple[int, ...], row: Array | None = None) -> Array:
+    """Indices drawn from the rows of p [rows, V] by inverting their cumulative sums.
+
+    One uniform number a draw: Gumbel noise on every entry would cost V of them. `row` names the
+    row of each draw; by default the first.
+    """
+    ends = jnp.cumsum(p, axis=-1)
+    uniform = jax.random.uniform(key, shape, p.dtype)
+    if row is None:
+        return jnp.searchsorted(ends[0], uniform * ends[0, -1], side="right")
+    own = ends[row]
+    return jnp.sum(own <= uniform[..., None] * own[..., -1:], axis=-1)
