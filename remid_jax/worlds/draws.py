@@ -34,18 +34,18 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
     joint = joint_law(mechanisms)
     if not clusters:
         x = _draw_index(key, jnp.broadcast_to(joint.ravel(), (1, joint.size)), (n,))
-        group = jnp.arange(n)
+        group = jnp.arange(n, dtype=jnp.int32)
     else:
         if n % clusters:
             raise ValueError(f"{n} contexts cannot be split into {clusters} equal clusters")
         first, second = jax.random.split(key)
         character = _draw_index(first, joint.sum((0, 2))[None], (clusters,))
-        group = jnp.repeat(jnp.arange(clusters), n // clusters)
+        group = jnp.repeat(jnp.arange(clusters, dtype=jnp.int32), n // clusters)
         of_character = joint.transpose(1, 0, 2).reshape(joint.shape[1], -1)
         pair = _draw_index(second, of_character, (n,), character[group])
         u, d = pair // joint.shape[2], pair % joint.shape[2]
         x = (u * joint.shape[1] + character[group]) * joint.shape[2] + d
-    empty = jnp.full(n, -1)
+    empty = jnp.full(n, -1, jnp.int32)
     return Draw(x, empty, empty, group)
 
 
@@ -90,6 +90,7 @@ def _draw_index(key: Array, p: Array, shape: tuple[int, ...], row: Array | None 
     ends = jnp.cumsum(p, axis=-1)
     uniform = jax.random.uniform(key, shape, p.dtype)
     if row is None:
-        return jnp.searchsorted(ends[0], uniform * ends[0, -1], side="right")
+        found = jnp.searchsorted(ends[0], uniform * ends[0, -1], side="right")
+        return found.astype(jnp.int32)
     own = ends[row]
-    return jnp.sum(own <= uniform[..., None] * own[..., -1:], axis=-1)
+    return jnp.sum(own <= uniform[..., None] * own[..., -1:], axis=-1, dtype=jnp.int32)
