@@ -8,11 +8,14 @@ def get_config(variant: str = "") -> ConfigDict:
     c = ConfigDict()
     c.experiment = "bounds"
     c.seed = 0
+    c.bounds = (  # names in remid_jax.information.bounds.BOUNDS; the printed formula joins them
+        "linear", "linear_tv", "linear_js", "mixture", "mixture_tv", "mixture_js", "factor",
+    )  # fmt: skip
     c.worlds = 10_000  # in all families together, rounded up
 
     c.sampled = ConfigDict()  # the linear bound from samples
     c.sampled.contexts = 256  # N a law
-    c.sampled.draws = 300  # worlds a family, one sample each
+    c.sampled.draws = 1000  # worlds a family, one sample each
 
     c.prediction = ConfigDict()  # before deployment: no golden OOD responses, q for the channel
     c.prediction.contexts = 256  # N a law

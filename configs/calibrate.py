@@ -12,8 +12,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c.coverage = ConfigDict()  # do the intervals hold their population values?
     c.coverage.contexts = (64, 256, 1024)  # N a subset
     c.coverage.clusters = (0, 8, 16)  # characters drawn; 0 is iid
-    c.coverage.worlds = 10
-    c.coverage.draws = 1000  # in all worlds together
+    c.coverage.worlds = 20
+    c.coverage.draws = 4000  # in all worlds together
     c.coverage.misfit = 0.5  # s.d. of the error of q's logits, nats
 
     c.negatives = ConfigDict()  # noise from choosing negatives

@@ -31,28 +31,22 @@ def _times(value: float | None) -> str:
 def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
     """Prints what each study found."""
     console = Console(width=120, soft_wrap=True)
-    forms = list(results["exact"][0]["violations"])
-    console.print(table(
-        "violations (of the worlds with a finite value)",
-        ("family", "worlds", *forms),
-        [
-            (r["family"], r["worlds"], *(f"{r['violations'][f]} ({r['finite'][f]})" for f in forms))
+    names = list(results["exact"][0]["bounds"])
+    for title, cell in (
+        ("violations (of so many worlds in which the bound is finite)",
+         lambda r: f"{r['violations']} ({r['finite']})"),
+        ("how many times closer to EMID than the printed formula, median",
+         lambda r: _times(r["times_closer_than_printed"])),
+        ("how many times smaller than the printed formula, median",
+         lambda r: _times(r["times_smaller_than_printed"])),
+        ("bound / EMID, median where EMID > 0",
+         lambda r: _times(r["times_emid_where_positive"])),
+    ):  # fmt: skip
+        rows = [
+            (r["family"], r["worlds"], *(cell(r["bounds"][n]) for n in names))
             for r in results["exact"]
-        ],
-    ))  # fmt: skip
-    forms = list(results["exact"][0]["slack_ratio_to_printed"])
-    console.print(table(
-        "how many times closer to EMID than the printed formula (median; bound / |bound| below)",
-        ("family", *forms),
-        [
-            row
-            for r in results["exact"]
-            for row in (
-                (r["family"], *(_times(r["slack_ratio_to_printed"][f]) for f in forms)),
-                ("", *(_times(r["size_ratio_to_printed"][f]) for f in forms)),
-            )
-        ],
-    ))  # fmt: skip
+        ]
+        console.print(table(title, ("family", "worlds", *names), rows))
     console.print(table(
         "upper 95 % limit of the sampled linear bound",
         ("family", "N", "draws", "holds exact EMID", "holds exact bound", "limit − EMID (nats)"),

@@ -78,11 +78,11 @@ def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
     ))  # fmt: skip
     console.print(table(
         "(iv) Shapley attribution in worlds where one factor shifts",
-        ("misfit", "worlds", "|EMID| > 4 s.e.", "named right", "wrong", "else", "wrong",
+        ("misfit", "worlds", "|EMID| > 4 s.e.", "named right", "wrong", "else", "silent", "wrong",
          "exact |EMID| > 4 s.e.", "named right"),
         [
             (r["misfit"], r["worlds"], r["clear"], r["named_right"], r["named_wrong"], r["faint"],
-             r["faint_named_wrong"], r["exact_clear"], r["exact_named_right"])
+             r["faint_silent"], r["faint_named_wrong"], r["exact_clear"], r["exact_named_right"])
             for r in results["shapley"]
         ],
     ))  # fmt: skip

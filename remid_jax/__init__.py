@@ -8,28 +8,53 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_INFORMATION = "remid_jax.information.mutual_information"
-_UNCERTAINTY = "remid_jax.information.uncertainty"
-_LOCATIONS = {
-    **dict.fromkeys(
-        (
-            "all_negatives", "club", "cyclic_negatives", "effective", "emid", "infonce",
-            "leave_one_out", "likelihood_baseline", "random_negatives", "retained",
-        ),
-        _INFORMATION,
+_NAMES = {
+    "information.mutual_information": (
+        "all_negatives", "club", "cyclic_negatives", "effective", "emid", "estimator", "infonce",
+        "leave_one_out", "likelihood_baseline", "random_negatives", "retained",
     ),
-    **dict.fromkeys(("combined_error", "jackknife", "t_interval"), _UNCERTAINTY),
-    "Sample": "remid_jax.benchmark.samples",
-    "load_benchmark": "remid_jax.benchmark.reading",
-    "load_responses": "remid_jax.benchmark.reading",
-    "load_language_model": "remid_jax.models.pretrained",
-    "pair_log_likelihoods": "remid_jax.inference.likelihood",
-    "sample": "remid_jax.inference.sampling",
-    "SamplingConfig": "remid_jax.inference.sampling",
-    "diagnose": "remid_jax.diagnosis.run",
-    "default_config": "remid_jax.diagnosis.config",
-    "UserError": "remid_jax.errors",
+    "information.cross_information": (
+        "calibrate_scale", "context_sets", "cross_information", "cross_information_replicates",
+        "factor_information", "factor_terms", "is_saturated", "saturation",
+    ),
+    "information.repeated": (
+        "expected_kl", "rank_agreement", "repeated_club", "repeated_contributions",
+        "responses_worth_it", "variance_parts",
+    ),
+    "information.group_sums": (
+        "club_replicates", "group_sums", "streamed_group_sums", "streamed_infonce",
+    ),
+    "information.divergences": (
+        "chain_rule_js", "entropy", "factor_js", "jensen_shannon", "kl", "mutual_information",
+        "output_law", "total_variation",
+    ),
+    "information.representation": (
+        "equal_size", "representation_jsd", "representation_jsd_test", "von_neumann_entropy",
+    ),
+    "information.classifier": ("classifier_js",),
+    "information.bounds": (
+        "factor_bound", "linear_bound", "mixture_bound", "paper_bound", "phi", "psi",
+    ),
+    "information.bound_estimates": ("BoundBlocks", "linear_bound_estimate", "predict_worst_case"),
+    "information.attribution": ("attribute", "contribution_table", "shapley"),
+    "information.uncertainty": (
+        "clustered_negatives", "clusters", "combined_error", "delete_one", "jackknife",
+        "jackknife_error", "t_interval", "t_test",
+    ),
+    "information.significance": (
+        "contributions", "holm", "independence_test", "sign_flip_test", "worst_set",
+    ),
+    "information.power": ("detectable", "power", "samples_needed"),
+    "benchmark.samples": ("Sample",),
+    "benchmark.reading": ("load_benchmark", "load_responses"),
+    "models.pretrained": ("load_language_model",),
+    "inference.likelihood": ("pair_log_likelihoods",),
+    "inference.sampling": ("SamplingConfig", "sample"),
+    "diagnosis.run": ("diagnose",),
+    "diagnosis.config": ("default_config",),
+    "errors": ("UserError",),
 }  # fmt: skip
+_LOCATIONS = {name: f"remid_jax.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(_LOCATIONS)
 

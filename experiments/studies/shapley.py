@@ -23,6 +23,10 @@ from remid_jax.worlds.families import FAMILIES, SIZES, role_play_channel
 from remid_jax.worlds.laws import Mechanisms, World, joint_law, mechanisms_of, mixed_laws
 
 Array = jax.Array
+COUNTS = (
+    "clear", "named_right", "named_wrong", "exact_clear", "exact_named_right",
+    "faint", "faint_silent", "faint_named_wrong",
+)  # fmt: skip
 
 
 def pieces(config: ConfigDict) -> dict[str, Callable[[], Any]]:
@@ -37,8 +41,7 @@ def _piece(config: ConfigDict, misfit: float) -> dict[str, Any]:
     keys = jax.random.split(jax.random.key(config.seed + 4), c.worlds)
     found = _draws(keys, jnp.asarray(misfit, jnp.float32), c.contexts)
     value, error, factor, exact, shares = (np.asarray(a) for a in found)
-    counts = dict.fromkeys(("clear", "named_right", "named_wrong", "exact_clear",
-                            "exact_named_right", "faint", "faint_named_wrong"), 0)  # fmt: skip
+    counts = dict.fromkeys(COUNTS, 0)
     covered = 0
     for k in range(c.worlds):
         a = attribute(value[k], error[k], c.contexts - 1)
@@ -50,6 +53,7 @@ def _piece(config: ConfigDict, misfit: float) -> dict[str, Any]:
         counts["named_right"] += clear and right
         counts["named_wrong"] += clear and wrong
         counts["faint"] += not clear
+        counts["faint_silent"] += (not clear) and a.named is None
         counts["faint_named_wrong"] += (not clear) and wrong
         counts["exact_clear"] += abs(exact[k]) > 4 * spread
         counts["exact_named_right"] += (abs(exact[k]) > 4 * spread) and right
@@ -85,7 +89,7 @@ def _ignorant_of_new_values(key: Array, channel: Array, law: Array, factor: Arra
     model = channels.noisy(channel, 0.1)
     values = jnp.stack(jnp.unravel_index(jnp.arange(law.size), law.shape))[factor]
     new = values >= jnp.asarray(law.shape)[factor] // 2
-    lost = jax.random.uniform(key) * new[:, None]
+    lost = jnp.where(new, jax.random.uniform(key), 0)[:, None]
     return (1 - lost) * model + lost * output_law(law.ravel(), channel)
 
 

@@ -61,11 +61,17 @@ def _log_mean(scores: Array) -> Array:
 
 
 def _log_mean_without(scores: Array) -> Array:
-    """The same with one context deleted: [contexts, responses]; stable where one dominates."""
-    low = jnp.full((1, scores.shape[1]), -jnp.inf, scores.dtype)
-    before = jnp.concatenate([low, jax.lax.cumlogsumexp(scores, axis=0)[:-1]])
-    after = jnp.concatenate([jax.lax.cumlogsumexp(scores, axis=0, reverse=True)[1:], low])
-    return jnp.logaddexp(before, after) - jnp.log(scores.shape[0] - 1)
+    """The same with one context deleted: [contexts, responses].
+
+    Without a context that is not the largest, at least 1 is left of Σ exp(S − max), so subtracting
+    is safe; without the largest the sum is taken anew.
+    """
+    top = jnp.max(scores, axis=0)
+    largest = jnp.arange(scores.shape[0])[:, None] == jnp.argmax(scores, axis=0)[None, :]
+    terms = jnp.exp(scores - top)
+    others = top + jnp.log(jnp.where(largest, 1, jnp.sum(terms, axis=0) - terms))
+    anew = jax.nn.logsumexp(scores, axis=0, where=~largest)
+    return jnp.where(largest, anew, others) - jnp.log(scores.shape[0] - 1)
 
 
 def _across(own: Array, under: Array) -> tuple[Array, Array, Array]:

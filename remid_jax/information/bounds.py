@@ -4,6 +4,8 @@ Contexts x carry laws P, Q [X]; channel and model are rows p(y|x), p_θ(y|x) [X,
 the same under P and Q. On text none of these is a guarantee: the laws are not known there.
 """
 
+import difflib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 
 from remid_jax.information.divergences import (
     entropy,
+    factor_js,
     jensen_shannon,
     kl,
     output_law,
@@ -18,6 +21,7 @@ from remid_jax.information.divergences import (
 )
 
 Array = jax.Array
+Bound = Callable[[Array, Array, Array, Array], Array]
 
 
 class EntropyCeiling(NamedTuple):
@@ -178,3 +182,73 @@ def factor_bound(span: Array, shares: Array) -> FactorBound:
     return FactorBound(
         span * jnp.minimum(1, jnp.sqrt(2 * total)), span * jnp.sqrt(2 * shares), share
     )
+
+
+class PrintedParts(NamedTuple):
+    """What the printed formula is made of, nats: Ĥ, D_JS of the factors [3] and of the outputs."""
+
+    ceiling: EntropyCeiling
+    marginal_js: Array
+    output_js_P: Array
+    output_js_Q: Array
+
+
+def printed_parts(P: Array, Q: Array, channel: Array, model: Array) -> PrintedParts:
+    """The parts of `paper_bound` for laws [U, C, D] and rows p(y|x), p_θ(y|x) [U·C·D, Y]."""
+    axes = range(P.ndim)
+    others = [tuple(k for k in axes if k != z) for z in axes]
+    marginals = jnp.stack([jensen_shannon(P.sum(o), Q.sum(o)) for o in others])
+    flat = P.ravel(), Q.ravel()
+    outputs = (jensen_shannon(output_law(p, model), output_law(p, channel)) for p in flat)
+    return PrintedParts(entropy_ceiling(*flat, channel, model), marginals, *outputs)
+
+
+def _printed(formula: Callable[..., Array]) -> Bound:
+    def of(P: Array, Q: Array, channel: Array, model: Array) -> Array:
+        parts = printed_parts(P, Q, channel, model)
+        return formula(parts.ceiling.max_of_sum, *parts[1:])
+
+    return of
+
+
+def _factor_form(P: Array, Q: Array, channel: Array, model: Array) -> Array:
+    flat = P.ravel(), Q.ravel()
+    distance = total_variation(*flat)
+    safe = jnp.where(distance > 0, distance, 1)
+    span = jnp.where(distance > 0, linear_bound(*flat, channel, model).tv / safe, 0)
+    return factor_bound(span, factor_js(P, Q)).bound
+
+
+def _form(family: Callable[..., LinearBound], field: str) -> Bound:
+    return lambda P, Q, channel, model: getattr(family(P.ravel(), Q.ravel(), channel, model), field)
+
+
+BOUNDS: dict[str, Bound] = {
+    "linear": _form(linear_bound, "phi"),
+    "linear_tv": _form(linear_bound, "tv"),
+    "linear_js": _form(linear_bound, "js"),
+    "mixture": _form(mixture_bound, "phi"),
+    "mixture_tv": _form(mixture_bound, "tv"),
+    "mixture_js": _form(mixture_bound, "js"),
+    "factor": _factor_form,
+    "paper": _printed(paper_bound),
+    "parent_code": _printed(parent_bound),
+}
+"""Name -> (P [U, C, D], Q [U, C, D], channel [X, Y], model [X, Y]) -> nats."""
+NO_GUARANTEE = ("paper", "parent_code")
+
+
+def bound(name: str) -> Bound:
+    """A bound by its name in `BOUNDS`; those in `NO_GUARANTEE` are formulas and no bounds.
+
+    Raises:
+      ValueError: an unknown name, with the nearest one.
+
+    >>> bound("linear_tv") is BOUNDS["linear_tv"]
+    True
+    """
+    if name not in BOUNDS:
+        close = difflib.get_close_matches(name, BOUNDS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"unknown bound {name!r}{hint}; choose among {', '.join(BOUNDS)}")
+    return BOUNDS[name]
