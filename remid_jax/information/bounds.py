@@ -4,13 +4,13 @@ Contexts x carry laws P, Q [X]; channel and model are rows p(y|x), p_θ(y|x) [X,
 the same under P and Q. On text none of these is a guarantee: the laws are not known there.
 """
 
-import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from remid_jax.information.checking import look_up
 from remid_jax.information.divergences import (
     entropy,
     factor_js,
@@ -247,8 +247,4 @@ def bound(name: str) -> Bound:
     >>> bound("linear_tv") is BOUNDS["linear_tv"]
     True
     """
-    if name not in BOUNDS:
-        close = difflib.get_close_matches(name, BOUNDS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"unknown bound {name!r}{hint}; choose among {', '.join(BOUNDS)}")
-    return BOUNDS[name]
+    return look_up("bound", name, BOUNDS)

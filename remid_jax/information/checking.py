@@ -4,6 +4,8 @@ Inside `jit`, `vmap` or `grad` values are unknown and the checks pass: what was 
 stays checked.
 """
 
+import difflib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -72,3 +74,35 @@ def check_distribution(p: Any, axis: int | tuple[int, ...] | None = -1, name: st
         place = tuple(int(i) for i in np.argwhere(np.abs(total - 1) > TOLERANCE)[0])
         row = f"row {place}" if place else "all"
         raise ValueError(f"{name} of shape {p.shape}: {row} sums to {total[place]}, not to 1")
+
+
+def check_mask(where: Any, n: int) -> None:
+    """Checks that a mask has one entry a context and leaves at least 2 contexts.
+
+    Raises:
+      ValueError: naming its shape, or how many contexts it leaves.
+    """
+    if where is None:
+        return
+    if np.shape(where) != (n,):
+        raise ValueError(f"where must have shape ({n},), one a context, got {np.shape(where)}")
+    if is_concrete(where) and np.sum(np.asarray(where, bool)) < 2:
+        kept = int(np.sum(np.asarray(where, bool)))
+        raise ValueError(f"where of shape ({n},) keeps {kept}: an estimate needs 2 contexts")
+
+
+def look_up(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    """The entry of a table of functions.
+
+    Args:
+      kind: what the table holds, for the message.
+      name: of the entry; table: name -> entry.
+
+    Raises:
+      ValueError: an unknown name, with the nearest one.
+    """
+    if name not in table:
+        close = difflib.get_close_matches(str(name), table, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"unknown {kind} {name!r}{hint}; choose among {', '.join(table)}")
+    return table[name]

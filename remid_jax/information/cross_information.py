@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.checking import check_block, check_finite, is_concrete
-from remid_jax.information.mutual_information import check_mask
+from remid_jax.information.checking import check_block, check_finite, check_mask, is_concrete
 
 Array = jax.Array
 SATURATED = 0.9  # share of log K above which cross-information tells nothing more

@@ -7,7 +7,6 @@ Input is checked on the host: `ValueError` names the argument, its shape and the
 `vmap` and `grad` only shapes are known, and values pass unchecked.
 """
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.checking import check_block, check_finite, is_concrete
+from remid_jax.information.checking import (
+    check_block,
+    check_finite,
+    check_mask,
+    is_concrete,
+    look_up,
+)
 
 Array = jax.Array
 
@@ -65,21 +70,6 @@ def random_negatives(n: int, count: int, seed: int) -> np.ndarray:
     weights = np.zeros((n, n))
     np.add.at(weights, (row, other + (other >= row)), 1)
     return weights
-
-
-def check_mask(where: Any, n: int) -> None:
-    """Checks that a mask has one entry a context and leaves at least 2 contexts.
-
-    Raises:
-      ValueError: naming its shape, or how many contexts it leaves.
-    """
-    if where is None:
-        return
-    if np.shape(where) != (n,):
-        raise ValueError(f"where must have shape ({n},), one a context, got {np.shape(where)}")
-    if is_concrete(where) and np.sum(np.asarray(where, bool)) < 2:
-        kept = int(np.sum(np.asarray(where, bool)))
-        raise ValueError(f"where of shape ({n},) keeps {kept}: an estimate needs 2 contexts")
 
 
 def _check_pairs(scores: Any, lengths: Any, where: Any, negatives: Any = None) -> None:
@@ -229,10 +219,7 @@ def estimator(name: str) -> Callable[..., Array]:
     >>> estimator("club") is club
     True
     """
-    if name not in ESTIMATORS:
-        near = difflib.get_close_matches(str(name), ESTIMATORS, n=1, cutoff=0)[0]
-        raise ValueError(f"unknown estimator {name!r}: {near!r}? One of {', '.join(ESTIMATORS)}")
-    return ESTIMATORS[name]
+    return look_up("estimator", name, ESTIMATORS)
 
 
 def effective(model: Array, golden: Array) -> Array:

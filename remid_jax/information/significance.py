@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.checking import check_block, check_finite
-from remid_jax.information.mutual_information import all_negatives, check_mask
+from remid_jax.information.checking import check_block, check_finite, check_mask
+from remid_jax.information.mutual_information import all_negatives
 
 Array = jax.Array
 ENUMERATED = 14  # units up to which all 2^N sign flips are counted

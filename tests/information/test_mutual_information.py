@@ -127,7 +127,7 @@ def test_effective_emid_retained_and_baseline():
 
 def test_estimator_by_name():
     assert mi.estimator("leave_one_out") is mi.leave_one_out
-    with pytest.raises(ValueError, match="unknown estimator 'infonse': 'infonce'"):
+    with pytest.raises(ValueError, match=r"unknown estimator 'infonse'.*'infonce'"):
         mi.estimator("infonse")
     with pytest.raises(ValueError, match="unknown estimator 3"):
         mi.estimator(3)

@@ -1,0 +1,71 @@
+"""Writes a textual world for the main job: `python -m remid_jax.worlds.textual --out FOLDER`.
+
+FOLDER gets `world.json`, an RPGBench file for `config.benchmark`, and `responses.json`, the answers
+of model channels with known faults, for `config.responses`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from remid_jax.errors import UserError, nearest
+from remid_jax.worlds.channels import FAULTS
+from remid_jax.worlds.textual import export, facts, truth
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes both files and prints where; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        _run(args)
+    except (UserError, ValueError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m remid_jax.worlds.textual", description="Writes a textual world."
+    )
+    parser.add_argument("--out", required=True, help="folder of world.json and responses.json")
+    parser.add_argument("--contexts", type=int, default=16, help="samples a test subset")
+    parser.add_argument("--train", type=int, default=48, help="samples of IDTrain")
+    parser.add_argument("--strength", type=float, default=1.0, help="of the shifts, 0 to 1")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--policies",
+        default="truth,ignores user",
+        help=f"model channels, separated by commas: {', '.join(FAULTS)}",
+    )
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    policies = [name.strip() for name in args.policies.split(",")]
+    for name in policies:
+        if name not in FAULTS:
+            known = ", ".join(FAULTS)
+            raise UserError(f"unknown policy {name!r}{nearest(name, FAULTS)}; known: {known}")
+    world = facts.textual_world(seed=args.seed)
+    folder = Path(args.out)
+    subsets = export.write_benchmark(
+        folder / "world.json", world, args.contexts, train=args.train, seed=args.seed,
+        strength=args.strength,
+    )  # fmt: skip
+    law = jnp.asarray(truth.joint_of(truth.law_of(world, "IDTrain")))
+    rows = jnp.asarray(truth.channel(world, dtype=np.float32))
+    samples = [s for tag, part in subsets.items() if tag != "IDTrain" for s in part]
+    channels = {name: np.asarray(FAULTS[name](rows, law), np.float64) for name in policies}
+    channels = {name: c / c.sum(-1, keepdims=True) for name, c in channels.items()}
+    export.write_responses(folder / "responses.json", world, samples, channels, seed=args.seed)
+    print(f"{sum(map(len, subsets.values()))} samples: {folder / 'world.json'}")
+    print(f"answers of {', '.join(policies)}: {folder / 'responses.json'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
