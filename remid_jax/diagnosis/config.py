@@ -20,6 +20,7 @@ CHOICES = {
     "estimator.negatives": ("all", "cyclic", "random"),
     "estimator.clusters": ("none", "character", "persona", "dialogue"),
     "limits.too_long": ("error", "drop_oldest_turns"),
+    "divergences.features": ("none", "hidden", "sentence"),
 }
 
 
@@ -69,6 +70,13 @@ def default_config() -> ConfigDict:
     )
     c.estimator.confidence = 0.95  # of the intervals
 
+    c.factors = ConfigDict()  # factor-wise information: which factor do answers ignore?
+    c.factors.swaps = 0  # contexts with one factor swapped, a factor (K - 1); 0: off
+
+    c.divergences = ConfigDict()  # of the contexts of each subset from IDTest
+    c.divergences.features = "none"  # none | hidden (states of the policy) | sentence (encoder)
+    c.divergences.permutations = 200  # relabellings for floor and p-value, at least 1
+
     c.limits = ConfigDict()
     c.limits.contexts = 0  # per subset; 0: all
     c.limits.too_long = "error"  # error | drop_oldest_turns
@@ -100,7 +108,7 @@ def check_config(config: ConfigDict) -> None:
     for key, low in (
         ("sampling.max_tokens", 1), ("sampling.batch_rows", 1), ("reasoning.max_tokens", 1),
         ("estimator.num_negatives", 1), ("estimator.emi_shifts", 0), ("limits.contexts", 0),
-        ("limits.cache_bytes", 0),
+        ("limits.cache_bytes", 0), ("divergences.permutations", 1), ("factors.swaps", 0),
     ):  # fmt: skip
         if _get(config, key) < low:
             raise UserError(f"config.{key} is {_get(config, key)}; it must be at least {low}")

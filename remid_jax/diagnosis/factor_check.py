@@ -7,13 +7,13 @@ import numpy as np
 
 from remid_jax.benchmark import prompts, shifts
 from remid_jax.benchmark.checks import Violation, language_of
+from remid_jax.benchmark.factors import FACTORS, differing, swapped
 from remid_jax.benchmark.reading import Benchmark
 from remid_jax.benchmark.samples import Sample
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.progress import progress
 
-FACTORS = ("persona", "character", "dialogue")
 LEAST_SHARE = 0.8  # of the samples, for each factor
 
 
@@ -59,12 +59,8 @@ def replaced(samples: Sequence[Sample], i: int, factor: str) -> Sample | None:
     Returns:
       The changed sample, or None where all samples have the same factor.
     """
-    own = getattr(samples[i], factor)
-    for other in (*samples[i + 1 :], *samples[:i]):
-        value = getattr(other, factor)
-        if value != own:
-            return dataclasses.replace(samples[i], **{factor: value})
-    return None
+    j = next(differing(samples, i, factor), None)
+    return None if j is None else swapped(samples[i], samples[j], factor)
 
 
 def sample_effects(model: LanguageModel, samples: Sequence[Sample], i: int) -> list[Effect]:

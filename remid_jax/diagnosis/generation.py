@@ -27,12 +27,20 @@ class Answer:
       tokens: its token ids; empty where it came as text.
       tokenizer: identity of the tokenizer the ids belong to.
       stopped: whether it ended by itself rather than at the limit.
+      log_prob: log p_θ of its tokens in nats, the end of turn not counted; None where it came as
+        text or was drawn from another law than the model's own (see `is_own_law`).
     """
 
     text: str
     tokens: tuple[int, ...] = ()
     tokenizer: str = ""
     stopped: bool = True
+    log_prob: float | None = None
+
+
+def is_own_law(config: SamplingConfig) -> bool:
+    """Whether answers are drawn from the model's own law: temperature, top_p and penalty are 1."""
+    return config.temperature == config.top_p == config.repetition_penalty == 1
 
 
 class Trunks:
@@ -110,13 +118,16 @@ def generate(
         settings = dataclasses.asdict(config)
         key = key_of(model.identity, settings, batch_rows, encoded)
         rows = store.get_json(kind, key)
-        if rows is None:
+        own = is_own_law(config)
+        if rows is None or (own and any("log_prob" not in row for row in rows)):
             asked = [chats[i] for i in batch]
             rows = _generate_batch(model, trunks, asked, encoded, config, batch_rows)
             store.put_json(kind, key, rows)
         for i, row in zip(batch, rows, strict=True):
             tokens = tuple(row["tokens"])
-            answers[i] = Answer(row["text"], tokens, model.tokenizer.identity, row["stopped"])
+            answers[i] = Answer(
+                row["text"], tokens, model.tokenizer.identity, row["stopped"], row.get("log_prob")
+            )
         advance(len(batch))
     return answers
 
@@ -126,7 +137,11 @@ def _generate_batch(model, trunks, chats, encoded, config, batch_rows) -> list[d
     cached = [trunks.prefixes(sample, [messages], capacity)[0] for sample, messages in chats]
     drawn = sample_from(model, cached, config, batch_rows)
     decode = model.tokenizer.decode
-    return [
+    rows = [
         {"text": decode(d.tokens).strip(), "tokens": list(d.tokens), "stopped": d.stopped}
         for d in drawn
     ]
+    if is_own_law(config):
+        for row, d in zip(rows, drawn, strict=True):
+            row["log_prob"] = float(d.log_probs.sum())
+    return rows

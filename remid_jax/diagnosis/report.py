@@ -16,8 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from remid_jax.diagnosis.cross_columns import saturation_lines
+from remid_jax.diagnosis.divergences import CAVEATS, divergence_table
 from remid_jax.diagnosis.estimates import ANCHORS, Subset
+from remid_jax.diagnosis.factor_report import factor_lines, factor_tables
 from remid_jax.diagnosis.scoring import GOLDEN
+from remid_jax.diagnosis.shift_shares import shift_lines
 from remid_jax.diagnosis.store import npz_bytes
 from remid_jax.files import write_atomically
 
@@ -132,6 +136,16 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
     if results["by_language"]:
         rows = [{**r, "subset": f"{r['subset']}, {r['language']}"} for r in results["by_language"]]
         console.print(_table("The same by language of the sample", rows, digits))
+    if results["divergences"]:
+        console.print(divergence_table(results["divergences"]))
+        for caveat in CAVEATS:
+            console.print(caveat, markup=False, highlight=False)
+    for table in factor_tables(results["factors"]):
+        console.print(table)
+    for line in (*factor_lines(results["factors"]), *saturation_lines(results["rows"])):
+        console.print(line, markup=False, highlight=False)
+    for line in shift_lines(results["by_shift"], digits):
+        console.print(line, markup=False, highlight=False)
     for line in _remarks(results, e["confidence"]):
         console.print(line, markup=False, highlight=False)
 
@@ -189,5 +203,7 @@ def _remarks(results: Mapping[str, Any], level: float) -> Iterator[str]:
     for policy in next(iter(counts.values()), {}):
         if total := sum(c[policy] for c in counts.values()):
             yield f"answers of {policy} that did not end within {tokens} tokens: {total}"
+    if results["contributions"]:
+        yield f"what each sample adds to R-EMI, the largest loss first: {results['contributions']}"
     for item in results["excluded"]:
         yield f"excluded: {item['policy']}, {item['sample_ID']}: {item['reason']}"

@@ -14,10 +14,17 @@ from remid_jax.benchmark.reading import load_benchmark, load_responses
 from remid_jax.benchmark.samples import Sample
 from remid_jax.diagnosis import comparisons, estimates, report
 from remid_jax.diagnosis.config import check_config
+from remid_jax.diagnosis.cross_columns import add_cross_information
+from remid_jax.diagnosis.divergences import check_divergences, estimate_divergences
+from remid_jax.diagnosis.expected_kl import add_expected_kl, own_log_probs
+from remid_jax.diagnosis.factor_information import factor_rows
+from remid_jax.diagnosis.factor_swaps import Scores, Swaps, plan_swaps, score_swaps
 from remid_jax.diagnosis.generation import Answer, Trunks, generate
 from remid_jax.diagnosis.rows import estimate_by_language, estimate_rows
+from remid_jax.diagnosis.sample_contributions import write_contributions
 from remid_jax.diagnosis.scoring import Block, row_cost, score_subset, to_response
 from remid_jax.diagnosis.selection import Selection, fit_window, select
+from remid_jax.diagnosis.shift_shares import estimate_by_shift
 from remid_jax.diagnosis.store import Store, open_workdir
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
@@ -40,7 +47,9 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     Returns:
       The content of `workdir/results.json`: `provenance`, `excluded`,
       `cut_at_max_tokens` (answers that did not end by themselves), `rows`, `by_language`,
-      `worst`, `comparisons`, `warnings`.
+      `worst`, `comparisons`, `warnings`, `by_shift` (see `estimate_by_shift`), `divergences` (see
+      `estimate_divergences`), `contributions` (name of their file in `workdir`, or None),
+      `factors` (see `factor_rows`).
 
     Raises:
       UserError: anything in the configuration, the files or the environment that cannot be used.
@@ -57,6 +66,7 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     }
     for tag, chosen in selection.subsets.items():  # refuses what cannot be drawn, before work
         estimates.negatives_for(len(chosen), config, labels[tag])
+    check_divergences(selection.subsets, labels, config)
     samples = [s for subset in selection.subsets.values() for s in subset]
     given = load_responses(config.responses, samples) if config.responses else None
     for name in estimates.ANCHORS:
@@ -67,15 +77,19 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     )
     longest = _longest_given(selection, given, model)
     selection = fit_window(selection, model, config, longest)
-    _say_plan(selection, given, config)
+    swaps = plan_swaps(selection, model, config, longest)
+    _say_plan(selection, given, swaps, config)
 
     store = Store(folder / "store")
+    divergences = estimate_divergences(selection.subsets, labels, model, store, config)
     trunks = Trunks(model, config.limits.cache_bytes)
     models = _Models(model, trunks, config)
     excluded: list[dict[str, str]] = []
     subsets = []
     cut: dict[str, dict[str, int]] = {}
     texts: dict[str, tuple[Answers, dict[str, str]]] = {}
+    swapped: dict[str, Scores] = {}
+    log_p: dict[str, dict[str, np.ndarray]] = {}
     for tag, chosen in selection.subsets.items():
         answers, thoughts = _generate(tag, chosen, given, models, store, config, reply, reason)
         cut[tag] = {p: sum(not a.stopped for a in by_id.values()) for p, by_id in answers.items()}
@@ -85,9 +99,15 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         )
         subsets.append(estimates.with_anchors(subset))
         report.write_matrices(folder, subset)
+        log_p[tag] = own_log_probs(chosen, answers, model.tokenizer, config)
+        if swaps:
+            parts = (tag, chosen, answers, swaps[tag], model, trunks, store)
+            swapped[tag] = score_swaps(*parts, config.estimator.span)
     _write_texts(folder, selection, texts)
 
     rows = estimate_rows(subsets, config)
+    add_cross_information(rows, subsets, config)
+    add_expected_kl(rows, subsets, log_p)
     counts = {
         tag: {"available": selection.available[tag], "used": len(chosen)}
         for tag, chosen in selection.subsets.items()
@@ -99,6 +119,9 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         "shifts": list(selection.subsets)[1:],
         "absent_subsets": list(selection.absent),
         "shortened": [list(s) for s in selection.shortened],
+        "swapped_contexts": {
+            tag: {"contexts": s.size, "shortened": s.shortened} for tag, s in swaps.items()
+        },
         "unit": "nats",
     }
     results = {
@@ -107,9 +130,13 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         "cut_at_max_tokens": cut,
         "rows": rows,
         "by_language": estimate_by_language(subsets, config),
+        "by_shift": estimate_by_shift(rows, subsets, config),
         "worst": comparisons.worst_shifts(rows, subsets, config),
         "comparisons": comparisons.compare_policies(subsets, config),
         "warnings": comparisons.find_warnings(rows, config),
+        "divergences": divergences,
+        "contributions": write_contributions(folder, subsets, config),
+        "factors": factor_rows(subsets, swaps, swapped, config),
     }
     report.write_results(folder, results)
     return results
@@ -148,7 +175,9 @@ def _longest_given(
     return longest
 
 
-def _say_plan(selection: Selection, given: Any, config: ConfigDict) -> None:
+def _say_plan(
+    selection: Selection, given: Any, swaps: Mapping[str, Swaps], config: ConfigDict
+) -> None:
     contexts = sum(len(s) for s in selection.subsets.values())
     policies = len(given) if given else len(config.rpms)
     pairs = sum((1 + policies) * len(s) ** 2 for s in selection.subsets.values())
@@ -157,6 +186,12 @@ def _say_plan(selection: Selection, given: Any, config: ConfigDict) -> None:
         f"up to {pairs} pairs with reasoning and as many without",
         file=sys.stderr,
     )
+    if swaps:
+        print(
+            f"{sum(s.size for s in swaps.values())} more contexts with one factor swapped, "
+            f"{1 + policies} responses to each",
+            file=sys.stderr,
+        )
     for tag in selection.absent:
         print(f"note: the benchmark has no subset {tag!r}; it is left out", file=sys.stderr)
     for sample_id, turns in selection.shortened:

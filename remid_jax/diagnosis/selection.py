@@ -68,21 +68,43 @@ def fit_window(
         room = max(longest_given[tag], config.sampling.max_tokens) + config.reasoning.max_tokens
         fitting = []
         for sample in samples:
-            current, dropped = sample, 0
-            while (excess := _excess(current, model, room)) > 0:
-                shorter = prompts.drop_oldest_turn(current)
-                if config.limits.too_long == "error" or shorter is None:
-                    raise UserError(
-                        f"sample {sample.sample_id!r} is {excess} tokens too long for the context "
-                        f"window of {model.name} ({model.config.max_positions}); set "
-                        "config.limits.too_long='drop_oldest_turns' or choose another model"
-                    )
-                current, dropped = shorter, dropped + 1
+            current, dropped = fit_sample(sample, model, config, room)
             fitting.append(current)
             if dropped:
                 shortened.append((sample.sample_id, dropped))
         subsets[tag] = tuple(fitting)
     return dataclasses.replace(selection, subsets=subsets, shortened=tuple(shortened))
+
+
+def fit_sample(
+    sample: Sample, model: LanguageModel, config: ConfigDict, room: int
+) -> tuple[Sample, int]:
+    """The sample without as many of its oldest turns as the context window cannot hold.
+
+    Args:
+      sample: the context.
+      model: the policy.
+      config: `limits.too_long` says what to do where it does not fit.
+      room: tokens that follow the prompt.
+
+    Returns:
+      The sample, and how many user turns were dropped.
+
+    Raises:
+      UserError: it does not fit, under `too_long='error'`, or when even the last user turn does
+        not fit.
+    """
+    current, dropped = sample, 0
+    while (excess := _excess(current, model, room)) > 0:
+        shorter = prompts.drop_oldest_turn(current)
+        if config.limits.too_long == "error" or shorter is None:
+            raise UserError(
+                f"sample {sample.sample_id!r} is {excess} tokens too long for the context "
+                f"window of {model.name} ({model.config.max_positions}); set "
+                "config.limits.too_long='drop_oldest_turns' or choose another model"
+            )
+        current, dropped = shorter, dropped + 1
+    return current, dropped
 
 
 def _excess(sample: Sample, model: LanguageModel, room: int) -> int:
