@@ -79,7 +79,8 @@ def write_matrices(workdir: Path, subset: Subset) -> Path:
     """Writes a subset's pair matrices and what is needed to estimate from them again."""
     name = subset.tag.lower().replace(" & ", "_and_").replace(" ", "_")
     arrays: dict[str, np.ndarray] = {"sample_ids": np.array(subset.sample_ids)}
-    for policy, block in {"golden": subset.golden, **subset.policies}.items():
+    own = {p: b for p, b in subset.policies.items() if p not in ANCHORS}
+    for policy, block in {GOLDEN: subset.golden, **own}.items():
         arrays[f"{policy}/scores"] = block.scores
         arrays[f"{policy}/scores_without_reasoning"] = block.plain
         arrays[f"{policy}/num_tokens"] = block.lengths

@@ -2,39 +2,29 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark import prompts
 from remid_jax.benchmark.reading import load_benchmark, load_responses
-from remid_jax.benchmark.samples import Sample
 from remid_jax.diagnosis import comparisons, estimates, report
 from remid_jax.diagnosis.config import check_config
 from remid_jax.diagnosis.cross_columns import add_cross_information
 from remid_jax.diagnosis.divergences import check_divergences, estimate_divergences
-from remid_jax.diagnosis.expected_kl import add_expected_kl, own_log_probs
+from remid_jax.diagnosis.expected_kl import add_expected_kl
 from remid_jax.diagnosis.factor_information import factor_rows
-from remid_jax.diagnosis.factor_swaps import Scores, Swaps, plan_swaps, score_swaps
-from remid_jax.diagnosis.generation import Answer, Trunks, generate
+from remid_jax.diagnosis.factor_swaps import Swaps, plan_swaps
+from remid_jax.diagnosis.measure import Given, Measured, Measurement, sampling_of
 from remid_jax.diagnosis.rows import estimate_by_language, estimate_rows
 from remid_jax.diagnosis.sample_contributions import write_contributions
-from remid_jax.diagnosis.scoring import Block, row_cost, score_subset, to_response
 from remid_jax.diagnosis.selection import Selection, fit_window, select
 from remid_jax.diagnosis.shift_shares import estimate_by_shift
 from remid_jax.diagnosis.store import Store, open_workdir
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
-from remid_jax.inference.likelihood import Response
-from remid_jax.inference.sampling import SamplingConfig
 from remid_jax.models.pretrained import LanguageModel, load_language_model
-from remid_jax.progress import progress
-
-Answers = dict[str, dict[str, Answer]]
-Advance = Callable[[float], None]
 
 
 def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
@@ -55,23 +45,13 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
       UserError: anything in the configuration, the files or the environment that cannot be used.
     """
     check_config(config)
-    reply, reason = _sampling(config)
+    sampling = sampling_of(config)
     origin = report.provenance(config, sys.argv)  # now: the checkout may change during a long run
     folder = open_workdir(workdir)
     benchmark = load_benchmark(config.benchmark)
     selection = select(benchmark, config)
-    labels = {
-        tag: estimates.cluster_labels(tag, chosen, config)
-        for tag, chosen in selection.subsets.items()
-    }
-    for tag, chosen in selection.subsets.items():  # refuses what cannot be drawn, before work
-        estimates.negatives_for(len(chosen), config, labels[tag])
-    check_divergences(selection.subsets, labels, config)
-    samples = [s for subset in selection.subsets.values() for s in subset]
-    given = load_responses(config.responses, samples) if config.responses else None
-    for name in estimates.ANCHORS:
-        if name in (given or config.rpms):
-            raise UserError(f"a policy cannot be called {name!r}: the table has a row of that name")
+    labels = _labels(selection, config)
+    given = _given(selection, config)
     model = load_language_model(
         config.model.path, config.model.dtype, config.model.chat_template or None
     )
@@ -82,86 +62,87 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
 
     store = Store(folder / "store")
     divergences = estimate_divergences(selection.subsets, labels, model, store, config)
-    trunks = Trunks(model, config.limits.cache_bytes)
-    models = _Models(model, trunks, config)
-    excluded: list[dict[str, str]] = []
-    subsets = []
-    cut: dict[str, dict[str, int]] = {}
-    texts: dict[str, tuple[Answers, dict[str, str]]] = {}
-    swapped: dict[str, Scores] = {}
-    log_p: dict[str, dict[str, np.ndarray]] = {}
-    for tag, chosen in selection.subsets.items():
-        answers, thoughts = _generate(tag, chosen, given, models, store, config, reply, reason)
-        cut[tag] = {p: sum(not a.stopped for a in by_id.values()) for p, by_id in answers.items()}
-        texts[tag] = (answers, thoughts)
-        subset = _score(
-            tag, chosen, answers, thoughts, models, store, config, excluded, labels[tag]
-        )
-        subsets.append(estimates.with_anchors(subset))
-        report.write_matrices(folder, subset)
-        log_p[tag] = own_log_probs(chosen, answers, model.tokenizer, config)
-        if swaps:
-            parts = (tag, chosen, answers, swaps[tag], model, trunks, store)
-            swapped[tag] = score_swaps(*parts, config.estimator.span)
-    _write_texts(folder, selection, texts)
+    measurement = Measurement(model, given, sampling, store, config)
+    measured: dict[str, Measured] = {}
+    for tag, samples in selection.subsets.items():
+        measured[tag] = measurement.of(tag, samples, labels[tag], swaps.get(tag))
+        report.write_matrices(folder, measured[tag].subset)
+    _write_texts(folder, measured)
 
-    rows = estimate_rows(subsets, config)
-    add_cross_information(rows, subsets, config)
-    add_expected_kl(rows, subsets, log_p)
-    counts = {
-        tag: {"available": selection.available[tag], "used": len(chosen)}
-        for tag, chosen in selection.subsets.items()
-    }
     origin |= {
         "benchmark": benchmark.name,
         "model": {"name": model.name, "identity": model.identity, "dtype": model.dtype},
-        "counts": counts,
+        **_counts(selection, swaps),
+        "unit": "nats",
+    }
+    results = {
+        "provenance": origin,
+        "excluded": [x for m in measured.values() for x in m.excluded],
+        "cut_at_max_tokens": {tag: m.cut for tag, m in measured.items()},
+        **_estimate(measured, swaps, config),
+        "divergences": divergences,
+        "contributions": write_contributions(folder, [m.subset for m in measured.values()], config),
+    }
+    report.write_results(folder, results)
+    return results
+
+
+def _labels(selection: Selection, config: ConfigDict) -> dict[str, estimates.Labels | None]:
+    """The clusters of each subset; refuses what cannot be drawn from them, before any work."""
+    labels = {
+        tag: estimates.cluster_labels(tag, samples, config)
+        for tag, samples in selection.subsets.items()
+    }
+    for tag, samples in selection.subsets.items():
+        estimates.negatives_for(len(samples), config, labels[tag])
+    check_divergences(selection.subsets, labels, config)
+    return labels
+
+
+def _given(selection: Selection, config: ConfigDict) -> Given | None:
+    """Collected responses, where the configuration names a file of them."""
+    samples = [s for subset in selection.subsets.values() for s in subset]
+    given = load_responses(config.responses, samples) if config.responses else None
+    for name in estimates.ANCHORS:
+        if name in (given or config.rpms):
+            raise UserError(f"a policy cannot be called {name!r}: the table has a row of that name")
+    return given
+
+
+def _counts(selection: Selection, swaps: Mapping[str, Swaps]) -> dict[str, Any]:
+    """What was taken, left out and changed."""
+    return {
+        "counts": {
+            tag: {"available": selection.available[tag], "used": len(samples)}
+            for tag, samples in selection.subsets.items()
+        },
         "shifts": list(selection.subsets)[1:],
         "absent_subsets": list(selection.absent),
         "shortened": [list(s) for s in selection.shortened],
         "swapped_contexts": {
             tag: {"contexts": s.size, "shortened": s.shortened} for tag, s in swaps.items()
         },
-        "unit": "nats",
     }
-    results = {
-        "provenance": origin,
-        "excluded": excluded,
-        "cut_at_max_tokens": cut,
+
+
+def _estimate(
+    measured: Mapping[str, Measured], swaps: Mapping[str, Swaps], config: ConfigDict
+) -> dict[str, Any]:
+    """Everything that is estimated from the scores."""
+    subsets = [m.subset for m in measured.values()]
+    rows = estimate_rows(subsets, config)
+    add_cross_information(rows, subsets, config)
+    add_expected_kl(rows, subsets, {tag: m.log_p for tag, m in measured.items()})
+    swapped = {tag: m.swapped for tag, m in measured.items() if m.swapped is not None}
+    return {
         "rows": rows,
         "by_language": estimate_by_language(subsets, config),
         "by_shift": estimate_by_shift(rows, subsets, config),
         "worst": comparisons.worst_shifts(rows, subsets, config),
         "comparisons": comparisons.compare_policies(subsets, config),
         "warnings": comparisons.find_warnings(rows, config),
-        "divergences": divergences,
-        "contributions": write_contributions(folder, subsets, config),
         "factors": factor_rows(subsets, swaps, swapped, config),
     }
-    report.write_results(folder, results)
-    return results
-
-
-def _sampling(config: ConfigDict) -> tuple[SamplingConfig, SamplingConfig]:
-    """How the evaluated models answer, and how the reasoner notes."""
-    s, r, seed = config.sampling, config.reasoning, config.seed
-    reply = SamplingConfig(s.max_tokens, s.temperature, s.top_p, s.repetition_penalty, seed=seed)
-    return reply, SamplingConfig(r.max_tokens, r.temperature, 1.0, r.repetition_penalty, seed=seed)
-
-
-class _Models:
-    """The policy and the evaluated models; weights named twice are loaded once."""
-
-    def __init__(self, policy: LanguageModel, trunks: Trunks, config: ConfigDict):
-        self.policy, self.trunks = policy, trunks
-        self._config = config
-        self._loaded = {"": (policy, trunks), config.model.path: (policy, trunks)}
-
-    def of(self, path: str) -> tuple[LanguageModel, Trunks]:
-        if path not in self._loaded:
-            model = load_language_model(path, self._config.model.dtype)
-            self._loaded[path] = (model, Trunks(model, self._config.limits.cache_bytes))
-        return self._loaded[path]
 
 
 def _longest_given(
@@ -198,106 +179,15 @@ def _say_plan(
         print(f"note: {sample_id}: {turns} oldest turns dropped to fit", file=sys.stderr)
 
 
-def _generate(
-    tag: str,
-    samples: Sequence[Sample],
-    given: Mapping[str, Mapping[str, str]] | None,
-    models: _Models,
-    store: Store,
-    config: ConfigDict,
-    reply: SamplingConfig,
-    reason: SamplingConfig,
-) -> tuple[Answers, dict[str, str]]:
-    """Responses of every policy, and thoughts, of one subset."""
-    batch_rows = config.sampling.batch_rows
-    rpms = {} if given else config.rpms
-    answers: Answers = {
-        name: {x.sample_id: Answer(column[x.sample_id]) for x in samples}
-        for name, column in (given or {}).items()
-    }
-    with progress(f"{tag}: answers and thoughts", len(samples) * (len(rpms) + 1)) as advance:
-        for name, spec in rpms.items():
-            chats = {x.sample_id: (x, prompts.reply_messages(x, spec.view)) for x in samples}
-            model, trunks = models.of(spec.path)
-            answers[name] = generate(
-                model, trunks, store, "responses", chats, reply, batch_rows, advance
-            )
-        chats = {x.sample_id: (x, prompts.reason_messages(x)) for x in samples}
-        thoughts = generate(
-            models.policy, models.trunks, store, "thoughts", chats, reason, batch_rows, advance
-        )
-    return answers, {i: a.text for i, a in thoughts.items()}
-
-
-def _score(
-    tag: str,
-    samples: Sequence[Sample],
-    answers: Answers,
-    thoughts: Mapping[str, str],
-    models: _Models,
-    store: Store,
-    config: ConfigDict,
-    excluded: list[dict[str, str]],
-    labels: estimates.Labels | None,
-) -> estimates.Subset:
-    """The pair matrices of one subset, with and without reasoning."""
-    n = len(samples)
-    with_r, without_r = estimates.negatives_for(n, config, labels)
-    tokenizer, span = models.policy.tokenizer, config.estimator.span
-    columns: list[Response | None] = [
-        to_response(tokenizer, Answer(s.golden), span) for s in samples
-    ]
-    for name, by_id in answers.items():
-        for sample in samples:
-            answer = by_id[sample.sample_id]
-            if answer.text:
-                columns.append(to_response(tokenizer, answer, span))
-            else:
-                columns.append(None)
-                reason = "the model answered with no text"
-                excluded.append({"policy": name, "sample_ID": sample.sample_id, "reason": reason})
-    wanted, plain_wanted = (
-        np.concatenate([x.wanted(golden=True)] + [x.wanted(golden=False)] * len(answers), axis=1)
-        for x in (with_r, without_r)
-    )
-    total = sum(row_cost(columns, w) for w in [*wanted, *plain_wanted])
-    with progress(f"{tag}: likelihoods", total) as advance:
-        parts = (models.policy, models.trunks, store, samples)
-        scores = score_subset(*parts, thoughts, columns, wanted, advance)
-        plain = score_subset(*parts, None, columns, plain_wanted, advance)
-    blocks = [
-        Block(
-            scores[:, a : a + n],
-            plain[:, a : a + n],
-            np.array([r.scored if r else 1 for r in columns[a : a + n]]),
-            np.array([r is not None for r in columns[a : a + n]]),
-        )
-        for a in range(0, len(columns), n)
-    ]
-    return estimates.Subset(
-        tag=tag,
-        sample_ids=tuple(s.sample_id for s in samples),
-        pair_ids=tuple(s.pair_id for s in samples),
-        languages=tuple(s.extra.get("language") for s in samples),
-        golden=blocks[0],
-        policies=dict(zip(answers, blocks[1:], strict=True)),
-        negatives=(with_r, without_r),
-        labels=labels,
-    )
-
-
-def _write_texts(
-    folder: Path, selection: Selection, texts: Mapping[str, tuple[Answers, dict[str, str]]]
-) -> None:
+def _write_texts(folder: Path, measured: Mapping[str, Measured]) -> None:
     """responses.jsonl, which `config.responses` reads again, with the thought of each sample."""
     lines = []
-    for tag, samples in selection.subsets.items():
-        answers, thoughts = texts[tag]
-        for sample in samples:
+    for m in measured.values():
+        for sample in m.samples:
             i = sample.sample_id
-            responses = {name: by_id[i].text for name, by_id in answers.items()}
+            responses = {name: by_id[i].text for name, by_id in m.answers.items()}
             record = {
-                **sample.to_record(), "model_response": responses, "thought": thoughts[i]
+                **sample.to_record(), "model_response": responses, "thought": m.thoughts[i]
             }  # fmt: skip
             lines.append(json.dumps(record, ensure_ascii=False))
     write_atomically(folder / "responses.jsonl", [("\n".join(lines) + "\n").encode()])

@@ -1,0 +1,188 @@
+"""What is generated and scored in one subset, before anything is estimated."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from remid_jax.benchmark import prompts
+from remid_jax.benchmark.samples import Sample
+from remid_jax.diagnosis import estimates
+from remid_jax.diagnosis.expected_kl import own_log_probs
+from remid_jax.diagnosis.factor_swaps import Scores, Swaps, score_swaps
+from remid_jax.diagnosis.generation import Answer, Trunks, generate
+from remid_jax.diagnosis.scoring import Block, row_cost, score_subset, to_response
+from remid_jax.diagnosis.store import Store
+from remid_jax.inference.likelihood import Response
+from remid_jax.inference.sampling import SamplingConfig
+from remid_jax.models.pretrained import LanguageModel, load_language_model
+from remid_jax.progress import progress
+
+Answers = Mapping[str, Mapping[str, Answer]]
+Given = Mapping[str, Mapping[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One subset's texts and scores.
+
+    Attributes:
+      samples: N contexts.
+      answers: policy -> sample id -> its answer; thoughts: sample id -> r.
+      subset: pair matrices of golden, of all policies and of the anchor rows.
+      log_p: policy -> [N] log p_θ of its own answers where that is known; see `own_log_probs`.
+      swapped: scores under swapped contexts, or None where none are wanted.
+    """
+
+    samples: Sequence[Sample]
+    answers: Answers
+    thoughts: Mapping[str, str]
+    subset: estimates.Subset
+    log_p: Mapping[str, np.ndarray]
+    swapped: Scores | None
+
+    @property
+    def cut(self) -> dict[str, int]:
+        """Policy -> answers that did not end by themselves."""
+        return {p: sum(not a.stopped for a in by_id.values()) for p, by_id in self.answers.items()}
+
+    @property
+    def excluded(self) -> list[dict[str, str]]:
+        """Answers without text: they cannot be scored."""
+        reason = "the model answered with no text"
+        return [
+            {"policy": policy, "sample_ID": sample.sample_id, "reason": reason}
+            for policy, by_id in self.answers.items()
+            for sample in self.samples
+            if not by_id[sample.sample_id].text
+        ]
+
+
+class Measurement:
+    """Generates and scores subset by subset, keeping finished pieces in a store."""
+
+    def __init__(
+        self,
+        policy: LanguageModel,
+        given: Given | None,
+        sampling: tuple[SamplingConfig, SamplingConfig],
+        store: Store,
+        config: ConfigDict,
+    ):
+        self._policy = policy
+        self._given = given
+        self._reply, self._reason = sampling
+        self._store = store
+        self._config = config
+        self._trunks = Trunks(policy, config.limits.cache_bytes)
+        # Weights named twice are loaded once.
+        self._loaded = dict.fromkeys(("", config.model.path), (policy, self._trunks))
+
+    def of(
+        self,
+        tag: str,
+        samples: Sequence[Sample],
+        labels: estimates.Labels | None,
+        swaps: Swaps | None,
+    ) -> Measured:
+        """Answers, thoughts, pair matrices, and scores under swapped contexts of one subset."""
+        answers, thoughts = self._generate(tag, samples)
+        subset = self._score(tag, samples, answers, thoughts, labels)
+        tokenizer, span = self._policy.tokenizer, self._config.estimator.span
+        log_p = own_log_probs(samples, answers, tokenizer, self._config)
+        swapped = None
+        if swaps is not None:
+            parts = (tag, samples, answers, swaps, self._policy, self._trunks, self._store)
+            swapped = score_swaps(*parts, span)
+        return Measured(samples, answers, thoughts, subset, log_p, swapped)
+
+    def _rpm(self, path: str) -> tuple[LanguageModel, Trunks]:
+        if path not in self._loaded:
+            model = load_language_model(path, self._config.model.dtype)
+            self._loaded[path] = (model, Trunks(model, self._config.limits.cache_bytes))
+        return self._loaded[path]
+
+    def _generate(self, tag: str, samples: Sequence[Sample]) -> tuple[Answers, dict[str, str]]:
+        """Responses of every policy, and thoughts."""
+        given, rows = self._given or {}, self._config.sampling.batch_rows
+        rpms = {} if given else self._config.rpms
+        answers = {
+            name: {x.sample_id: Answer(column[x.sample_id]) for x in samples}
+            for name, column in given.items()
+        }
+        with progress(f"{tag}: answers and thoughts", len(samples) * (len(rpms) + 1)) as advance:
+            for name, spec in rpms.items():
+                chats = {x.sample_id: (x, prompts.reply_messages(x, spec.view)) for x in samples}
+                parts = (*self._rpm(spec.path), self._store, "responses", chats)
+                answers[name] = generate(*parts, self._reply, rows, advance)
+            chats = {x.sample_id: (x, prompts.reason_messages(x)) for x in samples}
+            parts = (self._policy, self._trunks, self._store, "thoughts", chats)
+            thoughts = generate(*parts, self._reason, rows, advance)
+        return answers, {i: a.text for i, a in thoughts.items()}
+
+    def _responses(
+        self, samples: Sequence[Sample], by_id: Mapping[str, Answer]
+    ) -> list[Response | None]:
+        """Tokens of one policy's answers; None for those without text."""
+        tokenizer, span = self._policy.tokenizer, self._config.estimator.span
+        answers = [by_id[s.sample_id] for s in samples]
+        return [to_response(tokenizer, a, span) if a.text else None for a in answers]
+
+    def _score(
+        self,
+        tag: str,
+        samples: Sequence[Sample],
+        answers: Answers,
+        thoughts: Mapping[str, str],
+        labels: estimates.Labels | None,
+    ) -> estimates.Subset:
+        """The pair matrices, with and without reasoning."""
+        n = len(samples)
+        with_r, without_r = estimates.negatives_for(n, self._config, labels)
+        golden = {s.sample_id: Answer(s.golden) for s in samples}
+        columns = [
+            r for by_id in (golden, *answers.values()) for r in self._responses(samples, by_id)
+        ]
+        wanted, plain_wanted = (
+            np.concatenate(
+                [x.wanted(golden=True)] + [x.wanted(golden=False)] * len(answers), axis=1
+            )
+            for x in (with_r, without_r)
+        )
+        total = sum(row_cost(columns, w) for w in [*wanted, *plain_wanted])
+        with progress(f"{tag}: likelihoods", total) as advance:
+            parts = (self._policy, self._trunks, self._store, samples)
+            scores = score_subset(*parts, thoughts, columns, wanted, advance)
+            plain = score_subset(*parts, None, columns, plain_wanted, advance)
+        blocks = [
+            Block(
+                scores[:, a : a + n],
+                plain[:, a : a + n],
+                np.array([r.scored if r else 1 for r in columns[a : a + n]]),
+                np.array([r is not None for r in columns[a : a + n]]),
+            )
+            for a in range(0, len(columns), n)
+        ]
+        subset = estimates.Subset(
+            tag=tag,
+            sample_ids=tuple(s.sample_id for s in samples),
+            pair_ids=tuple(s.pair_id for s in samples),
+            languages=tuple(s.extra.get("language") for s in samples),
+            golden=blocks[0],
+            policies=dict(zip(answers, blocks[1:], strict=True)),
+            negatives=(with_r, without_r),
+            labels=labels,
+        )
+        return estimates.with_anchors(subset)
+
+
+def sampling_of(config: ConfigDict) -> tuple[SamplingConfig, SamplingConfig]:
+    """How the evaluated models answer, and how the reasoner notes.
+
+    Raises:
+      UserError: a value out of range.
+    """
+    s, r, seed = config.sampling, config.reasoning, config.seed
+    reply = SamplingConfig(s.max_tokens, s.temperature, s.top_p, s.repetition_penalty, seed=seed)
+    return reply, SamplingConfig(r.max_tokens, r.temperature, 1.0, r.repetition_penalty, seed=seed)
