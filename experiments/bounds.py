@@ -8,12 +8,18 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from experiments.studies import bounds
-from experiments.studies.pieces import finish, run_pieces, table
+from experiments.studies.pieces import check_at_least, finish, run_pieces, table
 from remid_jax.diagnosis.report import provenance
+
+LOWEST = {
+    "worlds": 1, "sampled.contexts": 3, "sampled.draws": 2, "prediction.contexts": 3,
+    "prediction.worlds": 2, "prediction.shifts": 3, "prediction.misfit": 0,
+}  # fmt: skip
 
 
 def run(config: ConfigDict, workdir: str) -> None:
     """Measures family by family, prints the tables; results are in `workdir/results.json`."""
+    check_at_least(config, LOWEST)
     origin = provenance(config, sys.argv)
     found = run_pieces("bounds", bounds.pieces(config), config, Path(workdir))
     results = {

@@ -1,5 +1,6 @@
 """How far every estimator and interval can be trusted, on worlds with known truth."""
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from experiments.studies import accuracy, coverage, faults, negatives, shapley
-from experiments.studies.pieces import finish, run_pieces, table
+from experiments.studies.pieces import check_at_least, finish, run_pieces, table
 from remid_jax.diagnosis.report import provenance
+from remid_jax.errors import UserError
 
 STUDIES = {
     "coverage": coverage,
@@ -22,6 +24,7 @@ STUDIES = {
 
 def run(config: ConfigDict, workdir: str) -> None:
     """Measures piece by piece, prints the tables; results are in `workdir/results.json`."""
+    check(config)
     origin = provenance(config, sys.argv)
     folder = Path(workdir)
     pieces = {k: p for study in STUDIES.values() for k, p in study.pieces(config).items()}
@@ -30,6 +33,38 @@ def run(config: ConfigDict, workdir: str) -> None:
     print_tables(results)
     figure(results["accuracy"], folder)
     finish(folder, {"provenance": origin, **results})
+
+
+LOWEST = {
+    "coverage.contexts": 10, "coverage.clusters": 0, "coverage.worlds": 1, "coverage.draws": 1,
+    "coverage.misfit": 0, "negatives.contexts": 3, "negatives.shifts": 1, "negatives.worlds": 1,
+    "negatives.data_sets": 2, "negatives.choices": 2, "negatives.misfit": 0,
+    "negatives.surfaces": 0, "accuracy.contexts": 10, "accuracy.misfits": 0, "accuracy.draws": 2,
+    "accuracy.sets": 1, "accuracy.calibration_contexts": 10, "faults.contexts": 3,
+    "faults.worlds": 1, "faults.draws": 1, "faults.misfit": 0, "shapley.contexts": 3,
+    "shapley.worlds": 1, "shapley.misfits": 0,
+}  # fmt: skip
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses what cannot be measured, before any work.
+
+    Raises:
+      UserError: a number is too small, or numbers do not go together.
+    """
+    check_at_least(config, LOWEST)
+    c = config.coverage
+    for n, g in itertools.product(c.contexts, c.clusters):
+        if g and (g < 3 or n % g):
+            raise UserError(
+                f"config.coverage: {n} contexts cannot be split into {g} equal clusters (3 or more)"
+            )
+    if c.draws < c.worlds or config.faults.draws < config.faults.worlds:
+        raise UserError("config.coverage.draws and config.faults.draws: one draw a world at least")
+    if config.negatives.shifts >= config.negatives.contexts:
+        raise UserError("config.negatives.shifts must be smaller than config.negatives.contexts")
+    if config.negatives.data_sets < 2 * config.negatives.worlds:
+        raise UserError("config.negatives.data_sets must be at least twice config.negatives.worlds")
 
 
 def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:

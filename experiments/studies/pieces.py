@@ -11,10 +11,29 @@ from rich import box
 from rich.table import Table
 
 from remid_jax.diagnosis.report import write_results
+from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 from remid_jax.progress import progress
 
 Piece = Callable[[], Any]
+
+
+def check_at_least(config: ConfigDict, lowest: Mapping[str, float]) -> None:
+    """Checks numbers, or tuples of numbers, before any work.
+
+    Args:
+      config: of the study.
+      lowest: key with its group, as `coverage.contexts` -> smallest value.
+
+    Raises:
+      UserError: naming the key, its value and the smallest one.
+    """
+    for key, low in lowest.items():
+        group, _, name = key.rpartition(".")
+        value = (config[group] if group else config)[name]
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        if not values or not all(isinstance(v, (int, float)) and v >= low for v in values):
+            raise UserError(f"config.{key} is {value!r}; it must be at least {low:g}")
 
 
 def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, folder: Path) -> dict:
@@ -52,7 +71,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     """A table of texts and numbers, aligned to the right after the first column."""
     made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     for k, column in enumerate(columns):
-        made.add_column(column, justify="right" if k else "left")
+        made.add_column(column, justify="right" if k else "left", overflow="fold")
     for row in rows:
         made.add_row(*(str(cell) for cell in row))
     return made

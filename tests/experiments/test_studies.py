@@ -1,6 +1,7 @@
 """The studies on worlds run small, say what they must, and resume after a kill."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 
 from configs import bounds as bounds_config
 from configs import calibrate as calibrate_config
+from experiments import bounds as bounds_experiment
+from experiments import calibrate
 from experiments.studies import bounds, coverage, faults, negatives, shapley
 from experiments.studies.pieces import run_pieces
 from remid_jax.errors import UserError
@@ -87,6 +90,26 @@ def test_an_unknown_bound_is_refused():
     c.bounds = ("linear", "mixtur")
     with pytest.raises(UserError, match=r"config.bounds: unknown bound 'mixtur'.*'mixture'"):
         bounds.pieces(c)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "change", "message"),
+    [
+        (calibrate, {"coverage.contexts": (64, 100)}, "100 contexts cannot be split into 8"),
+        (calibrate, {"accuracy.contexts": (4,)}, "accuracy.contexts is (4,); it must be at least"),
+        (calibrate, {"negatives.shifts": 250}, "negatives.shifts must be smaller"),
+        (calibrate, {"coverage.draws": 1}, "one draw a world"),
+        (calibrate, {"negatives.data_sets": 5}, "at least twice"),
+        (bounds_experiment, {"worlds": 0}, "config.worlds is 0; it must be at least 1"),
+        (bounds_experiment, {"sampled.contexts": 2}, "config.sampled.contexts is 2"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_work(tmp_path, experiment, change, message):
+    c = (calibrate_config if experiment is calibrate else bounds_config).get_config()
+    c.update_from_flattened_dict(change)
+    with pytest.raises(UserError, match=re.escape(message)):
+        experiment.run(c, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_pieces_are_stored_and_computed_once(tmp_path):
