@@ -165,7 +165,7 @@ def test_responses_from_a_file_run_no_model(small_config, tmp_path):
 
 
 def test_empty_answers_are_excluded_and_said(small_config, tmp_path, monkeypatch):
-    from remid_jax.diagnosis import generation, run
+    from remid_jax.diagnosis import generation, measure
 
     def some_silent(*arguments):
         answers = generation.generate(*arguments)
@@ -173,7 +173,7 @@ def test_empty_answers_are_excluded_and_said(small_config, tmp_path, monkeypatch
             answers["IDTest_01"] = generation.Answer("")
         return answers
 
-    monkeypatch.setattr(run, "generate", some_silent)
+    monkeypatch.setattr(measure, "generate", some_silent)
     small_config.limits.contexts = 4
     results = diagnose(small_config, tmp_path)
     assert {(e["policy"], e["sample_ID"]) for e in results["excluded"]} == {
