@@ -1,4 +1,4 @@
-"""Validity and tightness of every bound on worlds with known truth; `:runlocal` takes a minute."""
+"""Validity and tightness of every bound on worlds with known truth; `:runlocal` is a small run."""
 
 from ml_collections import ConfigDict
 

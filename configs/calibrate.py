@@ -1,4 +1,4 @@
-"""Estimators and intervals measured on worlds with known truth; `:runlocal` takes a minute."""
+"""Estimators and intervals measured on worlds with known truth; `:runlocal` is a small run."""
 
 from ml_collections import ConfigDict
 

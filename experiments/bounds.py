@@ -13,7 +13,7 @@ from remid_jax.diagnosis.report import provenance
 
 LOWEST = {
     "worlds": 1, "sampled.contexts": 3, "sampled.draws": 2, "prediction.contexts": 3,
-    "prediction.worlds": 2, "prediction.shifts": 3, "prediction.misfit": 0,
+    "prediction.worlds": 2, "prediction.shifts": 3, "prediction.misfit": 0.0,
 }  # fmt: skip
 
 
@@ -68,7 +68,8 @@ def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
         ("family", "worlds", "shifts", *names),
         [
             (r["family"], r["worlds"], r["shifts"],
-             *(f"{r['spearman_mean'][k]:.2f} ± {r['spearman_se'][k]:.2f}" for k in names))
+             *("" if r["spearman_mean"][k] is None
+               else f"{r['spearman_mean'][k]:.2f} ± {r['spearman_se'][k]:.2f}" for k in names))
             for r in results["prediction"]
         ],
     ))  # fmt: skip

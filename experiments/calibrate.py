@@ -37,12 +37,12 @@ def run(config: ConfigDict, workdir: str) -> None:
 
 LOWEST = {
     "coverage.contexts": 10, "coverage.clusters": 0, "coverage.worlds": 1, "coverage.draws": 1,
-    "coverage.misfit": 0, "negatives.contexts": 3, "negatives.shifts": 1, "negatives.worlds": 1,
-    "negatives.data_sets": 2, "negatives.choices": 2, "negatives.misfit": 0,
-    "negatives.surfaces": 0, "accuracy.contexts": 10, "accuracy.misfits": 0, "accuracy.draws": 2,
-    "accuracy.sets": 1, "accuracy.calibration_contexts": 10, "faults.contexts": 3,
-    "faults.worlds": 1, "faults.draws": 1, "faults.misfit": 0, "shapley.contexts": 3,
-    "shapley.worlds": 1, "shapley.misfits": 0,
+    "coverage.misfit": 0.0, "negatives.contexts": 3, "negatives.shifts": 1, "negatives.worlds": 1,
+    "negatives.data_sets": 2, "negatives.choices": 2, "negatives.misfit": 0.0,
+    "negatives.surfaces": 0.0, "accuracy.contexts": 10, "accuracy.misfits": 0.0,
+    "accuracy.draws": 2, "accuracy.sets": 1, "accuracy.calibration_contexts": 10,
+    "faults.contexts": 3, "faults.worlds": 1, "faults.draws": 1, "faults.misfit": 0.0, "shapley.contexts": 3,
+    "shapley.worlds": 1, "shapley.misfits": 0.0,
 }  # fmt: skip
 
 

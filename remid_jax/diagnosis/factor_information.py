@@ -100,6 +100,7 @@ def _values(
 def _name_one(block: Sequence[dict[str, Any]], level: float) -> None:
     below = [r for r in block if r["p_holm"] is not None and r["p_holm"] < level]
     below = [r for r in below if r["difference"] < 0]
-    lowest = min(below, key=lambda r: r["difference"], default=None)
+    # By its t: a large difference that is hardly known does not outweigh a sure one.
+    lowest = min(below, key=lambda r: r["difference"] / r["se"], default=None)
     for row in block:
         row["named"] = row is lowest

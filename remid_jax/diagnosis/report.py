@@ -34,7 +34,7 @@ def provenance(config: ConfigDict, command: Sequence[str]) -> dict[str, Any]:
     return {
         "config": config.to_dict(),
         "command": list(command),
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
         "versions": {p: _version(p) for p in ("remid_jax", *PACKAGES)},
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -51,7 +51,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     """Commit of the source, marked where it was changed; None outside a checkout."""
     here = Path(__file__).parent
     run = {"cwd": here, "capture_output": True, "text": True, "check": True}
@@ -147,7 +147,7 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
         console.print(line, markup=False, highlight=False)
     for line in shift_lines(results["by_shift"], digits):
         console.print(line, markup=False, highlight=False)
-    for line in _remarks(results, e["confidence"]):
+    for line in _remarks(results, e["confidence"], digits):
         console.print(line, markup=False, highlight=False)
 
 
@@ -179,25 +179,25 @@ def _warning_lines(warnings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
-def _remarks(results: Mapping[str, Any], level: float) -> Iterator[str]:
+def _remarks(results: Mapping[str, Any], level: float, digits: int) -> Iterator[str]:
     """Warnings, worst shifts, comparisons, cut answers and exclusions, a line each."""
 
     def interval(row: Mapping[str, Any], low: str, high: str) -> str:
         noise = ", within noise" if row["within_noise"] else ""
-        return f"({level:.0%} interval {row[low]:.1f} to {row[high]:.1f}{noise})"
+        return f"({100 * level:g}% interval {row[low]:.{digits}f} to {row[high]:.{digits}f}{noise})"
 
     yield from _warning_lines(results["warnings"])
     for w in results["worst"]:
         others = ", ".join(w["not_distinguished_from"]) or "no other"
         yield (
-            f"worst shift of {w['policy']}: {w['subset']}, R-EMID {w['r_emid']:.1f} "
+            f"worst shift of {w['policy']}: {w['subset']}, R-EMID {w['r_emid']:.{digits}f} "
             f"{interval(w, 'r_emid_low', 'r_emid_high')}; not distinguished from: {others}"
         )
     for c in results["comparisons"]:
         if c["difference"] is not None:
             yield (
                 f"{c['subset']}: R-EMI of {c['first']} minus {c['second']}, paired: "
-                f"{c['difference']:.1f} {interval(c, 'low', 'high')}, n = {c['n']}"
+                f"{c['difference']:.{digits}f} {interval(c, 'low', 'high')}, n = {c['n']}"
             )
     tokens = results["provenance"]["config"]["sampling"]["max_tokens"]
     counts = results["cut_at_max_tokens"]

@@ -92,7 +92,8 @@ def attribute(
       level: of the simultaneous intervals.
 
     Raises:
-      ValueError: shapes differ, or the cells that even the fallback needs are missing.
+      ValueError: shapes differ, the cells that even the fallback needs are missing, or an error or
+        its degrees of freedom are out of range there.
     """
     values, errors = np.asarray(values, np.float64), np.asarray(errors, np.float64)
     freedom = np.broadcast_to(np.asarray(freedom, np.float64), values.shape)
@@ -106,6 +107,11 @@ def attribute(
     if not np.isfinite(values[needed]).all():
         place = tuple(int(i) for i in np.argwhere(needed & ~np.isfinite(values))[0])
         raise ValueError(f"cell {place} is missing: attribution needs P and each factor's own cell")
+    check_finite(errors, needed, "errors")
+    check_finite(freedom, needed, "freedom")
+    if (errors[needed] < 0).any() or (freedom[needed] <= 0).any():
+        raise ValueError("errors must be at least 0 and degrees of freedom above 0")
+    freedom = np.where(needed, freedom, 1)
     return _with_intervals(
         weights, np.where(needed, values, 0), np.where(needed, errors, 0), freedom, level
     )._replace(method="shapley" if complete else "one at a time")
@@ -159,11 +165,14 @@ def contribution_table(
       Rows of sample, contribution, its share of the mean (contribution / N), ascending.
 
     Raises:
-      ValueError: the numbers of samples and of contributions differ.
+      ValueError: the numbers of samples, contributions and lengths differ, or one is not finite.
     """
     values = np.asarray(contributions, np.float64)
     if values.shape != (len(sample_ids),):
         raise ValueError(f"{len(sample_ids)} samples, contributions of shape {values.shape}")
+    if lengths is not None and np.shape(lengths) != values.shape:
+        raise ValueError(f"{len(sample_ids)} samples, lengths of shape {np.shape(lengths)}")
+    check_finite(values, name="contributions")
     rows = []
     for i in np.argsort(values, kind="stable"):
         nats = float(values[i])

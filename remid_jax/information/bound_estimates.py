@@ -45,9 +45,9 @@ class BoundEstimate(NamedTuple):
 
 
 def _check(blocks: BoundBlocks) -> None:
-    n, m = jnp.shape(blocks.golden_P)[-1], jnp.shape(blocks.model_Q)[-1]
     check_block(blocks.golden_P, name="golden_P")
     check_block(blocks.model_Q, name="model_Q")
+    n, m = jnp.shape(blocks.golden_P)[0], jnp.shape(blocks.model_Q)[0]
     shapes = ((n,), (m, n), (m, m), (n, n), (m,), (n, m))
     for name, array, shape in zip(BoundBlocks._fields, blocks, shapes, strict=True):
         if jnp.shape(array) != shape:

@@ -167,7 +167,7 @@ class FactorBound(NamedTuple):
 
 
 def factor_bound(span: Array, shares: Array) -> FactorBound:
-    """EMID ≤ range(φ)·√(2·Σ_z J_z) ≤ Σ_z range(φ)·√(2·J_z), J the chain-rule shares of D_JS.
+    """EMID ≤ range(φ)·min(1, √(2·Σ_z J_z)) ≤ Σ_z range(φ)·√(2·J_z), Σ J = D_JS.
 
     Args:
       span: range(φ), nats.
@@ -179,9 +179,8 @@ def factor_bound(span: Array, shares: Array) -> FactorBound:
     shares = jnp.maximum(shares, 0)
     total = jnp.sum(shares)
     share = jnp.where(total > 0, shares / jnp.where(total > 0, total, 1), 0)
-    return FactorBound(
-        span * jnp.minimum(1, jnp.sqrt(2 * total)), span * jnp.sqrt(2 * shares), share
-    )
+    bound = _times(span, jnp.minimum(1, jnp.sqrt(2 * total)))
+    return FactorBound(bound, _times(span, jnp.sqrt(2 * shares)), share)
 
 
 class PrintedParts(NamedTuple):

@@ -91,6 +91,22 @@ def check_mask(where: Any, n: int) -> None:
         raise ValueError(f"where of shape ({n},) keeps {kept}: an estimate needs 2 contexts")
 
 
+def check_same_length(p: Any, q: Any, axis: int | tuple[int, ...], names: str = "p and q") -> None:
+    """Checks that two arrays have the same size along the axes that are summed over.
+
+    Raises:
+      ValueError: naming both shapes.
+    """
+    shapes = np.shape(p), np.shape(q)
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    try:
+        same = all(shapes[0][k] == shapes[1][k] for k in axes)
+    except IndexError:
+        same = False
+    if not same:
+        raise ValueError(f"{names} must agree along axis {axis}, got shapes {shapes}")
+
+
 def look_up(kind: str, name: str, table: Mapping[str, Any]) -> Any:
     """The entry of a table of functions.
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.information.checking import check_block, check_finite, check_mask, is_concrete
+from remid_jax.information.mutual_information import floating
 
 Array = jax.Array
 SATURATED = 0.9  # share of log K above which cross-information tells nothing more
@@ -103,17 +104,12 @@ def _members(sets: Array) -> Array:
     return jnp.concatenate([jnp.broadcast_to(own, (*sets.shape[:2], 1)), sets], axis=-1)
 
 
-def _floating(scores: Array) -> Array:
-    scores = jnp.asarray(scores)
-    return scores if jnp.issubdtype(scores.dtype, jnp.floating) else scores.astype(float)
-
-
 def _gaps(scores: Array, sets: Array, where: Array | None) -> tuple[Array, Array]:
     """S_ki − S_ii of each set's members [N, draws, K], and which sets are kept [N, draws].
 
     Gaps are 0 in sets that are left out. Scores are large, and what they differ in is small.
     """
-    scores, members = _floating(scores), _members(sets)
+    scores, members = floating(scores), _members(sets)
     valid = jnp.ones(members.shape[:2], bool)
     if where is not None:
         valid = jnp.all(jnp.asarray(where, bool)[members], axis=-1)
@@ -275,9 +271,14 @@ def _check_groups(sets: Any, groups: Any, num_groups: int) -> None:
 def saturation(value: float | Array, num_contexts: int) -> float | Array:
     """CI / log K: the share of its ceiling that cross-information has reached.
 
+    Raises:
+      ValueError: K < 2: there is nothing to tell apart.
+
     >>> saturation(math.log(8.0), 8)
     1.0
     """
+    if num_contexts < 2:
+        raise ValueError(f"saturation needs K >= 2 contexts, got {num_contexts}")
     return value / math.log(num_contexts)
 
 
@@ -384,7 +385,7 @@ def _factor_terms(scores: Array, scale: float | Array, where: Array | None) -> t
 
 @jax.jit
 def _available_terms(scores: Array, scale: float | Array, available: Array, valid: Array) -> Array:
-    scores, available = _floating(scores), available & valid[:, None]
+    scores, available = floating(scores), available & valid[:, None]
     gaps = jnp.where(available, scores - scores[:, :1], 0)
     counted = available.at[:, 0].set(True)  # so that no row is empty
     total = jax.nn.logsumexp(jnp.asarray(scale, gaps.dtype) * gaps, axis=1, where=counted)

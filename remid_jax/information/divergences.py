@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from remid_jax.information.attribution import shapley
-from remid_jax.information.checking import check_distribution
+from remid_jax.information.checking import check_distribution, check_same_length
 
 Array = jax.Array
 Axis = int | tuple[int, ...]
@@ -37,17 +37,22 @@ def entropy(p: Array, axis: Axis = -1) -> Array:
     return -jnp.sum(_p_log_ratio(p, jnp.ones_like(p)), axis=axis)
 
 
+def _check_two(p: Array, q: Array, axis: Axis) -> None:
+    check_same_length(p, q, axis)
+    check_distribution(p, axis)
+    check_distribution(q, axis, "q")
+
+
 def kl(p: Array, q: Array, axis: Axis = -1) -> Array:
     """KL(p‖q) = Σ p log(p/q); infinite where p puts mass that q does not.
 
     Raises:
-      ValueError: p or q is no distribution along `axis`.
+      ValueError: p or q is no distribution along `axis`, or their sizes differ along it.
 
     >>> float(kl(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])))
     inf
     """
-    check_distribution(p, axis)
-    check_distribution(q, axis, "q")
+    _check_two(p, q, axis)
     return jnp.sum(_p_log_ratio(p, q), axis=axis)
 
 
@@ -55,13 +60,12 @@ def jensen_shannon(p: Array, q: Array, axis: Axis = -1) -> Array:
     """D_JS(p‖q) = ½ KL(p‖m) + ½ KL(q‖m), m = (p + q)/2: in [0, log 2] (Lin, 1991).
 
     Raises:
-      ValueError: p or q is no distribution along `axis`.
+      ValueError: p or q is no distribution along `axis`, or their sizes differ along it.
 
     >>> round(float(jensen_shannon(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))), 4)
     0.6931
     """
-    check_distribution(p, axis)
-    check_distribution(q, axis, "q")
+    _check_two(p, q, axis)
     middle = (jnp.asarray(p) + jnp.asarray(q)) / 2
     return jnp.sum(_p_log_ratio(p, middle) + _p_log_ratio(q, middle), axis=axis) / 2
 
@@ -70,13 +74,12 @@ def total_variation(p: Array, q: Array, axis: Axis = -1) -> Array:
     """TV(p, q) = ½ Σ |p − q|: in [0, 1].
 
     Raises:
-      ValueError: p or q is no distribution along `axis`.
+      ValueError: p or q is no distribution along `axis`, or their sizes differ along it.
 
     >>> float(total_variation(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])))
     0.5
     """
-    check_distribution(p, axis)
-    check_distribution(q, axis, "q")
+    _check_two(p, q, axis)
     return jnp.sum(jnp.abs(jnp.asarray(p) - jnp.asarray(q)), axis=axis) / 2
 
 
@@ -107,6 +110,9 @@ def output_law(law: Array, channel: Array) -> Array:
     Raises:
       ValueError: the law or a row of the channel is no distribution.
     """
+    if jnp.ndim(channel) < 2 or jnp.shape(law)[-1:] != jnp.shape(channel)[-2:-1]:
+        shapes = jnp.shape(law), jnp.shape(channel)
+        raise ValueError(f"law [..., X] and channel [..., X, Y] do not agree: shapes {shapes}")
     check_distribution(law, -1, "law")
     check_distribution(channel, -1, "channel")
     return jnp.sum(law[..., None] * channel, axis=-2)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.checking import check_block
+from remid_jax.information.checking import check_block, is_concrete
 
 Array = jax.Array
 
@@ -102,7 +102,12 @@ def club_replicates(sums: GroupSums) -> tuple[Array, Array]:
     Returns:
       (value, replicates [G]) in nats: what `jackknife_error` takes. A group without contexts
       repeats the value.
+
+    Raises:
+      ValueError: fewer than 2 groups have contexts.
     """
+    if is_concrete(sums) and np.count_nonzero(np.asarray(sums.size)) < 2:
+        raise ValueError("sums of fewer than 2 groups: there is no pair of different groups")
     n, own, total = sums.size.sum(), sums.own.sum(), sums.row.sum()
     pairs = n**2 - jnp.sum(sums.size**2)
     value = own / n - total / pairs

@@ -120,8 +120,14 @@ def _check_lengths(lengths: Any, used: np.ndarray) -> None:
         raise ValueError(f"lengths of shape {used.shape} hold {lengths[place]} at {place}")
 
 
-def _scaled(scores: Array, lengths: Array | None) -> Array:
+def floating(scores: Array) -> Array:
+    """Scores as floating-point numbers; whole ones would truncate weights and lengths."""
     scores = jnp.asarray(scores)
+    return scores if jnp.issubdtype(scores.dtype, jnp.floating) else scores.astype(float)
+
+
+def _scaled(scores: Array, lengths: Array | None) -> Array:
+    scores = floating(scores)
     return scores if lengths is None else scores / jnp.asarray(lengths, scores.dtype)
 
 
@@ -257,6 +263,18 @@ def likelihood_baseline(
       model_diagonal: [N] log q of each context's own response by the model; golden likewise.
       model_lengths: [N] their tokens; golden likewise.
       where: [N] bool, contexts to keep.
+
+    Raises:
+      ValueError: shapes differ, a value that is kept is not finite, or a length is not positive.
     """
+    arrays = (model_diagonal, model_lengths, golden_diagonal, golden_lengths)
+    shapes = [np.shape(a) for a in arrays]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 1:
+        raise ValueError(f"diagonals and lengths must all have shape [N], got {shapes}")
+    if is_concrete(*arrays, where):
+        kept = np.ones(shapes[0], bool) if where is None else np.asarray(where, bool)
+        for name, values, lengths in (("model", *arrays[:2]), ("golden", *arrays[2:])):
+            check_finite(values, kept, f"{name}_diagonal")
+            _check_lengths(lengths, kept)
     gap = _scaled(model_diagonal, model_lengths) - _scaled(golden_diagonal, golden_lengths)
     return jnp.mean(gap, where=None if where is None else jnp.asarray(where, bool))

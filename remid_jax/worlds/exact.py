@@ -60,6 +60,11 @@ def exact_quantities(
         check_distribution(law, (0, 1, 2), name)
     for name, rows in (("channel", channel), ("model", model)):
         check_channel(np.asarray(rows), P.size, name)
+    if np.shape(channel) != np.shape(model):
+        raise ValueError(
+            f"channel and model must share their responses, got {np.shape(channel)} and "
+            f"{np.shape(model)}"
+        )
     with double_precision():
         parts = [
             mechanisms_of(law) if given is None else tuple(jnp.asarray(m) for m in given)
@@ -88,7 +93,7 @@ def quantities(world: World, P: Array | None = None, Q: Array | None = None) -> 
       H_hat_max_of_sum, H_hat_max_plus_max, js_output_P, js_output_Q: parts of the printed bound.
       paper_bound, parent_code_bound: the printed formula and its published computation; no bounds.
       linear, linear_tv, linear_js, mixture, mixture_tv, mixture_js: valid bounds.
-      factor_bound: `linear_js` before its cap, by chain-rule shares.
+      factor_bound: equal to `linear_js`, from the chain-rule shares of D_JS.
       shapley_user_character_dialogue [3]: sums to emid.
     """
     P3, Q3 = world.P if P is None else P, world.Q if Q is None else Q

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from remid_jax.errors import nearest
 from remid_jax.information.divergences import output_law
 from remid_jax.worlds import channels
-from remid_jax.worlds.laws import Mechanisms, World, mechanisms_of
+from remid_jax.worlds.laws import Mechanisms, World, joint_law, mechanisms_of
 
 Array = jax.Array
 Sizes = tuple[int, int, int, int]
@@ -67,7 +67,7 @@ def same_marginals(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms,
     """P and Q share each factor's marginal law and differ in the coupling alone."""
     keys = jax.random.split(key, 4)
     P = _product(keys[0], sizes)
-    joint = P[0][:, None, None] * P[1][:, :, None] * P[2]
+    joint = joint_law(P)
     direction = jax.random.normal(keys[1], joint.shape)
     for others in ((1, 2), (0, 2), (0, 1)):  # leaves the marginals as they are
         count = joint.size / joint.shape[({0, 1, 2} - set(others)).pop()]
@@ -210,5 +210,4 @@ def random_world(
     keys = jax.random.split(key, 3)
     P, Q = FAMILIES[family](keys[0], sizes, strength)
     channel = role_play_channel(keys[1], sizes, sharpness)
-    law = P[0][:, None, None] * P[1][:, :, None] * P[2]
-    return World(P, Q, channel, random_model(keys[2], channel, law))
+    return World(P, Q, channel, random_model(keys[2], channel, joint_law(P)))

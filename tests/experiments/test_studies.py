@@ -96,17 +96,20 @@ def test_an_unknown_bound_is_refused():
     ("experiment", "change", "message"),
     [
         (calibrate, {"coverage.contexts": (64, 100)}, "100 contexts cannot be split into 8"),
-        (calibrate, {"accuracy.contexts": (4,)}, "accuracy.contexts is (4,); it must be at least"),
+        (calibrate, {"accuracy.contexts": (4,)}, "accuracy.contexts is (4,); it must be whole"),
         (calibrate, {"negatives.shifts": 250}, "negatives.shifts must be smaller"),
         (calibrate, {"coverage.draws": 1}, "one draw a world"),
         (calibrate, {"negatives.data_sets": 5}, "at least twice"),
-        (bounds_experiment, {"worlds": 0}, "config.worlds is 0; it must be at least 1"),
+        (calibrate, {"coverage.contexts": (64.5,)}, "must be whole and at least 10"),
+        (calibrate, {"accuracy.misfits": (float("inf"),)}, "must be finite and at least 0"),
+        (bounds_experiment, {"worlds": 0}, "config.worlds is 0; it must be whole and at least 1"),
         (bounds_experiment, {"sampled.contexts": 2}, "config.sampled.contexts is 2"),
     ],
 )
 def test_bad_settings_are_refused_before_any_work(tmp_path, experiment, change, message):
     c = (calibrate_config if experiment is calibrate else bounds_config).get_config()
-    c.update_from_flattened_dict(change)
+    with c.unlocked(), c.ignore_type():
+        c.update_from_flattened_dict(change)
     with pytest.raises(UserError, match=re.escape(message)):
         experiment.run(c, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

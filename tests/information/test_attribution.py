@@ -73,6 +73,10 @@ def test_missing_cells_fall_back_to_one_at_a_time_and_say_so():
     found = attribute(values, np.full((2, 2, 2), 0.05), 50)
     assert found.method == "one at a time" and found.named == 0
     np.testing.assert_allclose(found.values, [1, 0, 0])
+    uneven = np.full((2, 2, 2), 4.0)
+    uneven[1, 1, 1] = np.nan  # of a cell that the fallback does not need
+    again = attribute(values, np.full((2, 2, 2), 0.05), uneven)
+    assert again.high[1] == pytest.approx(-again.low[1]) and again.high[1] > found.high[1]
     values[0, 1, 0] = np.nan
     with pytest.raises(ValueError, match=r"cell \(0, 1, 0\) is missing"):
         attribute(values, np.full((2, 2, 2), 0.05), 50)
@@ -92,3 +96,7 @@ def test_bad_input():
         shapley(np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"cell values of shape \(2, 2\) holds nan at \(0, 1\)"):
         shapley(np.array([[0, np.nan], [1, 2]]))
+    with pytest.raises(ValueError, match=r"errors of shape .* holds nan at \(0, 0, 0\)"):
+        attribute(only_user(), np.full((2, 2, 2), np.nan), 9)
+    with pytest.raises(ValueError, match="2 samples, lengths of shape"):
+        contribution_table(("a", "b"), np.zeros(2), np.ones(3))

@@ -228,3 +228,12 @@ def test_bad_channels_and_orders():
             dv.chain_rule_js(np.eye(2) / 2, np.eye(2) / 2, order)
     with pytest.raises(ValueError, match="p of shape"):
         dv.entropy(np.array([0.5, 0.6]))
+
+
+def test_sizes_that_do_not_agree_are_refused():
+    two, three = np.full(2, 0.5), np.full(3, 1 / 3)
+    for function in (dv.kl, dv.jensen_shannon, dv.total_variation):
+        with pytest.raises(ValueError, match=r"p and q must agree along axis -1"):
+            function(two, three)
+    with pytest.raises(ValueError, match=r"law .* and channel .* do not agree"):
+        dv.mutual_information(two, np.full((3, 2), 0.5))

@@ -88,3 +88,5 @@ def test_bad_input():
             streamed()
     with pytest.raises(ValueError, match="square"):
         group_sums(scores[:3], groups, 5)
+    with pytest.raises(ValueError, match="fewer than 2 groups"):
+        club_replicates(group_sums(case(5, 5)[0], np.zeros(5, int), 1))

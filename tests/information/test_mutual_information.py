@@ -197,3 +197,23 @@ def test_gradients_do_not_see_holes(name):
     gradient = jax.grad(lambda x: mi.estimator(name)(x, where=keep))(jnp.asarray(s))
     assert np.isfinite(gradient).all()
     assert (gradient[2] == 0).all() and (gradient[:, 2] == 0).all()
+
+
+def test_whole_scores_do_not_truncate_weights():
+    scores = np.arange(9).reshape(3, 3)
+    halves = mi.all_negatives(3) / 2
+    assert mi.club(scores, negatives=halves) == pytest.approx(plain_club(scores, halves))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((np.array([np.nan, 1, 1]), 1), r"model_diagonal of shape \(3,\) holds nan at \(0,\)"),
+        ((np.ones(1), 1), r"must all have shape \[N\]"),
+        ((np.ones(3), 0), r"lengths of shape \(3,\) hold 0"),
+    ],
+)
+def test_bad_baselines(change, message):
+    values, length = change
+    with pytest.raises(ValueError, match=message):
+        mi.likelihood_baseline(values, np.full(3, length), np.ones(3), np.ones(3))

@@ -161,6 +161,7 @@ def test_mechanisms_and_joint_are_inverse():
         ({"P": np.ones((2, 4)) / 8}, "must share a shape"),
         ({"channel": np.full((8, 3), 0.3)}, r"channel of shape \(8, 3\): row \(0,\) sums to 0.89"),
         ({"model": np.full((8, 2), np.nan)}, r"model of shape \(8, 2\) holds nan at \(0, 0\)"),
+        ({"model": np.full((8, 3), 1 / 3)}, "must share their responses"),
         ({"model": np.full((4, 2), 0.5)}, r"model must have shape \[8 contexts"),
         ({"mechanisms_P": (np.array([0.1, 0.9]),) + (np.full((2, 2), 0.5),) * 2}, "shapes"),
         (
