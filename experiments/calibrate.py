@@ -41,8 +41,8 @@ LOWEST = {
     "negatives.data_sets": 2, "negatives.choices": 2, "negatives.misfit": 0.0,
     "negatives.surfaces": 0.0, "accuracy.contexts": 10, "accuracy.misfits": 0.0,
     "accuracy.draws": 2, "accuracy.sets": 1, "accuracy.calibration_contexts": 10,
-    "faults.contexts": 3, "faults.worlds": 1, "faults.draws": 1, "faults.misfit": 0.0, "shapley.contexts": 3,
-    "shapley.worlds": 1, "shapley.misfits": 0.0,
+    "faults.contexts": 3, "faults.worlds": 1, "faults.draws": 1, "faults.misfit": 0.0,
+    "shapley.contexts": 3, "shapley.worlds": 1, "shapley.misfits": 0.0,
 }  # fmt: skip
 
 
