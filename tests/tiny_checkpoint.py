@@ -1,4 +1,4 @@
-"""A tiny Llama written as a GGUF file and as a Hugging Face directory."""
+"""A tiny model of each family written as a GGUF file and as a Hugging Face directory."""
 
 import json
 
@@ -26,7 +26,10 @@ GGUF_NAMES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
 }
+HEAD_DIMS = {"llama": HEAD_DIM, "qwen2": HEAD_DIM, "qwen3": 24}  # qwen3: not width / heads
 CONFIG = {
     "model_type": "llama",
     "vocab_size": len(TOKENS),
@@ -43,9 +46,26 @@ CONFIG = {
 }
 
 
-def tiny_tensors(seed: int = 0) -> dict[str, np.ndarray]:
+def family_config(family: str) -> dict:
+    """What config.json says of a family's tiny model beside `CONFIG`."""
+    named = {"head_dim": HEAD_DIMS["qwen3"]} if family == "qwen3" else {}
+    return {"model_type": family, **named}
+
+
+def family_shapes(family: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of a layer's tensors that Llama does not have."""
+    d = HEAD_DIMS[family]
+    if family == "qwen2":
+        rows = {"q": HEADS * d, "k": KV_HEADS * d, "v": KV_HEADS * d}
+        return {f"self_attn.{k}_proj.bias": (n,) for k, n in rows.items()}
+    if family == "qwen3":
+        return {f"self_attn.{k}_norm.weight": (d,) for k in "qk"}
+    return {}
+
+
+def tiny_tensors(seed: int = 0, family: str = "llama") -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    query, kv = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
+    query, kv = HEADS * HEAD_DIMS[family], KV_HEADS * HEAD_DIMS[family]
     shapes = {"model.embed_tokens.weight": (len(TOKENS), WIDTH), "model.norm.weight": (WIDTH,)}
     shapes["lm_head.weight"] = (len(TOKENS), WIDTH)
     for i in range(LAYERS):
@@ -61,6 +81,8 @@ def tiny_tensors(seed: int = 0) -> dict[str, np.ndarray]:
             "mlp.down_proj": (WIDTH, MLP),
         }.items():
             shapes[f"model.layers.{i}.{name}.weight"] = shape
+        for name, shape in family_shapes(family).items():
+            shapes[f"model.layers.{i}.{name}"] = shape
     return {k: rng.standard_normal(s).astype(np.float32) / 4 for k, s in shapes.items()}
 
 
@@ -68,7 +90,8 @@ def gguf_name(name: str) -> str:
     if not name.startswith("model.layers."):
         return GGUF_NAMES[name]
     _, _, layer, rest = name.split(".", 3)
-    return f"blk.{layer}.{GGUF_NAMES[rest.removesuffix('.weight')]}.weight"
+    part, kind = rest.rsplit(".", 1)
+    return f"blk.{layer}.{GGUF_NAMES[part]}.{kind}"
 
 
 def as_llama_cpp_stores(name: str, w: np.ndarray) -> np.ndarray:
@@ -84,18 +107,21 @@ def quantised(w: np.ndarray, kind: str) -> tuple[np.ndarray, gguf.GGMLQuantizati
     return gguf.quants.quantize(w, kind), kind
 
 
-def write_gguf(path, tensors, kind="F32", fields=(), drop=()):
+def write_gguf(path, tensors, kind="F32", fields=(), drop=(), family="llama"):
     """Writes tensors (Hugging Face names) as GGUF; `fields` adds or replaces, `drop` leaves out."""
-    writer = gguf.GGUFWriter(str(path), dict(fields).get("arch", "llama"))
+    writer = gguf.GGUFWriter(str(path), dict(fields).get("arch", family))
     numbers = {
         "block_count": LAYERS, "embedding_length": WIDTH, "feed_forward_length": MLP,
         "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS, "context_length": 128,
     }  # fmt: skip
+    if family == "qwen3":
+        numbers["attention.key_length"] = numbers["attention.value_length"] = HEAD_DIMS[family]
+    numbers |= {k: v for k, v in dict(fields).items() if isinstance(v, int)}
     for name, value in numbers.items():
         if name not in drop:
-            writer.add_uint32(f"llama.{name}", value)
-    writer.add_float32("llama.rope.freq_base", 5000.0)
-    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+            writer.add_uint32(f"{family}.{name}", value)
+    writer.add_float32(f"{family}.rope.freq_base", 5000.0)
+    writer.add_float32(f"{family}.attention.layer_norm_rms_epsilon", 1e-5)
     if "tokens" not in drop:
         writer.add_tokenizer_model(dict(fields).get("tokenizer", "gpt2"))
         writer.add_tokenizer_pre(dict(fields).get("pre", "smollm"))
@@ -107,10 +133,11 @@ def write_gguf(path, tensors, kind="F32", fields=(), drop=()):
     if "template" not in drop:
         writer.add_chat_template(TEMPLATE)
     if "scaling" in dict(fields):
-        writer.add_string("llama.rope.scaling.type", dict(fields)["scaling"])
+        writer.add_string(f"{family}.rope.scaling.type", dict(fields)["scaling"])
     for name, w in tensors.items():
-        data, number = quantised(as_llama_cpp_stores(name, w), kind)
-        known = gguf_name(name) if name in tiny_tensors() else name
+        stored = as_llama_cpp_stores(name, w) if family == "llama" else w
+        data, number = quantised(stored, kind)
+        known = gguf_name(name) if name in tiny_tensors(0, family) else name
         writer.add_tensor(known, data, raw_dtype=number)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

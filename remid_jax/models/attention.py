@@ -6,19 +6,24 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
-def rotary(x: Array, positions: Array, theta: float) -> Array:
+def rotary(
+    x: Array, positions: Array, theta: float, divisors: tuple[float, ...] | None = None
+) -> Array:
     """Rotates pairs (i, i + head_dim/2) of `x` by position-dependent angles (rotate-half order).
 
     Args:
       x: [..., tokens, heads, head_dim].
       positions: [..., tokens], integer positions.
       theta: base of the frequencies.
+      divisors: head_dim/2 numbers by which the frequencies are divided (longer contexts), or None.
 
     Returns:
       The rotated array, same shape and dtype as `x`.
     """
     half = x.shape[-1] // 2
     frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    if divisors is not None:
+        frequency = frequency / jnp.asarray(divisors, jnp.float32)
     angle = positions.astype(jnp.float32)[..., None, None] * frequency
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)

@@ -51,7 +51,11 @@ def render_chat(
     """
     try:
         return _compiled(template).render(
-            messages=messages, add_generation_prompt=add_generation_prompt, **special
+            messages=messages,
+            add_generation_prompt=add_generation_prompt,
+            tools=None,
+            documents=None,
+            **special,
         )
     except UserError:
         raise

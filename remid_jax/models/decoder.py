@@ -1,6 +1,7 @@
-"""The Llama-family decoder as Flax NNX modules whose layers are stacked and scanned."""
+"""The decoder of all families as Flax NNX modules whose layers are stacked and scanned."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,9 @@ class DecoderConfig:
       rope_theta: base of the rotary frequencies.
       norm_eps: epsilon of the RMS norms.
       tie_embeddings: whether the output head is the embedding.
+      attention_bias: whether queries, keys and values have biases.
+      qk_norm: whether each head's query and key pass an RMS norm before they are rotated.
+      rope_divisors: head_dim/2 divisors of the rotary frequencies, or None for plain ones.
     """
 
     vocab_size: int
@@ -44,6 +48,15 @@ class DecoderConfig:
     rope_theta: float
     norm_eps: float
     tie_embeddings: bool
+    attention_bias: bool = False
+    qk_norm: bool = False
+    rope_divisors: tuple[float, ...] | None = None
+
+    def __repr__(self) -> str:
+        """Names what a family adds only where it is on: it is part of every cache key."""
+        fields = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))
+        shown = (f"{f.name}={value!r}" for f, value in fields if value != f.default)
+        return f"DecoderConfig({', '.join(shown)})"
 
 
 def _weight(rngs: nnx.Rngs, *shape: int) -> nnx.Param:
@@ -72,6 +85,31 @@ class Block(nnx.Module):
         self.gate = _weight(rngs, c.width, c.mlp_width)
         self.up = _weight(rngs, c.width, c.mlp_width)
         self.down = _weight(rngs, c.mlp_width, c.width)
+        if c.attention_bias:
+            self.query_bias = nnx.Param(jnp.zeros((c.num_heads * c.head_dim,)))
+            self.key_bias = nnx.Param(jnp.zeros((c.num_kv_heads * c.head_dim,)))
+            self.value_bias = nnx.Param(jnp.zeros((c.num_kv_heads * c.head_dim,)))
+        if c.qk_norm:
+            self.query_norm = nnx.Param(jnp.ones((c.head_dim,)))
+            self.key_norm = nnx.Param(jnp.ones((c.head_dim,)))
+
+    def heads(self, y: Array, positions: Array) -> tuple[Array, Array, Array]:
+        """Normalised states [..., S, width] -> q [..., S, H, d], k [..., S, KV, d], v."""
+        c = self.config
+        q, k, v = y @ self.query[...], y @ self.key[...], y @ self.value[...]
+        if c.attention_bias:
+            q, k = q + self.query_bias[...], k + self.key_bias[...]
+            v = v + self.value_bias[...]
+        q = q.reshape(*y.shape[:-1], c.num_heads, c.head_dim)
+        k = k.reshape(*y.shape[:-1], c.num_kv_heads, c.head_dim)
+        v = v.reshape(*y.shape[:-1], c.num_kv_heads, c.head_dim)
+        if c.qk_norm:
+            q = rms_norm(q, self.query_norm[...], c.norm_eps)
+            k = rms_norm(k, self.key_norm[...], c.norm_eps)
+        turn = functools.partial(
+            rotary, positions=positions, theta=c.rope_theta, divisors=c.rope_divisors
+        )
+        return turn(q), turn(k), v
 
     def __call__(self, x: Array, positions: Array, attend: Attend, cache: Any):
         """Applies the layer to x [..., S, width] at positions [..., S].
@@ -86,11 +124,7 @@ class Block(nnx.Module):
         """
         c = self.config
         y = rms_norm(x, self.attention_norm[...], c.norm_eps)
-        q = (y @ self.query[...]).reshape(*y.shape[:-1], c.num_heads, c.head_dim)
-        k = (y @ self.key[...]).reshape(*y.shape[:-1], c.num_kv_heads, c.head_dim)
-        v = (y @ self.value[...]).reshape(*y.shape[:-1], c.num_kv_heads, c.head_dim)
-        q, k = rotary(q, positions, c.rope_theta), rotary(k, positions, c.rope_theta)
-        attended, kept = attend(q, k, v, cache)
+        attended, kept = attend(*self.heads(y, positions), cache)
         x = x + attended.reshape(*y.shape[:-1], c.num_heads * c.head_dim) @ self.output[...]
         y = rms_norm(x, self.mlp_norm[...], c.norm_eps)
         x = x + (jax.nn.silu(y @ self.gate[...]) * (y @ self.up[...])) @ self.down[...]

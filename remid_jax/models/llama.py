@@ -1,13 +1,20 @@
-"""The Llama family: how its configuration and tensor names map onto `Decoder`.
+"""The Llama family (Llama 2 and 3, SmolLM2): its configuration and tensor names for `Decoder`.
 
-A further family is one more file like this one, registered in `FAMILIES` of `weights.py`.
+A further family is one more file like this one, registered in `FAMILIES` of `weights.py`; where
+it differs from Llama by a feature only, it starts from what this file reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from remid_jax.errors import UserError
+from remid_jax.models import rope
 from remid_jax.models.decoder import DecoderConfig
+
+HF_CLASS = "LlamaForCausalLM"
+GGUF_INTERLEAVES_ROTARY = True  # query and key rows (2i, 2i+1) of a head are a rotary pair there
 
 # Parameter of `Decoder` -> (GGUF tensor, Hugging Face tensor); `{}` is the layer.
 LAYER_TENSORS: dict[str, tuple[str, str]] = {
@@ -30,32 +37,41 @@ TENSORS: dict[str, tuple[str, str]] = {
 IGNORED = ("rope_freqs.weight", "lm_head.weight", "rotary_emb.inv_freq")
 
 
-def config_from_gguf(field: Any, names: set[str]) -> DecoderConfig:
+def config_from_gguf(
+    field: Callable[..., Any], names: set[str], read: Callable[[str], np.ndarray]
+) -> DecoderConfig:
     """Reads the shape from GGUF metadata.
 
     Args:
-      field: name without the `llama.` prefix -> value, raising `UserError` where absent and no
-        default is given.
+      field: name without the architecture's prefix -> value, raising `UserError` where absent and
+        no default is given.
       names: names of the file's tensors.
+      read: tensor name -> values, for the divisors of the rotary frequencies.
+
+    Raises:
+      UserError: a field is absent, or a feature that the decoder does not have is on.
     """
-    if "rope_freqs.weight" in names:
-        raise UserError("scaled rotary frequencies (Llama 3.1 and later) are not supported yet")
     kind = field("rope.scaling.type", "none")
     if kind != "none":
         raise UserError(f"rotary scaling {kind!r} is not supported yet")
     width, heads = int(field("embedding_length")), int(field("attention.head_count"))
+    head_dim = int(field("attention.key_length", field("rope.dimension_count", width // heads)))
+    for name in ("rope.dimension_count", "attention.value_length"):
+        if int(field(name, head_dim)) != head_dim:
+            raise UserError(f"{name} {field(name)} other than the heads' {head_dim}: not supported")
     return DecoderConfig(
         vocab_size=int(field("vocab_size")),
         num_layers=int(field("block_count")),
         width=width,
         num_heads=heads,
         num_kv_heads=int(field("attention.head_count_kv", heads)),
-        head_dim=int(field("rope.dimension_count", width // heads)),
+        head_dim=head_dim,
         mlp_width=int(field("feed_forward_length")),
         max_positions=int(field("context_length")),
         rope_theta=float(field("rope.freq_base", 10000.0)),
         norm_eps=float(field("attention.layer_norm_rms_epsilon")),
         tie_embeddings=TENSORS["head"][0] not in names,
+        rope_divisors=rope.divisors_from_gguf(names, read, head_dim),
     )
 
 
@@ -65,10 +81,6 @@ def config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
     Raises:
       UserError: a required key is absent, or a feature that the decoder does not have is on.
     """
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise UserError(f"rotary scaling {kind!r} is not supported yet")
     if config.get("hidden_act", "silu") != "silu":
         raise UserError(f"activation {config['hidden_act']!r} is not supported, only 'silu'")
     for bias in ("attention_bias", "mlp_bias"):
@@ -76,18 +88,21 @@ def config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
             raise UserError(f"{bias} is not supported yet")
     try:
         heads = config["num_attention_heads"]
+        head_dim = config.get("head_dim") or config["hidden_size"] // heads
+        theta, divisors = rope.from_hf(config, head_dim)
         return DecoderConfig(
             vocab_size=config["vocab_size"],
             num_layers=config["num_hidden_layers"],
             width=config["hidden_size"],
             num_heads=heads,
             num_kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            head_dim=head_dim,
             mlp_width=config["intermediate_size"],
             max_positions=config["max_position_embeddings"],
-            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
+            rope_theta=theta,
             norm_eps=config["rms_norm_eps"],
             tie_embeddings=bool(config.get("tie_word_embeddings", False)),
+            rope_divisors=divisors,
         )
     except KeyError as e:
         raise UserError(f"config.json lacks {e.args[0]!r}") from None

@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -143,8 +142,17 @@ def load_language_model(
     arrays = load_parameters(checkpoint, DTYPES[dtype])
     abstract = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0)))
     graphdef, state = nnx.split(abstract)
-    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, arrays))
+    nnx.replace_by_pure_dict(state, _on_device(arrays))
     parts = (weights_identity(file), repr(config), tokenizer.identity, dtype)
     identity = hashlib.sha256("/".join(parts).encode()).hexdigest()
     name = path if path == DEFAULT else file.name
     return LanguageModel(name, config, graphdef, state, tokenizer, dtype, identity)
+
+
+def _on_device(arrays: dict[str, Any]) -> dict[str, Any]:
+    """NumPy arrays -> JAX arrays, each let go on its way: the weights never stand twice."""
+    placed = {}
+    for name in list(arrays):
+        value = arrays.pop(name)
+        placed[name] = _on_device(value) if isinstance(value, dict) else jnp.asarray(value)
+    return placed

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from remid_jax.errors import UserError
 from remid_jax.models.chat_template import render_chat
@@ -16,10 +16,10 @@ from remid_jax.models.weights import GGUF, Checkpoint, gguf_field, read_json_fil
 
 CONTROL_TOKEN, USER_DEFINED_TOKEN = 3, 4  # GGUF token types
 
-_LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Pre-tokenizer -> how numerals are cut: Llama 3 by up to three digits, Qwen by single ones.
+_NUMERALS = {"llama-bpe": r"\p{N}{1,3}", "qwen2": r"\p{N}"}
 
 
 def _byte_level(use_regex: bool) -> Any:
@@ -32,10 +32,11 @@ def _pre_tokenizer(name: str, path: Path) -> Any:
     if name == "smollm":
         digits = pre_tokenizers.Digits(individual_digits=True)
         return pre_tokenizers.Sequence([digits, _byte_level(True)])
-    if name == "llama-bpe":
-        split = pre_tokenizers.Split(Regex(_LLAMA3_SPLIT), behavior="isolated")
+    if name in _NUMERALS:
+        pattern = Regex(f"{_WORDS}|{_NUMERALS[name]}|{_REST}")
+        split = pre_tokenizers.Split(pattern, behavior="isolated")
         return pre_tokenizers.Sequence([split, _byte_level(False)])
-    known = "gpt-2, smollm, llama-bpe"
+    known = "gpt-2, smollm, llama-bpe, qwen2"
     raise UserError(f"{path}: pre-tokenizer {name!r} is not supported; supported: {known}")
 
 
@@ -130,6 +131,8 @@ def _from_gguf(checkpoint: Checkpoint) -> tuple[Any, str | None, list[int], int 
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole))
     backend.pre_tokenizer = _pre_tokenizer(pre, checkpoint.path)
     backend.decoder = decoders.ByteLevel()
+    if pre == "qwen2":  # composed characters, which the file does not say
+        backend.normalizer = normalizers.NFC()
     added = {
         kind: [
             tokenizers.AddedToken(t, normalized=False, special=kind == CONTROL_TOKEN)

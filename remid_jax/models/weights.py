@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from remid_jax.errors import UserError
-from remid_jax.models import llama
+from remid_jax.models import llama, qwen2, qwen3
 from remid_jax.models.decoder import DecoderConfig
 
-FAMILIES = {"llama": llama}
+FAMILIES = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3}
 GGUF, HUGGING_FACE = 0, 1
+INDEX = "model.safetensors.index.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _open_gguf(path: Path) -> Checkpoint:
         return values.reshape(tuple(int(n) for n in tensor.shape[::-1]))
 
     try:
-        config = family.config_from_gguf(field, set(tensors))
+        config = family.config_from_gguf(field, set(tensors), read)
     except UserError as e:
         raise e if str(path) in str(e) else UserError(f"{path}: {e}") from None
     return Checkpoint(path, GGUF, family, config, frozenset(tensors), read, fields)
@@ -113,10 +114,7 @@ def _open_hugging_face(path: Path) -> Checkpoint:
             raise UserError(f"{path / file}: must hold a JSON object")
     family = _family(str(config_json.get("model_type")), path)
     where: dict[str, Any] = {}
-    shards = sorted(path.glob("*.safetensors"))
-    if not shards:
-        raise UserError(f"{path}: no *.safetensors file")
-    for shard in shards:
+    for shard in weight_files(path):
         try:
             handle = safe_open(str(shard), framework="numpy")
             where.update(dict.fromkeys(handle.keys(), handle))
@@ -207,6 +205,10 @@ def _shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
         "up": (c.width, c.mlp_width),
         "down": (c.mlp_width, c.width),
     }
+    if c.attention_bias:
+        shapes |= {"query_bias": (query,), "key_bias": (kv,), "value_bias": (kv,)}
+    if c.qk_norm:
+        shapes |= {"query_norm": (c.head_dim,), "key_norm": (c.head_dim,)}
     return shapes if c.tie_embeddings else {**shapes, "head": (c.width, c.vocab_size)}
 
 
@@ -221,7 +223,8 @@ def _tensor(checkpoint: Checkpoint, file: str, name: str, shape: tuple[int, ...]
         )
     if not np.isfinite(values).all():
         raise UserError(f"{checkpoint.path}: tensor {file!r} holds NaN or infinity")
-    if checkpoint.source == GGUF and name in ("query", "key"):
+    interleaved = checkpoint.source == GGUF and checkpoint.family.GGUF_INTERLEAVES_ROTARY
+    if interleaved and name in ("query", "key"):
         values = _rotate_half_order(values, checkpoint.config.head_dim)
     return values if name == "embedding" else values.T
 
@@ -232,6 +235,31 @@ def _rotate_half_order(w: np.ndarray, head_dim: int) -> np.ndarray:
     return w.reshape(heads, head_dim // 2, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a Hugging Face directory: those its index names, or all.
+
+    Raises:
+      UserError: no such file, or an index that is broken or names a file that is not there.
+    """
+    index = folder / INDEX
+    if not index.exists():
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise UserError(f"{folder}: no *.safetensors file")
+        return files
+    content = read_json_file(index)
+    where = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(where, dict) or not where:
+        raise UserError(f"{index}: must map tensors to files in 'weight_map'")
+    names = sorted(set(map(str, where.values())))
+    for name in names:
+        if Path(name).name != name or "\\" in name:
+            raise UserError(f"{index}: {name!r} is no plain file name")
+        if not (folder / name).is_file():
+            raise UserError(f"{index}: names {name!r}, which is not there; fetch the shard again")
+    return [folder / name for name in names]
+
+
 def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file's content."""
     with open(path, "rb") as f:
@@ -240,7 +268,7 @@ def file_sha256(path: Path) -> str:
 
 def weights_identity(path: Path) -> str:
     """Hex digest of all weight files' content: equal exactly when the weights are."""
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    files = weight_files(path) if path.is_dir() else [path]
     if len(files) == 1:
         return file_sha256(files[0])
     digest = hashlib.sha256()

@@ -2,6 +2,7 @@
 
 import pytest
 from tiny_checkpoint import (
+    family_config,
     gguf_name,
     quantised,
     tiny_tensors,
@@ -18,6 +19,7 @@ class Writers:
     hugging_face = staticmethod(write_hugging_face)
     quantised = staticmethod(quantised)
     gguf_name = staticmethod(gguf_name)
+    family_config = staticmethod(family_config)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,10 @@ from remid_jax.models.pretrained import load_language_model
 from remid_jax.models.weights import load_parameters, open_checkpoint, weights_identity
 
 QUERY = "model.layers.1.self_attn.q_proj.weight"
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
 
 
 def parameters(model):
@@ -159,9 +163,19 @@ def test_files_that_are_no_model(tmp_path, tiny_llama):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"model_type": "mamba"}, "architecture 'mamba' is not supported; supported: llama"),
+        ({"model_type": "mamba"}, "architecture 'mamba' is not supported; supported: llama,"),
         ({"model_type": None}, "architecture 'None' is not supported"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rotary scaling 'llama3'"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rotary scaling 'yarn' is not"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rotary scaling 'linear' is not"),
+        (
+            {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+            "rotary scaling 'llama3' in config.json lacks 'low_freq_factor'",
+        ),
+        (
+            {"rope_scaling": {**LLAMA3, "low_freq_factor": 4.0}},
+            "rotary scaling 'llama3' needs positive numbers, low < high",
+        ),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported"),
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
         ({"attention_bias": True}, "attention_bias is not supported"),
         ({"mlp_bias": True}, "mlp_bias is not supported"),
@@ -185,7 +199,7 @@ def test_a_configuration_that_lacks_a_key(tmp_path, tiny_llama):
     [
         (
             {"fields": [("arch", "mamba")]},
-            "architecture 'mamba' is not supported; supported: llama",
+            "architecture 'mamba' is not supported; supported: llama, qwen2, qwen3",
         ),
         ({"drop": ["block_count"]}, "GGUF metadata lacks 'llama.block_count'"),
         ({"drop": ["eos"]}, "GGUF metadata lacks 'tokenizer.ggml.eos_token_id'"),
@@ -194,6 +208,14 @@ def test_a_configuration_that_lacks_a_key(tmp_path, tiny_llama):
         ({"fields": [("tokenizer", "llama")]}, "tokenizer kind 'llama' is not supported"),
         ({"fields": [("pre", "qwen9")]}, "pre-tokenizer 'qwen9' is not supported"),
         ({"fields": [("scaling", "yarn")]}, "rotary scaling 'yarn' is not supported"),
+        (
+            {"fields": [("rope.dimension_count", 8), ("attention.key_length", 16)]},
+            "rope.dimension_count 8 other than the heads' 16",
+        ),
+        (
+            {"fields": [("attention.value_length", 32)]},
+            "attention.value_length 32 other than the heads' 16",
+        ),
     ],
     ids=str,
 )
@@ -201,9 +223,47 @@ def test_gguf_metadata(tmp_path, tiny_llama, changes, message):
     assert message in error(tiny_llama.gguf(tmp_path / "a.gguf", tiny_llama.tensors(), **changes))
 
 
-def test_scaled_rotary_frequencies_are_refused(tmp_path, tiny_llama):
-    tensors = {**tiny_llama.tensors(), "rope_freqs.weight": np.ones(8, np.float32)}
-    assert "scaled rotary frequencies" in error(tiny_llama.gguf(tmp_path / "a.gguf", tensors))
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (np.ones(7), "tensor 'rope_freqs.weight' has shape (7,), not (8,)"),
+        (np.arange(8), "tensor 'rope_freqs.weight' holds values that are no divisors"),
+        (np.full(8, np.nan), "tensor 'rope_freqs.weight' holds values that are no divisors"),
+    ],
+)
+def test_damaged_rotary_divisors(tmp_path, tiny_llama, values, message):
+    tensors = {**tiny_llama.tensors(), "rope_freqs.weight": values.astype(np.float32)}
+    assert message in error(tiny_llama.gguf(tmp_path / "a.gguf", tensors))
+
+
+@pytest.mark.parametrize(
+    "index, message",
+    [
+        ("{", "index.json: cannot be read as JSON"),
+        ("[]", "index.json: must map tensors to files in 'weight_map'"),
+        ('{"weight_map": {}}', "index.json: must map tensors to files in 'weight_map'"),
+        ('{"weight_map": {"a": "lost.safetensors"}}', "names 'lost.safetensors', which is not"),
+        ('{"weight_map": {"a": "../hf/model.safetensors"}}', "is no plain file name"),
+        ('{"weight_map": {"a": 3}}', "names '3', which is not there"),
+    ],
+)
+def test_damaged_indices(tmp_path, tiny_llama, index, message):
+    folder = tiny_llama.hugging_face(tmp_path / "hf", tiny_llama.tensors())
+    (folder / "model.safetensors.index.json").write_text(index)
+    assert message in error(folder)
+
+
+def test_only_the_files_of_the_index_are_read(tmp_path, tiny_llama):
+    one = tiny_llama.hugging_face(tmp_path / "one", tiny_llama.tensors(), shards=2)
+    two = tiny_llama.hugging_face(tmp_path / "two", tiny_llama.tensors(), shards=2)
+    names = sorted(tiny_llama.tensors())
+    files = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    index = {"weight_map": {name: files[i % 2] for i, name in enumerate(names)}}
+    (two / "model.safetensors.index.json").write_text(json.dumps(index))
+    (two / "consolidated.safetensors").write_bytes(b"another form of the same weights")
+    models = [load_language_model(str(folder)) for folder in (one, two)]
+    assert_same_parameters(*map(parameters, models))
+    assert models[0].identity == models[1].identity
 
 
 def test_what_may_be_ignored(tmp_path, tiny_llama):

@@ -1,0 +1,40 @@
+"""The Qwen2 and Qwen2.5 family: Llama with biases on queries, keys and values."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from remid_jax.errors import UserError
+from remid_jax.models import llama
+from remid_jax.models.decoder import DecoderConfig
+
+HF_CLASS = "Qwen2ForCausalLM"
+GGUF_INTERLEAVES_ROTARY = False
+LAYER_TENSORS = llama.LAYER_TENSORS | {
+    "query_bias": ("blk.{}.attn_q.bias", "model.layers.{}.self_attn.q_proj.bias"),
+    "key_bias": ("blk.{}.attn_k.bias", "model.layers.{}.self_attn.k_proj.bias"),
+    "value_bias": ("blk.{}.attn_v.bias", "model.layers.{}.self_attn.v_proj.bias"),
+}
+TENSORS, IGNORED = llama.TENSORS, llama.IGNORED
+
+
+def config_from_gguf(*source: Any) -> DecoderConfig:
+    """Reads the shape from GGUF metadata; arguments and errors as for Llama."""
+    return dataclasses.replace(llama.config_from_gguf(*source), attention_bias=True)
+
+
+def config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
+    """Reads the shape from a Hugging Face config.json.
+
+    Raises:
+      UserError: as for Llama, or attention within a sliding window is on.
+    """
+    refuse_sliding_window(config)
+    return dataclasses.replace(llama.config_from_hf(config), attention_bias=True)
+
+
+def refuse_sliding_window(config: Mapping[str, Any]) -> None:
+    """Raises `UserError` where a config.json confines attention to a window of tokens."""
+    kinds = set(config.get("layer_types") or ()) - {"full_attention"}
+    if config.get("use_sliding_window") or kinds:
+        raise UserError("attention within a sliding window (use_sliding_window) is not supported")
