@@ -73,7 +73,7 @@ def test_bounds_hold_and_the_prediction_is_ranked():
     c.prediction.update(worlds=2, shifts=4)
     pieces = bounds.pieces(c)
     exact = pieces["exact disjoint"]()
-    assert exact["worlds"] == 250
+    assert exact["worlds"] == 72  # 500 in seven families, rounded up
     assert list(exact["bounds"]) == [*c.bounds, "paper"]
     assert all(exact["bounds"][name]["violations"] == 0 for name in c.bounds)
     assert exact["bounds"]["linear"]["times_closer_than_printed"] > 3
