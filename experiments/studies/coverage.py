@@ -112,13 +112,8 @@ def _estimates(
         free = jnp.asarray(groups - 1.0)
         club = [sampling.effective_club(log_q, d, groups) for d in both]
         gaps = [sampling.baseline(log_q, d, groups) for d in both]
-        sums = [
-            sampling.club_replicates(
-                sampling.sums_from_counts(log_q, both[0].x, y, both[0].group, groups)
-            )
-            for y in (both[0].model, both[0].golden)
-        ]
-        kept = (sums[0][0] / sums[1][0], sums[0][1] / sums[1][1])
+        model, golden = sampling.club_sides(log_q, both[0], groups)
+        kept = (model[0] / golden[0], model[1] / golden[1])
         one = {"r_emi": club[0], "retained": kept, "baseline": gaps[0]}
         two = {"r_emid": club, "baseline_shift": gaps}
         if sets is not None:

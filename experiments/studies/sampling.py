@@ -47,12 +47,17 @@ def samples(key: Array, world: World, n: int, clusters: int = 0) -> tuple[Draw, 
     )
 
 
-def effective_club(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
-    """EMI by all-pairs vCLUB and its delete-one replicates [G]."""
-    sides = [
+def club_sides(log_q: Array, d: Draw, num_groups: int) -> list[tuple[Array, Array]]:
+    """All-pairs vCLUB of model and of golden responses, each with its delete-one replicates [G]."""
+    return [
         club_replicates(sums_from_counts(log_q, d.x, y, d.group, num_groups))
         for y in (d.model, d.golden)
     ]
+
+
+def effective_club(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
+    """EMI by all-pairs vCLUB and its delete-one replicates [G]."""
+    sides = club_sides(log_q, d, num_groups)
     return sides[0][0] - sides[1][0], sides[0][1] - sides[1][1]
 
 

@@ -142,22 +142,18 @@ _quantities = jax.jit(quantities)
 
 def exact_emid(world: World) -> Array:
     """EMID = EMI(P) − EMI(Q) of a world alone, nats; jit- and vmap-able."""
+    return _emi(world, world.P.ravel()) - _emi(world, world.Q.ravel())
 
-    def emi(law: Array) -> Array:
-        flat = law.ravel()
-        return mutual_information(flat, world.model) - mutual_information(flat, world.channel)
 
-    return emi(world.P) - emi(world.Q)
+def _emi(world: World, law: Array) -> Array:
+    """EMI of a world's model under a law [X]."""
+    return mutual_information(law, world.model) - mutual_information(law, world.channel)
 
 
 def cell_emi(world: World) -> Array:
     """EMI of the 2³ cells in which each factor's mechanism comes from P (0) or Q (1): [2, 2, 2]."""
     laws = mixed_laws(world.mechanisms_P, world.mechanisms_Q)
-
-    def emi(law: Array) -> Array:
-        return mutual_information(law, world.model) - mutual_information(law, world.channel)
-
-    flat = jax.lax.map(emi, laws.reshape(8, -1))
+    flat = jax.lax.map(lambda law: _emi(world, law), laws.reshape(8, -1))
     return flat.reshape(2, 2, 2)
 
 
