@@ -64,7 +64,7 @@ def run() -> int:
     except Exception as e:
         if not isinstance(e, MemoryError) and "RESOURCE_EXHAUSTED" not in str(e):
             raise
-        remedy = "lower config.sampling.batch_rows or config.limits.cache_bytes, and run again"
+        remedy = "lower config.sampling.batch_rows or config.limits.memory_bytes, and run again"
         print(f"error: out of memory; {remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -6,15 +6,19 @@ import time
 from collections.abc import Callable, Iterator
 
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
+OPERATIONS = ("TFLOP", 1e12)  # a unit of work, and its size
 
 
 @contextlib.contextmanager
-def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
+def progress(
+    what: str, total: float, unit: tuple[str, float] | None = None
+) -> Iterator[Callable[[float], None]]:
     """Shows how far a piece of work is, on standard error.
 
     Args:
       what: its name.
       total: size of the work in any unit.
+      unit: name and size of what it is shown in; by default only shares are shown.
 
     Yields:
       A function to call with each finished part's size.
@@ -24,10 +28,14 @@ def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as Remaining
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), Remaining())
+        columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), Remaining()]
+        if unit:
+            shown = f"{{task.completed:.2f}} of {{task.total:.2f}} {unit[0]}"
+            columns.insert(2, TextColumn(shown))
+        size = unit[1] if unit else 1.0
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda part: bar.advance(task, part)
+            task = bar.add_task(what, total=total / size)
+            yield lambda part: bar.advance(task, part / size)
         return
     started = shown = time.monotonic()
     done = 0.0
@@ -39,7 +47,9 @@ def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
         if now - shown >= LINE_EVERY:
             shown = now
             left = (now - started) / done * (total - done)
-            print(f"{what}: {done / total:.0%}, {left:.0f} s left", file=sys.stderr, flush=True)
+            size = f" of {total / unit[1]:.2f} {unit[0]}" if unit else ""
+            share = f"{done / total:.0%}{size}"
+            print(f"{what}: {share}, {left:.0f} s left", file=sys.stderr, flush=True)
 
     yield advance
     took = time.monotonic() - started

@@ -8,12 +8,14 @@ from remid_jax.benchmark.prompts import VIEWS
 from remid_jax.benchmark.reading import BUNDLED
 from remid_jax.benchmark.shifts import resolve_shifts
 from remid_jax.errors import UserError, nearest
+from remid_jax.inference.likelihood import MEMORY
 from remid_jax.information.mutual_information import ESTIMATORS
 from remid_jax.models.pretrained import DEFAULT, DTYPES
 
 MIN_CONTEXTS = 3  # a jackknife of a pair statistic needs them
 CHOICES = {
     "model.dtype": tuple(DTYPES),
+    "model.cache_dtype": ("", *DTYPES),
     "estimator.name": tuple(ESTIMATORS),
     "estimator.normalisation": ("sequence", "token"),
     "estimator.span": ("response", "reference"),
@@ -40,6 +42,7 @@ def default_config() -> ConfigDict:
     c.model = ConfigDict()  # the reasoner and the policy q
     c.model.path = DEFAULT  # the embedded default, a GGUF file or a Hugging Face directory
     c.model.dtype = "float32"  # float32 | bfloat16
+    c.model.cache_dtype = ""  # of cached keys and values: float32 | bfloat16; "": as dtype
     c.model.chat_template = ""  # jinja file that replaces the model's own template
 
     c.rpms = ConfigDict()  # name -> rpm(...): the evaluated models
@@ -52,6 +55,7 @@ def default_config() -> ConfigDict:
     c.sampling.top_p = 1.0  # in (0, 1]
     c.sampling.repetition_penalty = 1.05  # 1 is off
     c.sampling.batch_rows = 16  # rows decoded together
+    c.sampling.stop_strings = ()  # texts that end an answer, for example ("\nUser:",)
 
     c.reasoning = ConfigDict()  # how the reasoner writes R; greedy when temperature is 0
     c.reasoning.max_tokens = 48  # tokens, at most
@@ -80,8 +84,9 @@ def default_config() -> ConfigDict:
     c.limits = ConfigDict()
     c.limits.contexts = 0  # per subset; 0: all
     c.limits.too_long = "error"  # error | drop_oldest_turns
-    c.limits.cache_bytes = 2 * 2**30  # bytes a model, for cached contexts
+    c.limits.memory_bytes = MEMORY  # bytes beside the weights: caches and working memory
 
+    c.dry_run = False  # print what the run would cost, and do none of it
     c.seed = 0  # of sampling and of random negatives
     return c
 
@@ -108,7 +113,7 @@ def check_config(config: ConfigDict) -> None:
     for key, low in (
         ("sampling.max_tokens", 1), ("sampling.batch_rows", 1), ("reasoning.max_tokens", 1),
         ("estimator.num_negatives", 1), ("estimator.emi_shifts", 0), ("limits.contexts", 0),
-        ("limits.cache_bytes", 0), ("divergences.permutations", 1), ("factors.swaps", 0),
+        ("limits.memory_bytes", 1), ("divergences.permutations", 1), ("factors.swaps", 0),
     ):  # fmt: skip
         if _get(config, key) < low:
             raise UserError(f"config.{key} is {_get(config, key)}; it must be at least {low}")

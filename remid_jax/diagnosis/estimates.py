@@ -105,6 +105,17 @@ def negatives_for(
     return with_r, without_r
 
 
+def wanted_columns(
+    n: int, policies: int, config: ConfigDict, labels: Labels | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs to score: [N, (1 + policies)·N] bool, golden first, with reasoning and without."""
+    with_r, without_r = (
+        np.concatenate([x.wanted(golden=True)] + [x.wanted(golden=False)] * policies, axis=1)
+        for x in negatives_for(n, config, labels)
+    )
+    return with_r, without_r
+
+
 Statistic = Callable[[jax.Array], jax.Array]
 
 

@@ -12,16 +12,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
+from remid_jax.benchmark import prompts
 from remid_jax.benchmark.factors import FACTORS, differing, swapped
 from remid_jax.benchmark.samples import Sample
-from remid_jax.diagnosis.generation import Answer, Trunks
-from remid_jax.diagnosis.scoring import GOLDEN, row_cost, score_subset, to_response
+from remid_jax.diagnosis.generation import Answer
+from remid_jax.diagnosis.scoring import GOLDEN, Response, find_rows, score_rows, to_response
 from remid_jax.diagnosis.selection import Selection, fit_sample
 from remid_jax.diagnosis.store import Store
 from remid_jax.errors import UserError
-from remid_jax.inference.likelihood import Response
-from remid_jax.models.pretrained import LanguageModel
-from remid_jax.progress import progress
+from remid_jax.inference.engine import Engine
+from remid_jax.inference.prefix import branch_points
+from remid_jax.models.pretrained import ModelCard
+from remid_jax.progress import OPERATIONS, progress
 
 Scores = dict[str, dict[str, np.ndarray]]
 
@@ -48,7 +50,7 @@ class Swaps:
 
 
 def plan_swaps(
-    selection: Selection, model: LanguageModel, config: ConfigDict, longest_given: Mapping[str, int]
+    selection: Selection, model: ModelCard, config: ConfigDict, longest_given: Mapping[str, int]
 ) -> dict[str, Swaps]:
     """The swapped contexts of every subset, checked to fit the context window; none when off.
 
@@ -90,7 +92,7 @@ def plan_swaps(
 
 
 def _fitting(
-    sample: Sample, factor: str, model: LanguageModel, config: ConfigDict, room: int
+    sample: Sample, factor: str, model: ModelCard, config: ConfigDict, room: int
 ) -> tuple[Sample, int]:
     try:
         return fit_sample(sample, model, config, room)
@@ -112,14 +114,14 @@ def score_swaps(
     samples: Sequence[Sample],
     answers: Mapping[str, Mapping[str, Answer]],
     swaps: Swaps,
-    model: LanguageModel,
-    trunks: Trunks,
+    model: Engine,
     store: Store,
     span: str,
 ) -> Scores:
     """log q(y_i | x_i with one factor swapped) of the golden and every policy's own response.
 
-    All responses to a context are scored against one cached prompt, and stored with it.
+    All responses to a context are scored against one cached prompt, and stored with it; persona and
+    character that swapped contexts share are computed once.
 
     Args:
       tag: of the subset.
@@ -127,7 +129,6 @@ def score_swaps(
       answers: policy -> sample id -> answer.
       swaps: of `plan_swaps`.
       model: q.
-      trunks: its cached contexts.
       store: finished rows.
       span: `config.estimator.span`.
 
@@ -143,12 +144,16 @@ def score_swaps(
     ]
     shape = next(iter(swaps.sources.values())).shape
     scores = {p: {f: np.full(shape, np.nan) for f in FACTORS} for p in texts[0]}
-    wanted = np.ones(len(columns[0]), bool)
-    total = sum(len(c) * row_cost(r, wanted) for c, r in zip(swaps.contexts, columns, strict=True))
-    with progress(f"{tag}: contexts with a swapped factor", total) as advance:
-        for i, (contexts, responses) in enumerate(zip(swaps.contexts, columns, strict=True)):
-            pairs = np.broadcast_to(wanted, (len(contexts), len(wanted)))
-            block = score_subset(model, trunks, store, contexts, None, responses, pairs, advance)
+    rows = []
+    for contexts, responses in zip(swaps.contexts, columns, strict=True):
+        asked = [model.tokenizer.encode_chat(prompts.policy_messages(c)) for c in contexts]
+        wanted = np.ones((len(asked), len(responses)), bool)
+        names = [c.sample_id for c in contexts]
+        rows.append(find_rows(model, store, names, asked, branch_points(asked), responses, wanted))
+    total = sum(sum(r.flops) for r in rows)
+    with progress(f"{tag}: contexts with a swapped factor", total, OPERATIONS) as advance:
+        for i, found in enumerate(rows):
+            block = score_rows(model, store, found, advance)
             place = 0
             for factor in (f for f in FACTORS if swaps.sources[f][i, 0] >= 0):
                 for policy, column in zip(scores, block[place : place + shape[1]].T, strict=True):

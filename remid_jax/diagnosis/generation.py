@@ -1,21 +1,16 @@
 """What the evaluated models answer, and what the reasoner notes, one subset at a time."""
 
 import dataclasses
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from remid_jax.benchmark import prompts
 from remid_jax.benchmark.samples import Sample
 from remid_jax.diagnosis.store import Store, key_of
-from remid_jax.inference.prefix import (
-    Prefix,
-    capacity_for,
-    common_prefix_length,
-    prefill,
-    trunk_of,
-)
-from remid_jax.inference.sampling import SamplingConfig, sample_from
-from remid_jax.models.pretrained import LanguageModel
+from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.inference.engine import Engine
+from remid_jax.inference.prefix import LEAST_SHARED, common_prefix_length
+from remid_jax.models.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,62 +38,33 @@ def is_own_law(config: SamplingConfig) -> bool:
     return config.temperature == config.top_p == config.repetition_penalty == 1
 
 
-class Trunks:
-    """The cached contexts that all roles' prompts begin with, kept within a number of bytes."""
-
-    def __init__(self, model: LanguageModel, budget: int):
-        self._model = model
-        self._budget = budget
-        self._kept: OrderedDict[str, Prefix] = OrderedDict()
-
-    def prefixes(
-        self, sample: Sample, chats: Sequence[list[dict[str, str]]], capacity: int | None = None
-    ) -> list[Prefix]:
-        """Caches of several prompts about one sample, sharing the work on its context."""
-        encode = self._model.tokenizer.encode_chat
-        wanted = [encode(chat) for chat in chats]
-        return prefill(self._model, wanted, capacity, self._trunk(sample, wanted))
-
-    def _trunk(self, sample: Sample, wanted: Sequence[Sequence[int]]) -> Prefix | None:
-        roles = (prompts.reply_messages(sample), prompts.reason_messages(sample))
-        encoded = [self._model.tokenizer.encode_chat(messages) for messages in roles]
-        shared = encoded[0][: common_prefix_length(encoded)]
-        if not all(_begins(prompt, shared) for prompt in wanted):
-            return None
-        key = key_of(shared)
-        if key not in self._kept:
-            trunk = trunk_of(self._model, encoded)
-            if trunk is None:
-                return None
-            self._kept[key] = trunk
-            while len(self._kept) > 1 and self._bytes() > self._budget:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
-
-    def _bytes(self) -> int:
-        return sum(p.keys.nbytes + p.values.nbytes for p in self._kept.values())
+def shared_beginning(tokenizer: Tokenizer, sample: Sample) -> list[int]:
+    """Tokens with which the prompts of all roles about one sample begin."""
+    roles = (prompts.reply_messages(sample), prompts.reason_messages(sample))
+    encoded = [tokenizer.encode_chat(messages) for messages in roles]
+    return encoded[0][: common_prefix_length(*encoded)]
 
 
-def _begins(prompt: Sequence[int], trunk: Sequence[int]) -> bool:
-    return len(prompt) > len(trunk) and tuple(prompt[: len(trunk)]) == tuple(trunk)
+def cuts_of(prompt: Sequence[int], beginning: Sequence[int]) -> list[int]:
+    """Where a prompt is cut so that its sample's beginning is computed once for all roles."""
+    n = len(beginning)
+    begins = n < len(prompt) and list(prompt[:n]) == list(beginning)
+    return [n] if begins and n >= LEAST_SHARED else []
 
 
 def generate(
-    model: LanguageModel,
-    trunks: Trunks,
+    engine: Engine,
     store: Store,
     kind: str,
     chats: Mapping[str, tuple[Sample, list[dict[str, str]]]],
     config: SamplingConfig,
     batch_rows: int,
-    advance,
+    advance: Callable[[float], None],
 ) -> dict[str, Answer]:
     """Answers chats in batches, each stored whole as soon as it is there.
 
     Args:
-      model: who answers.
-      trunks: the caches of that model.
+      engine: who answers.
       store: finished batches.
       kind: folder in the store, `responses` or `thoughts`.
       chats: sample id -> (sample, messages).
@@ -109,35 +75,41 @@ def generate(
     Returns:
       sample id -> answer.
     """
+    encode = engine.tokenizer.encode_chat
+    encoded = {i: encode(messages) for i, (_, messages) in chats.items()}
+    # Golden answers tell about how long others will be: rows that end together run together.
+    expected = {i: len(engine.tokenizer.encode(x.golden)) for i, (x, _) in chats.items()}
+    ids = sorted(chats, key=lambda i: (-expected[i], i))
     answers: dict[str, Answer] = {}
-    ids = list(chats)
-    encode = model.tokenizer.encode_chat
     for a in range(0, len(ids), batch_rows):
         batch = ids[a : a + batch_rows]
-        encoded = [encode(chats[i][1]) for i in batch]
-        settings = dataclasses.asdict(config)
-        key = key_of(model.identity, settings, batch_rows, encoded)
+        asked = [encoded[i] for i in batch]
+        key = key_of(engine.identity, dataclasses.asdict(config), batch_rows, asked)
         rows = store.get_json(kind, key)
         own = is_own_law(config)
         if rows is None or (own and any("log_prob" not in row for row in rows)):
-            asked = [chats[i] for i in batch]
-            rows = _generate_batch(model, trunks, asked, encoded, config, batch_rows)
+            beginnings = [shared_beginning(engine.tokenizer, chats[i][0]) for i in batch]
+            cuts = [cuts_of(p, b) for p, b in zip(asked, beginnings, strict=True)]
+            rows = _generated(engine, asked, config, cuts)
             store.put_json(kind, key, rows)
         for i, row in zip(batch, rows, strict=True):
             tokens = tuple(row["tokens"])
             answers[i] = Answer(
-                row["text"], tokens, model.tokenizer.identity, row["stopped"], row.get("log_prob")
+                row["text"], tokens, engine.tokenizer.identity, row["stopped"], row.get("log_prob")
             )
         advance(len(batch))
-    return answers
+    return {i: answers[i] for i in chats}
 
 
-def _generate_batch(model, trunks, chats, encoded, config, batch_rows) -> list[dict]:
-    capacity = capacity_for(max(len(p) for p in encoded))
-    cached = [trunks.prefixes(sample, [messages], capacity)[0] for sample, messages in chats]
-    drawn = sample_from(model, cached, config, batch_rows)
-    decode = model.tokenizer.decode
-    rows = [
+def _generated(
+    engine: Engine,
+    asked: Sequence[Sequence[int]],
+    config: SamplingConfig,
+    cuts: Sequence[Sequence[int]],
+) -> list[dict[str, Any]]:
+    drawn = engine.generate(asked, config, cuts=cuts)
+    decode = engine.tokenizer.decode
+    rows: list[dict[str, Any]] = [
         {"text": decode(d.tokens).strip(), "tokens": list(d.tokens), "stopped": d.stopped}
         for d in drawn
     ]

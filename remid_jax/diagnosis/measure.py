@@ -1,7 +1,7 @@
 """What is generated and scored in one subset, before anything is estimated."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,13 +11,12 @@ from remid_jax.benchmark.samples import Sample
 from remid_jax.diagnosis import estimates
 from remid_jax.diagnosis.expected_kl import own_log_probs
 from remid_jax.diagnosis.factor_swaps import Scores, Swaps, score_swaps
-from remid_jax.diagnosis.generation import Answer, Trunks, generate
-from remid_jax.diagnosis.scoring import Block, row_cost, score_subset, to_response
+from remid_jax.diagnosis.generation import Answer, cuts_of, generate, shared_beginning
+from remid_jax.diagnosis.scoring import Block, Response, Rows, find_rows, score_rows, to_response
 from remid_jax.diagnosis.store import Store
-from remid_jax.inference.likelihood import Response
-from remid_jax.inference.sampling import SamplingConfig
-from remid_jax.models.pretrained import LanguageModel, load_language_model
-from remid_jax.progress import progress
+from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.inference.engine import Engine
+from remid_jax.progress import OPERATIONS, progress
 
 Answers = Mapping[str, Mapping[str, Answer]]
 Given = Mapping[str, Mapping[str, str]]
@@ -64,20 +63,31 @@ class Measurement:
 
     def __init__(
         self,
-        policy: LanguageModel,
+        policy: Engine,
+        load: Callable[[str], Engine],
         given: Given | None,
         sampling: tuple[SamplingConfig, SamplingConfig],
         store: Store,
         config: ConfigDict,
     ):
+        """Takes what it measures with.
+
+        Args:
+          policy: the reasoner and q.
+          load: path of an evaluated model's own weights -> its engine.
+          given: collected responses, or None.
+          sampling: how evaluated models answer, and how the reasoner notes.
+          store: finished pieces.
+          config: of the diagnosis.
+        """
         self._policy = policy
+        self._load = load
         self._given = given
         self._reply, self._reason = sampling
         self._store = store
         self._config = config
-        self._trunks = Trunks(policy, config.limits.cache_bytes)
         # Weights named twice are loaded once.
-        self._loaded = dict.fromkeys(("", config.model.path), (policy, self._trunks))
+        self._loaded = dict.fromkeys(("", config.model.path), policy)
 
     def of(
         self,
@@ -93,14 +103,12 @@ class Measurement:
         log_p = own_log_probs(samples, answers, tokenizer, self._config)
         swapped = None
         if swaps is not None:
-            parts = (tag, samples, answers, swaps, self._policy, self._trunks, self._store)
-            swapped = score_swaps(*parts, span)
+            swapped = score_swaps(tag, samples, answers, swaps, self._policy, self._store, span)
         return Measured(samples, answers, thoughts, subset, log_p, swapped)
 
-    def _rpm(self, path: str) -> tuple[LanguageModel, Trunks]:
+    def _rpm(self, path: str) -> Engine:
         if path not in self._loaded:
-            model = load_language_model(path, self._config.model.dtype)
-            self._loaded[path] = (model, Trunks(model, self._config.limits.cache_bytes))
+            self._loaded[path] = self._load(path)
         return self._loaded[path]
 
     def _generate(self, tag: str, samples: Sequence[Sample]) -> tuple[Answers, dict[str, str]]:
@@ -114,10 +122,10 @@ class Measurement:
         with progress(f"{tag}: answers and thoughts", len(samples) * (len(rpms) + 1)) as advance:
             for name, spec in rpms.items():
                 chats = {x.sample_id: (x, prompts.reply_messages(x, spec.view)) for x in samples}
-                parts = (*self._rpm(spec.path), self._store, "responses", chats)
+                parts = (self._rpm(spec.path), self._store, "responses", chats)
                 answers[name] = generate(*parts, self._reply, rows, advance)
             chats = {x.sample_id: (x, prompts.reason_messages(x)) for x in samples}
-            parts = (self._policy, self._trunks, self._store, "thoughts", chats)
+            parts = (self._policy, self._store, "thoughts", chats)
             thoughts = generate(*parts, self._reason, rows, advance)
         return answers, {i: a.text for i, a in thoughts.items()}
 
@@ -144,17 +152,23 @@ class Measurement:
         columns = [
             r for by_id in (golden, *answers.values()) for r in self._responses(samples, by_id)
         ]
-        wanted, plain_wanted = (
-            np.concatenate(
-                [x.wanted(golden=True)] + [x.wanted(golden=False)] * len(answers), axis=1
-            )
-            for x in (with_r, without_r)
-        )
-        total = sum(row_cost(columns, w) for w in [*wanted, *plain_wanted])
-        with progress(f"{tag}: likelihoods", total) as advance:
-            parts = (self._policy, self._trunks, self._store, samples)
-            scores = score_subset(*parts, thoughts, columns, wanted, advance)
-            plain = score_subset(*parts, None, columns, plain_wanted, advance)
+        pairs = estimates.wanted_columns(n, len(answers), self._config, labels)
+        names = [s.sample_id for s in samples]
+        beginnings = [shared_beginning(self._policy.tokenizer, s) for s in samples]
+
+        def rows(notes: Mapping[str, str] | None, wanted: np.ndarray) -> Rows:
+            encode = self._policy.tokenizer.encode_chat
+            texts = [None if notes is None else notes[s.sample_id] for s in samples]
+            asked = [
+                encode(prompts.policy_messages(*pair)) for pair in zip(samples, texts, strict=True)
+            ]
+            cuts = [cuts_of(*pair) for pair in zip(asked, beginnings, strict=True)]
+            return find_rows(self._policy, self._store, names, asked, cuts, columns, wanted)
+
+        both = rows(thoughts, pairs[0]), rows(None, pairs[1])
+        total = sum(sum(r.flops) for r in both)
+        with progress(f"{tag}: likelihoods", total, OPERATIONS) as advance:
+            scores, plain = (score_rows(self._policy, self._store, r, advance) for r in both)
         blocks = [
             Block(
                 scores[:, a : a + n],
@@ -184,5 +198,7 @@ def sampling_of(config: ConfigDict) -> tuple[SamplingConfig, SamplingConfig]:
       UserError: a value out of range.
     """
     s, r, seed = config.sampling, config.reasoning, config.seed
-    reply = SamplingConfig(s.max_tokens, s.temperature, s.top_p, s.repetition_penalty, seed=seed)
+    reply = SamplingConfig(
+        s.max_tokens, s.temperature, s.top_p, s.repetition_penalty, seed, tuple(s.stop_strings)
+    )
     return reply, SamplingConfig(r.max_tokens, r.temperature, 1.0, r.repetition_penalty, seed=seed)

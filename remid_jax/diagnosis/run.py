@@ -1,5 +1,7 @@
 """The line: samples -> prompts -> answers and thoughts -> pair matrices -> estimates -> report."""
 
+import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from remid_jax.diagnosis.expected_kl import add_expected_kl
 from remid_jax.diagnosis.factor_information import factor_rows
 from remid_jax.diagnosis.factor_swaps import Swaps, plan_swaps
 from remid_jax.diagnosis.measure import Given, Measured, Measurement, sampling_of
+from remid_jax.diagnosis.plan import Plan, make_plan, memory_lines
 from remid_jax.diagnosis.rows import estimate_by_language, estimate_rows
 from remid_jax.diagnosis.sample_contributions import write_contributions
 from remid_jax.diagnosis.selection import Selection, fit_window, select
@@ -24,22 +27,27 @@ from remid_jax.diagnosis.shift_shares import estimate_by_shift
 from remid_jax.diagnosis.store import Store, open_workdir
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
-from remid_jax.models.pretrained import LanguageModel, load_language_model
+from remid_jax.inference.engine import Engine, JaxEngine
+from remid_jax.inference.programs import count_programs
+from remid_jax.models.pretrained import ModelCard, load_language_model, open_language_model
 
 
-def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def diagnose(
+    config: ConfigDict, workdir: str | Path, engine: Engine | None = None
+) -> dict[str, Any]:
     """Runs a diagnosis, or completes one that was interrupted.
 
     Args:
       config: see `remid_jax.default_config`.
       workdir: where finished pieces and results are kept; a second run in it reuses them.
+      engine: the reasoner and the policy, in place of the model that `config.model` names.
 
     Returns:
       The content of `workdir/results.json`: `provenance`, `excluded`,
       `cut_at_max_tokens` (answers that did not end by themselves), `rows`, `by_language`,
       `worst`, `comparisons`, `warnings`, `by_shift` (see `estimate_by_shift`), `divergences` (see
       `estimate_divergences`), `contributions` (name of their file in `workdir`, or None),
-      `factors` (see `factor_rows`).
+      `factors` (see `factor_rows`). With `config.dry_run` only `plan`, and nothing is written.
 
     Raises:
       UserError: anything in the configuration, the files or the environment that cannot be used.
@@ -47,31 +55,39 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     check_config(config)
     sampling = sampling_of(config)
     origin = report.provenance(config, sys.argv)  # now: the checkout may change during a long run
-    folder = open_workdir(workdir)
+    folder = Path(workdir) if config.dry_run else open_workdir(workdir)
     benchmark = load_benchmark(config.benchmark)
     selection = select(benchmark, config)
     labels = _labels(selection, config)
     given = _given(selection, config)
-    model = load_language_model(
-        config.model.path, config.model.dtype, config.model.chat_template or None
-    )
-    longest = _longest_given(selection, given, model)
-    selection = fit_window(selection, model, config, longest)
-    swaps = plan_swaps(selection, model, config, longest)
-    _say_plan(selection, given, swaps, config)
+    cards = _cards(config, given, engine)
+    longest = _longest_given(selection, given, cards[""])
+    selection = fit_window(selection, cards[""], config, longest)
+    swaps = plan_swaps(selection, cards[""], config, longest)
+    plan = make_plan(selection, labels, given, swaps, cards, config)
+    if config.dry_run:
+        return {"plan": plan}
+    _say_plan(selection, plan)
 
     store = Store(folder / "store")
-    divergences = estimate_divergences(selection.subsets, labels, model, store, config)
-    measurement = Measurement(model, given, sampling, store, config)
-    measured: dict[str, Measured] = {}
-    for tag, samples in selection.subsets.items():
-        measured[tag] = measurement.of(tag, samples, labels[tag], swaps.get(tag))
-        report.write_matrices(folder, measured[tag].subset)
-    _write_texts(folder, measured)
+    with count_programs() as programs:
+        load = functools.partial(_load, cards, plan, config)
+        policy = engine or load("")
+        features = policy.model if isinstance(policy, JaxEngine) else None
+        divergences = estimate_divergences(selection.subsets, labels, features, store, config)
+        measurement = Measurement(policy, load, given, sampling, store, config)
+        measured: dict[str, Measured] = {}
+        for tag, samples in selection.subsets.items():
+            measured[tag] = measurement.of(tag, samples, labels[tag], swaps.get(tag))
+            report.write_matrices(folder, measured[tag].subset)
+        _write_texts(folder, measured)
 
     origin |= {
         "benchmark": benchmark.name,
-        "model": {"name": model.name, "identity": model.identity, "dtype": model.dtype},
+        "model": {"name": policy.name, "identity": policy.identity, "dtype": config.model.dtype},
+        "sizes": dataclasses.asdict(plan.sizes),
+        "planned_flops": plan.flops,
+        "programs": dataclasses.asdict(programs),
         **_counts(selection, swaps),
         "unit": "nats",
     }
@@ -85,6 +101,29 @@ def diagnose(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     }
     report.write_results(folder, results)
     return results
+
+
+def _cards(
+    config: ConfigDict, given: Given | None, engine: Engine | None
+) -> dict[str, ModelCard | Engine]:
+    """Every model of the run by its path, opened and checked; under "" the policy."""
+    dtype, template = config.model.dtype, config.model.chat_template or None
+    foreign = engine is not None and not isinstance(engine, JaxEngine)
+    if foreign and config.divergences.features == "hidden":
+        raise UserError(f"{engine.name} has no hidden states; set divergences.features='none'")
+    policy = engine or open_language_model(config.model.path, dtype, template)
+    cards = dict.fromkeys(("", config.model.path), policy)
+    for spec in {} if given else config.rpms.values():
+        if spec.path not in cards:
+            cards[spec.path] = open_language_model(spec.path, dtype)
+    return cards
+
+
+def _load(cards: Mapping[str, ModelCard], plan: Plan, config: ConfigDict, path: str) -> JaxEngine:
+    """The engine of an opened model."""
+    model = load_language_model(cards[path])
+    rows, dtype = config.sampling.batch_rows, config.model.cache_dtype
+    return JaxEngine(model, config.limits.memory_bytes, plan.longest, dtype, rows)
 
 
 def _labels(selection: Selection, config: ConfigDict) -> dict[str, estimates.Labels | None]:
@@ -146,7 +185,7 @@ def _estimate(
 
 
 def _longest_given(
-    selection: Selection, given: Mapping[str, Mapping[str, str]] | None, model: LanguageModel
+    selection: Selection, given: Given | None, model: ModelCard | Engine
 ) -> dict[str, int]:
     longest = {}
     for tag, samples in selection.subsets.items():
@@ -156,23 +195,13 @@ def _longest_given(
     return longest
 
 
-def _say_plan(
-    selection: Selection, given: Any, swaps: Mapping[str, Swaps], config: ConfigDict
-) -> None:
-    contexts = sum(len(s) for s in selection.subsets.values())
-    policies = len(given) if given else len(config.rpms)
-    pairs = sum((1 + policies) * len(s) ** 2 for s in selection.subsets.values())
-    print(
-        f"{len(selection.subsets)} subsets, {contexts} contexts, {policies} evaluated models, "
-        f"up to {pairs} pairs with reasoning and as many without",
-        file=sys.stderr,
-    )
-    if swaps:
-        print(
-            f"{sum(s.size for s in swaps.values())} more contexts with one factor swapped, "
-            f"{1 + policies} responses to each",
-            file=sys.stderr,
-        )
+def _say_plan(selection: Selection, plan: Plan) -> None:
+    for stage in plan.stages:
+        pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
+        work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
+        print(f"{stage.what}: {work}", file=sys.stderr)
+    for line in memory_lines(plan):
+        print(line, file=sys.stderr)
     for tag in selection.absent:
         print(f"note: the benchmark has no subset {tag!r}; it is left out", file=sys.stderr)
     for sample_id, turns in selection.shortened:

@@ -1,21 +1,36 @@
 """Pair matrices of one subset: golden and all evaluated responses under every context."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
-from remid_jax.benchmark import prompts
-from remid_jax.benchmark.samples import Sample
-from remid_jax.diagnosis.generation import Answer, Trunks
+from remid_jax.diagnosis.generation import Answer
 from remid_jax.diagnosis.store import Store, key_of
 from remid_jax.errors import UserError
-from remid_jax.inference.likelihood import Response, score_responses
-from remid_jax.models.pretrained import LanguageModel
+from remid_jax.inference.engine import Engine, PromptError, row_flops
 from remid_jax.models.tokenizer import Tokenizer
 
 GOLDEN = "golden"
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+    """A response to score.
+
+    Attributes:
+      tokens: token ids that follow the prompt.
+      skip: leading tokens that are read but not scored (0 but for `span='reference'`).
+    """
+
+    tokens: tuple[int, ...]
+    skip: int = 0
+
+    @property
+    def scored(self) -> int:
+        """Number of tokens that are scored."""
+        return len(self.tokens) - self.skip
 
 
 @jax.tree_util.register_dataclass
@@ -76,57 +91,112 @@ def to_response(tokenizer: Tokenizer, answer: Answer, span: str = "response") ->
     return Response(tuple(answered(answer.text)[len(prompt) :]), skip)
 
 
-def score_subset(
-    model: LanguageModel,
-    trunks: Trunks,
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Rows of a pair matrix, of which some are stored and the others are still to be scored.
+
+    Attributes:
+      prompts: N token lists; names: what each is about, for messages; cuts: see `Engine`.
+      responses: the distinct responses; columns: [M], which of them a column is, -1 for none.
+      wanted: [N, M] bool; missing: [N, distinct] bool, what is not stored.
+      known: [N, distinct] float64 sums in nats, NaN where missing or not wanted.
+      flops: cost of each row's missing pairs.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    names: Sequence[str]
+    cuts: Sequence[Sequence[int]]
+    responses: list[Response]
+    columns: np.ndarray
+    wanted: np.ndarray
+    missing: np.ndarray
+    known: np.ndarray
+    flops: list[float]
+
+
+def find_rows(
+    engine: Engine,
     store: Store,
-    samples: Sequence[Sample],
-    thoughts: Mapping[str, str] | None,
+    names: Sequence[str],
+    prompts: Sequence[Sequence[int]],
+    cuts: Sequence[Sequence[int]],
     responses: Sequence[Response | None],
     wanted: np.ndarray,
-    advance: Callable[[float], None],
+) -> Rows:
+    """Looks up what is stored of a pair matrix, and what the rest costs.
+
+    Args:
+      engine: the policy.
+      store: finished rows.
+      names: N names of contexts, for messages.
+      prompts: N token lists.
+      cuts: N lists of beginnings that prompts share; see `Engine`.
+      responses: M responses; None is never scored.
+      wanted: [N, M] bool.
+    """
+    distinct = {_digest(r): r for r in responses if r is not None}
+    place = {digest: k for k, digest in enumerate(distinct)}
+    columns = np.array([-1 if r is None else place[_digest(r)] for r in responses], int)
+    known = np.full((len(prompts), len(distinct)), np.nan)
+    missing = np.zeros(known.shape, bool)
+    for i, prompt in enumerate(prompts):
+        stored = store.get_arrays("rows", _row_key(engine, prompt))
+        if stored is not None:
+            for digest, value in zip(stored["digest"], stored["sum"], strict=True):
+                if digest in place:
+                    known[i, place[digest]] = value
+        asked_for = columns[np.flatnonzero(wanted[i])]
+        missing[i, asked_for[asked_for >= 0]] = True
+    missing &= np.isnan(known)
+    kept = list(distinct.values())
+    flops = [
+        row_flops(engine.config, len(prompt), [len(kept[k].tokens) for k in np.flatnonzero(row)],
+                  shared=cut[-1] if cut else 0) if row.any() else 0.0
+        for prompt, cut, row in zip(prompts, cuts, missing, strict=True)
+    ]  # fmt: skip
+    return Rows(prompts, names, cuts, kept, columns, wanted, missing, known, flops)
+
+
+def score_rows(
+    engine: Engine, store: Store, rows: Rows, advance: Callable[[float], None]
 ) -> np.ndarray:
     """log q(y_j | x_i[, r_i]) of the wanted pairs; each context's row is stored when finished.
 
     Args:
-      model: the policy.
-      trunks: its cached contexts.
+      engine: the policy.
       store: finished rows.
-      samples: N contexts.
-      thoughts: sample id -> r, or None for no reasoning.
-      responses: M responses; None is never scored.
-      wanted: [N, M] bool.
-      advance: called with the tokens of each finished row (see `row_cost`).
+      rows: of `find_rows`.
+      advance: called with the operations of each finished row.
 
     Returns:
       [N, M] float64 sums in nats, NaN where not wanted.
+
+    Raises:
+      UserError: naming the context that cannot be scored.
     """
-    digests = [None if r is None else key_of(r.tokens, r.skip) for r in responses]
-    matrix = np.full(wanted.shape, np.nan)
-    for i, sample in enumerate(samples):
-        thought = None if thoughts is None else thoughts[sample.sample_id]
-        chat = prompts.policy_messages(sample, thought)
-        key = key_of("row", model.identity, model.tokenizer.encode_chat(chat))
-        stored = store.get_arrays("rows", key)
-        known = {} if stored is None else dict(zip(stored["digest"], stored["sum"], strict=True))
-        columns = [j for j in np.flatnonzero(wanted[i]) if digests[j] is not None]
-        missing = {digests[j]: responses[j] for j in columns if digests[j] not in known}
-        if missing:
-            try:
-                (prefix,) = trunks.prefixes(sample, [chat])
-                values = score_responses(model, prefix, list(missing.values()))
-            except UserError as e:
-                raise UserError(f"sample {sample.sample_id!r}: {e}") from None
-            for (digest, response), value in zip(missing.items(), values, strict=True):
-                known[digest] = value[response.skip : -1].sum()
-            arrays = {"digest": np.array(list(known)), "sum": np.array(list(known.values()))}
+    known = rows.known.copy()
+    tokens, skip = [r.tokens for r in rows.responses], [r.skip for r in rows.responses]
+    digests = np.array([_digest(r) for r in rows.responses])
+    scored = engine.log_likelihood(rows.prompts, tokens, rows.missing, skip, rows.cuts)
+    try:
+        for i, sums in scored:
+            known[i] = np.where(np.isnan(sums), known[i], sums)
+            key = _row_key(engine, rows.prompts[i])
+            stored = store.get_arrays("rows", key) or {"digest": [], "sum": []}
+            row = dict(zip(stored["digest"], stored["sum"], strict=True))  # of other responses too
+            row |= {d: v for d, v in zip(digests, known[i], strict=True) if not np.isnan(v)}
+            arrays = {"digest": np.array(list(row)), "sum": np.array(list(row.values()))}
             store.put_arrays("rows", key, arrays)
-        for j in columns:
-            matrix[i, j] = known[digests[j]]
-        advance(row_cost(responses, wanted[i]))
-    return matrix
+            advance(rows.flops[i])
+    except PromptError as e:
+        raise UserError(f"sample {rows.names[e.index]!r}: {e}") from None
+    columns = np.concatenate([known, np.full((len(known), 1), np.nan)], 1)[:, rows.columns]
+    return np.where(rows.wanted, columns, np.nan)
 
 
-def row_cost(responses: Sequence[Response | None], wanted: np.ndarray) -> float:
-    """Response tokens of one row: the unit of progress."""
-    return float(sum(len(r.tokens) for r, w in zip(responses, wanted, strict=True) if w and r))
+def _digest(response: Response) -> str:
+    return key_of(response.tokens, response.skip)
+
+
+def _row_key(engine: Engine, prompt: Sequence[int]) -> str:
+    return key_of("row", engine.identity, prompt)

@@ -11,7 +11,7 @@ from remid_jax.benchmark.reading import Benchmark
 from remid_jax.benchmark.samples import Sample
 from remid_jax.diagnosis.config import MIN_CONTEXTS
 from remid_jax.errors import UserError
-from remid_jax.models.pretrained import LanguageModel
+from remid_jax.models.pretrained import ModelCard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
 
 
 def fit_window(
-    selection: Selection, model: LanguageModel, config: ConfigDict, longest_given: Mapping[str, int]
+    selection: Selection, model: ModelCard, config: ConfigDict, longest_given: Mapping[str, int]
 ) -> Selection:
     """Checks that every prompt, thought and response fits the context window, before any work.
 
@@ -77,7 +77,7 @@ def fit_window(
 
 
 def fit_sample(
-    sample: Sample, model: LanguageModel, config: ConfigDict, room: int
+    sample: Sample, model: ModelCard, config: ConfigDict, room: int
 ) -> tuple[Sample, int]:
     """The sample without as many of its oldest turns as the context window cannot hold.
 
@@ -107,7 +107,7 @@ def fit_sample(
     return current, dropped
 
 
-def _excess(sample: Sample, model: LanguageModel, room: int) -> int:
+def _excess(sample: Sample, model: ModelCard, room: int) -> int:
     prompt = len(model.tokenizer.encode_chat(prompts.policy_messages(sample, thought="")))
     # A thought that is decoded and tokenised again may take a few tokens more.
     return prompt + room + 16 - model.config.max_positions

@@ -1,8 +1,9 @@
-"""Key-value caches of contexts: computed once, extended by each role's own instruction."""
+"""Key-value caches of prompts: each beginning that prompts share is computed once."""
 
 import dataclasses
 import functools
-import math
+import itertools
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +13,11 @@ import numpy as np
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.models.pretrained import LanguageModel
+from remid_jax.inference.sizes import CHUNK, CHUNK_STEP, capacity_for, stepped
+from remid_jax.models.pretrained import DTYPES, LanguageModel
 
 Array = jax.Array
-
-# Prompts run in chunks of these sizes, so a few compiled programs serve every length.
-CHUNKS = (256, 64)
-CAPACITY_STEP = 256
+LEAST_SHARED = 48  # tokens of a common beginning that are worth a cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,113 +42,176 @@ class Prefix:
         """Positions that the buffers hold."""
         return self.keys.shape[1]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers."""
+        return self.keys.nbytes + self.values.nbytes
 
-def capacity_for(length: int) -> int:
-    """The buffer size for prompts of at most `length` tokens: a multiple of `CAPACITY_STEP`."""
-    return max(1, math.ceil(length / CAPACITY_STEP)) * CAPACITY_STEP
 
+@functools.partial(jax.jit, static_argnames=("graphdef", "capacity"))
+def extend_prefix(
+    params: Any, keys: Array, values: Array, start: Array, tokens: Array, count: Array, *,
+    graphdef: Any, capacity: int,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Runs tokens [S] (the first `count` are real) after the `start` cached ones.
 
-def common_prefix_length(prompts: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all prompts share.
+    Args:
+      params: decoder parameters.
+      keys: [num_layers, T, KV, head_dim], T = 0 at the beginning; values: likewise.
+      start: scalar; tokens: [S]; count: scalar.
+      graphdef: of the decoder.
+      capacity: positions of the new buffers, at least start + count.
 
-    >>> common_prefix_length([[1, 2, 3], [1, 2, 4, 5]])
-    2
+    Returns:
+      New buffers, and the last real token's normalised hidden state [width].
     """
-    shortest = min(len(p) for p in prompts)
-    first = prompts[0]
-    same = (all(p[i] == first[i] for p in prompts) for i in range(shortest))
-    return next((i for i, equal in enumerate(same) if not equal), shortest)
-
-
-@functools.partial(jax.jit, static_argnames=("graphdef",), donate_argnames=("keys", "values"))
-def _extend(
-    params: Any, keys: Array, values: Array, start: Array, tokens: Array, count: Array, *, graphdef
-) -> tuple[Array, Array, Array]:
-    """Appends one chunk of tokens [S] (the first `count` are real) at position `start`."""
     decoder = nnx.merge(graphdef, params)
+    cache = tuple(x.astype(decoder.embedding[...].dtype) for x in (keys, values))
     with jax.default_matmul_precision("highest"):
-        hidden, (k, v) = decoder.extend(tokens[None], (keys, values), start)
-    place = (0, start, 0, 0)
-    keys = jax.lax.dynamic_update_slice(keys, k[:, 0], place)
-    values = jax.lax.dynamic_update_slice(values, v[:, 0], place)
-    return keys, values, hidden[0, count - 1]
+        hidden, (k, v) = decoder.extend(tokens[None], cache, start)
+    # A chunk of slack: the padding is written past the end, then cut off.
+    room = capacity + tokens.shape[0] - keys.shape[1]
+
+    def written(old: Array, new: Array) -> Array:
+        old = jnp.pad(old, ((0, 0), (0, max(0, room)), (0, 0), (0, 0)))
+        new = new[:, 0].astype(old.dtype)
+        return jax.lax.dynamic_update_slice(old, new, (0, start, 0, 0))[:, :capacity]
+
+    return written(keys, k), written(values, v), hidden[0, count - 1]
 
 
-def _buffers(model: LanguageModel, prefix: Prefix | None, capacity: int) -> tuple[Array, Array]:
-    c = model.config
-    # One chunk of slack: the last chunk's padding is written past the end, then overwritten.
-    shape = (c.num_layers, capacity + CHUNKS[-1], c.num_kv_heads, c.head_dim)
-    dtype = jax.tree.leaves(model.params)[0].dtype
-    empty = jnp.zeros(shape, dtype)
-    if prefix is None:
-        return empty, jnp.zeros(shape, dtype)
-    kept = min(prefix.capacity, shape[1])
-    return empty.at[:, :kept].set(prefix.keys[:, :kept]), empty.at[:, :kept].set(
-        prefix.values[:, :kept]
-    )
-
-
-def _append(
-    model: LanguageModel, prefix: Prefix | None, tokens: Sequence[int], capacity: int
+def extended(
+    model: LanguageModel, prefix: Prefix | None, tokens: Sequence[int], chunk: int, dtype: str = ""
 ) -> Prefix:
-    """A new cache of the prefix (None: of nothing) followed by at least one token."""
-    keys, values = _buffers(model, prefix, capacity)
-    before, hidden = ((), None) if prefix is None else (prefix.tokens, prefix.last_hidden)
-    length, rest = len(before), list(tokens)
-    while rest:
-        size = next((s for s in CHUNKS if len(rest) >= s), CHUNKS[-1])
-        chunk, rest = rest[:size], rest[size:]
-        padded = np.array(chunk + [0] * (size - len(chunk)), np.int32)
-        keys, values, hidden = _extend(
-            model.params, keys, values, length, padded, len(chunk), graphdef=model.graphdef
-        )
-        length += len(chunk)
-    return Prefix(keys, values, length, hidden, (*before, *tokens))
-
-
-def prefill(
-    model: LanguageModel,
-    prompts: Sequence[Sequence[int]],
-    capacity: int | None = None,
-    trunk: Prefix | None = None,
-) -> list[Prefix]:
-    """Caches several prompts of one context; what they share at the beginning is computed once.
+    """A new cache of the prefix (None: of nothing) followed by at least one token.
 
     Args:
       model: the language model.
-      prompts: token ids of each prompt, none empty.
-      capacity: buffer size, by default `capacity_for` the longest prompt.
-      trunk: a cached beginning of all prompts, where it is at hand (see `trunk_of`).
-
-    Returns:
-      One `Prefix` a prompt.
-
-    Raises:
-      UserError: a prompt is empty or longer than the context window.
-      ValueError: `capacity` is less than the longest prompt.
+      prefix: what stands before; it stays as it is.
+      tokens: what follows.
+      chunk: tokens that run at once.
+      dtype: of the cache; by default the model's.
     """
-    longest = max(len(p) for p in prompts)
-    if min(len(p) for p in prompts) == 0:
-        raise UserError("a prompt has no tokens")
-    if longest > model.config.max_positions:
-        raise UserError(
-            f"a prompt has {longest} tokens, more than the context window of {model.name} "
-            f"({model.config.max_positions}); see config.limits.too_long"
+    c = model.config
+    if prefix is None:
+        keys = jnp.zeros(
+            (c.num_layers, 0, c.num_kv_heads, c.head_dim), DTYPES[dtype or model.dtype]
         )
-    capacity = capacity or capacity_for(longest)
-    if capacity < longest:
-        raise ValueError(f"capacity {capacity} is less than the longest prompt's {longest} tokens")
-    if trunk is None and len(prompts) > 1:
-        trunk = trunk_of(model, prompts)
-    done = 0 if trunk is None else trunk.length
-    return [_append(model, trunk, p[done:], capacity) for p in prompts]
+        values, length, before = keys, 0, ()
+    else:
+        keys, values, length, before = prefix.keys, prefix.values, prefix.length, prefix.tokens
+    hidden = None
+    for a in range(0, len(tokens), chunk):
+        part = tokens[a : a + chunk]
+        padded = np.zeros(min(chunk, stepped(len(part), CHUNK_STEP)), np.int32)
+        padded[: len(part)] = part
+        keys, values, hidden = extend_prefix(
+            model.params, keys, values, length, padded, len(part),
+            graphdef=model.graphdef, capacity=capacity_for(length + len(part)),
+        )  # fmt: skip
+        length += len(part)
+    return Prefix(keys, values, length, hidden, (*before, *tokens))
 
 
-def trunk_of(model: LanguageModel, prompts: Sequence[Sequence[int]]) -> Prefix | None:
-    """Caches the beginning that several prompts share, short of any prompt's last token.
+def common_prefix_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading tokens two prompts share.
+
+    >>> common_prefix_length([1, 2, 3], [1, 2, 4, 5])
+    2
+    """
+    n = min(len(a), len(b))
+    differ = np.flatnonzero(np.asarray(a[:n]) != np.asarray(b[:n]))
+    return int(differ[0]) if len(differ) else n
+
+
+def branch_points(prompts: Sequence[Sequence[int]], least: int = LEAST_SHARED) -> list[list[int]]:
+    """Where each prompt parts from others: the beginnings that are worth computing once.
+
+    Args:
+      prompts: token ids.
+      least: fewest tokens from one cut to the next.
 
     Returns:
-      The cache, of the smallest capacity that holds it, or None where nothing is shared.
+      For each prompt ascending lengths, all short of its last token.
+
+    >>> branch_points([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 6, 7]], least=1)
+    [[2, 3], [2, 3], [2]]
     """
-    shared = min(common_prefix_length(prompts), min(len(p) for p in prompts) - 1)
-    return _append(model, None, prompts[0][:shared], capacity_for(shared)) if shared else None
+    order = sorted(range(len(prompts)), key=lambda i: tuple(prompts[i]))
+    ahead = [common_prefix_length(prompts[a], prompts[b]) for a, b in itertools.pairwise(order)]
+    points: list[list[int]] = [[] for _ in prompts]
+    for place, i in enumerate(order):
+        found = set()
+        for neighbours in (ahead[place:], ahead[:place][::-1]):  # what is shared only shrinks
+            shared = len(prompts[i]) - 1
+            for n in neighbours:
+                shared = min(shared, n)
+                if shared < least:
+                    break
+                found.add(shared)
+        for n in sorted(found):
+            if n - (points[i][-1] if points[i] else 0) >= least:
+                points[i].append(n)
+    return points
+
+
+class PrefixCache:
+    """Caches of prompts' beginnings, the least recently used let go beyond a number of bytes.
+
+    What a cache holds, bit by bit, follows from the prompt and its cuts alone, never from what was
+    asked before: a resumed run gives the numbers of an unbroken one.
+    """
+
+    def __init__(self, model: LanguageModel, budget: int, chunk: int, dtype: str = ""):
+        self._model = model
+        self._budget = budget
+        self._chunk = chunk
+        self._dtype = dtype
+        self._kept: OrderedDict[Any, Prefix] = OrderedDict()
+
+    def prefix(self, prompt: Sequence[int], cuts: Sequence[int] = ()) -> Prefix:
+        """The cache of a prompt; its beginnings up to each cut are kept for other prompts.
+
+        Args:
+          prompt: token ids.
+          cuts: ascending lengths, each less than the prompt's; see `branch_points`.
+
+        Raises:
+          UserError: the prompt is empty or longer than the context window.
+        """
+        if not prompt:
+            raise UserError("a prompt has no tokens")
+        limit = self._model.config.max_positions
+        if len(prompt) > limit:
+            raise UserError(
+                f"a prompt has {len(prompt)} tokens, more than the context window of "
+                f"{self._model.name} ({limit}); see config.limits.too_long"
+            )
+        prefix, prompt = None, tuple(prompt)
+        for i, cut in enumerate(cuts):
+            prefix = self._beginning(prompt[:cut], tuple(cuts[:i]), prefix)
+        done = 0 if prefix is None else prefix.length
+        return extended(self._model, prefix, prompt[done:], self._chunk, self._dtype)
+
+    def _beginning(
+        self, tokens: tuple[int, ...], earlier: tuple[int, ...], before: Prefix | None
+    ) -> Prefix:
+        name = (tokens, earlier)  # other cuts give other last bits
+        kept = self._kept.get(name)
+        if kept is None:
+            done = 0 if before is None else before.length
+            kept = extended(self._model, before, tokens[done:], self._chunk, self._dtype)
+            self._kept[name] = kept
+            while len(self._kept) > 1 and sum(p.nbytes for p in self._kept.values()) > self._budget:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(name)
+        return kept
+
+    def clear(self) -> None:
+        """Lets everything go."""
+        self._kept.clear()
+
+
+def prefill(model: LanguageModel, prompt: Sequence[int], chunk: int = CHUNK) -> Prefix:
+    """The cache of one prompt; arguments and errors as of `PrefixCache`."""
+    return PrefixCache(model, 0, chunk).prefix(prompt)

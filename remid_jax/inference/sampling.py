@@ -1,54 +1,25 @@
-"""Batched sampling with a key-value cache: one compiled loop for each pair of buffer sizes."""
+"""Batched sampling: one prefill a prompt, whatever the number of its draws."""
 
 import dataclasses
-import functools
 import hashlib
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.inference.prefix import Prefix, capacity_for, prefill
-from remid_jax.models.attention import decode_attention
+from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.inference.decoding import Rows, State, begin, decode
+from remid_jax.inference.prefix import Prefix, PrefixCache
+from remid_jax.inference.sizes import CHUNK
 from remid_jax.models.pretrained import LanguageModel
+from remid_jax.models.tokenizer import Tokenizer
 
 Array = jax.Array
 
-
-@dataclasses.dataclass(frozen=True)
-class SamplingConfig:
-    """How responses are drawn.
-
-    Attributes:
-      max_tokens: at most so many tokens, the stop token not counted.
-      temperature: 0 is greedy.
-      top_p: nucleus: the fewest tokens whose probability reaches this, in (0, 1].
-      repetition_penalty: logits of tokens already in prompt or response are divided (positive ones)
-        or multiplied (negative ones) by this; 1 is off.
-      seed: of the draws; each row's draws also depend on its prompt, not on its place.
-    """
-
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.max_tokens < 1:
-            raise UserError(f"max_tokens is {self.max_tokens}; it must be at least 1")
-        finite = math.isfinite(self.temperature) and math.isfinite(self.repetition_penalty)
-        allowed = self.temperature >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0
-        if not (finite and allowed):
-            raise UserError(
-                "sampling needs temperature >= 0, 0 < top_p <= 1 and repetition_penalty > 0, got "
-                f"{self.temperature}, {self.top_p}, {self.repetition_penalty}"
-            )
+STEPS = 32  # tokens between looks at the texts, where a text can end a response
+SPLIT_UP_TO = 4 * 2**30  # bytes of weights that may stand twice for the sake of faster steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +29,7 @@ class Sampled:
     Attributes:
       tokens: its token ids, without the stop token; may be empty.
       log_probs: log q of each under the unmodified model, in nats.
-      stopped: whether a stop token ended it, rather than the limit.
+      stopped: whether a stop token or string ended it, rather than the limit.
     """
 
     tokens: tuple[int, ...]
@@ -66,165 +37,128 @@ class Sampled:
     stopped: bool
 
 
-def penalise_repetition(logits: Array, seen: Array, penalty: float) -> Array:
-    """Divides positive and multiplies negative logits of `seen` tokens by `penalty`.
-
-    Args:
-      logits: [..., V]; seen: [..., V] bool.
-    """
-    changed = jnp.where(logits > 0, logits / penalty, logits * penalty)
-    return jnp.where(seen, changed, logits)
+def _row_identity(tokens: Sequence[int], draw: int) -> int:
+    """A number that follows from prompt and draw alone, so that draws do not depend on company."""
+    content = np.asarray(tokens, np.int32).tobytes() + (b"" if draw == 0 else b"/%d" % draw)
+    return int.from_bytes(hashlib.sha256(content).digest()[:4], "little")
 
 
-def nucleus(logits: Array, top_p: float) -> Array:
-    """Sets logits outside the smallest set of probability >= `top_p` to -inf. [..., V] -> same."""
-    ordered = jnp.sort(logits, axis=-1, descending=True)
-    before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(
-        ordered, axis=-1
-    )
-    cut = jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)
-    return jnp.where(logits >= cut, logits, -jnp.inf)
-
-
-def _choose(logits: Array, keys: Array, config: SamplingConfig) -> Array:
-    if config.temperature == 0:
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    logits = logits / config.temperature
-    if config.top_p < 1:
-        logits = nucleus(logits, config.top_p)
-    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
-
-
-@functools.partial(jax.jit, static_argnames=("graphdef", "config", "stop_ids"))
-def _decode(
-    params: Any, keys: Array, values: Array, lengths: Array, hidden: Array, seen: Array,
-    rows: Array, *, graphdef: Any, config: SamplingConfig, stop_ids: tuple[int, ...],
-) -> tuple[Array, Array, Array, Array]:  # fmt: skip
-    """Runs the loop for B rows.
-
-    Args:
-      keys: [B, num_layers, T, KV, d]; values: likewise; lengths: [B].
-      hidden: [B, width] last hidden states; seen: [B, V]; rows: [B] uint32 row identities.
-
-    Returns:
-      tokens [B, M], log_probs [B, M], counts [B], stopped [B].
-    """
-    decoder = nnx.merge(graphdef, params)
-    c = decoder.config
-    b, m = keys.shape[0], config.max_tokens
-    valid = jnp.arange(keys.shape[2]) < lengths[:, None]
-    row_keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), rows)
-    stops = jnp.array(stop_ids, jnp.int32)
-    own = jnp.zeros((c.num_layers, b, c.num_kv_heads, m, c.head_dim), keys.dtype)
-    # [B, layers, T, KV, d] -> [layers, B, KV, T, d], once, as `decode_attention` reads it.
-    prefix_k, prefix_v = (x.transpose(1, 0, 3, 2, 4) for x in (keys, values))
-
-    def step(carry: Any) -> Any:
-        t, hidden, own_k, own_v, seen, tokens, log_probs, counts, done, stopped = carry
-        logits = decoder.logits(hidden)
-        shaped = logits
-        if config.repetition_penalty != 1:
-            shaped = penalise_repetition(logits, seen, config.repetition_penalty)
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, t)
-        token = _choose(shaped, step_keys, config)
-        log_prob = jnp.take_along_axis(logits, token[:, None], 1)[:, 0]
-        log_prob = log_prob - jax.nn.logsumexp(logits, axis=-1)
-        ended = ~done & jnp.isin(token, stops)
-        stopped, done = stopped | ended, done | ended
-        tokens = tokens.at[:, t].set(jnp.where(done, 0, token))
-        log_probs = log_probs.at[:, t].set(jnp.where(done, 0.0, log_prob))
-        counts = counts + (~done).astype(jnp.int32)
-        seen = seen.at[jnp.arange(b), token].set(True)
-
-        def attend(q: Array, k: Array, v: Array, cache: Any) -> tuple[Array, Any]:
-            pk, pv, k_all, v_all = cache
-            place = (0, 0, t, 0)
-            k_all = jax.lax.dynamic_update_slice(k_all, k.swapaxes(1, 2), place)
-            v_all = jax.lax.dynamic_update_slice(v_all, v.swapaxes(1, 2), place)
-            out = decode_attention(q[:, 0], pk, pv, valid, k_all, v_all, t)
-            return out[:, None], (k_all, v_all)
-
-        caches = (prefix_k, prefix_v, own_k, own_v)
-        positions = (lengths + t)[:, None]
-        x, (own_k, own_v) = decoder.run_layers(
-            decoder.embed(token)[:, None], positions, attend, caches
-        )
-        hidden = decoder.normalise(x)[:, 0]
-        return t + 1, hidden, own_k, own_v, seen, tokens, log_probs, counts, done, stopped
-
-    def running(carry: Any) -> Array:
-        return (carry[0] < m) & ~carry[8].all()
-
-    start = (
-        jnp.int32(0), hidden, own, own, seen,
-        jnp.zeros((b, m), jnp.int32), jnp.zeros((b, m), jnp.float32), jnp.zeros(b, jnp.int32),
-        lengths == 0, jnp.zeros(b, bool),
-    )  # fmt: skip
-    with jax.default_matmul_precision("highest"):
-        end = jax.lax.while_loop(running, step, start)
-    return end[5], end[6], end[7], end[9]
-
-
-def _row_identity(tokens: Sequence[int]) -> int:
-    digest = hashlib.sha256(np.asarray(tokens, np.int32).tobytes()).digest()
-    return int.from_bytes(digest[:4], "little")
+def splits_layers(model: LanguageModel) -> bool:
+    """Whether decoding runs over split layers: on CPU, where the weights may stand twice."""
+    size = sum(x.nbytes for x in jax.tree.leaves(model.params))
+    return jax.default_backend() == "cpu" and size <= SPLIT_UP_TO
 
 
 def sample_from(
-    model: LanguageModel, prefixes: Sequence[Prefix], config: SamplingConfig, batch_rows: int = 16
+    model: LanguageModel,
+    prefixes: Sequence[Prefix],
+    config: SamplingConfig,
+    draws: int = 1,
+    limits: Sequence[int] | None = None,
+    rows: int | None = None,
 ) -> list[Sampled]:
-    """Continues cached prompts.
+    """Continues cached prompts, all in one batch.
 
     Args:
       model: the language model.
-      prefixes: the cached prompts, all of one capacity.
+      prefixes: P cached prompts.
       config: how to draw.
-      batch_rows: rows of one compiled loop.
+      draws: G responses a prompt; greedy ones are all equal.
+      limits: P·G, most tokens of each response, none above `config.max_tokens`.
+      rows: prompts to fill the batch up to, so that few programs are compiled.
 
     Returns:
-      One response a prompt, in order; it does not depend on the other rows.
+      P·G responses, a prompt's draws side by side; none depends on the other rows.
 
     Raises:
       UserError: prompt and response exceed the context window.
-      ValueError: the caches have different capacities.
+      ValueError: `limits` has another length or a number out of range.
     """
-    if len({p.capacity for p in prefixes}) > 1:
-        raise ValueError("prefixes of one call must have one capacity")
-    longest = max((p.length for p in prefixes), default=0) + config.max_tokens
+    if not prefixes:
+        return []
+    longest = max(p.length for p in prefixes) + config.max_tokens
     if longest > model.config.max_positions:
         raise UserError(
             f"prompt and max_tokens take {longest} tokens, more than the context window of "
             f"{model.name} ({model.config.max_positions})"
         )
-    out: list[Sampled] = []
-    for a in range(0, len(prefixes), batch_rows):
-        out += _sample_batch(model, prefixes[a : a + batch_rows], config, batch_rows)
-    return out
-
-
-def _sample_batch(
-    model: LanguageModel, prefixes: Sequence[Prefix], config: SamplingConfig, rows: int
-) -> list[Sampled]:
-    padding = rows - len(prefixes)  # empty rows: their length is 0, so they start as done
-    seen = np.zeros((rows, model.config.vocab_size), bool)
-    for i, p in enumerate(prefixes):
-        seen[i, list(p.tokens)] = True
+    real = len(prefixes) * draws
+    limits = [config.max_tokens] * real if limits is None else list(limits)
+    if len(limits) != real or not all(1 <= n <= config.max_tokens for n in limits):
+        raise ValueError(f"limits must be {real} numbers from 1 to {config.max_tokens}")
+    padding = max(0, (rows or 0) - len(prefixes))
     filled = [*prefixes, *[prefixes[0]] * padding]
-    tokens, log_probs, counts, stopped = _decode(
-        model.params,
-        jnp.stack([p.keys for p in filled]),
-        jnp.stack([p.values for p in filled]),
-        jnp.array([p.length for p in prefixes] + [0] * padding, jnp.int32),
-        jnp.stack([p.last_hidden for p in filled]),
-        jnp.asarray(seen),
-        jnp.array([_row_identity(p.tokens) for p in filled], jnp.uint32),
-        graphdef=model.graphdef, config=config, stop_ids=model.tokenizer.stop_ids,
-    )  # fmt: skip
-    arrays = [np.asarray(x) for x in (tokens, log_probs, counts, stopped)]
+    prompts, state = _begin(model, filled, config, draws, limits, real)
+    until = config.max_tokens if not config.stop_strings else 0
+    while True:
+        until = min(until + STEPS, config.max_tokens) if config.stop_strings else until
+        static = dataclasses.replace(config, seed=0, stop_strings=(), max_tokens=1)
+        state = decode(
+            model.params, prompts, state, until, graphdef=model.graphdef, config=static,
+            stop_ids=model.tokenizer.stop_ids,
+        )  # fmt: skip
+        drawn = _read(state, real)
+        if config.stop_strings:
+            drawn = [_cut(d, model.tokenizer, config.stop_strings) for d in drawn]
+            ended = np.array([d.stopped for d in drawn] + [True] * (draws * padding))
+            state = dataclasses.replace(state, done=state.done | ended)
+        if until == config.max_tokens or bool(state.done.all()):
+            return drawn
+
+
+def _begin(
+    model: LanguageModel, prefixes: Sequence[Prefix], config: SamplingConfig, draws: int,
+    limits: Sequence[int], real: int,
+) -> tuple[Rows, State]:  # fmt: skip
+    capacity = max(p.capacity for p in prefixes)
+
+    def stacked(arrays: list[Array]) -> Array:
+        rooms = [((0, 0), (0, capacity - x.shape[1]), (0, 0), (0, 0)) for x in arrays]
+        padded = [jnp.pad(x, r) if r[1][1] else x for x, r in zip(arrays, rooms, strict=True)]
+        return jnp.stack(padded)
+
+    b = len(prefixes) * draws
+    seen = np.zeros((b, model.config.vocab_size), bool)
+    for i, p in enumerate(prefixes):
+        seen[i * draws : (i + 1) * draws, list(p.tokens)] = True
+    identities = [_row_identity(p.tokens, g) for p in prefixes for g in range(draws)]
+    random = jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.key(config.seed), jnp.array(identities, jnp.uint32)
+    )
+    lengths = jnp.array([p.length for p in prefixes], jnp.int32)
+    rows = Rows(
+        keys=stacked([p.keys for p in prefixes]),
+        values=stacked([p.values for p in prefixes]),
+        valid=jnp.arange(capacity) < lengths[:, None],
+        lengths=lengths,
+        random=random,
+        limits=jnp.array([*limits, *[1] * (b - real)], jnp.int32),
+    )
+    hidden = jnp.repeat(jnp.stack([p.last_hidden for p in prefixes]), draws, axis=0)
+    done = jnp.arange(b) >= real
+    parts = (rows.keys, hidden, jnp.asarray(seen), done)
+    return rows, begin(*parts, size=config.max_tokens, split=splits_layers(model))
+
+
+def _read(state: State, real: int) -> list[Sampled]:
+    arrays = (state.tokens, state.log_probs, state.counts, state.stopped)
+    columns = [np.asarray(x)[:real] for x in arrays]
     return [
-        Sampled(tuple(int(t) for t in ids[:n]), lp[:n].astype(np.float64), bool(s))
-        for ids, lp, n, s in list(zip(*arrays, strict=True))[: len(prefixes)]
+        Sampled(tuple(ids[:n].tolist()), log_probs[:n].astype(np.float64), bool(stopped))
+        for ids, log_probs, n, stopped in zip(*columns, strict=True)
     ]
+
+
+def _cut(drawn: Sampled, tokenizer: Tokenizer, stops: Sequence[str]) -> Sampled:
+    """The response before the first stop string, in whole tokens; as it is where there is none."""
+    text = tokenizer.decode(drawn.tokens)
+    places = [text.find(s) for s in stops if s in text]
+    if not places:
+        return drawn
+    keep = 0
+    while len(tokenizer.decode(drawn.tokens[: keep + 1])) <= min(places):
+        keep += 1
+    return Sampled(drawn.tokens[:keep], drawn.log_probs[:keep], True)
 
 
 def sample(
@@ -232,13 +166,56 @@ def sample(
     prompts: Sequence[Sequence[int]],
     config: SamplingConfig,
     batch_rows: int = 16,
+    draws: int = 1,
 ) -> list[Sampled]:
-    """Prefills prompts and continues them; see `sample_from`."""
-    if not prompts:
-        return []
-    capacity = capacity_for(max(len(p) for p in prompts))
-    out: list[Sampled] = []
-    for a in range(0, len(prompts), batch_rows):
-        part = [prefill(model, [p], capacity)[0] for p in prompts[a : a + batch_rows]]
-        out += sample_from(model, part, config, batch_rows)
-    return out
+    """Prefills prompts and continues them.
+
+    Args:
+      model: the language model.
+      prompts: token ids.
+      config: how to draw.
+      batch_rows: rows decoded together.
+      draws: responses a prompt.
+
+    Returns:
+      One response a draw, a prompt's draws side by side, in the order of the prompts.
+
+    Raises:
+      UserError: a prompt is empty, or it and its response exceed the context window.
+    """
+    cache = PrefixCache(model, 0, CHUNK)
+    return in_batches(
+        prompts, batch_rows, draws, lambda part, rows: sample_from(
+            model, [cache.prefix(prompts[i]) for i in part], config, draws, rows=rows
+        )
+    )  # fmt: skip
+
+
+def in_batches(
+    prompts: Sequence[Sequence[int]],
+    batch_rows: int,
+    draws: int,
+    run: Callable[[list[int], int], list[Sampled]],
+    expected: Sequence[int] | None = None,
+) -> list[Sampled]:
+    """Runs prompts of similar length together, and returns their responses in order.
+
+    Args:
+      prompts: token ids.
+      batch_rows: rows decoded together.
+      draws: responses a prompt.
+      run: (indices of some prompts, prompts to fill up to) -> their responses.
+      expected: about how long each prompt's responses will be, where that is known: rows that end
+        together waste no steps.
+    """
+    expected = expected or [0] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda i: (-expected[i], -len(prompts[i]), i))
+    most = max(1, batch_rows // draws)
+    drawn: dict[int, list[Sampled]] = {}
+    for a in range(0, len(order), most):
+        part = order[a : a + most]
+        rows = min(most, 1 << (len(part) - 1).bit_length())  # few sizes, few programs
+        responses = run(part, rows)
+        for k, i in enumerate(part):
+            drawn[i] = responses[k * draws : (k + 1) * draws]
+    return [d for i in range(len(prompts)) for d in drawn[i]]

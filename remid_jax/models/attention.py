@@ -1,9 +1,16 @@
 """Rotary positions and grouped-query attention over a cached prefix."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+
+QUERY_BLOCK = 256  # queries of one block of causal attention
+PACKED_BLOCK = 64  # queries of one block where responses are packed
+
+_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def rotary(
@@ -31,17 +38,17 @@ def rotary(
 
 
 def _grouped(q: Array, num_kv: int) -> Array:
-    """[..., S, H, d] -> [..., KV, G * S, d]: the queries of one key head side by side."""
-    *lead, s, h, d = q.shape
-    q = q.reshape(*lead, s, num_kv, h // num_kv, d)
-    return jnp.moveaxis(q, -4, -2).reshape(*lead, num_kv, h // num_kv * s, d)
+    """[N, S, H, d] -> [KV, N, G·S, d]: the queries of one key head side by side."""
+    n, s, h, d = q.shape
+    q = q.reshape(n, s, num_kv, h // num_kv, d).transpose(2, 0, 3, 1, 4)
+    return q.reshape(num_kv, n, h // num_kv * s, d)
 
 
 def _ungrouped(x: Array, s: int) -> Array:
-    """Inverse of `_grouped`: [..., KV, G * S, d] -> [..., S, H, d]."""
-    *lead, kv, gs, d = x.shape
-    x = jnp.moveaxis(x.reshape(*lead, kv, gs // s, s, d), -2, -4)
-    return x.reshape(*lead, s, kv * (gs // s), d)
+    """Inverse of `_grouped`: [KV, N, G·S, d] -> [N, S, H, d]."""
+    kv, n, gs, d = x.shape
+    x = x.reshape(kv, n, gs // s, s, d).transpose(1, 3, 0, 2, 4)
+    return x.reshape(n, s, kv * (gs // s), d)
 
 
 def _weights(prefix: Array, own: Array) -> tuple[Array, Array, Array]:
@@ -62,12 +69,46 @@ def _weights(prefix: Array, own: Array) -> tuple[Array, Array, Array]:
     return p, o, p.sum(-1, keepdims=True) + o.sum(-1, keepdims=True)
 
 
-def shared_prefix_attention(
+def _attend(
+    q: Array, k: Array, v: Array, seen: Array, prefix_k: Array, prefix_v: Array, before: Array
+) -> Array:
+    """Attention of the queries of N blocks to a common prefix and to each block's own keys.
+
+    The prefix is neither copied nor broadcast: the queries of all blocks stand in one matrix.
+
+    Args:
+      q: [KV, N, M, d], already scaled.
+      k: [KV, N, K, d]; v: likewise.
+      seen: [N, M, K] bool, which of its block's keys a query sees; at least one each.
+      prefix_k: [T, KV, d]; prefix_v: likewise.
+      before: scalar, how many of T are valid.
+
+    Returns:
+      [KV, N, M, d].
+    """
+    kv, n, m, d = q.shape
+    own = _product("knmd,knsd->knms", q, k)
+    own = jnp.where(seen, own, -jnp.inf)
+    if prefix_k.shape[0] == 0:
+        o = jnp.exp(own - own.max(-1, keepdims=True))
+        out = _product("knms,knsd->knmd", o.astype(v.dtype), v)
+        return (out / o.sum(-1, keepdims=True)).astype(v.dtype)
+    flat = q.reshape(kv, n * m, d)
+    old = _product("kmd,tkd->kmt", flat, prefix_k)
+    old = jnp.where(jnp.arange(prefix_k.shape[0]) < before, old, -jnp.inf)
+    p, o, total = _weights(old.reshape(kv, n, m, -1), own)
+    out = _product("kmt,tkd->kmd", p.astype(v.dtype).reshape(kv, n * m, -1), prefix_v)
+    out = out.reshape(q.shape) + _product("knms,knsd->knmd", o.astype(v.dtype), v)
+    return (out / total).astype(v.dtype)
+
+
+def causal_attention(
     q: Array, k: Array, v: Array, prefix_k: Array, prefix_v: Array, prefix_length: Array
 ) -> Array:
     """Causal attention of R rows to one common prefix and to their own earlier tokens.
 
-    The prefix keys are neither copied nor broadcast for each row.
+    Queries run in static blocks whose keys end where the block ends, so that about half of the
+    masked products are never computed.
 
     Args:
       q: [R, S, H, d].
@@ -78,48 +119,98 @@ def shared_prefix_attention(
     Returns:
       [R, S, H, d].
     """
-    r, s, h, d = q.shape
-    kv = k.shape[-2]
-    g = h // kv
-    q = _grouped(q, kv) * d**-0.5  # [R, KV, G*S, d]
-    flat = jnp.moveaxis(q, 0, 1).reshape(kv, r * g * s, d)
-    before = jnp.einsum("kmd,tkd->kmt", flat, prefix_k, preferred_element_type=jnp.float32)
-    before = jnp.where(jnp.arange(prefix_k.shape[0]) < prefix_length, before, -jnp.inf)
-    own = jnp.einsum("rkmd,rtkd->krmt", q, k, preferred_element_type=jnp.float32)
-    causal = jnp.tile(jnp.tril(jnp.ones((s, s), bool)), (g, 1))
-    own = jnp.where(causal, own, -jnp.inf).reshape(kv, r * g * s, s)
-    p, o, total = _weights(before, own)
-    out = jnp.einsum("kmt,tkd->kmd", p.astype(v.dtype), prefix_v)
-    o = o.astype(v.dtype).reshape(kv, r, g * s, s)
-    out = out + jnp.einsum("krmt,rtkd->krmd", o, v).reshape(out.shape)
-    out = (out / total).astype(v.dtype).reshape(kv, r, g * s, d)
-    return _ungrouped(jnp.moveaxis(out, 1, 0), s)
+    s, kv, d = q.shape[1], k.shape[2], k.shape[3]
+    group = q.shape[2] // kv
+    k, v = (jnp.moveaxis(x, 2, 0) for x in (k, v))  # [KV, R, S, d]
+    blocks = []
+    for a in range(0, s, QUERY_BLOCK):
+        b = min(a + QUERY_BLOCK, s)
+        block = _grouped(q[:, a:b], kv) * d**-0.5
+        seen = jnp.arange(b) <= jnp.arange(a, b)[:, None]
+        seen = jnp.broadcast_to(jnp.tile(seen, (group, 1)), (q.shape[0], group * (b - a), b))
+        out = _attend(block, k[:, :, :b], v[:, :, :b], seen, prefix_k, prefix_v, prefix_length)
+        blocks.append(_ungrouped(out, b - a))
+    return jnp.concatenate(blocks, axis=1)
+
+
+def packed_attention(
+    q: Array, k: Array, v: Array, segments: Array, window: int,
+    prefix_k: Array, prefix_v: Array, prefix_length: Array,
+) -> Array:  # fmt: skip
+    """Attention of responses that stand one after the other, each to the prefix and to itself.
+
+    A block of queries needs the keys of its own and of the `window` blocks before it, since no
+    response begins earlier.
+
+    Args:
+      q: [B, H, d]; B is at most `PACKED_BLOCK` or a multiple of it.
+      k: [B, KV, d]; v: likewise.
+      segments: [B], which response each token belongs to, ascending.
+      window: blocks before its own that a response can reach back; see `blocks_back`.
+      prefix_k: [T, KV, d], of which the first `prefix_length` are valid; prefix_v: likewise.
+      prefix_length: scalar.
+
+    Returns:
+      [B, H, d].
+    """
+    size, kv, d = k.shape
+    block = min(size, PACKED_BLOCK)
+    n, group = size // block, q.shape[1] // kv
+    blocked = _grouped(q.reshape(n, block, *q.shape[1:]), kv) * d**-0.5  # [KV, N, G·S, d]
+    place = jnp.arange(n)[:, None] * block + jnp.arange(-window * block, block)
+    inside, place = place >= 0, jnp.maximum(place, 0)  # [N, (window + 1)·S]
+    k, v = (jnp.moveaxis(x[place], 2, 0) for x in (k, v))
+    own = jnp.arange(size).reshape(n, block, 1)
+    seen = inside[:, None] & (place[:, None] <= own)
+    seen &= segments[place][:, None] == segments.reshape(n, block, 1)
+    seen = jnp.tile(seen, (1, group, 1))
+    out = _attend(blocked, k, v, seen, prefix_k, prefix_v, prefix_length)
+    return _ungrouped(out, block).reshape(q.shape)
+
+
+def blocks_back(longest: int) -> int:
+    """The `window` of `packed_attention` for responses of at most `longest` tokens.
+
+    >>> blocks_back(1), blocks_back(65), blocks_back(66)
+    (0, 1, 2)
+    """
+    return -(-(longest - 1) // PACKED_BLOCK)
 
 
 def decode_attention(
     q: Array, prefix_k: Array, prefix_v: Array, prefix_valid: Array, k: Array, v: Array, t: Array
 ) -> Array:
-    """Attention of one new token a row to the row's prefix and to its generated tokens 0..t.
+    """Attention of one new token a row to its group's prefix and to its generated tokens 0..t.
 
-    Heads lead the cache here, so that no step transposes it.
+    The rows of a group continue one prompt, whose cache is neither copied nor broadcast. Heads lead
+    the caches here, so that no step transposes them.
 
     Args:
-      q: [B, H, d].
-      prefix_k: [B, KV, T, d]; prefix_v: likewise; prefix_valid: [B, T] bool.
-      k: [B, KV, M, d] generated keys, entry t already written; v: likewise.
+      q: [P·G, H, d], G rows for each of P prompts.
+      prefix_k: [P, KV, T, d]; prefix_v: likewise; prefix_valid: [P, T] bool.
+      k: [P·G, KV, M, d] generated keys, entry t already written; v: likewise.
       t: scalar, index of the new token.
 
     Returns:
-      [B, H, d].
+      [P·G, H, d].
     """
-    b, h, d = q.shape
-    kv = k.shape[1]
-    grouped = q.reshape(b, kv, h // kv, d) * d**-0.5
-    before = jnp.einsum("bkgd,bktd->bkgt", grouped, prefix_k, preferred_element_type=jnp.float32)
-    before = jnp.where(prefix_valid[:, None, None, :], before, -jnp.inf)
-    own = jnp.einsum("bkgd,bktd->bkgt", grouped, k, preferred_element_type=jnp.float32)
+    (b, h, d), (p, kv) = q.shape, prefix_k.shape[:2]
+    rows, group = b // p, h // kv
+    q = q.reshape(b, kv, group, d) * d**-0.5
+
+    def by_prompt(x: Array) -> Array:  # [P·G, KV, group, ...] -> [P, KV, G·group, ...]
+        x = jnp.swapaxes(x.reshape(p, rows, kv, group, x.shape[-1]), 1, 2)
+        return x.reshape(p, kv, rows * group, x.shape[-1])
+
+    def by_row(x: Array) -> Array:
+        x = jnp.swapaxes(x.reshape(p, kv, rows, group, x.shape[-1]), 1, 2)
+        return x.reshape(b, kv, group, x.shape[-1])
+
+    before = _product("pkmd,pktd->pkmt", by_prompt(q), prefix_k)
+    before = by_row(jnp.where(prefix_valid[:, None, None, :], before, -jnp.inf))
+    own = _product("bkgd,bktd->bkgt", q, k)
     own = jnp.where(jnp.arange(k.shape[2]) <= t, own, -jnp.inf)
-    p, o, total = _weights(before, own)
-    out = jnp.einsum("bkgt,bktd->bkgd", p.astype(v.dtype), prefix_v)
-    out = out + jnp.einsum("bkgt,bktd->bkgd", o.astype(v.dtype), v)
+    w, o, total = _weights(before, own)
+    out = by_row(_product("pkmt,pktd->pkmd", by_prompt(w.astype(v.dtype)), prefix_v))
+    out = out + _product("bkgt,bktd->bkgd", o.astype(v.dtype), v)
     return (out / total).astype(v.dtype).reshape(b, h, d)

@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from remid_jax.models.attention import rotary, shared_prefix_attention
+from remid_jax.models.attention import causal_attention, packed_attention, rotary
 
 Array = jax.Array
 KeyValue = tuple[Array, Array]
@@ -159,6 +159,27 @@ class Decoder(nnx.Module):
 
         return jax.lax.scan(step, x, (stacked, cache))
 
+    def split_layers(self) -> list[nnx.State]:
+        """The layers one by one, for `run_split_layers`."""
+        stacked = nnx.split(self.layers)[1]
+        return [jax.tree.map(lambda w, i=i: w[i], stacked) for i in range(self.config.num_layers)]
+
+    def run_split_layers(
+        self, layers: Sequence[nnx.State], x: Array, positions: Array, attend: Attend,
+        caches: Sequence[Any],
+    ):  # fmt: skip
+        """`run_layers` as straight code: `caches`, and what comes back beside x, are lists.
+
+        A loop of small steps runs twice as fast on CPU where the layers were split before it, since
+        no step cuts one out of the stack; the program takes longer to compile and holds the layers
+        a second time.
+        """
+        graphdef, kept = nnx.split(self.layers)[0], []
+        for layer, cache in zip(layers, caches, strict=True):
+            x, what = nnx.merge(graphdef, layer)(x, positions, attend, cache)
+            kept.append(what)
+        return x, kept
+
     def normalise(self, x: Array) -> Array:
         """The final norm, before the head."""
         return rms_norm(x, self.final_norm[...], self.config.norm_eps)
@@ -185,7 +206,30 @@ class Decoder(nnx.Module):
         positions = prefix_length + jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
 
         def attend(q: Array, k: Array, v: Array, cache: KeyValue) -> tuple[Array, KeyValue]:
-            return shared_prefix_attention(q, k, v, *cache, prefix_length), (k, v)
+            return causal_attention(q, k, v, *cache, prefix_length), (k, v)
 
         x, written = self.run_layers(self.embed(tokens), positions, attend, prefix)
         return self.normalise(x), written
+
+    def extend_packed(
+        self, tokens: Array, positions: Array, segments: Array, window: int, prefix: KeyValue,
+        prefix_length: Array,
+    ) -> Array:  # fmt: skip
+        """Runs responses that stand one after the other and all continue one cached prefix.
+
+        Args:
+          tokens: [B]; positions: [B], of each token in its own sequence; segments: [B], which
+            response a token belongs to, ascending.
+          window: see `packed_attention`.
+          prefix: keys and values, each [num_layers, T, KV, d].
+          prefix_length: scalar, how many of T are valid.
+
+        Returns:
+          Normalised hidden states [B, width].
+        """
+
+        def attend(q: Array, k: Array, v: Array, cache: KeyValue) -> tuple[Array, None]:
+            return packed_attention(q, k, v, segments, window, *cache, prefix_length), None
+
+        x, _ = self.run_layers(self.embed(tokens), positions, attend, prefix)
+        return self.normalise(x)

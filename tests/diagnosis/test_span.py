@@ -30,7 +30,7 @@ def by_reference(smollm2):
     sums = np.zeros((8, 8))
     for i, user in enumerate(GOLDEN["user"]):
         chat = [{"role": "system", "content": GOLDEN["system"]}, {"role": "user", "content": user}]
-        (prefix,) = prefill(smollm2, [smollm2.tokenizer.encode_chat(chat)])
+        prefix = prefill(smollm2, smollm2.tokenizer.encode_chat(chat))
         values = score_responses(smollm2, prefix, responses)
         sums[i] = [v[r.skip : -1].sum() for v, r in zip(values, responses, strict=True)]
     return sums, np.array([r.scored for r in responses])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from remid_jax.inference.likelihood import Response, pair_log_likelihoods, score_responses
+from remid_jax.inference.likelihood import pair_log_likelihoods, score_responses
 from remid_jax.inference.prefix import prefill
 from remid_jax.inference.sampling import SamplingConfig, sample
 
@@ -44,8 +44,8 @@ def test_club_sums(smollm2, club):
 
 
 def test_club_token_log_probs(smollm2, club):
-    (prefix,) = prefill(smollm2, club[0][:1])
-    (got,) = score_responses(smollm2, prefix, [Response(tuple(club[1][0]))])
+    prefix = prefill(smollm2, club[0][0])
+    (got,) = score_responses(smollm2, prefix, [club[1][0]])
     np.testing.assert_allclose(got, CLUB["token_log_probs_0_0"], atol=1e-4)
 
 

@@ -8,15 +8,13 @@ import pytest
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.inference import likelihood
 from remid_jax.inference.likelihood import (
-    Response,
-    batches,
     pair_log_likelihoods,
     score_responses,
     target_log_probs,
 )
-from remid_jax.inference.prefix import prefill
+from remid_jax.inference.prefix import PrefixCache, prefill
+from remid_jax.inference.sizes import Sizes
 
 PER_TOKEN = 5e-5
 
@@ -55,24 +53,14 @@ def test_equals_the_plain_decoder(make_model, plain, draw, changes):
 
 def test_each_token_equals_the_plain_decoder(tiny, plain, draw):
     (x,), responses = draw(3, 40), draw(4, 1, 2, 33, 80)
-    (prefix,) = prefill(tiny, [x])
+    prefix = prefill(tiny, x)
     for y, got in zip(
         responses,
-        score_responses(tiny, prefix, [Response(tuple(y)) for y in responses]),
+        score_responses(tiny, prefix, responses),
         strict=True,
     ):
         assert got.dtype == np.float64 and len(got) == len(y) + 1
         np.testing.assert_allclose(got, plain[0](tiny, x, y), atol=PER_TOKEN)
-
-
-def test_a_skipped_beginning_is_read_but_counted_out(tiny, draw):
-    (x, y) = draw(5, 9, 12)
-    (prefix,) = prefill(tiny, [x])
-    (whole,) = score_responses(tiny, prefix, [Response(tuple(y))])
-    skipping = Response(tuple(y), skip=5)
-    (skipped,) = score_responses(tiny, prefix, [skipping])
-    assert skipping.scored == 7
-    np.testing.assert_allclose(skipped, whole, atol=PER_TOKEN)
 
 
 def test_does_not_depend_on_company_or_order(tiny, draw):
@@ -95,23 +83,38 @@ def test_does_not_depend_on_company_or_order(tiny, draw):
     assert_same(together, joined)
 
 
-@pytest.mark.parametrize("name, value", [("TOKENS_PER_BATCH", 1), ("TOKENS_PER_BATCH", 4096),
-                                         ("LENGTH_STEP", 1), ("LENGTH_STEP", 128)])  # fmt: skip
-def test_does_not_depend_on_buckets(tiny, draw, monkeypatch, name, value):
-    contexts, responses = draw(8, 20, 100), draw(9, 3, 9, 21, 66, 66)
-    before = pair_log_likelihoods(tiny, contexts, responses)
-    monkeypatch.setattr(likelihood, name, value)
-    assert_same(before, pair_log_likelihoods(tiny, contexts, responses))
+@pytest.mark.parametrize(
+    "sizes", [Sizes(64, 64, 64, 0), Sizes(16, 4096, 7, 0), Sizes(2048, 128, 4096, 2**30)], ids=str
+)
+def test_does_not_depend_on_sizes(tiny, draw, sizes):
+    contexts, responses = draw(8, 20, 100, 700), draw(9, 1, 2, 3, 9, 21, 66, 66, 200)
+    expected = pair_log_likelihoods(tiny, contexts, responses)
+    for i, x in enumerate(contexts):
+        prefix = PrefixCache(tiny, sizes.cache, sizes.chunk).prefix(x)
+        for end in (True, False):
+            got = score_responses(tiny, prefix, responses, sizes, end)
+            assert [len(v) for v in got] == [len(y) + end for y in responses]
+            sums = np.array([v[: len(y)].sum() for v, y in zip(got, responses, strict=True)])
+            assert (np.abs(sums - expected.sums[i]) / expected.num_tokens).max() < PER_TOKEN
+            if end:
+                np.testing.assert_allclose(
+                    [v[-1] for v in got], expected.end_of_turn[i], atol=PER_TOKEN
+                )
 
 
-def test_does_not_depend_on_the_buffer_of_the_prompt(tiny, draw):
+def test_a_cache_of_another_capacity_or_in_half_precision(tiny, draw):
     (x, y) = draw(10, 30, 20)
-    values = [
-        score_responses(tiny, prefill(tiny, [x], capacity)[0], [Response(tuple(y))])[0]
-        for capacity in (None, 30, 600)
-    ]
-    np.testing.assert_allclose(values[1], values[0], atol=PER_TOKEN)
-    np.testing.assert_allclose(values[2], values[0], atol=PER_TOKEN)
+    prefix = prefill(tiny, x)
+    room = ((0, 0), (0, 600), (0, 0), (0, 0))
+    larger = dataclasses.replace(
+        prefix, keys=jnp.pad(prefix.keys, room), values=jnp.pad(prefix.values, room)
+    )
+    (expected,) = score_responses(tiny, prefix, [y])
+    np.testing.assert_allclose(score_responses(tiny, larger, [y])[0], expected, atol=PER_TOKEN)
+    half = PrefixCache(tiny, 0, 1024, "bfloat16").prefix(x)
+    assert half.keys.dtype == jnp.bfloat16
+    (rough,) = score_responses(tiny, half, [y])
+    assert PER_TOKEN < np.abs(rough - expected).max() < 0.1
 
 
 def test_unwanted_pairs_are_nan_and_do_not_change_the_others(tiny, draw):
@@ -128,27 +131,17 @@ def test_unwanted_pairs_are_nan_and_do_not_change_the_others(tiny, draw):
     assert_same(masked, some)
 
 
-@pytest.mark.parametrize("positions", [1, 255, 256, 257, 700])
-def test_target_log_probs_in_chunks(tiny, positions):
+@pytest.mark.parametrize("positions, chunk", [(1, 256), (255, 256), (257, 256), (700, 64)])
+def test_target_log_probs_in_chunks(tiny, positions, chunk):
     decoder = nnx.merge(tiny.graphdef, tiny.params)
     rng = np.random.default_rng(positions)
     hidden = rng.standard_normal((positions, 32)).astype(np.float32)
     targets = rng.integers(0, 48, positions)
-    got = target_log_probs(decoder, jnp.asarray(hidden), jnp.asarray(targets))
+    got = target_log_probs(decoder, jnp.asarray(hidden), jnp.asarray(targets), chunk)
     logits = hidden.astype(np.float64) @ np.asarray(decoder.head[...], np.float64)
     expected = logits[np.arange(positions), targets] - np.log(np.exp(logits).sum(-1))
     assert got.shape == (positions,) and got.dtype == jnp.float32
     np.testing.assert_allclose(got, expected, atol=1e-5)
-
-
-def test_batches_cover_every_response_once():
-    lengths = np.random.default_rng(0).integers(1, 900, 300).tolist()
-    groups = batches(lengths)
-    assert sorted(i for _, _, members in groups for i in members) == list(range(300))
-    for rows, size, members in groups:
-        assert 0 < len(members) <= rows and max(lengths[i] for i in members) <= size
-        assert rows == 1 or rows * size <= likelihood.TOKENS_PER_BATCH
-    assert len({size for _, size, _ in groups}) <= 20  # few programs to compile
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
-"""Prompt caches: chunks, common beginnings, buffers."""
+"""Prompt caches: chunks, common beginnings, cuts, and what is kept."""
 
 import numpy as np
 import pytest
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.inference.prefix import capacity_for, common_prefix_length, prefill, trunk_of
+from remid_jax.inference import prefix as prefix_module
+from remid_jax.inference.prefix import PrefixCache, branch_points, common_prefix_length, prefill
+from remid_jax.inference.sizes import capacity_for
 
 TOLERANCE = 5e-5
 
@@ -18,10 +20,11 @@ def assert_same_prefix(a, b):
     np.testing.assert_allclose(a.last_hidden, b.last_hidden, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 255, 256, 257, 300, 320, 333, 530])
-def test_chunks_equal_one_straight_forward(tiny, plain, draw, length):
+@pytest.mark.parametrize("length", [1, 8, 63, 65, 256, 257, 333, 530])
+@pytest.mark.parametrize("chunk", [64, 1024])
+def test_chunks_equal_one_straight_forward(tiny, plain, draw, length, chunk):
     (tokens,) = draw(length, length)
-    (prefix,) = prefill(tiny, [tokens])
+    prefix = prefill(tiny, tokens, chunk)
     decoder = nnx.merge(tiny.graphdef, tiny.params)
     np.testing.assert_allclose(
         decoder.logits(prefix.last_hidden), plain[1](tiny, tokens)[-1], atol=TOLERANCE
@@ -31,72 +34,85 @@ def test_chunks_equal_one_straight_forward(tiny, plain, draw, length):
     np.testing.assert_allclose(prefix.keys[:, :length], keys[:, 0], atol=TOLERANCE)
     np.testing.assert_allclose(prefix.values[:, :length], values[:, 0], atol=TOLERANCE)
     assert prefix.length == length and prefix.tokens == tuple(tokens)
+    assert prefix.capacity == capacity_for(length)
 
 
-@pytest.mark.parametrize("shared", [1, 64, 100, 300])
-def test_prompts_with_a_common_beginning_equal_separate_prompts(tiny, draw, shared):
-    beginning, *ends = draw(shared, shared, 1, 64, 70, 7)
-    prompts = [beginning + end for end in ends]
-    for got, prompt in zip(prefill(tiny, prompts), prompts, strict=True):
-        (alone,) = prefill(tiny, [prompt])
-        assert_same_prefix(got, alone)
+@pytest.mark.parametrize("cuts", [[1], [64], [100, 150], [299]])
+def test_cuts_change_nothing(tiny, draw, cuts):
+    beginning, *ends = draw(cuts[0], 300, 1, 64, 70, 7)
+    cache = PrefixCache(tiny, 2**20, 1024)
+    for end in ends:
+        assert_same_prefix(cache.prefix(beginning + end, cuts), prefill(tiny, beginning + end))
 
 
-def test_prompts_without_a_common_beginning(tiny, draw):
-    a, b = draw(1, 20, 90)
-    b[0] = a[0] + 1
-    for got, prompt in zip(prefill(tiny, [a, b]), (a, b), strict=True):
-        assert_same_prefix(got, prefill(tiny, [prompt])[0])
+def test_a_shared_beginning_is_computed_once(tiny, draw, monkeypatch):
+    beginning, *ends = draw(3, 100, 5, 6, 7)
+    run = []
+    real = prefix_module.extended
+    monkeypatch.setattr(
+        prefix_module, "extended", lambda m, p, tokens, *rest: run.append(len(tokens))
+        or real(m, p, tokens, *rest)
+    )  # fmt: skip
+    cache = PrefixCache(tiny, 2**20, 1024)
+    for end in ends:
+        cache.prefix(beginning + end, [100])
+    assert run == [100, 5, 6, 7]
+    cache.clear()
+    cache.prefix(beginning + ends[0], [100])
+    assert run[4:] == [100, 5]
 
 
-@pytest.mark.parametrize("shared, capacity", [(100, None), (100, 512), (300, None), (300, 376)])
-def test_a_trunk_at_hand_equals_none(tiny, draw, shared, capacity):
-    beginning, *ends = draw(shared + 1, shared, 5, 70, 64)
-    prompts = [beginning + end for end in ends]
-    trunk = trunk_of(tiny, prompts)
-    assert trunk.length >= shared and trunk.tokens[:shared] == tuple(beginning)
-    before = np.asarray(trunk.keys)
-    for got, prompt in zip(prefill(tiny, prompts, capacity, trunk), prompts, strict=True):
-        assert_same_prefix(got, prefill(tiny, [prompt])[0])
-    np.testing.assert_array_equal(trunk.keys, before)  # its buffers are not written over
-    assert trunk_of(tiny, [[3, 4], [5, 4]]) is None
+def test_bits_follow_from_the_prompt_and_its_cuts_alone(tiny, draw):
+    """Whatever was asked before, also with other cuts: a resumed run repeats an unbroken one."""
+    a, b, c = draw(4, 90, 60, 33)
+    fresh = PrefixCache(tiny, 2**20, 1024).prefix(a + b + c, [90, 150])
+    used = PrefixCache(tiny, 2**20, 1024)
+    used.prefix(a + b + a, [150])  # the same beginning, computed in one piece
+    used.prefix(a + c, [90])
+    again = used.prefix(a + b + c, [90, 150])
+    for x, y in ((fresh.keys, again.keys), (fresh.last_hidden, again.last_hidden)):
+        np.testing.assert_array_equal(x, y)
 
 
-def test_equal_prompts_and_a_prompt_that_begins_another(tiny, draw):
-    (a, end) = draw(2, 70, 5)
-    prompts = [a, a, a + end, a[:1]]
-    for got, prompt in zip(prefill(tiny, prompts), prompts, strict=True):
-        assert_same_prefix(got, prefill(tiny, [prompt])[0])
-
-
-def test_caches_of_one_call_have_one_capacity(tiny, draw):
-    prompts = draw(3, 10, 300, 40)
-    assert len({p.capacity for p in prefill(tiny, prompts)}) == 1
-    assert [capacity_for(n) for n in (1, 256, 257, 600)] == [256, 256, 512, 768]
-
-
-def test_a_buffer_too_small_is_refused(tiny, draw):
-    with pytest.raises(ValueError, match="capacity"):
-        prefill(tiny, draw(4, 400), capacity=256)
+def test_the_least_recently_used_is_let_go(tiny, draw):
+    beginnings, (end,) = draw(5, 300, 301, 302), draw(6, 4)
+    one = prefill(tiny, beginnings[0]).nbytes
+    cache = PrefixCache(tiny, 2 * one, 1024)
+    for x in beginnings:
+        cache.prefix(x + end, [len(x)])
+    kept = [len(tokens) for tokens, _ in cache._kept]
+    assert kept == [301, 302]
+    tight = PrefixCache(tiny, 0, 1024)  # room for none still gives right numbers
+    assert_same_prefix(tight.prefix(beginnings[0] + end, [300]), prefill(tiny, beginnings[0] + end))
 
 
 @pytest.mark.parametrize(
-    "prompts, length",
-    [
-        ([[1, 2, 3]], 3),
-        ([[1, 2], [1, 2]], 2),
-        ([[1, 2], [1, 2, 3]], 2),
-        ([[1, 2, 3], [1, 4, 3], [1, 2, 3]], 1),
-        ([[1], [2]], 0),
-        ([[1], []], 0),
-    ],
+    "a, b, length",
+    [([1, 2], [1, 2], 2), ([1, 2], [1, 2, 3], 2), ([1, 4], [1, 2], 1), ([1], [2], 0), ([], [1], 0)],
 )
-def test_common_prefix_length(prompts, length):
-    assert common_prefix_length(prompts) == length
+def test_common_prefix_length(a, b, length):
+    assert common_prefix_length(a, b) == length == common_prefix_length(b, a)
+
+
+def test_branch_points_are_where_prompts_part():
+    rng = np.random.default_rng(7)
+    prompts = [rng.integers(0, 2, 12).tolist() for _ in range(40)]
+    for i, points in enumerate(branch_points(prompts, least=1)):
+        others = [common_prefix_length(prompts[i], p) for k, p in enumerate(prompts) if k != i]
+        assert points == sorted({min(n, 11) for n in others if n})
+
+
+def test_branch_points_are_apart():
+    prompts = [[0] * 50 + [k] * 50 + [k % 2] * 60 + [9, k] for k in range(3)]
+    prompts += [prompts[0][:100] + [8] * 70, prompts[0][:120] + [7] * 70]
+    points = branch_points(prompts, least=48)
+    assert points == [[50, 100], [50], [50], [50, 100], [50, 100]]
+    assert branch_points([]) == [] and branch_points([[1] * 60]) == [[]]
+    assert branch_points([[1] * 60, [1] * 60]) == [[59], [59]]
 
 
 def test_errors(tiny):
     with pytest.raises(UserError, match="a prompt has no tokens"):
-        prefill(tiny, [[3], []])
+        prefill(tiny, [])
     with pytest.raises(UserError, match=r"a prompt has 1025 tokens.*tiny.*1024"):
-        prefill(tiny, [[3], [3] * 1025])
+        prefill(tiny, [3] * 1025)

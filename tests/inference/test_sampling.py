@@ -1,22 +1,17 @@
 """Sampling: agreement with the scorer, independence of the batch, and its settings."""
 
 import dataclasses
-import itertools
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from remid_jax.errors import UserError
-from remid_jax.inference.likelihood import Response, score_responses
+from remid_jax.inference import sampling
+from remid_jax.inference.choosing import SamplingConfig, nucleus, penalise_repetition
+from remid_jax.inference.likelihood import score_responses
 from remid_jax.inference.prefix import prefill
-from remid_jax.inference.sampling import (
-    SamplingConfig,
-    nucleus,
-    penalise_repetition,
-    sample,
-    sample_from,
-)
+from remid_jax.inference.sampling import sample, sample_from
 
 WAYS = [
     SamplingConfig(max_tokens=20),
@@ -37,8 +32,8 @@ def test_log_probs_equal_the_scorers(endless, plain, draw, config):
     prompts = draw(1, 3, 64, 300)
     for prompt, drawn in zip(prompts, sample(endless, prompts, config), strict=True):
         assert len(drawn.tokens) == len(drawn.log_probs) == 20 and not drawn.stopped
-        (prefix,) = prefill(endless, [prompt])
-        (scored,) = score_responses(endless, prefix, [Response(drawn.tokens)])
+        prefix = prefill(endless, prompt)
+        (scored,) = score_responses(endless, prefix, [drawn.tokens])
         np.testing.assert_allclose(drawn.log_probs, scored[:-1], atol=5e-5)
         np.testing.assert_allclose(
             drawn.log_probs, plain[0](endless, prompt, drawn.tokens)[:-1], atol=5e-5
@@ -84,11 +79,10 @@ def test_seeds_and_prompts_change_the_draws(endless, draw):
 @pytest.mark.parametrize("temperature, top_p", [(1.0, 1.0), (0.5, 1.0), (0.7, 0.8)])
 def test_draws_follow_the_distribution(make_model, plain, temperature, top_p):
     model = make_model(seed=1, vocab_size=8, stop_ids=(10**6,))
-    (prefix,) = prefill(model, [[3, 4, 5]], capacity=3)
-    names = list(itertools.product(range(8), repeat=4))  # a row's draw depends on its tokens
-    rows = [dataclasses.replace(prefix, tokens=name) for name in names]
+    prefix = prefill(model, [3, 4, 5])
+    count = 4096
     config = SamplingConfig(max_tokens=1, temperature=temperature, top_p=top_p)
-    tokens = [drawn.tokens[0] for drawn in sample_from(model, rows, config, batch_rows=512)]
+    tokens = [drawn.tokens[0] for drawn in sample_from(model, [prefix], config, count)]
     logits = plain[1](model, [3, 4, 5])[-1] / temperature
     p = np.exp(logits - logits.max())
     p /= p.sum()
@@ -96,9 +90,9 @@ def test_draws_follow_the_distribution(make_model, plain, temperature, top_p):
     kept = order[: int(np.searchsorted(np.cumsum(p[order]), top_p)) + 1]
     expected = np.zeros(8)
     expected[kept] = p[kept] / p[kept].sum()
-    found = np.bincount(tokens, minlength=8) / len(names)
+    found = np.bincount(tokens, minlength=8) / count
     assert (found[expected == 0] == 0).all()
-    assert np.abs(found - expected).max() < 4 * np.sqrt(0.25 / len(names))
+    assert np.abs(found - expected).max() < 4 * np.sqrt(0.25 / count)
 
 
 def test_a_stop_token_ends_the_row_and_is_not_returned(make_model, endless, draw):
@@ -183,6 +177,8 @@ def test_nucleus_by_hand(top_p, kept):
         {"repetition_penalty": 0.0},
         {"repetition_penalty": -1.0},
         {"repetition_penalty": float("nan")},
+        {"stop_strings": "x"},
+        {"stop_strings": ("x", "")},
     ],
     ids=str,
 )
@@ -198,7 +194,83 @@ def test_too_long(tiny):
         sample(tiny, [[3], []], SamplingConfig(max_tokens=2))
 
 
-def test_caches_of_different_capacity(tiny):
-    caches = [prefill(tiny, [[3]])[0], prefill(tiny, [[3]], 512)[0]]
-    with pytest.raises(ValueError, match="capacity"):
-        sample_from(tiny, caches, SamplingConfig(max_tokens=2))
+def test_caches_of_different_capacity(endless, draw):
+    prompts = draw(14, 5, 300)
+    config = SamplingConfig(max_tokens=6)
+    together = sample_from(endless, [prefill(endless, p) for p in prompts], config)
+    for prompt, drawn in zip(prompts, together, strict=True):
+        assert drawn.tokens == sample(endless, [prompt], config)[0].tokens
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_split_layers_change_nothing(endless, draw, monkeypatch, split):
+    prompts = draw(15, 9, 70)
+    config = SamplingConfig(max_tokens=9, temperature=0.9)
+    expected = sample(endless, prompts, config)
+    monkeypatch.setattr(sampling, "splits_layers", lambda model: split)
+    for a, b in zip(sample(endless, prompts, config), expected, strict=True):
+        assert a.tokens == b.tokens
+        np.testing.assert_allclose(a.log_probs, b.log_probs, atol=5e-5)
+
+
+def test_draws_of_one_prompt(endless, plain, draw):
+    prompts = draw(16, 20, 90)
+    config = SamplingConfig(max_tokens=8, temperature=1.0, seed=3)
+    drawn = sample(endless, prompts, config, batch_rows=16, draws=5)
+    assert len(drawn) == 10 and len({d.tokens for d in drawn}) == 10
+    first = sample(endless, prompts, config)
+    assert [drawn[0].tokens, drawn[5].tokens] == [d.tokens for d in first]
+    fewer = sample(endless, prompts, config, batch_rows=1, draws=3)
+    assert [d.tokens for d in fewer] == [drawn[i].tokens for i in (0, 1, 2, 5, 6, 7)]
+    for i, d in enumerate(drawn):
+        expected = plain[0](endless, prompts[i // 5], d.tokens)[:-1]
+        np.testing.assert_allclose(d.log_probs, expected, atol=5e-5)
+
+
+def test_limits_of_single_rows(endless, draw):
+    prompts = [prefill(endless, p) for p in draw(17, 20, 90)]
+    config = SamplingConfig(max_tokens=9, temperature=1.0)
+    free = sample_from(endless, prompts, config, draws=2)
+    limits = [9, 1, 4, 8]
+    for d, whole, n in zip(
+        sample_from(endless, prompts, config, 2, limits), free, limits, strict=True
+    ):
+        assert d.tokens == whole.tokens[:n] and not d.stopped
+    with pytest.raises(ValueError, match="limits must be 4 numbers from 1 to 9"):
+        sample_from(endless, prompts, config, 2, [9, 1, 4, 10])
+
+
+@pytest.mark.parametrize("steps", [1, 3, 32])
+def test_stop_strings(endless, draw, monkeypatch, steps):
+    monkeypatch.setattr(sampling, "STEPS", steps)
+    prompts = draw(18, 6, 40)
+    config = SamplingConfig(max_tokens=12, temperature=1.0, seed=9)
+    free = sample(endless, prompts, config)
+    text = endless.tokenizer.decode(free[0].tokens)
+    words = text.split(" ")
+    place = next(i for i in range(5, 12) if words[i] not in words[:i])
+    stop = f" {words[place]}"
+    got = sample(endless, prompts, dataclasses.replace(config, stop_strings=(stop, "never")))
+    for before, after in zip(free, got, strict=True):
+        whole = endless.tokenizer.decode(before.tokens)
+        expected = whole.split(stop)[0]
+        assert endless.tokenizer.decode(after.tokens) == expected
+        assert after.stopped == (expected != whole)
+        assert after.tokens == before.tokens[: len(after.tokens)]
+    assert got[0].stopped and len(got[0].tokens) == place
+
+
+def test_prompts_of_similar_length_run_together():
+    parts = []
+    prompts = [[0] * n for n in (5, 9, 1, 7, 3)]
+
+    def run(part, rows):
+        parts.append((part, rows))
+        return [f"{i}{g}" for i in part for g in "ab"]
+
+    got = sampling.in_batches(prompts, 4, 2, run)
+    assert got == [f"{i}{g}" for i in range(5) for g in "ab"]
+    assert parts == [([1, 3], 2), ([0, 4], 2), ([2], 1)]
+    parts.clear()
+    sampling.in_batches(prompts, 4, 2, run, expected=[3, 1, 9, 9, 0])
+    assert [part for part, _ in parts] == [[3, 2], [0, 1], [4]]

@@ -9,7 +9,7 @@ from parity import golden_reference
 from parity.tiny_transformers import assert_same_logits, save, torch, transformers
 from tiny_checkpoint import MERGES, TOKENS, tiny_tensors, write_gguf
 
-from remid_jax.inference.likelihood import Response, score_responses
+from remid_jax.inference.likelihood import score_responses
 from remid_jax.inference.prefix import prefill
 from remid_jax.inference.sampling import SamplingConfig, sample
 from remid_jax.models.export import export_hugging_face
@@ -78,8 +78,8 @@ def test_logits_scores_and_greedy_ids(pair):
     assert_same_logits(model, reference)
     rng = np.random.default_rng(2)
     prompt, y = rng.integers(3, 90, 140).tolist(), rng.integers(3, 90, 20).tolist()
-    (prefix,) = prefill(model, [prompt])
-    (got,) = score_responses(model, prefix, [Response(tuple(y))])
+    prefix = prefill(model, prompt)
+    (got,) = score_responses(model, prefix, [y])
     with torch.no_grad():
         logits = reference(torch.tensor([prompt + y])).logits[0, len(prompt) - 1 :]
     logs = torch.log_softmax(logits.double(), -1).numpy()

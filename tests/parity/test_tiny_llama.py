@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from parity.tiny_transformers import assert_same_logits, save, torch
 
-from remid_jax.inference.likelihood import Response, score_responses
+from remid_jax.inference.likelihood import score_responses
 from remid_jax.inference.prefix import prefill
 from remid_jax.models.pretrained import load_language_model
 
@@ -49,8 +49,8 @@ def test_scores_after_a_long_prompt(tmp_path):
     model = load_language_model(str(tmp_path))
     rng = np.random.default_rng(2)
     prompt, y = rng.integers(3, 90, 333).tolist(), rng.integers(3, 90, 50).tolist()
-    (prefix,) = prefill(model, [prompt])
-    (got,) = score_responses(model, prefix, [Response(tuple(y))])
+    prefix = prefill(model, prompt)
+    (got,) = score_responses(model, prefix, [y])
     with torch.no_grad():
         logits = reference(torch.tensor([prompt + y])).logits[0, 332:]
     logs = torch.log_softmax(logits.double(), -1).numpy()

@@ -15,7 +15,7 @@ with warnings.catch_warnings():
 
 from parity import golden_reference
 
-from remid_jax.inference.likelihood import Response, score_responses
+from remid_jax.inference.likelihood import score_responses
 from remid_jax.inference.prefix import prefill
 from remid_jax.inference.sampling import SamplingConfig, sample
 
@@ -75,8 +75,8 @@ def test_token_log_probs(smollm2, reference):
     for i, chat in enumerate(chats):
         prompt = smollm2.tokenizer.encode_chat(chat)
         responses = [smollm2.tokenizer.encode(t) for t in texts[i :: len(chats)]]
-        (prefix,) = prefill(smollm2, [prompt])
-        scored = score_responses(smollm2, prefix, [Response(tuple(y)) for y in responses])
+        prefix = prefill(smollm2, prompt)
+        scored = score_responses(smollm2, prefix, responses)
         for y, got in zip(responses, scored, strict=True):
             expected = log_probs(reference[1], prompt, y)
             assert np.abs(got - expected).max() <= 1e-4
@@ -87,8 +87,8 @@ def test_a_prompt_of_several_chunks(smollm2, reference):
     prompt = smollm2.tokenizer.encode_chat([{"role": "user", "content": text}])
     assert len(prompt) > 512 and len(prompt) % 64
     y = smollm2.tokenizer.encode("I would rather walk to Köln.")
-    (prefix,) = prefill(smollm2, [prompt])
-    (got,) = score_responses(smollm2, prefix, [Response(tuple(y))])
+    prefix = prefill(smollm2, prompt)
+    (got,) = score_responses(smollm2, prefix, [y])
     assert np.abs(got - log_probs(reference[1], prompt, y)).max() <= 1e-4
 
 

@@ -1,0 +1,18 @@
+"""How fast the engine is beside PyTorch, on a random model of SmolLM2-135M's shape in float32.
+
+    python -m benchmarks.likelihood   pair log-likelihoods of R-EMID (`--bf16`: reduced precision)
+    python -m benchmarks.forward      plain forward passes
+    python -m benchmarks.sampling     greedy decoding, and groups of samples of one prompt
+    python -m benchmarks.growth       time against the number and the lengths of what is scored
+
+Each takes `--json PATH`, `--rounds N`, `--small` (a tiny shape, to see that it runs) and sizes.
+Both sides hold the same weights, and nothing is timed unless both give the same numbers. They take
+turns in one process; a ratio is the median over rounds of the ratio within a round, with the
+smallest and the largest. Ratios are quotable only where the machine was quiet: other processes take
+cores from the two sides unevenly.
+
+Words of the tables: a *round* is one turn of every contestant; *GFLOP* are the operations of the
+matrix products that a contestant's own way needs (`remid_jax.inference.cost`); *of GEMM* compares
+with the rate at which JAX multiplies plain matrices of the model's shapes, measured in the same
+round. Exit codes: 0, 2 after one line of error, 3 where the machine was not quiet.
+"""

@@ -1,0 +1,207 @@
+"""The benchmarks run without PyTorch as far as they can, and say what they must."""
+
+import dataclasses
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+
+import benchmarks
+from benchmarks import (
+    forward,
+    gemm,
+    growth,
+    harness,
+    likelihood,
+    quiet,
+    reduced_precision,
+    sampling,
+)
+from benchmarks.model import SMALL, random_model, random_tokens
+from benchmarks.pairs import shared_flops, unshared_flops
+from benchmarks.program import Report
+from remid_jax.errors import UserError
+from remid_jax.inference.cost import layer_parameters
+from remid_jax.inference.engine import JaxEngine
+
+
+def test_growth(run, monkeypatch, assert_reported):
+    some = ("contexts", "context_tokens")
+    monkeypatch.setattr(growth, "FACTORS", dict.fromkeys(some, (0.5, 1, 2)))
+    code, found = run(growth.main, "--models", "2")
+    assert code == 0
+    assert_reported(found, "growth", ["sweeps"])
+    sweeps = found["sweeps"]
+    assert sweeps["contexts"]["sizes"] == [1, 2, 4]
+    assert sweeps["contexts"]["flops_fit"]["exponent"] == pytest.approx(1)
+    assert sweeps["context_tokens"]["flops"] == [
+        2 * sum(shared_flops(SMALL, t, 6, 8)) for t in (12, 24, 48)
+    ]
+    assert all(len(s["seconds"]) == 3 for s in sweeps.values())
+
+
+def test_a_fit_tells_a_constant_from_growth():
+    found = growth.fit([1, 2, 3, 4], [7.0, 9.0, 11.0, 13.0])
+    assert found["intercept"] == pytest.approx(5) and found["slope"] == pytest.approx(2)
+    assert growth.fit([2, 4, 8], [12.0, 48.0, 192.0])["exponent"] == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--rounds", "0"], "'0' is no whole number"),
+        (["--devices", "2"], "unrecognized arguments"),
+        (["--json", "/no/such/folder/x.json"], "not there or not writable"),
+        (["--contexts", "1"], "--contexts is too small"),
+    ],
+)
+def test_what_a_user_gets_wrong(capsys, monkeypatch, flags, said):
+    monkeypatch.setattr(quiet, "listen", lambda: 0.0)
+    assert growth.main(["--small", *flags]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and said in err
+
+
+@pytest.mark.parametrize("module", [forward, growth, likelihood, sampling])
+def test_help(capsys, module):
+    with pytest.raises(SystemExit) as stopped:
+        module.main(["--help"])
+    assert stopped.value.code == 0 and "--allow-noise" in capsys.readouterr().out
+
+
+def test_missing_torch(capsys, monkeypatch, run):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.torch_side", raising=False)
+    monkeypatch.delattr(benchmarks, "torch_side", raising=False)
+    assert run(forward.main) == (2, None)
+    assert "error: torch is missing; pip install" in capsys.readouterr().err
+
+
+def test_noise_is_said_and_fails(run, monkeypatch, capsys):
+    monkeypatch.setattr(growth, "run", lambda args: Report({"ratio": 1.0}, []))
+    assert run(growth.main, rounds=5)[0] == 0
+    monkeypatch.setattr(quiet, "share", lambda *moments: 0.2)
+    code, found = run(growth.main, rounds=5)
+    assert code == 3 and found["quiet"] is False and found["cpu_share_of_others"]["during"] == 0.2
+    assert "RATIOS ARE NOT QUOTABLE: not quiet" in capsys.readouterr().out
+    assert run(growth.main, "--allow-noise", rounds=5)[0] == 0
+    monkeypatch.setattr(quiet, "share", lambda *moments: None)
+    assert run(growth.main, rounds=5)[0] == 3
+
+
+def test_share_of_others(monkeypatch):
+    monkeypatch.setattr(quiet.os, "cpu_count", lambda: 4)
+    moments = quiet.Moment(10.0, 100.0), quiet.Moment(12.0, 101.0)
+    assert quiet.share(*moments) == pytest.approx(1 / 8)
+    assert not quiet.is_quiet(quiet.share(*moments))
+    assert not quiet.is_quiet(quiet.share(None, moments[1])) and quiet.is_quiet(0.01)
+
+
+def test_turns(monkeypatch):
+    """Agreement comes first, the fastest setting is taken, and no compilation is in a round."""
+    monkeypatch.setattr(harness, "PAUSE", 0.0)
+    clock, calls = [0.0], []
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: clock[0])
+
+    def work(name, seconds):
+        def do(r):
+            calls.append((name, r))
+            clock[0] += seconds * (1 + r)
+            return name
+
+        return do
+
+    program = jax.jit(lambda x: x + 1)
+
+    def compiles(r):
+        calls.append(("compiles", r))
+        clock[0] += 3
+        return program(np.zeros(2 + r))
+
+    contestants = {
+        "two": harness.Contestant({"slow": work("slow", 8), "fast": work("fast", 4)},
+                                  lambda r: (100.0, 0.0), part=0.5),
+        "jax": harness.Contestant({"": compiles}, lambda r: (30.0, 30.0)),
+    }  # fmt: skip
+    products = types.SimpleNamespace(measure=lambda: (10.0, 20.0))
+    asked = []
+
+    def agree(r, found):
+        asked.append((r, found["two"], len(calls)))
+
+    timed = harness.contest("test", contestants, 2, agree, products)
+    warm_up = [("slow", 0), ("compiles", 0), ("compiles", 0), ("fast", 0)]
+    rounds = [("fast", 0), ("compiles", 0), ("compiles", 1), ("compiles", 1), ("fast", 1)]
+    assert calls == warm_up + rounds
+    assert asked == [(0, "slow", 3), (0, "fast", 4), (0, "fast", 6), (1, "fast", 9)]
+    assert timed.setting == {"two": "fast", "jax": ""}
+    assert timed.seconds == {"two": [8.0, 16.0], "jax": [3.0, 3.0]}
+    assert timed.rates["two"] == [25.0, 12.5] and timed.share("two") == [2.5, 1.25]
+    assert timed.gemm["jax"] == pytest.approx([60 / 4.5] * 2)
+    assert timed.ratio("two", "jax") == pytest.approx([8 / 3, 16 / 3])
+    assert timed.compile_seconds["jax"] > 0 == timed.compile_seconds["two"]
+    assert harness.medians({"a": [1.0, 5.0, 2.0]}) == {"a": 2.0, "ranges": {"a": [1.0, 5.0]}}
+
+
+def test_products_are_those_of_the_model():
+    layer = sum(map(gemm.flops, gemm.layer_shapes(SMALL, 7)))
+    assert layer * SMALL.num_layers == 2 * 7 * layer_parameters(SMALL)
+    assert gemm.flops(gemm.head_shape(SMALL, 3)) == 2 * 3 * SMALL.width * SMALL.vocab_size
+    rates = gemm.engine_products(JaxEngine(random_model(SMALL))).measure()
+    assert all(r > 0 for r in rates)
+    assert gemm.best_rate(SMALL, {}, 32)["flops_per_s"] > 0
+
+
+def test_sharing_saves_the_contexts_operations():
+    shared, alone = shared_flops(SMALL, 50, 4, 12), unshared_flops(SMALL, 61, 4, 12)
+    assert 1 < sum(alone) / sum(shared) < 4
+    one = shared_flops(SMALL, 50, 1, 12)  # with one response there is nothing to share
+    assert np.allclose(one, unshared_flops(SMALL, 61, 1, 12))
+
+
+def test_r_emid_by_hand():
+    s = np.arange(32.0).reshape(4, 8) ** 2  # two policies, four contexts
+
+    def r_emi(rows):
+        def mi(p):
+            block = [[s[i, 4 * p + j] for j in rows] for i in rows]
+            return (block[0][0] + block[1][1] - block[0][1] - block[1][0]) / 2 / 10
+
+        return mi(1) - mi(0)
+
+    assert np.allclose(reduced_precision.r_emid(s, 2, 10), r_emi([0, 1]) - r_emi([2, 3]))
+
+
+def test_bf16(run, assert_reported):
+    code, found = run(likelihood.main, "--bf16", "--policies", "2", rounds=4)
+    assert code == 0
+    assert_reported(found, "likelihood", ["ratio_bf16_weights", "ratio_bf16_caches", "precision"])
+    weights, caches = (found["precision"][f"bfloat16 {k}"] for k in ("weights", "caches"))
+    assert 0 < caches["mean_per_token"] < weights["mean_per_token"] < 0.05
+    assert len(found["r_emid_float32"]) == 1
+
+
+def test_bf16_needs_contexts(run, capsys):
+    assert run(likelihood.main, "--bf16", rounds=3) == (2, None)
+    assert "at least 4 rounds" in capsys.readouterr().err
+
+
+def test_greedy_rows_may_part_at_a_tie_only():
+    logits = np.array([0.0, 1.0, 1.0 + 1e-5, 0.5])
+    agree = sampling.greedy_agreement([[7]], lambda tokens: logits)
+    one = {"ours, one token": [[1]], "transformers, one token": [[1]]}
+    agree(0, {"ours": [[1, 1, 0]], "transformers": [[1, 2, 3]], **one})
+    with pytest.raises(UserError, match="greedy token 1 of row 0 is 1 in ours and 3"):
+        agree(0, {"ours": [[1, 1]], "transformers": [[1, 3]], **one})
+    with pytest.raises(UserError, match="row 0 has 1 tokens of ours and 2"):
+        agree(0, {"ours": [[1]], "transformers": [[1, 3]], **one})
+
+
+def test_a_random_model_spreads_its_logits():
+    model = random_model(dataclasses.replace(SMALL, vocab_size=500))
+    engine = JaxEngine(model)
+    prompts = random_tokens(model, [20] * 3, seed=0)
+    ((_, sums), *_) = engine.log_likelihood(prompts, random_tokens(model, [1] * 200, seed=1))
+    assert 0.5 < sums.std() < 2
