@@ -58,7 +58,7 @@ def _contest(args: argparse.Namespace, model: LanguageModel, theirs: Any, batch:
         "ours": Contestant({"": ours}, flops),
         "transformers": Contestant({"": lambda r: theirs.full_forward(tokens)}, flops),
     }
-    products = gemm.ModelProducts(model.config, rows=batch * args.tokens)
+    products = gemm.ModelProducts(model.config, batch * args.tokens, args.tokens // 2)
     agree = _agreement(model, theirs)
     return contest(f"forward, batch {batch}", contestants, args.rounds, agree, products)
 

@@ -8,26 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.inference.engine import JaxEngine
+from remid_jax.inference.sizes import HEAD
 from remid_jax.models.decoder import DecoderConfig
 
 Shape = tuple[int, int, int]  # [m, k] x [k, n]
 Prepare = Callable[[np.ndarray, np.ndarray], Callable[[], object]]
-CALL, HEAD = 512, 256  # rows of the engine's products on a CPU: tokens of a call, head positions
+CALL, KEYS = 512, 1024  # tokens of a call on a CPU, and the keys that its queries see
 SQUARE = 2048
 REPEATS = 3
 
 
-def layer_shapes(c: DecoderConfig, rows: int = CALL) -> list[Shape]:
-    """The products of one layer for so many tokens."""
+def layer_shapes(c: DecoderConfig, rows: int = CALL, keys: int = KEYS) -> list[Shape]:
+    """The products of one layer for so many tokens, those of attention to `keys` keys included."""
     query, kv = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
     kernels = [(c.width, query), (c.width, kv), (c.width, kv), (query, c.width)]
     kernels += [(c.width, c.mlp_width)] * 2 + [(c.mlp_width, c.width)]
-    return [(rows, *kernel) for kernel in kernels]
+    queries = rows * c.num_heads // c.num_kv_heads
+    attention = [(queries, c.head_dim, keys), (queries, keys, c.head_dim)] * c.num_kv_heads
+    return [(rows, *kernel) for kernel in kernels] + attention
 
 
-def head_shape(c: DecoderConfig, positions: int = HEAD) -> Shape:
-    """The product of the logits at so many positions."""
-    return (positions, c.width, c.vocab_size)
+def head_shape(c: DecoderConfig, rows: int = CALL, tokens: int = HEAD) -> Shape:
+    """The product of some tokens' logits at so many positions."""
+    return (rows, c.width, min(tokens, c.vocab_size))
 
 
 def flops(shape: Shape) -> float:
@@ -72,9 +75,9 @@ def _best_seconds(product: Callable[[], object]) -> float:
 class ModelProducts:
     """JAX's rate of a model's products, to be measured once a round beside the contestants."""
 
-    def __init__(self, config: DecoderConfig, rows: int = CALL, positions: int = HEAD):
+    def __init__(self, config: DecoderConfig, rows: int = CALL, keys: int = KEYS):
         """Compiles the products of `rows` tokens through a layer, and of the head."""
-        layers, head = layer_shapes(config, rows), head_shape(config, positions)
+        layers, head = layer_shapes(config, rows, keys), head_shape(config, rows)
         self.layer_flops, self.head_flops = sum(map(flops, layers)), flops(head)
         made = {shape: prepared(shape) for shape in {*layers, head}}
         self.layers, self.head = [made[s] for s in layers], made[head]
@@ -87,7 +90,7 @@ class ModelProducts:
 
 def engine_products(engine: JaxEngine) -> ModelProducts:
     """The products that an engine makes, at the sizes of its calls."""
-    return ModelProducts(engine.config, engine.sizes.call, engine.sizes.head)
+    return ModelProducts(engine.config, engine.sizes.call)
 
 
 def blended(rates: tuple[float, float], layers: float, head: float) -> float:

@@ -238,7 +238,7 @@ def memory_lines(plan: Plan) -> Iterator[str]:
         f"memory: {plan.weights / gib:.2f} GiB of weights, {plan.memory / gib:.2f} GiB beside them "
         f"(config.limits.memory_bytes), of which {s.cache / gib:.2f} GiB for cached prompts of up "
         f"to {plan.longest:,} tokens; prompts run in pieces of {s.chunk:,} tokens, responses of "
-        f"{s.call:,}, logits of {s.head:,} positions"
+        f"{s.call:,}, logits of {s.head:,} tokens"
     )
 
 

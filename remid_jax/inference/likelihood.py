@@ -13,7 +13,7 @@ from flax import nnx
 from remid_jax.errors import UserError
 from remid_jax.inference.packing import pack
 from remid_jax.inference.prefix import Prefix, PrefixCache, branch_points
-from remid_jax.inference.sizes import Sizes, sizes_for
+from remid_jax.inference.sizes import HEAD, Sizes, sizes_for
 from remid_jax.models.pretrained import LanguageModel
 
 Array = jax.Array
@@ -37,31 +37,35 @@ class PairLogLikelihoods:
     num_tokens: np.ndarray
 
 
-def target_log_probs(decoder: Any, hidden: Array, targets: Array, chunk: int = 256) -> Array:
-    """log softmax(logits)[target] at each position, `chunk` positions at a time.
+def target_log_probs(decoder: Any, hidden: Array, targets: Array, chunk: int = HEAD) -> Array:
+    """log softmax(logits)[target] at each position; logits of `chunk` tokens stand at once.
 
     Args:
       decoder: for its head.
       hidden: [P, width] normalised hidden states.
       targets: [P] token ids.
-      chunk: positions whose logits stand in memory at once.
+      chunk: tokens of the vocabulary whose logits stand in memory at once.
 
     Returns:
       [P] float32 log-probabilities in nats.
     """
+    vocab = decoder.config.vocab_size
+    pieces = -(-vocab // chunk)
+    size = -(-vocab // pieces)
 
-    def some(args: tuple[Array, Array]) -> Array:
-        h, t = args
-        logits = decoder.logits(h)
-        picked = jnp.take_along_axis(logits, t[:, None], axis=-1)[:, 0]
-        return picked - jax.nn.logsumexp(logits, axis=-1)
+    def add(carry: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
+        top, total = carry
+        begin = jnp.minimum(start, vocab - size)  # the last piece is whole, ...
+        logits = decoder.some_logits(hidden, begin, size)
+        if pieces * size != vocab:  # ... and what it repeats does not count
+            logits = jnp.where(begin + jnp.arange(size) >= start, logits, -jnp.inf)
+        new = jnp.maximum(top, logits.max(-1))
+        return (new, total * jnp.exp(top - new) + jnp.exp(logits - new[:, None]).sum(-1)), None
 
-    positions = hidden.shape[0]
-    size = -(-positions // -(-positions // chunk))  # even pieces: none is mostly padding
-    pad = -positions % size
-    hidden = jnp.pad(hidden, ((0, pad), (0, 0))).reshape(-1, size, hidden.shape[1])
-    targets = jnp.pad(targets, (0, pad)).reshape(-1, size)
-    return jax.lax.map(some, (hidden, targets)).reshape(-1)[:positions]
+    empty = jnp.full(targets.shape, -jnp.inf), jnp.zeros(targets.shape)
+    starts = jnp.arange(pieces, dtype=jnp.int32) * size
+    (top, total), _ = jax.lax.scan(add, empty, starts)
+    return decoder.target_logits(hidden, targets) - top - jnp.log(total)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef",))
@@ -84,7 +88,7 @@ def packed_log_probs(
       length: valid positions of the cache.
       tokens: [B]; targets: [B]; offsets: [B]; segments: [B]; window: see `packing.Packed`.
       graphdef: of the decoder.
-      head: positions whose logits stand in memory at once.
+      head: tokens of the vocabulary whose logits stand in memory at once.
 
     Returns:
       [B] float32, in nats; meaningless where nothing is packed.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from remid_jax.inference.sizes import stepped
-from remid_jax.models.attention import PACKED_BLOCK, blocks_back
+from remid_jax.models.attention import PACKED_BLOCK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,17 +81,36 @@ def pack(responses: Sequence[Sequence[int]], end: int | None, budget: int) -> li
 
 def _packed(members: Sequence[int], full: Sequence[Sequence[int]]) -> Packed:
     lengths = [len(full[i]) - 1 for i in members]
-    size = call_size(sum(lengths))
+    starts = _starts(lengths)
+    size = call_size(max(a + n for a, n in zip(starts, lengths, strict=True)))
     tokens, targets, offsets = (np.zeros(size, np.int32) for _ in range(3))
-    segments = np.full(size, len(members), np.int32)  # what is left over is a segment of its own
-    places, start = [], 0
-    for number, (i, n) in enumerate(zip(members, lengths, strict=True)):
+    # What is left free belongs to the response before it: it sees what it likes, nobody reads it.
+    segments = np.repeat(np.arange(len(members)), np.diff([*starts, size])).astype(np.int32)
+    for i, start, n in zip(members, starts, lengths, strict=True):
         span = slice(start, start + n)
         tokens[span], targets[span] = full[i][:-1], full[i][1:]
-        offsets[span], segments[span] = np.arange(n), number
-        places.append((i, start, n))
-        start += n
-    window = min(blocks_back(max(lengths)), -(-size // PACKED_BLOCK) - 1)
+        offsets[span] = np.arange(n)
+    window = max(_blocks_crossed(a, n) for a, n in zip(starts, lengths, strict=True))
     if window > 2:  # few programs: beyond two blocks, powers of two
         window = min(1 << (window - 1).bit_length(), -(-size // PACKED_BLOCK) - 1)
-    return Packed(tokens, targets, offsets, segments, window, tuple(places))
+    places = tuple(zip(members, starts, lengths, strict=True))
+    return Packed(tokens, targets, offsets, segments, window, places)
+
+
+def _blocks_crossed(start: int, n: int) -> int:
+    """Block boundaries inside a response of n tokens from `start` on."""
+    return (start + n - 1) // PACKED_BLOCK - start // PACKED_BLOCK
+
+
+def _starts(lengths: Sequence[int]) -> list[int]:
+    """Where responses begin: side by side, or at the next block where that takes no larger call.
+
+    A response that crosses fewer blocks needs fewer keys.
+    """
+    dense, snug = [0], [0]
+    for n in lengths:
+        if _blocks_crossed(snug[-1], n) > (n - 1) // PACKED_BLOCK:
+            snug[-1] += -snug[-1] % PACKED_BLOCK
+        snug.append(snug[-1] + n)
+        dense.append(dense[-1] + n)
+    return (snug if call_size(snug[-1]) <= call_size(dense[-1]) else dense)[:-1]

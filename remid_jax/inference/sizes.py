@@ -12,10 +12,11 @@ from remid_jax.models.decoder import DecoderConfig
 CAPACITY_STEP = 256
 LEAST_CALL = PACKED_BLOCK  # tokens of one call, below which no budget can press it
 CHUNK_STEP = 32  # prompts are padded to multiples of it: short tails share few programs
+HEAD = 4096  # tokens of the vocabulary whose logits stand in memory at once
 CHUNK = 1024  # tokens of a prompt that run at once, where no budget is given
 # Tokens of one call that a machine needs to run at its full rate.
-PREFERRED = {"cpu": {"chunk": CHUNK, "call": 512, "head": 256}}
-ACCELERATOR = {"chunk": 4096, "call": 8192, "head": 1024}
+PREFERRED = {"cpu": {"chunk": CHUNK, "call": 512, "head": HEAD}}
+ACCELERATOR = {"chunk": 4096, "call": 8192, "head": HEAD}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Sizes:
     Attributes:
       chunk: tokens of a prompt that run at once.
       call: tokens of responses that run at once.
-      head: positions whose logits stand in memory at once.
+      head: tokens of the vocabulary whose logits stand in memory at once.
       cache: bytes for cached prompts.
     """
 
@@ -73,7 +74,7 @@ def working_bytes(c: DecoderConfig, sizes: Sizes, context: int, dtype: str) -> i
     prompt = chunk * rows + min(chunk, QUERY_BLOCK) * scores * (chunk + capacity)
     answers = sizes.call * (rows + scores * (capacity + 2 * PACKED_BLOCK))
     written = 2 * cost.cache_bytes(c, capacity, dtype)  # the old cache and the new
-    return max(prompt + written, answers) + 2 * 4 * sizes.head * c.vocab_size
+    return max(prompt + written, answers + 8 * sizes.call * min(sizes.head, c.vocab_size))
 
 
 def sizes_for(

@@ -139,14 +139,14 @@ def packed_attention(
 ) -> Array:  # fmt: skip
     """Attention of responses that stand one after the other, each to the prefix and to itself.
 
-    A block of queries needs the keys of its own and of the `window` blocks before it, since no
+    A block of queries needs the keys of its own block and of the `window` blocks before it: no
     response begins earlier.
 
     Args:
       q: [B, H, d]; B is at most `PACKED_BLOCK` or a multiple of it.
       k: [B, KV, d]; v: likewise.
       segments: [B], which response each token belongs to, ascending.
-      window: blocks before its own that a response can reach back; see `blocks_back`.
+      window: most block boundaries that lie within a response.
       prefix_k: [T, KV, d], of which the first `prefix_length` are valid; prefix_v: likewise.
       prefix_length: scalar.
 
@@ -166,15 +166,6 @@ def packed_attention(
     seen = jnp.tile(seen, (1, group, 1))
     out = _attend(blocked, k, v, seen, prefix_k, prefix_v, prefix_length)
     return _ungrouped(out, block).reshape(q.shape)
-
-
-def blocks_back(longest: int) -> int:
-    """The `window` of `packed_attention` for responses of at most `longest` tokens.
-
-    >>> blocks_back(1), blocks_back(65), blocks_back(66)
-    (0, 1, 2)
-    """
-    return -(-(longest - 1) // PACKED_BLOCK)
 
 
 def decode_attention(

@@ -131,6 +131,11 @@ class Block(nnx.Module):
         return x, kept
 
 
+def _logits(hidden: Array, kernel: Array, axis: int) -> Array:
+    spec = "...d,vd->...v" if axis == 0 else "...d,dv->...v"
+    return jnp.einsum(spec, hidden, kernel, preferred_element_type=jnp.float32)
+
+
 class Decoder(nnx.Module):
     """Embedding, layers (one `Block` whose weights lead with [num_layers]), and final norm."""
 
@@ -186,11 +191,24 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Array) -> Array:
         """Normalised hidden states [..., width] -> float32 logits [..., vocab_size]."""
+        return _logits(hidden, *self._head())
+
+    def some_logits(self, hidden: Array, start: Array, size: int) -> Array:
+        """Logits [..., size] of the tokens from `start` on."""
+        kernel, axis = self._head()
+        return _logits(hidden, jax.lax.dynamic_slice_in_dim(kernel, start, size, axis), axis)
+
+    def target_logits(self, hidden: Array, targets: Array) -> Array:
+        """Logits [P] of one token each: hidden [P, width], targets [P]."""
+        kernel, axis = self._head()
+        rows = jnp.moveaxis(jnp.take(kernel, targets, axis), axis, 0)
+        return jnp.sum(hidden.astype(jnp.float32) * rows.astype(jnp.float32), axis=-1)
+
+    def _head(self) -> tuple[Array, int]:
+        """The output kernel, and its axis of tokens."""
         if self.config.tie_embeddings:
-            spec, kernel = "...d,vd->...v", self.embedding[...]
-        else:
-            spec, kernel = "...d,dv->...v", self.head[...]
-        return jnp.einsum(spec, hidden, kernel, preferred_element_type=jnp.float32)
+            return self.embedding[...], 0
+        return self.head[...], 1
 
     def extend(self, tokens: Array, prefix: KeyValue, prefix_length: Array):
         """Runs R rows of S tokens that all continue one cached prefix.

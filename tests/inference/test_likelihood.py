@@ -131,17 +131,21 @@ def test_unwanted_pairs_are_nan_and_do_not_change_the_others(tiny, draw):
     assert_same(masked, some)
 
 
-@pytest.mark.parametrize("positions, chunk", [(1, 256), (255, 256), (257, 256), (700, 64)])
-def test_target_log_probs_in_chunks(tiny, positions, chunk):
-    decoder = nnx.merge(tiny.graphdef, tiny.params)
-    rng = np.random.default_rng(positions)
-    hidden = rng.standard_normal((positions, 32)).astype(np.float32)
-    targets = rng.integers(0, 48, positions)
+@pytest.mark.parametrize("chunk", [1, 7, 16, 24, 47, 48, 4096])
+@pytest.mark.parametrize("tied", [True, False])
+def test_target_log_probs_in_chunks(make_model, chunk, tied):
+    model = make_model(tie_embeddings=tied)
+    decoder = nnx.merge(model.graphdef, model.params)
+    rng = np.random.default_rng(chunk)
+    hidden = rng.standard_normal((90, 32)).astype(np.float32)
+    targets = rng.integers(0, 48, 90)
     got = target_log_probs(decoder, jnp.asarray(hidden), jnp.asarray(targets), chunk)
-    logits = hidden.astype(np.float64) @ np.asarray(decoder.head[...], np.float64)
-    expected = logits[np.arange(positions), targets] - np.log(np.exp(logits).sum(-1))
-    assert got.shape == (positions,) and got.dtype == jnp.float32
-    np.testing.assert_allclose(got, expected, atol=1e-5)
+    kernel = np.asarray(decoder.embedding[...].T if tied else decoder.head[...], np.float64)
+    logits = hidden.astype(np.float64) @ kernel
+    top = logits.max(-1)
+    expected = logits[np.arange(90), targets] - top - np.log(np.exp(logits - top[:, None]).sum(-1))
+    assert got.shape == (90,) and got.dtype == jnp.float32
+    np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def test_every_token_is_the_target_of_its_predecessor(end):
     responses = [rng.integers(3, 99, n).tolist() for n in (1, 130, 7, 64, 65, 2, 1, 30)]
     found = {i: [y[0]] for i, y in enumerate(responses)}
     for call in pack(responses, end, 128):
-        ordinary = call.segments < len(call.places)
-        assert ordinary.sum() == sum(n for *_, n in call.places)
+        inside = [p for _, start, n in call.places for p in range(start, start + n)]
+        assert len(set(inside)) == len(inside) and max(inside) < len(call.tokens)
         assert (np.diff(call.segments) >= 0).all()
         for number, (i, start, n) in enumerate(call.places):
             span = slice(start, start + n)
@@ -60,3 +60,11 @@ def test_every_token_is_the_target_of_its_predecessor(end):
             assert (start + n - 1) // PACKED_BLOCK - first_block <= call.window
     tail = [] if end is None else [end]
     assert found == {i: y + tail for i, y in enumerate(responses)}
+
+
+def test_responses_that_fit_a_block_do_not_cross_one_for_nothing():
+    (call,) = pack([[3] * 64] * 8, None, 512)  # 63 tokens are run of each
+    assert len(call.tokens) == 512 and call.window == 0
+    assert [start for _, start, _ in call.places] == [64 * k for k in range(8)]
+    (call,) = pack([[3] * 41] * 6, None, 512)  # side by side: 240 tokens, one a block: 384
+    assert len(call.tokens) == 256 and call.window == 1
