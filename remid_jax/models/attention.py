@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-QUERY_BLOCK = 256  # queries of one block of causal attention
+QUERY_BLOCK = 128  # queries of one block of causal attention
 PACKED_BLOCK = 64  # queries of one block where responses are packed
 
 _product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
