@@ -7,6 +7,7 @@ token, which is mostly the prompts.
 """
 
 import argparse
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ SIZES = {
     "group": (8, 4, "responses of one prompt, of lengths spread up to the longest"),
 }
 TIE = 1e-4  # two tokens whose logits are closer tie: rounding decides
-OURS, THEIRS, ONE = "ours", "transformers", ", one token"
+OURS, THEIRS = "ours", "transformers"
 MEANING = {
     "ratio": "seconds of transformers / ours, greedy",
     "ratio_decoding": "the same of decoding alone",
@@ -40,6 +41,7 @@ MEANING = {
     "gb_per_s_transformers": "the same of transformers",
 }
 Tokens = Sequence[int]
+Sides = tuple[Timed, Timed]  # whole calls, and calls for one token
 
 
 def greedy_agreement(
@@ -53,20 +55,19 @@ def greedy_agreement(
     """
 
     def agree(r: int, found: Mapping[str, Any]) -> None:
-        for end in ("", ONE):
-            for i, (a, b) in enumerate(zip(found[OURS + end], found[THEIRS + end], strict=True)):
-                if len(a) != len(b):
-                    raise UserError(f"row {i} has {len(a)} tokens of ours and {len(b)} of theirs")
-                k = next((k for k, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), None)
-                if k is None:
-                    continue
-                logits = next_logits([*prompts[i], *a[:k]])
-                apart = abs(float(logits[a[k]] - logits[b[k]]))
-                if not apart <= TIE:
-                    raise UserError(
-                        f"greedy token {k} of row {i} is {a[k]} in ours and {b[k]} in "
-                        f"transformers, whose logits differ by {apart:.2g}; no time is reported"
-                    )
+        for i, (a, b) in enumerate(zip(found[OURS], found[THEIRS], strict=True)):
+            if len(a) != len(b):
+                raise UserError(f"row {i} has {len(a)} tokens of ours and {len(b)} of theirs")
+            k = next((k for k, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), None)
+            if k is None:
+                continue
+            logits = next_logits([*prompts[i], *a[:k]])
+            apart = abs(float(logits[a[k]] - logits[b[k]]))
+            if not apart <= TIE:
+                raise UserError(
+                    f"greedy token {k} of row {i} is {a[k]} in ours and {b[k]} in "
+                    f"transformers, whose logits differ by {apart:.2g}; no time is reported"
+                )
 
     return agree
 
@@ -97,7 +98,7 @@ def decode_flops(
 
 def _greedy(
     args: argparse.Namespace, engine: JaxEngine, theirs: Any, prompts: Sequence[Tokens]
-) -> Timed:
+) -> Sides:
     def ours(new: int) -> Callable[[int], list[list[int]]]:
         def run(r: int) -> list[list[int]]:
             engine.clear()
@@ -109,14 +110,20 @@ def _greedy(
     def flops(new: int) -> Callable[[int], tuple[float, float]]:
         return lambda r: decode_flops(engine.config, len(prompts), args.prompt_tokens, [new])
 
-    contestants = {}
-    for end, new in (("", args.new_tokens), (ONE, 1)):
-        contestants[OURS + end] = Contestant({"": ours(new)}, flops(new))
-        contestants[THEIRS + end] = Contestant(
-            {"": lambda r, new=new: theirs.generate(prompts, new)}, flops(new)
-        )
-    agree = greedy_agreement(prompts, theirs.next_logits)
-    return contest("greedy", contestants, args.rounds, agree, gemm.engine_products(engine))
+    agree, products = (
+        greedy_agreement(prompts, theirs.next_logits),
+        gemm.engine_products(engine),
+    )
+
+    def timed(title: str, new: int, rounds: int) -> Timed:
+        contestants = {
+            OURS: Contestant({"": ours(new)}, flops(new)),
+            THEIRS: Contestant({"": lambda r: theirs.generate(prompts, new)}, flops(new)),
+        }
+        return contest(title, contestants, rounds, agree, products)
+
+    whole = timed("greedy", args.new_tokens, args.rounds)
+    return whole, timed("one token", 1, max(1, args.rounds // 2))
 
 
 def _group(
@@ -157,17 +164,17 @@ def run(args: argparse.Namespace) -> Report:
     theirs = torch_side.TorchModel(model)
     engine = JaxEngine(model, batch_rows=args.prompts)
     prompts = random_tokens(model, [args.prompt_tokens] * args.prompts, seed=5)
-    greedy = _greedy(args, engine, theirs, prompts)
+    greedy, one = _greedy(args, engine, theirs, prompts)
     group, limits = _group(args, engine, theirs, prompts[0])
     read = step_bytes(model.config, args.prompts, args.prompt_tokens, args.new_tokens - 1) / 1e9
     decoding = {
-        side: [a - b for a, b in zip(greedy.seconds[side], greedy.seconds[side + ONE], strict=True)]
+        side: [s - statistics.median(one.seconds[side]) for s in greedy.seconds[side]]
         for side in (OURS, THEIRS)
     }
     figures = medians({
         "ratio": greedy.ratio(THEIRS, OURS),
         "ratio_decoding": [a / b for a, b in zip(decoding[THEIRS], decoding[OURS], strict=True)],
-        "ratio_prefill": greedy.ratio(THEIRS + ONE, OURS + ONE),
+        "ratio_prefill": one.ratio(THEIRS, OURS),
         "ratio_group": group.ratio(THEIRS, OURS),
         "gb_per_s": [read / s for s in decoding[OURS]],
         "gb_per_s_transformers": [read / s for s in decoding[THEIRS]],
@@ -175,6 +182,7 @@ def run(args: argparse.Namespace) -> Report:
     sizes = f"{args.prompts} prompts of {args.prompt_tokens} tokens"
     tables = [
         program.contest_table(f"seconds for {sizes}, {args.new_tokens} new tokens each", greedy),
+        program.contest_table(f"seconds for {sizes}, one new token each", one),
         program.contest_table(
             f"seconds for {args.group} responses of {limits[0]} to {limits[-1]} tokens to one "
             f"prompt of {args.prompt_tokens}", group,
@@ -183,6 +191,7 @@ def run(args: argparse.Namespace) -> Report:
     lines = list(program.ratio_lines(figures, MEANING))
     figures |= {
         "greedy": program.contest_json(greedy),
+        "one_token": program.contest_json(one),
         "group": program.contest_json(group),
         "group_lengths": limits,
         "decoding_seconds": decoding,

@@ -209,7 +209,7 @@ def plan_table(plan: Plan) -> Iterator[Table | str]:
     for column in ("", "contexts", "pairs", "TFLOP", "expected time"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     total = 0.0
-    machines = {s.shape: probe(s.shape) for s in plan.stages}
+    machines = {s.shape: probe(s.shape, plan.dtype) for s in plan.stages}
     for s in plan.stages:
         machine = machines[s.shape]
         read = cost.num_parameters(s.shape) * cost.BYTES[plan.dtype]

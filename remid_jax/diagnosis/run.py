@@ -28,7 +28,7 @@ from remid_jax.diagnosis.store import Store, open_workdir
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 from remid_jax.inference.engine import Engine, JaxEngine
-from remid_jax.inference.programs import count_programs
+from remid_jax.inference.programs import Programs, count_programs
 from remid_jax.models.pretrained import ModelCard, load_language_model, open_language_model
 
 
@@ -73,7 +73,8 @@ def diagnose(
     with count_programs() as programs:
         load = functools.partial(_load, cards, plan, config)
         policy = engine or load("")
-        features = policy.model if isinstance(policy, JaxEngine) else None
+        own = policy if isinstance(policy, JaxEngine) else None
+        features = own and own.model
         divergences = estimate_divergences(selection.subsets, labels, features, store, config)
         measurement = Measurement(policy, load, given, sampling, store, config)
         measured: dict[str, Measured] = {}
@@ -82,12 +83,14 @@ def diagnose(
             report.write_matrices(folder, measured[tag].subset)
         _write_texts(folder, measured)
 
+    _say_cost(programs, own)
     origin |= {
         "benchmark": benchmark.name,
         "model": {"name": policy.name, "identity": policy.identity, "dtype": config.model.dtype},
-        "sizes": dataclasses.asdict(plan.sizes),
+        "sizes": dataclasses.asdict(own.sizes if own else plan.sizes),
         "planned_flops": plan.flops,
         "programs": dataclasses.asdict(programs),
+        "work": own and dataclasses.asdict(own.work),
         **_counts(selection, swaps),
         "unit": "nats",
     }
@@ -206,6 +209,15 @@ def _say_plan(selection: Selection, plan: Plan) -> None:
         print(f"note: the benchmark has no subset {tag!r}; it is left out", file=sys.stderr)
     for sample_id, turns in selection.shortened:
         print(f"note: {sample_id}: {turns} oldest turns dropped to fit", file=sys.stderr)
+
+
+def _say_cost(programs: Programs, engine: JaxEngine | None) -> None:
+    line = f"{programs.compiled} programs compiled and {programs.found} found in the cache"
+    line += f", {programs.seconds:.0f} s"
+    if engine and engine.work.positions:
+        padding = 1 - engine.work.tokens / engine.work.positions
+        line += f"; {padding:.0%} of {engine.work.positions:,} positions read were padding"
+    print(line, file=sys.stderr)
 
 
 def _write_texts(folder: Path, measured: Mapping[str, Measured]) -> None:

@@ -1,5 +1,6 @@
 """The two questions that everything else asks of a language model, and our own answer to them."""
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
@@ -13,7 +14,7 @@ from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.likelihood import MEMORY, score_responses, wanted_pairs
 from remid_jax.inference.prefix import PrefixCache, branch_points
 from remid_jax.inference.sampling import Sampled, in_batches, sample_from
-from remid_jax.inference.sizes import sizes_for
+from remid_jax.inference.sizes import Work, sizes_for
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import DTYPES, LanguageModel
 from remid_jax.models.tokenizer import Tokenizer
@@ -120,11 +121,13 @@ class JaxEngine:
         self.batch_rows = batch_rows
         self._dtype = cache_dtype or model.dtype
         self.sizes = sizes_for(self.config, memory, longest, self._dtype)
+        self.work = Work()
         self.clear()
 
     def clear(self) -> None:
         """Forgets cached prompts."""
-        self._cache = PrefixCache(self.model, self.sizes.cache, self.sizes.chunk, self._dtype)
+        parts = (self.sizes.cache, self.sizes.chunk, self._dtype, self.work)
+        self._cache = PrefixCache(self.model, *parts)
 
     def log_likelihood(
         self,
@@ -154,17 +157,22 @@ class JaxEngine:
             if not chosen:
                 continue
             some = [responses[j] for j in chosen]
+            run = functools.partial(self._score, prompts[i], cuts[i], some)
             try:
-                values = self._within_memory(
-                    lambda i=i, some=some: score_responses(
-                        self.model, self._cache.prefix(prompts[i], cuts[i]), some, self.sizes, False
-                    )
-                )
+                values = self._within_memory(run)
             except UserError as e:
                 raise PromptError(i, str(e)) from None
             row = np.full(len(responses), np.nan)
             row[chosen] = [v[skip[j] :].sum() for j, v in zip(chosen, values, strict=True)]
             yield i, row
+
+    def _score(
+        self, prompt: Tokens, cuts: Sequence[int], responses: Sequence[Tokens]
+    ) -> list[np.ndarray]:
+        prefix = self._cache.prefix(prompt, cuts)
+        return score_responses(
+            self.model, prefix, responses, self.sizes, end_of_turn=False, work=self.work
+        )
 
     def generate(
         self,
@@ -193,7 +201,8 @@ class JaxEngine:
         def run(part: list[int], rows: int) -> list[Sampled]:
             prefixes = [self._cache.prefix(prompts[i], cuts[i]) for i in part]
             own = limits and [n for i in part for n in limits[i * draws : (i + 1) * draws]]
-            return sample_from(self.model, prefixes, config, draws, own, rows)
+            spare = self.sizes.cache // 2
+            return sample_from(self.model, prefixes, config, draws, own, rows, spare)
 
         def all_batches() -> list[Sampled]:
             rows = self._rows(max(map(len, prompts), default=1), config.max_tokens)
@@ -202,9 +211,9 @@ class JaxEngine:
         return self._within_memory(all_batches)
 
     def _rows(self, prompt: int, new: int) -> int:
-        """Rows whose caches fit the memory for caches, counted twice: as prompts and as a batch."""
+        """Rows whose caches, as prompts and as a batch, fit half the memory for caches."""
         each = 2 * cost.cache_bytes(self.config, prompt + new, self._dtype)
-        return max(1, min(self.batch_rows, self.sizes.cache // each))
+        return max(1, min(self.batch_rows, self.sizes.cache // 2 // each))
 
     def _within_memory(self, run: Callable[[], T]) -> T:
         """Runs, in smaller pieces where memory runs out; a finished part is never lost."""

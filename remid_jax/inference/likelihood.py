@@ -13,7 +13,7 @@ from flax import nnx
 from remid_jax.errors import UserError
 from remid_jax.inference.packing import pack
 from remid_jax.inference.prefix import Prefix, PrefixCache, branch_points
-from remid_jax.inference.sizes import HEAD, Sizes, sizes_for
+from remid_jax.inference.sizes import HEAD, Sizes, Work, sizes_for
 from remid_jax.models.pretrained import LanguageModel
 
 Array = jax.Array
@@ -106,6 +106,7 @@ def score_responses(
     responses: Sequence[Sequence[int]],
     sizes: Sizes | None = None,
     end_of_turn: bool = True,
+    work: Work | None = None,
 ) -> list[np.ndarray]:
     """Log-probabilities of every response's tokens after one cached prompt.
 
@@ -115,6 +116,7 @@ def score_responses(
       responses: token ids that follow it; none empty.
       sizes: of the pieces in which the work runs.
       end_of_turn: whether the end-of-turn token after each response is scored too.
+      work: counts what is run.
 
     Returns:
       For each response a float64 array in nats: its tokens, then (if asked for) the end-of-turn
@@ -146,6 +148,8 @@ def score_responses(
             call.offsets, call.segments, graphdef=model.graphdef, window=call.window,
             head=sizes.head,
         ))  # fmt: skip
+        if work is not None:
+            work.add(sum(n for *_, n in call.places), len(call.tokens))
         for i, start, n in call.places:
             out[i][1:] = got[start : start + n]
     if not all(np.isfinite(values).all() for values in out):

@@ -7,6 +7,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+from remid_jax.inference import cost
 from remid_jax.models.decoder import DecoderConfig
 
 PROBE_SECONDS = 0.15  # of each measurement
@@ -18,7 +19,7 @@ class Machine:
     """Rates of the default device, all its devices apart.
 
     Attributes:
-      flops: operations a second of float32 products at a decoder's shapes, highest precision.
+      flops: operations a second of products at a decoder's shapes, at the highest precision.
       bandwidth: bytes a second read by a product of a matrix with a single row.
     """
 
@@ -48,11 +49,11 @@ def _products(x: jax.Array, up: jax.Array, down: jax.Array, *, repeats: int) -> 
         return jax.lax.fori_loop(0, repeats, lambda _, y: (y @ up) @ down, x)
 
 
-def _rate(rows: int, c: DecoderConfig) -> float:
+def _rate(rows: int, c: DecoderConfig, dtype: str) -> float:
     """Pairs of products [rows, width] @ [width, mlp] @ [mlp, width] a second: the best of a few."""
-    x = jnp.ones((rows, c.width))
-    up = jnp.full((c.width, c.mlp_width), 1 / c.width)
-    down = jnp.full((c.mlp_width, c.width), 1 / c.mlp_width)
+    x = jnp.ones((rows, c.width), dtype)
+    up = jnp.full((c.width, c.mlp_width), 1 / c.width, dtype)
+    down = jnp.full((c.mlp_width, c.width), 1 / c.mlp_width, dtype)
     repeats, best, end = 4, 0.0, time.perf_counter() + PROBE_SECONDS
     _products(x, up, down, repeats=repeats).block_until_ready()  # compiles
     while True:
@@ -64,7 +65,10 @@ def _rate(rows: int, c: DecoderConfig) -> float:
             return best
 
 
-def probe(c: DecoderConfig) -> Machine:
-    """Measures the default device at the shapes of a decoder."""
-    pair = c.width * c.mlp_width * 2
-    return Machine(flops=_rate(512, c) * 2 * 512 * pair, bandwidth=_rate(1, c) * 4 * pair)
+def probe(c: DecoderConfig, dtype: str = "float32") -> Machine:
+    """Measures the default device at the shapes of a decoder whose weights are of a type."""
+    weights = c.width * c.mlp_width * 2
+    return Machine(
+        flops=_rate(512, c, dtype) * 2 * 512 * weights,
+        bandwidth=_rate(1, c, dtype) * cost.BYTES[dtype] * weights,
+    )

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.inference.sizes import CHUNK, CHUNK_STEP, capacity_for, stepped
+from remid_jax.inference.sizes import CHUNK, CHUNK_STEP, Work, capacity_for, stepped
 from remid_jax.models.pretrained import DTYPES, LanguageModel
 
 Array = jax.Array
@@ -81,7 +81,12 @@ def extend_prefix(
 
 
 def extended(
-    model: LanguageModel, prefix: Prefix | None, tokens: Sequence[int], chunk: int, dtype: str = ""
+    model: LanguageModel,
+    prefix: Prefix | None,
+    tokens: Sequence[int],
+    chunk: int,
+    dtype: str = "",
+    work: Work | None = None,
 ) -> Prefix:
     """A new cache of the prefix (None: of nothing) followed by at least one token.
 
@@ -91,6 +96,7 @@ def extended(
       tokens: what follows.
       chunk: tokens that run at once.
       dtype: of the cache; by default the model's.
+      work: counts what is run.
     """
     c = model.config
     if prefix is None:
@@ -105,6 +111,8 @@ def extended(
         part = tokens[a : a + chunk]
         padded = np.zeros(min(chunk, stepped(len(part), CHUNK_STEP)), np.int32)
         padded[: len(part)] = part
+        if work is not None:
+            work.add(len(part), len(padded))
         keys, values, hidden = extend_prefix(
             model.params, keys, values, length, padded, len(part),
             graphdef=model.graphdef, capacity=capacity_for(length + len(part)),
@@ -162,8 +170,17 @@ class PrefixCache:
     asked before: a resumed run gives the numbers of an unbroken one.
     """
 
-    def __init__(self, model: LanguageModel, budget: int, chunk: int, dtype: str = ""):
+    def __init__(
+        self,
+        model: LanguageModel,
+        budget: int,
+        chunk: int,
+        dtype: str = "",
+        work: Work | None = None,
+    ):
+        """Keeps up to `budget` bytes; the other arguments are those of `extended`."""
         self._model = model
+        self._work = work
         self._budget = budget
         self._chunk = chunk
         self._dtype = dtype
@@ -191,7 +208,10 @@ class PrefixCache:
         for i, cut in enumerate(cuts):
             prefix = self._beginning(prompt[:cut], tuple(cuts[:i]), prefix)
         done = 0 if prefix is None else prefix.length
-        return extended(self._model, prefix, prompt[done:], self._chunk, self._dtype)
+        return self._extended(prefix, prompt[done:])
+
+    def _extended(self, prefix: Prefix | None, tokens: Sequence[int]) -> Prefix:
+        return extended(self._model, prefix, tokens, self._chunk, self._dtype, self._work)
 
     def _beginning(
         self, tokens: tuple[int, ...], earlier: tuple[int, ...], before: Prefix | None
@@ -200,7 +220,7 @@ class PrefixCache:
         kept = self._kept.get(name)
         if kept is None:
             done = 0 if before is None else before.length
-            kept = extended(self._model, before, tokens[done:], self._chunk, self._dtype)
+            kept = self._extended(before, tokens[done:])
             self._kept[name] = kept
             while len(self._kept) > 1 and sum(p.nbytes for p in self._kept.values()) > self._budget:
                 self._kept.popitem(last=False)

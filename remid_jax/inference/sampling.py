@@ -19,7 +19,7 @@ from remid_jax.models.tokenizer import Tokenizer
 Array = jax.Array
 
 STEPS = 32  # tokens between looks at the texts, where a text can end a response
-SPLIT_UP_TO = 4 * 2**30  # bytes of weights that may stand twice for the sake of faster steps
+SPARE = 2**30  # bytes of weights that may stand twice for the sake of faster steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ def _row_identity(tokens: Sequence[int], draw: int) -> int:
     return int.from_bytes(hashlib.sha256(content).digest()[:4], "little")
 
 
-def splits_layers(model: LanguageModel) -> bool:
-    """Whether decoding runs over split layers: on CPU, where the weights may stand twice."""
+def splits_layers(model: LanguageModel, spare: int) -> bool:
+    """Whether decoding runs over split layers: on CPU, where `spare` bytes hold them again."""
     size = sum(x.nbytes for x in jax.tree.leaves(model.params))
-    return jax.default_backend() == "cpu" and size <= SPLIT_UP_TO
+    return jax.default_backend() == "cpu" and size <= spare
 
 
 def sample_from(
@@ -56,6 +56,7 @@ def sample_from(
     draws: int = 1,
     limits: Sequence[int] | None = None,
     rows: int | None = None,
+    spare: int = SPARE,
 ) -> list[Sampled]:
     """Continues cached prompts, all in one batch.
 
@@ -66,6 +67,7 @@ def sample_from(
       draws: G responses a prompt; greedy ones are all equal.
       limits: P·G, most tokens of each response, none above `config.max_tokens`.
       rows: prompts to fill the batch up to, so that few programs are compiled.
+      spare: bytes that a second set of the layers may take; see `splits_layers`.
 
     Returns:
       P·G responses, a prompt's draws side by side; none depends on the other rows.
@@ -88,7 +90,7 @@ def sample_from(
         raise ValueError(f"limits must be {real} numbers from 1 to {config.max_tokens}")
     padding = max(0, (rows or 0) - len(prefixes))
     filled = [*prefixes, *[prefixes[0]] * padding]
-    prompts, state = _begin(model, filled, config, draws, limits, real)
+    prompts, state = _begin(model, filled, config, draws, limits, spare)
     until = config.max_tokens if not config.stop_strings else 0
     while True:
         until = min(until + STEPS, config.max_tokens) if config.stop_strings else until
@@ -108,8 +110,10 @@ def sample_from(
 
 def _begin(
     model: LanguageModel, prefixes: Sequence[Prefix], config: SamplingConfig, draws: int,
-    limits: Sequence[int], real: int,
+    limits: Sequence[int], spare: int,
 ) -> tuple[Rows, State]:  # fmt: skip
+    """The prompts side by side, and the state before the first token; rows past `limits` pad."""
+    real, b = len(limits), len(prefixes) * draws
     capacity = max(p.capacity for p in prefixes)
 
     def stacked(arrays: list[Array]) -> Array:
@@ -117,7 +121,6 @@ def _begin(
         padded = [jnp.pad(x, r) if r[1][1] else x for x, r in zip(arrays, rooms, strict=True)]
         return jnp.stack(padded)
 
-    b = len(prefixes) * draws
     seen = np.zeros((b, model.config.vocab_size), bool)
     for i, p in enumerate(prefixes):
         seen[i * draws : (i + 1) * draws, list(p.tokens)] = True
@@ -137,7 +140,7 @@ def _begin(
     hidden = jnp.repeat(jnp.stack([p.last_hidden for p in prefixes]), draws, axis=0)
     done = jnp.arange(b) >= real
     parts = (rows.keys, hidden, jnp.asarray(seen), done)
-    return rows, begin(*parts, size=config.max_tokens, split=splits_layers(model))
+    return rows, begin(*parts, size=config.max_tokens, split=splits_layers(model, spare))
 
 
 def _read(state: State, real: int) -> list[Sampled]:

@@ -43,6 +43,24 @@ class Sizes:
         return Sizes(chunk, call, max(LEAST_CALL, self.head // 2), self.cache // 2)
 
 
+@dataclasses.dataclass
+class Work:
+    """Counts what was run.
+
+    Attributes:
+      tokens: real ones.
+      positions: all, padding included.
+    """
+
+    tokens: int = 0
+    positions: int = 0
+
+    def add(self, tokens: int, positions: int) -> None:
+        """Counts one call."""
+        self.tokens += tokens
+        self.positions += positions
+
+
 def stepped(n: int, least: int = 8) -> int:
     """The next of few sizes: at most an eighth above n, or less than `least` above it.
 

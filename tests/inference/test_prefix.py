@@ -5,9 +5,8 @@ import pytest
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.inference import prefix as prefix_module
 from remid_jax.inference.prefix import PrefixCache, branch_points, common_prefix_length, prefill
-from remid_jax.inference.sizes import capacity_for
+from remid_jax.inference.sizes import Work, capacity_for
 
 TOLERANCE = 5e-5
 
@@ -45,21 +44,16 @@ def test_cuts_change_nothing(tiny, draw, cuts):
         assert_same_prefix(cache.prefix(beginning + end, cuts), prefill(tiny, beginning + end))
 
 
-def test_a_shared_beginning_is_computed_once(tiny, draw, monkeypatch):
+def test_a_shared_beginning_is_computed_once(tiny, draw):
     beginning, *ends = draw(3, 100, 5, 6, 7)
-    run = []
-    real = prefix_module.extended
-    monkeypatch.setattr(
-        prefix_module, "extended", lambda m, p, tokens, *rest: run.append(len(tokens))
-        or real(m, p, tokens, *rest)
-    )  # fmt: skip
-    cache = PrefixCache(tiny, 2**20, 1024)
+    work = Work()
+    cache = PrefixCache(tiny, 2**20, 1024, work=work)
     for end in ends:
         cache.prefix(beginning + end, [100])
-    assert run == [100, 5, 6, 7]
+    assert work.tokens == 100 + 5 + 6 + 7 and work.positions == 128 + 3 * 32
     cache.clear()
     cache.prefix(beginning + ends[0], [100])
-    assert run[4:] == [100, 5]
+    assert work.tokens == 118 + 105
 
 
 def test_bits_follow_from_the_prompt_and_its_cuts_alone(tiny, draw):

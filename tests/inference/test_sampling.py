@@ -207,7 +207,7 @@ def test_split_layers_change_nothing(endless, draw, monkeypatch, split):
     prompts = draw(15, 9, 70)
     config = SamplingConfig(max_tokens=9, temperature=0.9)
     expected = sample(endless, prompts, config)
-    monkeypatch.setattr(sampling, "splits_layers", lambda model: split)
+    monkeypatch.setattr(sampling, "splits_layers", lambda model, spare: split)
     for a, b in zip(sample(endless, prompts, config), expected, strict=True):
         assert a.tokens == b.tokens
         np.testing.assert_allclose(a.log_probs, b.log_probs, atol=5e-5)

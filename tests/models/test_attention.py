@@ -1,13 +1,17 @@
-"""The two attention forms against the plain formula in NumPy."""
+"""The forms of attention against the plain formula in NumPy."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from remid_jax.models import attention
 from remid_jax.models.attention import (
+    causal_attention,
     decode_attention,
+    fused_attention,
+    has_fused_attention,
+    packed_attention,
     rotary,
-    shared_prefix_attention,
 )
 
 
@@ -26,10 +30,10 @@ def random(seed, *shape):
 
 @pytest.mark.parametrize("heads, kv", [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize("rows, length, size, valid", [(1, 7, 5, 3), (3, 4, 5, 5), (2, 6, 0, 0)])
-def test_shared_prefix(heads, kv, rows, length, size, valid):
+def test_causal(heads, kv, rows, length, size, valid):
     q, k, v = (random(i, rows, length, n, 8) for i, n in enumerate((heads, kv, kv)))
     pk, pv = random(3, size, kv, 8), random(4, size, kv, 8)
-    got = shared_prefix_attention(q, k, v, jnp.asarray(pk), jnp.asarray(pv), jnp.int32(valid))
+    got = causal_attention(q, k, v, jnp.asarray(pk), jnp.asarray(pv), jnp.int32(valid))
     for r in range(rows):
         for s in range(length):
             keys = np.concatenate([pk[:valid], k[r, : s + 1]])
@@ -41,19 +45,78 @@ def test_many_rows_equal_single_rows():
     length, rows = 16, 64
     q, k, v = (random(i, rows, length, n, 8) for i, n in enumerate((4, 2, 2)))
     pk, pv = random(3, 20, 2, 8), random(4, 20, 2, 8)
-    got = shared_prefix_attention(q, k, v, pk, pv, 11)
+    got = causal_attention(q, k, v, pk, pv, 11)
     for r in (0, 1, rows // 2 - 1, rows // 2, rows - 1):
         own = slice(r, r + 1)
-        alone = shared_prefix_attention(q[own], k[own], v[own], pk, pv, 11)
+        alone = causal_attention(q[own], k[own], v[own], pk, pv, 11)
         np.testing.assert_allclose(got[own], alone, atol=2e-6)
 
 
 def test_what_stands_past_the_valid_prefix_is_never_read():
     q, k, v = (random(i, 2, 3, n, 8) for i, n in enumerate((4, 2, 2)))
     pk, pv = random(3, 9, 2, 8), random(4, 9, 2, 8)
-    before = shared_prefix_attention(q, k, v, pk, pv, 4)
+    before = causal_attention(q, k, v, pk, pv, 4)
     pk[4:], pv[4:] = 1e4, 1e4
-    np.testing.assert_array_equal(shared_prefix_attention(q, k, v, pk, pv, 4), before)
+    np.testing.assert_array_equal(causal_attention(q, k, v, pk, pv, 4), before)
+
+
+@pytest.mark.parametrize("block", [1, 3, 8, 64])
+def test_blocks_of_queries_change_nothing(monkeypatch, block):
+    q, k, v = (random(i, 2, 20, n, 8) for i, n in enumerate((4, 2, 2)))
+    pk, pv = random(3, 9, 2, 8), random(4, 9, 2, 8)
+    expected = causal_attention(q, k, v, pk, pv, 4)
+    monkeypatch.setattr(attention, "QUERY_BLOCK", block)
+    np.testing.assert_allclose(causal_attention(q, k, v, pk, pv, 4), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("heads, kv", [(4, 4), (6, 2), (3, 1)])
+@pytest.mark.parametrize("block, window", [(4, 2), (4, 3), (8, 1), (12, 0), (64, 0)])
+def test_packed(monkeypatch, heads, kv, block, window):
+    monkeypatch.setattr(attention, "PACKED_BLOCK", block)
+    lengths, valid = [3, 9, 1, 7, 2], 5  # and two places of padding
+    segments = np.repeat(np.arange(6), [*lengths, 2])
+    q, k, v = (random(i, 24, n, 8) for i, n in enumerate((heads, kv, kv)))
+    pk, pv = random(3, 7, kv, 8), random(4, 7, kv, 8)
+    got = packed_attention(q, k, v, jnp.asarray(segments), window, pk, pv, valid)
+    for place in range(22):
+        own = np.flatnonzero((segments == segments[place]) & (np.arange(24) <= place))
+        keys = np.concatenate([pk[:valid], k[own]])
+        values = np.concatenate([pv[:valid], v[own]])
+        np.testing.assert_allclose(got[place], one_query(q[place], keys, values), atol=2e-6)
+    assert np.isfinite(got).all()
+
+
+def test_half_precision_accumulates_in_single():
+    q, k, v = (random(i, 1, 40, n, 8) for i, n in enumerate((4, 2, 2)))
+    pk, pv = random(3, 30, 2, 8), random(4, 30, 2, 8)
+    half = [jnp.asarray(x, jnp.bfloat16) for x in (q, k, v, pk, pv)]
+    rounded = [np.asarray(x.astype(jnp.float32)) for x in half]
+    got = causal_attention(*half, 30)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(got.astype(jnp.float32), causal_attention(*rounded, 30), atol=0.03)
+
+
+def test_the_fused_form_of_accelerators_is_the_same_function():
+    """cuDNN's needs a GPU; the same call runs in XLA here, with the same scale and grouping."""
+    q, k, v = (random(i, 2, 20, n, 8) for i, n in enumerate((4, 2, 2)))
+    empty = np.zeros((0, 2, 8), np.float32)
+    np.testing.assert_allclose(
+        fused_attention(q, k, v, "xla"), causal_attention(q, k, v, empty, empty, 0), atol=2e-6
+    )
+    assert not has_fused_attention(jnp.bfloat16, 64)  # on CPU
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_decode_of_groups_on_one_prompt(rows):
+    """G rows of a prompt give what they give with a copy of its cache each."""
+    lengths, t = [6, 2], 3
+    q = random(0, 2 * rows, 4, 8)
+    pk, pv = random(1, 2, 2, 6, 8), random(2, 2, 2, 6, 8)
+    k, v = random(3, 2 * rows, 2, 5, 8), random(4, 2 * rows, 2, 5, 8)
+    valid = np.arange(6) < np.array(lengths)[:, None]
+    got = decode_attention(q, pk, pv, valid, k, v, t)
+    copied = (np.repeat(x, rows, axis=0) for x in (pk, pv, valid))
+    np.testing.assert_allclose(got, decode_attention(q, *copied, k, v, t), atol=2e-6)
 
 
 @pytest.mark.parametrize("t", [0, 2, 4])

@@ -1,5 +1,6 @@
 """The embedded default: its shape, its pinned content, and its first fetch."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,11 +9,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tiny_checkpoint import TOKENS, tiny_tensors, write_hugging_face
 
 from remid_jax.errors import UserError
 from remid_jax.models import pretrained
 from remid_jax.models.decoder import DecoderConfig
-from remid_jax.models.pretrained import cache_folder, fetch_default, load_language_model
+from remid_jax.models.pretrained import (
+    cache_folder,
+    fetch_default,
+    load_language_model,
+    open_language_model,
+)
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -97,3 +104,68 @@ def test_arguments(tmp_path, monkeypatch):
 def test_default_names_are_consistent():
     assert pretrained.DTYPES["bfloat16"] == np.dtype("bfloat16")
     assert pretrained.DEFAULT == "smollm2-135m-instruct"
+
+
+PEAK = """
+import json, resource, sys
+import jax
+import remid_jax.models.pretrained as pretrained
+import safetensors, gguf, tokenizers  # what loading imports is not what it loads
+
+jax.numpy.zeros(3).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = pretrained.load_language_model(sys.argv[1], sys.argv[2])
+size = sum(x.nbytes for x in jax.tree.leaves(model.params))
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+print(json.dumps([size, grown]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="units of ru_maxrss")
+@pytest.mark.parametrize("shards", [1, 4])
+def test_weights_never_stand_twice_in_memory(tmp_path, shards):
+    """Loading grows the process by the weights and one stacked array of them, not by two sets."""
+    width, mlp, layers = 512, 4096, 8
+    layer = {
+        "self_attn.q_proj": (width, width), "self_attn.k_proj": (width, width),
+        "self_attn.v_proj": (width, width), "self_attn.o_proj": (width, width),
+        "mlp.gate_proj": (mlp, width), "mlp.up_proj": (mlp, width), "mlp.down_proj": (width, mlp),
+        "input_layernorm": (width,), "post_attention_layernorm": (width,),
+    }  # fmt: skip
+    shapes = {"model.embed_tokens.weight": (len(TOKENS), width), "model.norm.weight": (width,)}
+    for i in range(layers):
+        shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
+    tensors = {name: np.full(shape, 0.01, np.float32) for name, shape in shapes.items()}
+    changes = {
+        "hidden_size": width, "intermediate_size": mlp, "num_hidden_layers": layers,
+        "num_attention_heads": 8, "num_key_value_heads": 8, "tie_word_embeddings": True,
+    }  # fmt: skip
+    folder = write_hugging_face(tmp_path / "model", tensors, changes, shards)
+    del tensors
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(folder), "float32"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    size, grown = json.loads(done.stdout)
+    largest = 4 * layers * width * mlp
+    assert size > 200e6 and grown < size + 1.25 * largest + 100e6 < 1.9 * size
+
+
+def test_a_card_reads_no_weights(tmp_path):
+    """Everything that can be refused is refused from names and shapes."""
+    folder = write_hugging_face(tmp_path / "model", tiny_tensors())
+    card = open_language_model(str(folder))
+    assert card.config.num_layers == 2 and card.tokenizer.encode("ab")
+    file = next(folder.glob("*.safetensors"))
+    content = bytearray(file.read_bytes())
+    content[-400:] = b"\xff" * 400  # NaN in the last tensor
+    file.write_bytes(content)
+    assert open_language_model(str(folder)).config == card.config
+    with pytest.raises(UserError, match="NaN or infinity"):
+        load_language_model(card)
+    tensors = tiny_tensors()
+    tensors["model.norm.weight"] = np.ones(3, np.float32)
+    with pytest.raises(UserError, match=r"'model.norm.weight' has shape \(3,\), not \(64,\)"):
+        open_language_model(str(write_hugging_face(tmp_path / "wrong", tensors)))

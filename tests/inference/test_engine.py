@@ -1,0 +1,210 @@
+"""The engine: both questions, memory, order of work, and how many programs it needs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from remid_jax.errors import UserError
+from remid_jax.inference import cost
+from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.inference.engine import JaxEngine, PromptError, is_out_of_memory, row_flops
+from remid_jax.inference.likelihood import pair_log_likelihoods
+from remid_jax.inference.programs import count_programs
+from remid_jax.inference.sampling import sample
+
+PER_TOKEN = 5e-5
+
+
+def matrix(engine, prompts, responses, *rest, **more):
+    scores = np.full((len(prompts), len(responses)), np.nan)
+    for i, row in engine.log_likelihood(prompts, responses, *rest, **more):
+        scores[i] = row
+    return scores
+
+
+def test_log_likelihood_equals_the_pair_matrix(tiny, draw):
+    common, *ends = draw(1, 120, 5, 60, 200)
+    prompts = [common + e for e in ends] + draw(2, 90)
+    responses = draw(3, 1, 2, 30, 64, 65, 9)
+    pairs = np.random.default_rng(0).random((4, 6)) < 0.7
+    pairs[1] = False
+    expected = pair_log_likelihoods(tiny, prompts, responses, pairs)
+    engine = JaxEngine(tiny)
+    got = matrix(engine, prompts, responses, pairs)
+    assert (np.isnan(got) == ~pairs).all()
+    assert np.nanmax(np.abs(got - expected.sums) / expected.num_tokens) < PER_TOKEN
+    np.testing.assert_array_equal(got, matrix(engine, prompts, responses, pairs))  # caches at hand
+    engine.clear()
+    other = matrix(engine, prompts, responses, pairs, cuts=[[]] * 4)
+    assert np.nanmax(np.abs(got - other) / expected.num_tokens) < PER_TOKEN
+
+
+def test_skipped_tokens_are_read_but_not_counted(tiny, plain, draw):
+    (x, y) = draw(4, 9, 12)
+    got = matrix(JaxEngine(tiny), [x], [y, y], skip=[0, 5])
+    tokens = plain[0](tiny, x, y)[:-1]
+    np.testing.assert_allclose(got[0], [tokens.sum(), tokens[5:].sum()], atol=12 * PER_TOKEN)
+
+
+def test_what_is_shared_is_run_once(tiny, draw):
+    common, *ends = draw(5, 200, 30, 31, 32)
+    engine = JaxEngine(tiny)
+    matrix(engine, [common + e for e in ends], draw(6, 20, 21))
+    assert engine.work.tokens == 200 + 30 + 31 + 32 + 3 * (19 + 20)  # last tokens are not run
+    assert engine.work.positions <= 1.25 * engine.work.tokens
+
+
+def test_the_costliest_beginning_runs_first(tiny, draw):
+    a, b, *ends = draw(7, 60, 300, 4, 5, 6, 7)
+    prompts = [a + ends[0], b + ends[1], a + ends[2], b + ends[3]]
+    order = [i for i, _ in JaxEngine(tiny).log_likelihood(prompts, draw(8, 5))]
+    assert set(order[:2]) == {1, 3} and set(order[2:]) == {0, 2}
+
+
+def test_generate(make_model, draw):
+    model = make_model(stop_ids=(10**6,))
+    prompts = draw(9, 5, 80, 20, 300, 60)
+    config = SamplingConfig(max_tokens=7, temperature=1.0, seed=2)
+    engine = JaxEngine(model, batch_rows=4)
+    expected = [d.tokens for d in sample(model, prompts, config, draws=2)]
+    assert [d.tokens for d in engine.generate(prompts, config, draws=2)] == expected
+    limits = [1, 7, 2, 6, 3, 5, 4, 4, 5, 1]
+    short = engine.generate(prompts, config, 2, limits=limits, expected=[3, 1, 4, 1, 5])
+    assert [d.tokens for d in short] == [t[:n] for t, n in zip(expected, limits, strict=True)]
+    assert engine.generate([], config) == []
+    crowded = JaxEngine(model, memory=6 * 2**20, longest=300)
+    assert [d.tokens for d in crowded.generate(prompts, config, draws=2)] == expected
+
+
+@pytest.mark.parametrize(
+    "prompts, responses, index, said",
+    [
+        ([[3], []], [[4]], 1, "a prompt has no tokens"),
+        ([[3], [3] * 1025], [[4]], 1, "more than the context window of tiny"),
+        ([[3] * 1000, [3]], [[5] * 24], 0, "prompt and response take 1025 tokens"),
+    ],
+)
+def test_the_prompt_at_fault_is_named(tiny, prompts, responses, index, said):
+    with pytest.raises(PromptError, match=said) as e:
+        matrix(JaxEngine(tiny), prompts, responses)
+    assert e.value.index == index and isinstance(e.value, UserError)
+
+
+def test_caches_in_another_type_have_another_identity(tiny, draw):
+    (x, y) = draw(10, 40, 20)
+    plain, half = JaxEngine(tiny), JaxEngine(tiny, cache_dtype="bfloat16")
+    assert plain.identity == JaxEngine(tiny, cache_dtype="float32").identity != half.identity
+    difference = abs(matrix(plain, [x], [y]) - matrix(half, [x], [y]))[0, 0] / 20
+    assert PER_TOKEN < difference < 0.05
+    with pytest.raises(UserError, match="unknown dtype 'float8'"):
+        JaxEngine(tiny, cache_dtype="float8")
+
+
+def test_costs_of_a_row(tiny):
+    c = tiny.config
+    alone = row_flops(c, 100, [10, 20])
+    assert alone == (
+        cost.extend_flops(c, 100) + cost.head_flops(c, 1)
+        + cost.score_flops(c, 100, 10) + cost.score_flops(c, 100, 20)
+    )  # fmt: skip
+    assert row_flops(c, 100, [10, 20], shared=60) == alone - cost.extend_flops(c, 60)
+
+
+def test_a_second_batch_in_a_bucket_compiles_nothing(make_model, draw):
+    engine = JaxEngine(make_model(stop_ids=(10**6,)))
+    config = SamplingConfig(max_tokens=5)
+
+    def work(seed: int, longer: int) -> None:
+        common, *ends = draw(seed, 100 + longer, 20 + longer, 30 - longer)
+        prompts = [common + e for e in ends]
+        matrix(engine, prompts, draw(seed + 1, 25, 30 + longer, 60 - longer))
+        engine.generate(prompts, config)
+
+    work(20, 0)
+    with count_programs() as first:
+        work(30, 3)
+    assert first.compiled == 0 and first.seconds == 0
+    with count_programs() as other:
+        work(40, 300)
+    assert other.compiled > 0
+
+
+PROGRAM = """
+import json, sys
+import jax
+jax.config.update("jax_compilation_cache_dir", sys.argv[2])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+sys.path.insert(0, sys.argv[1])
+from conftest import build_model
+from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.inference.engine import JaxEngine
+from remid_jax.inference.programs import count_programs
+
+with count_programs() as programs:
+    engine = JaxEngine(build_model())
+    rows = [row.tolist() for _, row in engine.log_likelihood([[3, 4] * 40, [5] * 9], [[6, 7], [8]])]
+    engine.generate([[3, 4]], SamplingConfig(max_tokens=3))
+print(json.dumps([programs.compiled, programs.found, rows]))
+"""
+
+
+def test_a_second_process_finds_every_program(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    arguments = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(tmp_path)]
+    runs = []
+    for _ in range(2):
+        done = subprocess.run(
+            arguments, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        runs.append(json.loads(done.stdout))
+    assert runs[0][0] > 5 and runs[1][0] == 0 and runs[1][1] >= runs[0][0]
+    assert runs[0][2] == runs[1][2]
+
+
+CROWDED = """
+import json, resource, sys
+import jax
+sys.path.insert(0, sys.argv[1])
+from conftest import build_model
+from remid_jax.inference.engine import JaxEngine
+from remid_jax.inference.sizes import Sizes
+
+model = build_model(vocab_size=200_000)
+responses = [[3 + k] * 64 for k in range(16)]
+small = JaxEngine(model)
+small.sizes = Sizes(64, 64, 1024, 0)
+small.clear()
+expected = [row.tolist() for _, row in small.log_likelihood([[3, 4, 5]], responses)]
+engine = JaxEngine(model)
+engine.sizes = Sizes(1024, 1024, 200_000, 0)  # 800 MB of logits at once
+now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + 600 * 2**20, -1))
+got = [row.tolist() for _, row in engine.log_likelihood([[3, 4, 5]], responses)]
+print(json.dumps([expected, got, engine.sizes.call]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's limit of memory")
+def test_out_of_memory_goes_on_in_smaller_pieces():
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    arguments = [sys.executable, "-c", CROWDED, str(Path(__file__).parent)]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected, got, call = json.loads(done.stdout)
+    assert call < 1024 and "note: out of memory; going on with pieces of" in done.stderr
+    np.testing.assert_allclose(got, expected, atol=64 * PER_TOKEN)
+
+
+def test_what_counts_as_out_of_memory():
+    import jax
+
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
+    assert not is_out_of_memory(jax.errors.JaxRuntimeError("INTERNAL: no such thing"))
+    assert not is_out_of_memory(ValueError("RESOURCE_EXHAUSTED"))
