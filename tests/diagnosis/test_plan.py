@@ -1,5 +1,7 @@
 """What a run would cost, against what it then does."""
 
+import io
+
 import numpy as np
 import pytest
 from rich.console import Console
@@ -36,6 +38,7 @@ def test_planned_pairs_and_operations_are_those_of_the_run(small_config, tmp_pat
     small_config.estimator.negatives = "cyclic"
     small_config.estimator.num_negatives = 1
     small_config.factors.swaps = 1
+    small_config.shifts = ("german",)
     _, stages = planned(small_config, tmp_path / "run")
     seen = []
     real = scoring.find_rows
@@ -81,7 +84,7 @@ def test_collected_responses_are_counted_at_their_own_length(small_config, tmp_p
 
 def test_the_table_says_contexts_pairs_operations_time_and_memory(small_config, tmp_path):
     plan, _ = planned(small_config, tmp_path)
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=120, record=True, file=io.StringIO())
     print_plan(plan, console)
     text = console.export_text()
     for said in ("contexts", "pairs", "TFLOP", "expected time", "in all", "memory", "GiB", "81"):
@@ -91,6 +94,7 @@ def test_the_table_says_contexts_pairs_operations_time_and_memory(small_config, 
 
 
 def test_memory_decides_sizes_and_numbers_stay(small_config, tmp_path):
+    small_config.shifts = ("german",)
     results = diagnose(small_config, tmp_path / "a")
     sizes = results["provenance"]["sizes"]
     small_config.limits.memory_bytes = 24 * 2**20

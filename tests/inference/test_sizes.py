@@ -36,7 +36,8 @@ def test_sizes_follow_from_the_budget_alone(config):
     assert sizes_for(config, GIB, 1000) == sizes_for(config, GIB, 1000)
 
 
-def test_caches_in_half_precision_leave_more_room(config):
+def test_caches_in_half_precision_leave_more_room(make_model):
+    config = make_model(num_layers=12, num_heads=8, num_kv_heads=8, head_dim=64).config
     full, half = (sizes_for(config, GIB, 4000, d) for d in ("float32", "bfloat16"))
     assert half.cache > full.cache
 
