@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from remid_jax.diagnosis import scoring
+from remid_jax.diagnosis import measure, scoring
 from remid_jax.diagnosis.plan import print_plan
 from remid_jax.diagnosis.run import diagnose
 from remid_jax.errors import UserError
@@ -37,7 +37,6 @@ def test_a_dry_run_touches_nothing(small_config, tmp_path):
 def test_planned_pairs_and_operations_are_those_of_the_run(small_config, tmp_path, monkeypatch):
     small_config.estimator.negatives = "cyclic"
     small_config.estimator.num_negatives = 1
-    small_config.factors.swaps = 1
     small_config.shifts = ("german",)
     _, stages = planned(small_config, tmp_path / "run")
     seen = []
@@ -48,17 +47,23 @@ def test_planned_pairs_and_operations_are_those_of_the_run(small_config, tmp_pat
         seen.append((rows.wanted.sum(), sum(rows.flops), len(rows.prompts)))
         return rows
 
-    from remid_jax.diagnosis import factor_swaps, measure
-
     monkeypatch.setattr(measure, "find_rows", watched)
-    monkeypatch.setattr(factor_swaps, "find_rows", watched)
     diagnose(small_config, tmp_path / "run")
-    kinds = ("likelihoods with reasoning", "likelihoods without", "swaps")
-    scored = [stages[k] for k in kinds]
+    scored = [stages[k] for k in ("likelihoods with reasoning", "likelihoods without")]
     assert sum(n for n, *_ in seen) == sum(s.pairs for s in scored)
     assert sum(n for *_, n in seen) == sum(s.contexts for s in scored)
     done, most = sum(f for _, f, _ in seen), sum(s.prefill for s in scored)
     assert 0.5 * most < done <= 1.02 * most  # answers and thoughts may end before their limit
+
+
+def test_swapped_contexts_are_counted(small_config, tmp_path):
+    small_config.shifts = ("german",)
+    plain, _ = planned(small_config, tmp_path)
+    small_config.factors.swaps = 1
+    plan, stages = planned(small_config, tmp_path)
+    # One of another sample for each factor of 3 contexts, 3 responses each, in two subsets.
+    assert stages["swaps"].contexts == 2 * 3 * 3 and stages["swaps"].pairs == 3 * 18
+    assert plan.flops == pytest.approx(plain.flops + stages["swaps"].flops)
 
 
 def test_collected_responses_are_counted_at_their_own_length(small_config, tmp_path):

@@ -130,7 +130,7 @@ def test_a_second_batch_in_a_bucket_compiles_nothing(make_model, draw):
         work(30, 3)
     assert first.compiled == 0 and first.seconds == 0
     with count_programs() as other:
-        work(40, 300)
+        work(40, 200)
     assert other.compiled > 0
 
 
