@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from parity.tiny_transformers import save, torch, transformers
+from parity.transformers_engine import TransformersEngine
 from tiny_checkpoint import tiny_tensors, write_hugging_face
 
 from remid_jax.diagnosis.config import default_config
@@ -16,8 +17,6 @@ pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("default")]
 
 
 def theirs(folder, model):
-    from parity.transformers_engine import TransformersEngine
-
     return TransformersEngine(str(folder), model)
 
 

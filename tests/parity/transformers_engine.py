@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
+from parity.tiny_transformers import torch
 
 from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.sampling import Sampled
