@@ -15,6 +15,7 @@ from benchmarks import (
     growth,
     harness,
     likelihood,
+    profile,
     quiet,
     reduced_precision,
     sampling,
@@ -40,6 +41,14 @@ def test_growth(run, monkeypatch, assert_reported):
         2 * sum(shared_flops(SMALL, t, 6, 8)) for t in (12, 24, 48)
     ]
     assert all(len(s["seconds"]) == 3 for s in sweeps.values())
+
+
+def test_profile(run, assert_reported):
+    code, found = run(profile.main)
+    assert code == 0
+    assert_reported(found, "profile", ["seconds", "flops"])
+    work = found["flops"]
+    assert work["whole"] == pytest.approx(work["layers"] + work["attention"] + work["head"])
 
 
 def test_a_fit_tells_a_constant_from_growth():
@@ -146,9 +155,11 @@ def test_turns(monkeypatch):
 
 
 def test_products_are_those_of_the_model():
-    layer = sum(map(gemm.flops, gemm.layer_shapes(SMALL, 7)))
-    assert layer * SMALL.num_layers == 2 * 7 * layer_parameters(SMALL)
+    layer = sum(map(gemm.flops, gemm.layer_shapes(SMALL, 8, keys=30)))
+    attention = 4 * 8 * 30 * SMALL.num_heads * SMALL.head_dim
+    assert layer == 2 * 8 * layer_parameters(SMALL) / SMALL.num_layers + attention
     assert gemm.flops(gemm.head_shape(SMALL, 3)) == 2 * 3 * SMALL.width * SMALL.vocab_size
+    assert gemm.head_shape(SMALL, 3, tokens=50) == (3, SMALL.width, 50)
     rates = gemm.engine_products(JaxEngine(random_model(SMALL))).measure()
     assert all(r > 0 for r in rates)
     assert gemm.best_rate(SMALL, {}, 32)["flops_per_s"] > 0
