@@ -47,6 +47,7 @@ def test_a_diagnosis_on_another_engine(tmp_path):
     folder = write_hugging_face(
         tmp_path / "model", tiny_tensors(), {"max_position_embeddings": 8192}
     )
+    next(folder.glob("*.safetensors")).rename(folder / "model.safetensors")
     reference = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     config = default_config()
     config.model.path = str(folder)
