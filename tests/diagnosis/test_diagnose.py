@@ -169,7 +169,7 @@ def test_empty_answers_are_excluded_and_said(small_config, tmp_path, monkeypatch
 
     def some_silent(*arguments):
         answers = generation.generate(*arguments)
-        if arguments[3] == "responses":
+        if arguments[2] == "responses":
             answers["IDTest_01"] = generation.Answer("")
         return answers
 
