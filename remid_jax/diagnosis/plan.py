@@ -25,6 +25,7 @@ from remid_jax.models.pretrained import ModelCard
 from remid_jax.models.tokenizer import Tokenizer
 
 Given = Mapping[str, Mapping[str, str]]
+SWAPPED = "contexts with a swapped factor"
 
 
 @dataclasses.dataclass
@@ -124,7 +125,7 @@ class _Counter:
         rpms = {} if given else config.rpms
         self._rpms = {name: (spec, cards[spec.path]) for name, spec in rpms.items()}
         self.stages = {f"answers of {n}": Stage("", c.config) for n, (_, c) in self._rpms.items()}
-        for what in ("thoughts", "likelihoods with reasoning", "likelihoods without", "swaps"):
+        for what in ("thoughts", "likelihoods with reasoning", "likelihoods without", SWAPPED):
             self.stages[what] = Stage("", shape)
         for what, stage in self.stages.items():
             stage.what = what
@@ -154,7 +155,7 @@ class _Counter:
         for i, contexts in enumerate(swaps.contexts if swaps else ()):
             own = [column[i] for column in columns]
             for context in contexts:
-                self._row("swaps", context, prompts.policy_messages(context), 0, own)
+                self._row(SWAPPED, context, prompts.policy_messages(context), 0, own)
 
     def _answers(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[list[int]]:
         """Tokens of each policy's answers, of unknown ones the most that they can have."""
@@ -166,7 +167,7 @@ class _Counter:
     def _row(self, what: str, sample: Sample, chat, room: int, lengths: Sequence[int]) -> None:
         card, stage = self._cards[""], self.stages[what]
         prompt = card.tokenizer.encode_chat(chat)
-        shared = self._shared(card, sample, prompt) if what != "swaps" else 0
+        shared = self._shared(card, sample, prompt) if what != SWAPPED else 0
         self.longest = max(self.longest, len(prompt) + room)
         stage.contexts += 1
         stage.pairs += len(lengths)

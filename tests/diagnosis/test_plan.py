@@ -62,8 +62,11 @@ def test_swapped_contexts_are_counted(small_config, tmp_path):
     small_config.factors.swaps = 1
     plan, stages = planned(small_config, tmp_path)
     # One of another sample for each factor of 3 contexts, 3 responses each, in two subsets.
-    assert stages["swaps"].contexts == 2 * 3 * 3 and stages["swaps"].pairs == 3 * 18
-    assert plan.flops == pytest.approx(plain.flops + stages["swaps"].flops)
+    assert (
+        stages["contexts with a swapped factor"].contexts == 2 * 3 * 3
+        and stages["contexts with a swapped factor"].pairs == 3 * 18
+    )
+    assert plan.flops == pytest.approx(plain.flops + stages["contexts with a swapped factor"].flops)
 
 
 def test_collected_responses_are_counted_at_their_own_length(small_config, tmp_path):
