@@ -8,8 +8,7 @@ import pytest
 
 from remid_jax.diagnosis.generation import Answer
 from remid_jax.diagnosis.scoring import to_response
-from remid_jax.inference.likelihood import score_responses
-from remid_jax.inference.prefix import prefill
+from remid_jax.inference.engine import JaxEngine
 from remid_jax.information.mutual_information import club, random_negatives
 
 GOLDEN = json.loads(
@@ -27,12 +26,16 @@ def by_reference(smollm2):
     """[8, 8] log-probability sums over the reference's span, and token counts."""
     answers = [Answer(y) for y in GOLDEN["responses"]]
     responses = [to_response(smollm2.tokenizer, a, "reference") for a in answers]
+    contexts = [
+        smollm2.tokenizer.encode_chat(
+            [{"role": "system", "content": GOLDEN["system"]}, {"role": "user", "content": user}]
+        )
+        for user in GOLDEN["user"]
+    ]
+    tokens, skip = [r.tokens for r in responses], [r.skip for r in responses]
     sums = np.zeros((8, 8))
-    for i, user in enumerate(GOLDEN["user"]):
-        chat = [{"role": "system", "content": GOLDEN["system"]}, {"role": "user", "content": user}]
-        prefix = prefill(smollm2, smollm2.tokenizer.encode_chat(chat))
-        values = score_responses(smollm2, prefix, responses)
-        sums[i] = [v[r.skip : -1].sum() for v, r in zip(values, responses, strict=True)]
+    for i, row in JaxEngine(smollm2).log_likelihood(contexts, tokens, skip=skip):
+        sums[i] = row
     return sums, np.array([r.scored for r in responses])
 
 
