@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-
 from benchmarks import gemm
+from remid_jax.inference.programs import count_programs
 from remid_jax.progress import progress
 
 PAUSE = 0.3  # seconds between turns, in which the last one's worker threads cease to spin
@@ -60,28 +59,18 @@ class Timed:
         return [a / b for a, b in zip(self.rates[name], below, strict=True)]
 
 
-_compiled = [0.0]  # seconds that XLA compiled so far
-
-
-def _listen(event: str, seconds: float, **_: Any) -> None:
-    if event == "/jax/core/compile/backend_compile_duration":
-        _compiled[0] += seconds
-
-
-jax.monitoring.register_event_duration_secs_listener(_listen)
-
-
 def _turn(run: Callable[[int], Any], number: int) -> tuple[float, Any, float]:
     """(seconds, what was found, seconds of compilation), timed when nothing had to be compiled."""
     compiling = 0.0
     for _ in range(ATTEMPTS):
         time.sleep(PAUSE)
-        before, start = _compiled[0], time.perf_counter()
-        found = run(number)
-        seconds, compiled = time.perf_counter() - start, _compiled[0] - before
-        if not compiled:
+        with count_programs() as programs:
+            start = time.perf_counter()
+            found = run(number)
+            seconds = time.perf_counter() - start
+        if not programs.seconds:
             return seconds, found, compiling
-        compiling += compiled
+        compiling += programs.seconds
     raise RuntimeError(f"XLA compiles something in each of {ATTEMPTS} runs of the same work")
 
 
