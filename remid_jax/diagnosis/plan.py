@@ -130,6 +130,7 @@ class _Counter:
         for what, stage in self.stages.items():
             stage.what = what
         self.longest = 1
+        self._beginnings: dict[tuple[int, str], list[int]] = {}
         self._paid: set[tuple[int, tuple[int, ...]]] = set()  # beginnings cached by which decoder
 
     def subset(
@@ -194,7 +195,10 @@ class _Counter:
 
     def _shared(self, card: ModelCard, sample: Sample, prompt: Sequence[int]) -> int:
         """Tokens of the prompt that an earlier one has left in the cache."""
-        beginning = shared_beginning(card.tokenizer, sample)
+        place = (id(card), sample.sample_id)
+        if place not in self._beginnings:  # tokenised once for all roles
+            self._beginnings[place] = shared_beginning(card.tokenizer, sample)
+        beginning = self._beginnings[place]
         cuts = cuts_of(prompt, beginning)
         if not cuts:
             return 0
