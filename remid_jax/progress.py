@@ -12,7 +12,7 @@ OPERATIONS = ("TFLOP", 1e12)  # a unit of work, and its size
 @contextlib.contextmanager
 def progress(
     what: str, total: float, unit: tuple[str, float] | None = None
-) -> Iterator[Callable[[float], None]]:
+) -> Iterator[Callable[..., None]]:
     """Shows how far a piece of work is, on standard error.
 
     Args:
@@ -21,7 +21,8 @@ def progress(
       unit: name and size of what it is shown in; by default only shares are shown.
 
     Yields:
-      A function to call with each finished part's size.
+      A function to call with each finished part's size and, if there is something to say of it, a
+      short text.
     """
     if sys.stderr.isatty():
         from rich.console import Console
@@ -29,18 +30,23 @@ def progress(
         from rich.progress import TimeRemainingColumn as Remaining
 
         columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), Remaining()]
+        columns.append(TextColumn("{task.fields[said]}"))
         if unit:
             shown = f"{{task.completed:.2f}} of {{task.total:.2f}} {unit[0]}"
             columns.insert(2, TextColumn(shown))
         size = unit[1] if unit else 1.0
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=total / size)
-            yield lambda part: bar.advance(task, part / size)
+            task = bar.add_task(what, total=total / size, said="")
+
+            def move(part: float, said: str = "") -> None:
+                bar.update(task, advance=part / size, said=said)
+
+            yield move
         return
     started = shown = time.monotonic()
     done = 0.0
 
-    def advance(part: float) -> None:
+    def advance(part: float, said: str = "") -> None:
         nonlocal done, shown
         done += part
         now = time.monotonic()
@@ -49,7 +55,8 @@ def progress(
             left = (now - started) / done * (total - done)
             size = f" of {total / unit[1]:.2f} {unit[0]}" if unit else ""
             share = f"{done / total:.0%}{size}"
-            print(f"{what}: {share}, {left:.0f} s left", file=sys.stderr, flush=True)
+            text = f"{what}: {share}, {left:.0f} s left" + (f", {said}" if said else "")
+            print(text, file=sys.stderr, flush=True)
 
     yield advance
     took = time.monotonic() - started

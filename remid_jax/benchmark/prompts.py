@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from remid_jax.benchmark.samples import Sample
+from remid_jax.benchmark.thoughts import SECTION_INSTRUCTION
 from remid_jax.errors import UserError
 
 Messages = list[dict[str, str]]
@@ -28,6 +29,11 @@ REASON = (
     "the traits of {name} and the point of the last message that the reply should take up."
 )
 NOTES = "Notes on the reply:\n{thought}"
+MATCH = (
+    "Features that a reply should have:\n{features}\n\nA reply:\n{reply}\n\n"
+    "What percentage of these features does the reply have? Answer with the percentage alone."
+)
+FULL_MATCH = "100%"
 
 
 def character_name(sample: Sample) -> str:
@@ -94,11 +100,21 @@ def reason_messages(sample: Sample) -> Messages:
     return _chat(context_text(sample), REASON.format(name=character_name(sample)))
 
 
+def section_messages(sample: Sample) -> Messages:
+    """What a trained reasoner reads: it writes R in the sections of `thoughts`."""
+    return _chat(context_text(sample), SECTION_INSTRUCTION.format(name=character_name(sample)))
+
+
 def policy_messages(sample: Sample, thought: str | None = None) -> Messages:
     """What the policy reads before a response is scored: X, or (X, R) when a thought is given."""
     notes = [] if thought is None else [NOTES.format(thought=thought.strip())]
     reply = REPLY.format(name=character_name(sample))
     return _chat(context_text(sample), *notes, reply)
+
+
+def match_messages(features: str, reply: str) -> Messages:
+    """What a judge reads who says what share of the features a reply has."""
+    return [{"role": "user", "content": MATCH.format(features=features, reply=reply)}]
 
 
 def drop_oldest_turn(sample: Sample) -> Sample | None:

@@ -1,13 +1,12 @@
 """The configuration of a diagnosis: every key, its default, and checks before any work."""
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from remid_jax.benchmark.prompts import VIEWS
 from remid_jax.benchmark.reading import BUNDLED
 from remid_jax.benchmark.shifts import resolve_shifts
-from remid_jax.errors import UserError, nearest
+from remid_jax.config_checks import check_choice, check_keys, check_least, value_of
+from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import MEMORY
 from remid_jax.information.mutual_information import ESTIMATORS
 from remid_jax.models.pretrained import DEFAULT, DTYPES
@@ -24,6 +23,12 @@ CHOICES = {
     "limits.too_long": ("error", "drop_oldest_turns"),
     "divergences.features": ("none", "hidden", "sentence"),
 }
+
+LEAST = {
+    "sampling.max_tokens": 1, "sampling.batch_rows": 1, "reasoning.max_tokens": 1,
+    "estimator.num_negatives": 1, "estimator.emi_shifts": 0, "limits.contexts": 0,
+    "limits.memory_bytes": 1, "divergences.permutations": 1, "factors.swaps": 0,
+}  # fmt: skip
 
 
 def rpm(view: str = "full", path: str = "") -> ConfigDict:
@@ -63,6 +68,7 @@ def default_config() -> ConfigDict:
     c.reasoning.repetition_penalty = 1.05  # 1 is off
 
     c.estimator = ConfigDict()
+    c.estimator.checkpoint = ""  # folder of a trained reasoner and policy; "": the model as it is
     c.estimator.name = "club"  # club | infonce | leave_one_out
     c.estimator.normalisation = "sequence"  # sequence: nats a response; token: nats a token
     c.estimator.span = "response"  # response: its tokens; reference: the reference code's span
@@ -97,26 +103,20 @@ def check_config(config: ConfigDict) -> None:
     Raises:
       UserError: an unknown key (with the nearest one), a missing key, or a value out of range.
     """
-    _check_keys(config.to_dict(), default_config().to_dict(), "config")
+    check_keys(config.to_dict(), default_config().to_dict(), ("config.rpms",))
     for key, allowed in CHOICES.items():
-        _choice(key, _get(config, key), allowed)
+        check_choice(key, value_of(config, key), allowed)
     if not config.rpms and not config.responses:
         raise UserError("config.rpms is empty: name an evaluated model, or give config.responses")
     for name, spec in config.rpms.items():
         if not isinstance(spec, ConfigDict):
             raise UserError(f"config.rpms.{name} must be made by rpm(view, path)")
-        _check_keys(spec.to_dict(), rpm().to_dict(), f"config.rpms.{name}")
-        _choice(f"rpms.{name}.view", spec.view, VIEWS)
+        check_keys(spec.to_dict(), rpm().to_dict(), where=f"config.rpms.{name}")
+        check_choice(f"rpms.{name}.view", spec.view, VIEWS)
     if isinstance(config.shifts, str) or not all(isinstance(s, str) for s in config.shifts):
         raise UserError("config.shifts must be a tuple of names, for example ('user', 'german')")
     resolve_shifts(config.shifts)
-    for key, low in (
-        ("sampling.max_tokens", 1), ("sampling.batch_rows", 1), ("reasoning.max_tokens", 1),
-        ("estimator.num_negatives", 1), ("estimator.emi_shifts", 0), ("limits.contexts", 0),
-        ("limits.memory_bytes", 1), ("divergences.permutations", 1), ("factors.swaps", 0),
-    ):  # fmt: skip
-        if _get(config, key) < low:
-            raise UserError(f"config.{key} is {_get(config, key)}; it must be at least {low}")
+    check_least(config, LEAST)
     if 0 < config.limits.contexts < MIN_CONTEXTS:
         raise UserError(
             f"config.limits.contexts must be at least {MIN_CONTEXTS}: a standard error needs them"
@@ -128,28 +128,3 @@ def check_config(config: ConfigDict) -> None:
             raise UserError(
                 f"estimator {config.estimator.name!r} needs config.estimator.{key}={needed!r}"
             )
-
-
-def _get(config: ConfigDict, key: str) -> Any:
-    for part in key.split("."):
-        config = config[part]
-    return config
-
-
-def _choice(key: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        hint = nearest(str(value), allowed)
-        raise UserError(f"config.{key} is {value!r}{hint}; choose among {', '.join(allowed)}")
-
-
-def _check_keys(given: dict[str, Any], known: dict[str, Any], where: str) -> None:
-    for key in given:
-        if key not in known:
-            raise UserError(f"unknown config key {where}.{key}{nearest(key, known)}")
-    for key, default in known.items():
-        if key not in given:
-            raise UserError(f"config key {where}.{key} is missing")
-        if isinstance(default, dict) and key != "rpms":
-            if not isinstance(given[key], dict):
-                raise UserError(f"config key {where}.{key} must be a group of keys")
-            _check_keys(given[key], default, f"{where}.{key}")

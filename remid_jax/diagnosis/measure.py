@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.benchmark import prompts
 from remid_jax.benchmark.samples import Sample
+from remid_jax.benchmark.thoughts import policy_notes
 from remid_jax.diagnosis import estimates
 from remid_jax.diagnosis.expected_kl import own_log_probs
 from remid_jax.diagnosis.factor_swaps import Scores, Swaps, score_swaps
@@ -58,12 +59,28 @@ class Measured:
         ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Estimator:
+    """Who notes and who scores.
+
+    Attributes:
+      policy: q; reasoner: writes R.
+      base: what evaluated models without weights of their own run on.
+      trained: whether both were trained: then R has sections, and q reads its core features.
+    """
+
+    policy: Engine
+    reasoner: Engine
+    base: Engine
+    trained: bool = False
+
+
 class Measurement:
     """Generates and scores subset by subset, keeping finished pieces in a store."""
 
     def __init__(
         self,
-        policy: Engine,
+        estimator: Estimator,
         load: Callable[[str], Engine],
         given: Given | None,
         sampling: tuple[SamplingConfig, SamplingConfig],
@@ -73,21 +90,21 @@ class Measurement:
         """Takes what it measures with.
 
         Args:
-          policy: the reasoner and q.
+          estimator: the reasoner and q.
           load: path of an evaluated model's own weights -> its engine.
           given: collected responses, or None.
           sampling: how evaluated models answer, and how the reasoner notes.
           store: finished pieces.
           config: of the diagnosis.
         """
-        self._policy = policy
+        self._policy, self._estimator = estimator.policy, estimator
         self._load = load
         self._given = given
         self._reply, self._reason = sampling
         self._store = store
         self._config = config
         # Weights named twice are loaded once.
-        self._loaded = dict.fromkeys(("", config.model.path), policy)
+        self._loaded = dict.fromkeys(("", config.model.path), estimator.base)
 
     def of(
         self,
@@ -124,10 +141,13 @@ class Measurement:
                 chats = {x.sample_id: (x, prompts.reply_messages(x, spec.view)) for x in samples}
                 parts = (self._rpm(spec.path), self._store, "responses", chats)
                 answers[name] = generate(*parts, self._reply, rows, advance)
-            chats = {x.sample_id: (x, prompts.reason_messages(x)) for x in samples}
-            parts = (self._policy, self._store, "thoughts", chats)
+            trained = self._estimator.trained
+            asks = prompts.section_messages if trained else prompts.reason_messages
+            chats = {x.sample_id: (x, asks(x)) for x in samples}
+            parts = (self._estimator.reasoner, self._store, "thoughts", chats)
             thoughts = generate(*parts, self._reason, rows, advance)
-        return answers, {i: a.text for i, a in thoughts.items()}
+        read = policy_notes if trained else str
+        return answers, {i: read(a.text) for i, a in thoughts.items()}
 
     def _responses(
         self, samples: Sequence[Sample], by_id: Mapping[str, Answer]

@@ -18,7 +18,7 @@ from remid_jax.diagnosis.divergences import check_divergences, estimate_divergen
 from remid_jax.diagnosis.expected_kl import add_expected_kl
 from remid_jax.diagnosis.factor_information import factor_rows
 from remid_jax.diagnosis.factor_swaps import Swaps, plan_swaps
-from remid_jax.diagnosis.measure import Given, Measured, Measurement, sampling_of
+from remid_jax.diagnosis.measure import Estimator, Given, Measured, Measurement, sampling_of
 from remid_jax.diagnosis.plan import Plan, make_plan, memory_lines
 from remid_jax.diagnosis.rows import estimate_by_language, estimate_rows
 from remid_jax.diagnosis.sample_contributions import write_contributions
@@ -29,7 +29,13 @@ from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 from remid_jax.inference.engine import Engine, JaxEngine
 from remid_jax.inference.programs import Programs, count_programs
-from remid_jax.models.pretrained import ModelCard, load_language_model, open_language_model
+from remid_jax.models.pretrained import (
+    LanguageModel,
+    ModelCard,
+    load_language_model,
+    open_language_model,
+)
+from remid_jax.training.estimators import load_estimator
 
 
 def diagnose(
@@ -72,11 +78,12 @@ def diagnose(
     store = Store(folder / "store")
     with count_programs() as programs:
         load = functools.partial(_load, cards, plan, config)
-        policy = engine or load("")
+        estimator = _estimator(engine or load(""), plan, config)
+        policy = estimator.policy
         own = policy if isinstance(policy, JaxEngine) else None
         features = own and own.model
         divergences = estimate_divergences(selection.subsets, labels, features, store, config)
-        measurement = Measurement(policy, load, given, sampling, store, config)
+        measurement = Measurement(estimator, load, given, sampling, store, config)
         measured: dict[str, Measured] = {}
         for tag, samples in selection.subsets.items():
             measured[tag] = measurement.of(tag, samples, labels[tag], swaps.get(tag))
@@ -124,9 +131,24 @@ def _cards(
 
 def _load(cards: Mapping[str, ModelCard], plan: Plan, config: ConfigDict, path: str) -> JaxEngine:
     """The engine of an opened model."""
-    model = load_language_model(cards[path])
+    return _engine(load_language_model(cards[path]), plan, config)
+
+
+def _engine(model: LanguageModel, plan: Plan, config: ConfigDict) -> JaxEngine:
     rows, dtype = config.sampling.batch_rows, config.model.cache_dtype
     return JaxEngine(model, config.limits.memory_bytes, plan.longest, dtype, rows)
+
+
+def _estimator(base: Engine, plan: Plan, config: ConfigDict) -> Estimator:
+    """The base as it is, or with the adapters that CoRL trained on it."""
+    folder = config.estimator.checkpoint
+    if not folder:
+        return Estimator(base, base, base)
+    if not isinstance(base, JaxEngine):
+        raise UserError("config.estimator.checkpoint needs the project's own engine")
+    roles = load_estimator(folder, base.model)
+    policy, reasoner = (_engine(roles[role], plan, config) for role in ("policy", "reasoner"))
+    return Estimator(policy, reasoner, base, trained=True)
 
 
 def _labels(selection: Selection, config: ConfigDict) -> dict[str, estimates.Labels | None]:

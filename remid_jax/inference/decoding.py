@@ -45,7 +45,8 @@ class State:
       own: keys and values of generated tokens, [B, KV, M, d] each: a list over layers where they
         run split, else stacked before B.
       seen: [B, V] bool, tokens of prompt and response.
-      tokens: [B, M]; log_probs: [B, M], of them under the unmodified model.
+      tokens: [B, M]; log_probs: [B, M], of them under the unmodified model, and of the stop token
+        after them.
       counts: [B], tokens of each row; done: [B] bool; stopped: [B] bool, by a stop token.
     """
 
@@ -145,7 +146,7 @@ def decode(
             own=own,
             seen=s.seen.at[jnp.arange(b), token].set(True),
             tokens=s.tokens.at[:, s.t].set(jnp.where(done, 0, token)),
-            log_probs=s.log_probs.at[:, s.t].set(jnp.where(done, 0.0, log_prob)),
+            log_probs=s.log_probs.at[:, s.t].set(jnp.where(s.done, 0.0, log_prob)),
             counts=counts,
             done=done | (counts >= rows.limits),
             stopped=s.stopped | ended,

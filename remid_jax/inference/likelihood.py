@@ -49,23 +49,43 @@ def target_log_probs(decoder: Any, hidden: Array, targets: Array, chunk: int = H
     Returns:
       [P] float32 log-probabilities in nats.
     """
+    return target_statistics(decoder, hidden, targets, chunk, False)[0]
+
+
+def target_statistics(
+    decoder: Any, hidden: Array, targets: Array, chunk: int, entropy: bool
+) -> tuple[Array, Array]:
+    """`target_log_probs`, and the entropy of the next token's law where it is asked for.
+
+    A gradient computes each piece's logits again, so that they never stand all at once.
+
+    Returns:
+      [P] log-probabilities and [P] entropies, float32, in nats; entropies have no gradient, and
+      are 0 where they are not asked for.
+    """
     vocab = decoder.config.vocab_size
     pieces = -(-vocab // chunk)
     size = -(-vocab // pieces)
 
-    def add(carry: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
-        top, total = carry
+    def add(carry: tuple[Array, ...], start: Array) -> tuple[tuple[Array, ...], None]:
+        top, total, moment = carry
         begin = jnp.minimum(start, vocab - size)  # the last piece is whole, ...
         logits = decoder.some_logits(hidden, begin, size)
         if pieces * size != vocab:  # ... and what it repeats does not count
             logits = jnp.where(begin + jnp.arange(size) >= start, logits, -jnp.inf)
-        new = jnp.maximum(top, logits.max(-1))
-        return (new, total * jnp.exp(top - new) + jnp.exp(logits - new[:, None]).sum(-1)), None
+        new = jax.lax.stop_gradient(jnp.maximum(top, logits.max(-1)))
+        scale, weight = jnp.exp(top - new), jnp.exp(logits - new[:, None])
+        if entropy:  # Σ weight · logit, of which a token outside the piece has none
+            fixed = jax.lax.stop_gradient((weight, logits))
+            moment = moment * scale + jnp.where(fixed[0] > 0, fixed[0] * fixed[1], 0).sum(-1)
+        return (new, total * scale + weight.sum(-1), moment), None
 
-    empty = jnp.full(targets.shape, -jnp.inf), jnp.zeros(targets.shape)
+    empty = jnp.full(targets.shape, -jnp.inf), jnp.zeros(targets.shape), jnp.zeros(targets.shape)
     starts = jnp.arange(pieces, dtype=jnp.int32) * size
-    (top, total), _ = jax.lax.scan(add, empty, starts)
-    return decoder.target_logits(hidden, targets) - top - jnp.log(total)
+    (top, total, moment), _ = jax.lax.scan(jax.checkpoint(add), empty, starts)
+    normaliser = top + jnp.log(total)
+    spread = jax.lax.stop_gradient(normaliser - moment / total) if entropy else jnp.zeros_like(top)
+    return decoder.target_logits(hidden, targets) - normaliser, spread
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef",))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from remid_jax.models.attention import causal_attention, packed_attention, rotary
+from remid_jax.models.lora import LoraConfig, lora_names, low_rank, new_pair
 
 Array = jax.Array
 KeyValue = tuple[Array, Array]
@@ -73,9 +74,10 @@ def rms_norm(x: Array, scale: Array, eps: float) -> Array:
 class Block(nnx.Module):
     """One pre-norm layer: grouped-query attention, then SwiGLU. Kernels are [in, out]."""
 
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, lora: LoraConfig | None = None):
         c = config
         self.config = c
+        self.lora = lora
         self.attention_norm = nnx.Param(jnp.ones((c.width,)))
         self.query = _weight(rngs, c.width, c.num_heads * c.head_dim)
         self.key = _weight(rngs, c.width, c.num_kv_heads * c.head_dim)
@@ -92,11 +94,27 @@ class Block(nnx.Module):
         if c.qk_norm:
             self.query_norm = nnx.Param(jnp.ones((c.head_dim,)))
             self.key_norm = nnx.Param(jnp.ones((c.head_dim,)))
+        for name in lora.kernels if lora else ():
+            width_in, width_out = getattr(self, name)[...].shape
+            pair = new_pair(rngs.params(), width_in, width_out, lora.rank)
+            for part, value in zip(lora_names(name), pair, strict=True):
+                setattr(self, part, value)
 
-    def heads(self, y: Array, positions: Array) -> tuple[Array, Array, Array]:
+    def project(self, name: str, y: Array, key: Array | None) -> Array:
+        """y [..., in] times a kernel, and the adapter's share where it has one; key: dropout's."""
+        out = y @ getattr(self, name)[...]
+        if self.lora is None or name not in self.lora.kernels:
+            return out
+        a, b = (getattr(self, part)[...] for part in lora_names(name))
+        key = None if key is None else jax.random.fold_in(key, self.lora.kernels.index(name))
+        return out + low_rank(y, a, b, self.lora, key)
+
+    def heads(
+        self, y: Array, positions: Array, key: Array | None = None
+    ) -> tuple[Array, Array, Array]:
         """Normalised states [..., S, width] -> q [..., S, H, d], k [..., S, KV, d], v."""
         c = self.config
-        q, k, v = y @ self.query[...], y @ self.key[...], y @ self.value[...]
+        q, k, v = (self.project(name, y, key) for name in ("query", "key", "value"))
         if c.attention_bias:
             q, k = q + self.query_bias[...], k + self.key_bias[...]
             v = v + self.value_bias[...]
@@ -111,24 +129,28 @@ class Block(nnx.Module):
         )
         return turn(q), turn(k), v
 
-    def __call__(self, x: Array, positions: Array, attend: Attend, cache: Any):
+    def __call__(
+        self, x: Array, positions: Array, attend: Attend, cache: Any, key: Array | None = None
+    ):
         """Applies the layer to x [..., S, width] at positions [..., S].
 
         Args:
           attend: (q [..., S, H, d], k [..., S, KV, d], v, cache) -> the attended values
             [..., S, H, d], and what to hand back of this layer (new keys and values).
           cache: whatever `attend` needs of this layer.
+          key: for the adapter's dropout; None: nothing is dropped.
 
         Returns:
           The new x, and what `attend` handed back.
         """
         c = self.config
         y = rms_norm(x, self.attention_norm[...], c.norm_eps)
-        attended, kept = attend(*self.heads(y, positions), cache)
-        x = x + attended.reshape(*y.shape[:-1], c.num_heads * c.head_dim) @ self.output[...]
+        attended, kept = attend(*self.heads(y, positions, key), cache)
+        attended = attended.reshape(*y.shape[:-1], c.num_heads * c.head_dim)
+        x = x + self.project("output", attended, key)
         y = rms_norm(x, self.mlp_norm[...], c.norm_eps)
-        x = x + (jax.nn.silu(y @ self.gate[...]) * (y @ self.up[...])) @ self.down[...]
-        return x, kept
+        inner = jax.nn.silu(self.project("gate", y, key)) * self.project("up", y, key)
+        return x + self.project("down", inner, key), kept
 
 
 def _logits(hidden: Array, kernel: Array, axis: int) -> Array:
@@ -139,12 +161,16 @@ def _logits(hidden: Array, kernel: Array, axis: int) -> Array:
 class Decoder(nnx.Module):
     """Embedding, layers (one `Block` whose weights lead with [num_layers]), and final norm."""
 
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, lora: LoraConfig | None = None):
         self.config = config
         self.embedding = _weight(rngs, config.vocab_size, config.width)
         keys = jax.random.split(rngs.params(), config.num_layers)
-        stacked = jax.vmap(lambda key: nnx.split(Block(config, nnx.Rngs(params=key)))[1])(keys)
-        graphdef, _ = nnx.split(Block(config, rngs))
+
+        def block(key: Array) -> nnx.State:
+            return nnx.split(Block(config, nnx.Rngs(params=key), lora))[1]
+
+        stacked = jax.vmap(block)(keys)
+        graphdef, _ = nnx.split(Block(config, rngs, lora))
         self.layers = nnx.merge(graphdef, stacked)
         self.final_norm = nnx.Param(jnp.ones((config.width,)))
         if not config.tie_embeddings:
@@ -154,15 +180,25 @@ class Decoder(nnx.Module):
         """Token ids [...] -> [..., width]."""
         return self.embedding[...][tokens]
 
-    def run_layers(self, x: Array, positions: Array, attend: Attend, cache: Any):
-        """Scans the layers; `cache`, and what comes back beside x, lead with [num_layers]."""
+    def run_layers(
+        self, x: Array, positions: Array, attend: Attend, cache: Any, key: Array | None = None,
+        remat: bool = False,
+    ):  # fmt: skip
+        """Scans the layers; `cache`, and what comes back beside x, lead with [num_layers].
+
+        Args:
+          x: [..., S, width]; positions: [..., S]; attend, cache: see `Block`.
+          key: for the adapters' dropout; None: nothing is dropped.
+          remat: whether a gradient computes layers again rather than keeps what they held.
+        """
         graphdef, stacked = nnx.split(self.layers)
+        keys = None if key is None else jax.random.split(key, self.config.num_layers)
 
         def step(x: Array, layer: Any):
-            state, layer_cache = layer
-            return nnx.merge(graphdef, state)(x, positions, attend, layer_cache)
+            state, layer_cache, layer_key = layer
+            return nnx.merge(graphdef, state)(x, positions, attend, layer_cache, layer_key)
 
-        return jax.lax.scan(step, x, (stacked, cache))
+        return jax.lax.scan(jax.checkpoint(step) if remat else step, x, (stacked, cache, keys))
 
     def split_layers(self) -> list[nnx.State]:
         """The layers one by one, for `run_split_layers`."""
@@ -210,13 +246,17 @@ class Decoder(nnx.Module):
             return self.embedding[...], 0
         return self.head[...], 1
 
-    def extend(self, tokens: Array, prefix: KeyValue, prefix_length: Array):
+    def extend(
+        self, tokens: Array, prefix: KeyValue, prefix_length: Array, key: Array | None = None,
+        remat: bool = False,
+    ):  # fmt: skip
         """Runs R rows of S tokens that all continue one cached prefix.
 
         Args:
           tokens: [R, S].
           prefix: keys and values, each [num_layers, T, KV, d]; T may be 0.
           prefix_length: scalar, how many of T are valid.
+          key, remat: see `run_layers`.
 
         Returns:
           Normalised hidden states [R, S, width], and the rows' (k, v), [num_layers, R, S, KV, d].
@@ -226,7 +266,7 @@ class Decoder(nnx.Module):
         def attend(q: Array, k: Array, v: Array, cache: KeyValue) -> tuple[Array, KeyValue]:
             return causal_attention(q, k, v, *cache, prefix_length), (k, v)
 
-        x, written = self.run_layers(self.embed(tokens), positions, attend, prefix)
+        x, written = self.run_layers(self.embed(tokens), positions, attend, prefix, key, remat)
         return self.normalise(x), written
 
     def extend_packed(

@@ -17,7 +17,7 @@ import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 sys.path.insert(0, sys.argv[1])
 import dataclasses
-from conftest import build_model
+from tiny_model import build_model
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.sampling import SamplingConfig, sample
 
@@ -46,7 +46,7 @@ def test_eight_devices_equal_one(tiny, draw):
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     environment["JAX_PLATFORMS"] = "cpu"
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-    arguments = [str(Path(__file__).parent), json.dumps([contexts, responses])]
+    arguments = [str(Path(__file__).parents[1]), json.dumps([contexts, responses])]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments], env=environment, capture_output=True, text=True
     )

@@ -80,7 +80,7 @@ def reasoner(world: TextualWorld, x: Any, error: float) -> Array:
     return np.exp(thought_log_prob(world, thoughts, np.asarray(x)[:, None], error))
 
 
-def sample_thoughts(world: TextualWorld, x: Any, error: float, seed: int = 0) -> Array:
+def sample_thoughts(world: TextualWorld, x: Any, error: float, seed: Any = 0) -> Array:
     """Draws r ~ q(r|x): [n] flat thoughts of contexts [n].
 
     Raises:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from remid_jax.benchmark.samples import Sample
+from remid_jax.benchmark.thoughts import CHARACTER_MARKER, CORE_MARKER, USER_MARKER
+from remid_jax.benchmark.thoughts import core_features as core_features
 from remid_jax.errors import nearest
 from remid_jax.worlds.textual import facts, reasoning, truth, words
 from remid_jax.worlds.textual.facts import TextualWorld
@@ -25,8 +27,6 @@ from remid_jax.worlds.textual.words import (
     VOICES,
 )
 
-CORE_MARKER = "[Core Features of the Golden Response]"
-USER_MARKER, CHARACTER_MARKER = "[User Facts]", "[Character Facts]"
 Dialogue = tuple[tuple[str, str], ...]
 
 
@@ -115,11 +115,6 @@ def thought_text(r: int) -> str:
         f"{USER_MARKER} {GREETINGS[greeting]}, {MOODS[mood]}. "
         f"{CHARACTER_MARKER} {VOICES[voice]}, {ITEMS[item]}. {CORE_MARKER} {_sentence(*slots)}"
     )
-
-
-def core_features(thought: str) -> str:
-    """The part of a thought after the marker, all that the policy reads; empty without marker."""
-    return thought.partition(CORE_MARKER)[2].strip()
 
 
 @functools.lru_cache(maxsize=8)

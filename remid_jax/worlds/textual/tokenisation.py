@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,14 @@ def decode(ids: Sequence[int]) -> str:
     return re.sub(r" ([.,?])", r"\1", " ".join(vocabulary()[i] for i in ids))
 
 
+def context_text(persona: str, profile: Mapping[str, str], dialogue: rendering.Dialogue) -> str:
+    """Persona, character and dialogue as one text, the same for reasoner and policy."""
+    parts = [PERSONA, persona, CHARACTER, " ".join(profile.values())]
+    for role, text in dialogue:
+        parts += [USER if role == "user" else AGENT, text]
+    return " ".join(parts)
+
+
 def prompt_text(world: TextualWorld, x: int, r: int | None = None, core_only: bool = False) -> str:
     """Persona, character, dialogue and, where given, the thought as one text before the reply.
 
@@ -84,10 +92,8 @@ def prompt_text(world: TextualWorld, x: int, r: int | None = None, core_only: bo
       ValueError: an index is out of range.
     """
     u, c, d = (int(part) for part in truth.context_parts(world, x))
-    profile = " ".join(rendering.character_profile(world, c).values())
-    parts = [PERSONA, rendering.persona_text(world, u), CHARACTER, profile]
-    for role, text in rendering.dialogue_messages(world, d):
-        parts += [USER if role == "user" else AGENT, text]
+    persona, profile = rendering.persona_text(world, u), rendering.character_profile(world, c)
+    parts = [context_text(persona, profile, rendering.dialogue_messages(world, d))]
     if r is not None:
         thought = rendering.thought_text(r)
         parts += [NOTES, rendering.core_features(thought) if core_only else thought]

@@ -1,0 +1,202 @@
+"""The same round in TRL: the only module that imports trl and peft."""
+
+import contextlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from benchmarks import torch_side
+from remid_jax.errors import UserError
+from remid_jax.models import llama
+from remid_jax.models.adapters import Adapter, merged
+from remid_jax.models.peft import export_peft
+from remid_jax.models.pretrained import LanguageModel
+
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+try:
+    import accelerate  # noqa: F401  trl would report its absence less clearly
+    import datasets
+    import peft
+    import torch
+    import transformers
+    from trl import GRPOConfig, GRPOTrainer
+except ImportError as e:
+    needed = "trl==1.16.0 peft==0.21.2 accelerate datasets"
+    raise UserError(f"{e.name} is missing; pip install {needed}") from None
+
+PACKAGES = ("trl", "peft", "accelerate", "datasets")
+# What a step does; the rest of TRL's defaults stand (Adam's decays, clipping of ratios, AdamW).
+SAME = {
+    "num_iterations": 1, "beta": 0.0, "temperature": 1.0, "top_p": 1.0, "top_k": 0,
+    "loss_type": "grpo", "scale_rewards": "group", "learning_rate": 1e-5,
+    "lr_scheduler_type": "constant", "weight_decay": 0.0, "max_grad_norm": 1.0,
+}  # fmt: skip
+# What would cost time and is no part of a round.
+OFF = {
+    "use_cpu": True, "bf16": False, "fp16": False, "gradient_checkpointing": False,
+    "use_vllm": False, "logging_strategy": "no", "save_strategy": "no", "report_to": "none",
+    "disable_tqdm": True, "dataloader_pin_memory": False, "shuffle_dataset": False,
+}  # fmt: skip
+
+
+class _Trainer(GRPOTrainer):
+    """Counts the tokens of the loss."""
+
+    counted = 0
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **more: Any) -> Any:
+        """TRL's loss."""
+        self.counted += int(inputs["completion_mask"].sum())
+        return super().compute_loss(model, inputs, *args, **more)
+
+
+class TrlRounds:
+    """Rounds of `GRPOTrainer` on our weights and adapter, rewarded by a frozen policy.
+
+    The policy's adapter is merged into its weights, which is the fastest that it can be.
+    """
+
+    def __init__(
+        self, model: LanguageModel, trained: Adapter, policy: Adapter,
+        prompts: Sequence[Sequence[int]], golden: Sequence[int], group: int, new: int, folder: str,
+    ):  # fmt: skip
+        """Copies weights and adapters of ours.
+
+        Args:
+          model: the base.
+          trained: the adapter that is trained; policy: the one whose model rewards.
+          prompts: token ids of each.
+          golden: token ids whose mean log q is the reward.
+          group: completions of a prompt.
+          new: tokens of each completion.
+          folder: for what the trainer writes.
+        """
+        transformers.logging.set_verbosity_error()
+        self.prompts, self.golden, self.group, self.new = prompts, golden, group, new
+        self.folder = Path(folder)
+        self.policy = torch_side.TorchModel(merged(model, policy))
+        base = torch_side.TorchModel(model).net
+        exported = export_peft(self.folder / "adapter", trained, llama, "random")
+        with _silence():
+            self.trained = peft.PeftModel.from_pretrained(base, str(exported), is_trainable=True)
+        self.reward_batch = len(prompts) * group
+        self.tokenizer = _tokenizer(model.config.vocab_size)
+        self.texts = [" ".join(f"w{i}" for i in p) for p in prompts]
+        if self.tokenizer(self.texts)["input_ids"] != [list(p) for p in prompts]:
+            raise RuntimeError("the tokenizer of the benchmark does not give the prompts back")
+        self._seen: dict[str, Any] = {}
+        plain = self.trained.generate
+
+        def generate(*args: Any, **more: Any) -> Any:
+            with self._added("rollout"):
+                return plain(*args, **more)
+
+        self.trained.generate = generate
+
+    @contextlib.contextmanager
+    def _added(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds = self._seen["seconds"]
+        seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
+
+    @torch.inference_mode()
+    def log_prob(self, prompt: Sequence[int], completion: Sequence[int]) -> float:
+        """log q of a completion under the model that is trained, in nats."""
+        logits = self.trained(input_ids=torch.tensor([[*prompt, *completion]])).logits[0]
+        logs = torch.log_softmax(logits[len(prompt) - 1 : -1].float(), dim=-1)
+        return logs.gather(-1, torch.tensor(completion)[:, None]).double().sum().item()
+
+    def rewards(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[float]:
+        """Mean log q of the golden response's tokens after prompt and completion, in nats."""
+        pairs = [([*p, *c], self.golden) for p, c in zip(prompts, completions, strict=True)]
+        sums = self.policy.full_pairs(pairs, self.reward_batch, every_logit=False)
+        return (sums / len(self.golden)).tolist()
+
+    def choose_reward_batch(self, batches: Sequence[int]) -> dict[int, float]:
+        """Takes the fastest batch of the reward's forward passes; returns the seconds of each."""
+        prompts = [p for p in self.prompts for _ in range(self.group)]
+        took = {}
+        for self.reward_batch in batches:
+            runs = []
+            for _ in range(2):
+                start = time.perf_counter()
+                self.rewards(prompts, [p[: self.new] for p in prompts])
+                runs.append(time.perf_counter() - start)
+            took[self.reward_batch] = min(runs)
+        self.reward_batch = min(took, key=took.__getitem__)
+        return took
+
+    def _reward(
+        self, completion_ids: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]], **_: Any
+    ) -> list[float]:
+        """The reward function; the trainer gives its arguments by name."""
+        with self._added("reward"):
+            values = self.rewards(tokens, completion_ids)
+        self._seen |= {
+            "completions": [list(c) for c in completion_ids], "rewards": values,
+            "rewarded": len(values) * len(self.golden),
+        }  # fmt: skip
+        return values
+
+    def round(self, batch: int) -> Callable[[int], dict[str, Any]]:
+        """Round -> what was found, as `benchmarks.grpo.OurRounds.round` says.
+
+        Args:
+          batch: completions whose gradient is computed at once; gradients are added up.
+        """
+        trainer = self._trainer(batch)
+
+        def run(r: int) -> dict[str, Any]:
+            self._seen = {"seconds": {}}
+            before, start = trainer.counted, time.perf_counter()
+            with _silence():
+                trainer.train()
+            seconds = self._seen["seconds"]
+            seconds["update"] = time.perf_counter() - start - sum(seconds.values())
+            if trainer.state.global_step != 1:
+                raise RuntimeError(f"TRL took {trainer.state.global_step} steps in a round")
+            return {**self._seen, "trained": trainer.counted - before}
+
+        return run
+
+    def _trainer(self, batch: int) -> _Trainer:
+        rows = len(self.prompts) * self.group
+        with _silence():
+            args = GRPOConfig(
+                output_dir=str(self.folder / "trainer"), per_device_train_batch_size=batch,
+                gradient_accumulation_steps=rows // batch, num_generations=self.group,
+                max_completion_length=self.new, max_steps=1, **SAME, **OFF,
+            )  # fmt: skip
+            data = {"prompt": self.texts, "tokens": [list(p) for p in self.prompts]}
+            trainer = _Trainer(
+                self.trained, [self._reward], args, datasets.Dataset.from_dict(data),
+                processing_class=self.tokenizer,
+            )  # fmt: skip
+        trainer.remove_callback(transformers.PrinterCallback)
+        return trainer
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without the warnings that are for authors of libraries."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _tokenizer(size: int) -> transformers.PreTrainedTokenizerFast:
+    """Words `w0`, `w1`, ... for the ids of the model, and an end of text that it cannot draw."""
+    words = {f"w{i}": i for i in range(size)} | {"<end>": size}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "w0"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<end>", pad_token="w0", padding_side="left"
+    )

@@ -1,0 +1,138 @@
+"""CoRL against known truth: every seed and variant on a textual world, and their table."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments.corl import TRUTH
+from experiments.studies.world_truth import COLUMNS, columns
+from remid_jax.diagnosis.report import provenance, write_results
+from remid_jax.errors import UserError
+from remid_jax.information.uncertainty import t_interval
+from remid_jax.progress import progress
+from remid_jax.training.world_base import base_params
+
+MEASURES = {
+    "perplexity": "perplexity of golden responses per slot",
+    "perplexity_token": "perplexity of golden responses per token",
+    "kl": "E KL(p || q), nats a response",
+    "emid_error": "|R-EMID by q - R-EMID by the true p|, nats a response (id: of R-EMI)",
+}
+
+
+def run(config: ConfigDict, workdir: str) -> None:
+    """Runs what is left of the study, prints its tables and writes `workdir/results.json`."""
+    started, folder = time.monotonic(), Path(workdir)
+    origin = provenance(config, sys.argv)
+    base_params(config, folder / "base")
+    runs = [(v, int(s)) for s in config.study.seeds for v in config.study.variants]
+    if not runs:
+        raise UserError("config.study names no seeds or no variants")
+    with progress("runs", len(runs)) as advance, ThreadPoolExecutor(config.study.workers) as pool:
+        waiting = [pool.submit(_run_one, v, s, folder) for v, s in runs]
+        for one in waiting:
+            one.result()
+            advance(1)
+    found = {v: [_columns(folder, v, s) for s in config.study.seeds] for v in config.study.variants}
+    table = {m: {v: _means([f[m] for f in found[v]]) for v in found} for m in MEASURES}
+    gains = gains_of(found)
+    seconds = time.monotonic() - started
+    write_results(folder, {
+        "provenance": origin, "seeds": list(config.study.seeds), "seconds": seconds, **table,
+        "gains": gains,
+    })  # fmt: skip
+    print_tables(table, gains)
+    print(f"{len(runs)} runs in {seconds:.0f} s; results: {folder / 'results.json'}")
+
+
+def _run_one(variant: str, seed: int, folder: Path) -> None:
+    """One run in a process of its own; nothing where it is done."""
+    where = folder / f"{variant}-{seed}"
+    if (where / TRUTH).exists():
+        return
+    command = [
+        sys.executable, "-m", "experiments.main", "--config",
+        f"configs/corl_world.py:{variant},{seed}", "--workdir", str(where),
+        f"--config.pretraining.folder={folder / 'base'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise UserError(f"run {variant},{seed} failed: {last}")
+
+
+def _columns(folder: Path, variant: str, seed: int) -> dict[str, dict[str, float]]:
+    text = (folder / f"{variant}-{seed}" / TRUTH).read_text(encoding="utf-8")
+    return columns(json.loads(text))
+
+
+def _means(seeds: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Column -> mean over seeds and its standard error (none for one seed)."""
+    return {c: _mean([s[c] for s in seeds]) for c in COLUMNS if c in seeds[0]}
+
+
+def _mean(values: Sequence[float]) -> dict[str, float]:
+    n = len(values)
+    error = float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None
+    return {"mean": float(np.mean(values)), "se": error}
+
+
+def gains_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Other variant -> column -> 1 − perplexity(CoRL) / perplexity(other), paired over seeds."""
+    if "corl" not in found:
+        return {}
+    gains: dict[str, Any] = {}
+    for other in found:
+        if other == "corl":
+            continue
+        gains[other] = {}
+        for c in found["corl"][0]["perplexity"]:
+            ratios = [
+                1 - a["perplexity"][c] / b["perplexity"][c]
+                for a, b in zip(found["corl"], found[other], strict=True)
+            ]
+            mean = _mean(ratios)
+            interval = None
+            if mean["se"] is not None:
+                interval = t_interval(mean["mean"], mean["se"], len(ratios) - 1)
+            gains[other][c] = {**mean, "interval": interval}
+    return gains
+
+
+def print_tables(table: Mapping[str, Any], gains: Mapping[str, Any]) -> None:
+    """Each measure by variant and column, mean ± standard error over seeds; then CoRL's gains."""
+    console = Console()
+    for measure, title in MEASURES.items():
+        made = _table(title)
+        for variant, cells in table[measure].items():
+            made.add_row(variant, *(_cell(cells.get(c), 4) for c in COLUMNS))
+        console.print(made)
+    made = _table("CoRL's perplexity per slot below that of ... (mean ± standard error)")
+    for variant, cells in gains.items():
+        made.add_row(variant, *(_cell(cells.get(c), 3) for c in COLUMNS))
+    console.print(made)
+
+
+def _table(title: str) -> Table:
+    made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, name in enumerate(("", *COLUMNS)):
+        made.add_column(name, justify="right" if i else "left", no_wrap=True)
+    return made
+
+
+def _cell(value: Mapping[str, float] | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    error = "" if value["se"] is None else f" ± {value['se']:.2g}"
+    return f"{value['mean']:.{digits}g}{error}"

@@ -1,0 +1,142 @@
+"""Adapters by themselves: made, joined to their base, merged into it, and stored.
+
+An adapter belongs to one base: its identity is stored with it, and another base is refused.
+"""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from remid_jax.checkpoints import load_tree, read_record, save_tree
+from remid_jax.errors import UserError
+from remid_jax.models.decoder import Decoder, DecoderConfig
+from remid_jax.models.lora import LoraConfig, LoraParam, lora_names
+from remid_jax.models.pretrained import LanguageModel
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """Low-rank matrices for one base.
+
+    Attributes:
+      lora: shape.
+      params: pytree of `LoraParam`s, as `nnx.split(decoder, LoraParam, ...)` gives it.
+      base: identity of the model that it was trained on.
+    """
+
+    lora: LoraConfig
+    params: Any
+    base: str
+
+
+def adapted_structure(config: DecoderConfig, lora: LoraConfig) -> tuple[Any, Any]:
+    """The static half of a decoder with adapters, and the shapes of an adapter's parameters."""
+    abstract = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0), lora))
+    graphdef, params, _ = nnx.split(abstract, LoraParam, ...)
+    return graphdef, params
+
+
+def new_params(config: DecoderConfig, lora: LoraConfig, key: Array) -> Any:
+    """Parameters of an adapter that changes nothing yet."""
+
+    def made() -> Any:
+        decoder = Decoder(config, nnx.Rngs(params=key), lora)
+        return nnx.split(decoder, LoraParam, ...)[1]
+
+    return jax.jit(made)()
+
+
+def new_adapter(model: LanguageModel, lora: LoraConfig, key: Array) -> Adapter:
+    """An adapter of a model that changes nothing yet."""
+    return Adapter(lora, new_params(model.config, lora, key), model.identity)
+
+
+def with_adapter(model: LanguageModel, adapter: Adapter) -> LanguageModel:
+    """The model as the adapter changes it; the base's arrays are shared, not copied.
+
+    Raises:
+      UserError: the adapter belongs to another base.
+    """
+    check_base(model, adapter.base, "the adapter")
+    graphdef, _ = adapted_structure(model.config, adapter.lora)
+    params = nnx.merge_state(model.params, adapter.params)
+    return dataclasses.replace(
+        model, graphdef=graphdef, params=params, identity=adapted_identity(adapter)
+    )
+
+
+def check_base(model: LanguageModel, base: str, what: str) -> None:
+    """Refuses an adapter of another base.
+
+    Args:
+      model: the base at hand; base: identity of that on which the adapter was trained.
+      what: the adapter, for the message.
+
+    Raises:
+      UserError: they differ.
+    """
+    if base != model.identity:
+        raise UserError(
+            f"{what} was trained on another base ({base[:12]}...) than {model.name} as it is "
+            f"loaded here ({model.identity[:12]}...): give the same weights, template and dtype"
+        )
+
+
+def adapted_identity(adapter: Adapter) -> str:
+    """Digest of base, shape and values."""
+    digest = hashlib.sha256(f"{adapter.base}/{adapter.lora}".encode())
+    for leaf in jax.tree.leaves(adapter.params):
+        digest.update(jax.device_get(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def merged(model: LanguageModel, adapter: Adapter) -> LanguageModel:
+    """A plain model whose kernels are W + (alpha / rank) A B, for speed or for export.
+
+    Raises:
+      UserError: the adapter belongs to another base.
+    """
+    check_base(model, adapter.base, "the adapter")
+    base = nnx.to_pure_dict(model.params)
+    delta = nnx.to_pure_dict(adapter.params)["layers"]
+    layers = dict(base["layers"])
+    for name in adapter.lora.kernels:
+        a, b = (delta[part] for part in lora_names(name))
+        with jax.default_matmul_precision("highest"):
+            share = jnp.einsum("lir,lro->lio", a, b) * adapter.lora.scale
+        layers[name] = layers[name] + share.astype(layers[name].dtype)
+    state = jax.tree.map(lambda x: x, model.params)
+    nnx.replace_by_pure_dict(state, {**base, "layers": layers})
+    return dataclasses.replace(model, params=state, identity=adapted_identity(adapter) + "/merged")
+
+
+def save_adapter(folder: str | Path, adapter: Adapter) -> Path:
+    """Writes an adapter by orbax, with the identity of its base.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    record = {"kind": "adapter", "base": adapter.base, "lora": dataclasses.asdict(adapter.lora)}
+    return save_tree(folder, adapter.params, record)
+
+
+def load_adapter(folder: str | Path, model: LanguageModel) -> Adapter:
+    """Reads what `save_adapter` wrote.
+
+    Raises:
+      UserError: no adapter there, or one of another base or shape.
+    """
+    record = read_record(folder)
+    if record.get("kind") != "adapter":
+        raise UserError(f"{folder}: no adapter, but {record.get('kind', 'something else')}")
+    check_base(model, record["base"], str(folder))
+    lora = LoraConfig(**record["lora"])
+    _, abstract = adapted_structure(model.config, lora)
+    return Adapter(lora, load_tree(folder, abstract), record["base"])

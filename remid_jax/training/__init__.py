@@ -1,0 +1,1 @@
+"""SFT, GRPO and the co-evolution of reasoner and policy."""

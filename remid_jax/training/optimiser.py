@@ -1,0 +1,155 @@
+"""Adam with warm-up, a schedule and clipping; gradients summed over micro-batches."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from remid_jax.errors import UserError
+from remid_jax.training.groups import parts_of
+
+Array = jax.Array
+SCHEDULES = ("cosine", "constant", "linear")
+# (trainable, part of the batch, key) -> sum, (denominator, metric -> (sum, denominator))
+Loss = Callable[[Any, Any, Array], tuple[Array, tuple[Array, dict[str, tuple[Array, Array]]]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimiserConfig:
+    """How parameters follow their gradients.
+
+    Attributes:
+      learning_rate: at its height.
+      steps: updates in all; the schedule ends there.
+      warmup: share of the steps over which the rate rises from 0.
+      schedule: `cosine` or `linear` to 0, or `constant`.
+      clip: largest norm of the gradient; 0: none.
+      weight_decay: of AdamW.
+      b1: decay of the first moment; b2: of the second.
+
+    Raises:
+      UserError: a value out of range.
+    """
+
+    learning_rate: float
+    steps: int
+    warmup: float = 0.03
+    schedule: str = "cosine"
+    clip: float = 1.0
+    weight_decay: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            known = ", ".join(SCHEDULES)
+            raise UserError(f"unknown schedule {self.schedule!r}; choose among {known}")
+        good = self.learning_rate > 0 and self.steps >= 1 and 0 <= self.warmup < 1
+        if not (good and self.clip >= 0 and self.weight_decay >= 0):
+            raise UserError(
+                "an optimiser needs learning_rate > 0, steps >= 1, 0 <= warmup < 1, clip >= 0 and "
+                f"weight_decay >= 0, got {self}"
+            )
+
+    def rate(self, step: Array) -> Array:
+        """The learning rate of an update, counted from 0."""
+        return _schedule(self)(step)
+
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimiser as optax knows it."""
+        clip = [optax.clip_by_global_norm(self.clip)] if self.clip else []
+        adam = optax.adamw(_schedule(self), b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
+        return optax.chain(*clip, adam)
+
+
+def _schedule(c: OptimiserConfig) -> optax.Schedule:
+    rising = round(c.warmup * c.steps)
+    left = max(1, c.steps - rising)
+    after = {
+        "cosine": optax.cosine_decay_schedule(c.learning_rate, left),
+        "linear": optax.linear_schedule(c.learning_rate, 0.0, left),
+        "constant": optax.constant_schedule(c.learning_rate),
+    }[c.schedule]
+    # The first update moves too: a rate of 0 would waste it.
+    first = optax.linear_schedule(c.learning_rate / (rising + 1), c.learning_rate, max(1, rising))
+    joined = optax.join_schedules([first, after], [rising])
+    return lambda step: joined(jnp.asarray(step, jnp.float32))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """What training changes.
+
+    Attributes:
+      params: the trainable parameters, a pytree.
+      moments: the optimiser's state.
+      step: scalar int32, updates so far.
+    """
+
+    params: Any
+    moments: Any
+    step: Array
+
+
+def begin(params: Any, config: OptimiserConfig) -> TrainState:
+    """The state before the first update."""
+    return TrainState(params, config.transformation().init(params), jnp.int32(0))
+
+
+def accumulated(
+    loss: Loss, params: Any, batch: Any, micro_batches: int, key: Array
+) -> tuple[Any, Array, Array, dict[str, tuple[Array, Array]]]:
+    """Gradients of sums, added up over micro-batches; who divides does it once, afterwards.
+
+    Args:
+      loss: returns sums and denominators, never means.
+      params: what is differentiated.
+      batch: pytree of [B, ...] arrays.
+      micro_batches: parts that run one after the other; divides B.
+      key: each part draws with a key of its own.
+
+    Returns:
+      Gradient of the summed loss, its sum, its denominator, and metric -> (sum, denominator).
+    """
+    value = jax.value_and_grad(loss, has_aux=True)
+    keys = jax.random.split(key, micro_batches)
+
+    def one(part: Any, key: Array) -> Any:
+        (total, (denominator, metrics)), gradient = value(params, part, key)
+        return gradient, total, denominator, metrics
+
+    if micro_batches == 1:
+        return one(batch, keys[0])
+    parts = parts_of(batch, micro_batches)
+    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts), keys[0])
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def add(carry: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, carry, one(*part)), None
+
+    return jax.lax.scan(add, zeros, (parts, keys))[0]
+
+
+def updated(
+    state: TrainState, gradient: Any, denominator: Array, config: OptimiserConfig
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step along a summed gradient divided by its denominator.
+
+    A gradient that is not finite leaves everything as it is, the step's number included.
+
+    Returns:
+      The new state; `grad_norm` before clipping, `learning_rate`, and `finite` (1 or 0).
+    """
+    gradient = jax.tree.map(lambda g: g / jnp.maximum(denominator, 1e-9).astype(g.dtype), gradient)
+    norm = optax.global_norm(gradient)
+    finite = jnp.isfinite(norm)
+    with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes it with floats
+        moves, moments = config.transformation().update(gradient, state.moments, state.params)
+    new = TrainState(optax.apply_updates(state.params, moves), moments, state.step + 1)
+    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+    rate = config.rate(state.step)
+    return kept, {"grad_norm": norm, "learning_rate": rate, "finite": finite.astype(jnp.float32)}

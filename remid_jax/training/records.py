@@ -1,0 +1,154 @@
+"""What a run writes: checkpoints, metrics, evaluations, texts. A resumed run repeats none twice."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from remid_jax.benchmark.samples import Sample
+from remid_jax.checkpoints import load_tree, newest, read_record, save_newest
+from remid_jax.errors import UserError
+from remid_jax.files import write_atomically
+from remid_jax.training.evaluation import Predicted
+
+METRICS, EVALUATIONS, CHECKPOINTS = "metrics.jsonl", "evaluations.jsonl", "checkpoints"
+SHOWN = 2  # samples of a step whose texts are written, and completions of each
+# Keys that may change between a run and its continuation.
+_FREE = ("evaluate", "checkpoint", "texts_every", "tensorboard")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reached:
+    """How far a run came: so many steps of this stage are done."""
+
+    stage: int
+    step: int
+    path: Path
+
+
+class Records:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path, identity: str, config: ConfigDict):
+        """Opens a folder, new or of the same run.
+
+        Raises:
+          UserError: the folder belongs to a run of another configuration or base.
+        """
+        self.folder = folder
+        self._identity = hashlib.sha256(f"{identity}/{_fixed(config)}".encode()).hexdigest()
+        self._writer = _tensorboard(folder) if config.tensorboard else None
+        self._count = 0
+        found = self.reached()
+        if found is not None and read_record(found.path)["run"] != self._identity:
+            raise UserError(
+                f"{folder} holds a run of another configuration or base; choose another --workdir"
+            )
+        # What was written after the checkpoint will be written again.
+        at = (-1, 0) if found is None else (found.stage, found.step)
+        _keep(folder / METRICS, lambda line: (line["stage"], line["step"]) < at)  # steps from 0
+        _keep(folder / EVALUATIONS, lambda line: (line["stage"], line["step"]) <= at)  # steps done
+
+    def reached(self) -> Reached | None:
+        """The last whole checkpoint, or None."""
+        path = newest(self.folder / CHECKPOINTS)
+        if path is None:
+            return None
+        stage, step = path.name.split("-")
+        return Reached(int(stage), int(step), path)
+
+    def save(self, stage: int, step: int, state: Any) -> None:
+        """Writes a checkpoint, then lets older ones go."""
+        record = {"kind": "corl", "run": self._identity}
+        save_newest(self.folder / CHECKPOINTS, f"{stage:03}-{step:06}", state, record)
+
+    def load(self, reached: Reached, like: Any) -> Any:
+        """Reads a checkpoint into the structure of `like`."""
+        return load_tree(reached.path, like)
+
+    def add_metrics(
+        self, stage: int, step: int, kind: str, metrics: Mapping[str, float], seconds: float
+    ) -> None:
+        """One line of a step; `seconds` and what depends on it stand apart."""
+        tokens = metrics.get("completions/tokens", metrics.get("tokens", 0.0))
+        time = {"seconds": seconds, "tokens_per_second": tokens / seconds}
+        line = {"stage": stage, "step": step, "kind": kind, **metrics, "time": time}
+        _append(self.folder / METRICS, line)
+        if self._writer is not None:
+            for name, value in metrics.items():
+                self._writer.add_scalar(f"{kind}/{name}", value, self._count)
+        self._count += 1
+
+    def add_evaluation(self, stage: int, step: int, tag: str, predicted: Predicted) -> None:
+        """One line of a subset, and its samples in a file of their own."""
+        line = {"stage": stage, "step": step, "tag": tag, **predicted.summary()}
+        _append(self.folder / EVALUATIONS, line)
+        file = self.folder / "predictions" / f"{stage:03}-{step:06}-{tag.replace(' ', '_')}.json"
+        content = {
+            "ids": list(predicted.ids),
+            "log_q": predicted.sums.tolist(),
+            "tokens": predicted.tokens.tolist(),
+        }
+        write_atomically(file, [json.dumps(content).encode()])
+
+    def add_texts(
+        self, stage: int, step: int, samples: Sequence[Sample], texts: list[list[str]],
+        rewards: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Some completions of a step with their rewards, to read."""
+        lines = []
+        for s, group, values in list(zip(samples, texts, rewards, strict=True))[:SHOWN]:
+            lines += [f"== {s.sample_id}", f"user: {s.dialogue[-1][1]}", f"golden: {s.golden}"]
+            for text, value in list(zip(group, values, strict=True))[:SHOWN]:
+                lines += [f"-- reward {value:.4f}", text]
+        file = self.folder / "texts" / f"{stage:03}-{step:06}.txt"
+        write_atomically(file, ["\n".join([*lines, ""]).encode()])
+
+
+def _fixed(config: ConfigDict) -> str:
+    kept = {k: v for k, v in config.to_dict().items() if k not in _FREE}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _append(file: Path, line: Mapping[str, Any]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "a", encoding="utf-8") as f:
+            f.write(json.dumps(line) + "\n")
+    except OSError as e:
+        raise UserError(f"cannot write {file}: {e.strerror or e}") from None
+
+
+def _keep(file: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Keeps the whole lines of a file that are wanted; a half-written last one is dropped."""
+    if not file.exists():
+        return
+    kept = []
+    for text in file.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if wanted(line):
+            kept.append(text + "\n")
+    write_atomically(file, [t.encode() for t in kept])
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The records of a JSONL file of this module."""
+    return [json.loads(t) for t in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "config.tensorboard needs the package tensorboardX: pip install tensorboardX"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))

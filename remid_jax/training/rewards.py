@@ -1,0 +1,408 @@
+"""Rewards of reasoner and policy: pure functions over a batch, named, weighted and added up.
+
+Those of likelihoods are functions of arrays that run under `jit` and have gradients; those of
+texts run on the host. `combined` computes the rewards that a configuration names, and `register`
+adds a reward of one's own:
+
+    @register("politeness", "texts")
+    def politeness(batch: RewardBatch, word: str = "please") -> np.ndarray:
+        return np.array([word in text for text in batch.texts], np.float32)
+
+    total, parts = combined(batch, {"likelihood": 1.0, "politeness": 0.5})
+"""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from remid_jax.benchmark.thoughts import comparable_words, parse_thought
+from remid_jax.errors import UserError, nearest
+from remid_jax.information.checking import is_concrete
+
+Array = jax.Array
+RewardFunction = Callable[..., Any]
+
+WORDS = 600  # of a thought whose length is rewarded in full
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardBatch:
+    """What rewards are computed from, N texts at a time; a reward asks for the fields it needs.
+
+    Attributes:
+      texts: N thoughts or candidate responses, the texts that are rewarded.
+      log_probs: [N, S] token log q(y|x, r) of the golden response y, in nats.
+      mask: [N, S] bool, the scored tokens of y; what stands elsewhere is not read.
+      negatives: [N, K] log q(y|x_k, r_k) of the same y under K other contexts, summed over its
+        tokens, in nats; the own context is not among them.
+      match: ([N], [N]) mean token log p of the answer "100%", in nats, when the reference model is
+        asked how much of the core features the candidate, and the golden response, matches.
+      truncated: [N] bool, whether a text was cut off at the longest length.
+      golden: N golden responses as texts.
+
+    Raises:
+      ValueError: fields of different N, or log-probs and mask of different shapes.
+    """
+
+    texts: Sequence[str] | None = None
+    log_probs: Array | None = None
+    mask: Array | None = None
+    negatives: Array | None = None
+    match: tuple[Array, Array] | None = None
+    truncated: Array | None = None
+    golden: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        sizes = dict(_sizes(self))
+        if len(set(sizes.values())) > 1:
+            named = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise ValueError(f"the fields of a reward batch differ in their rows: {named}")
+        if self.log_probs is not None and self.mask is not None:
+            _check_mask(self.log_probs, self.mask)
+
+    @property
+    def size(self) -> int:
+        """N; 0 where no field is given."""
+        return next((size for _, size in _sizes(self)), 0)
+
+
+def _sizes(batch: RewardBatch) -> Iterator[tuple[str, int]]:
+    for field in dataclasses.fields(batch):
+        value = getattr(batch, field.name)
+        if field.name == "match" and value is not None:
+            yield "match (candidates)", len(value[0])
+            yield "match (golden)", len(value[1])
+        elif value is not None:
+            yield field.name, len(value)
+
+
+def _check_mask(log_probs: Any, mask: Any) -> None:
+    if np.shape(log_probs) != np.shape(mask) or not np.shape(mask):
+        raise ValueError(
+            f"log_probs and mask must both be [..., S], got {np.shape(log_probs)}, {np.shape(mask)}"
+        )
+
+
+def _sums(log_probs: Array, mask: Array) -> tuple[Array, Array]:
+    """Σ log q over scored tokens and their number, both [...] float32."""
+    _check_mask(log_probs, mask)
+    mask = jnp.asarray(mask, bool)
+    scored = jnp.where(mask, jnp.asarray(log_probs).astype(jnp.float32), 0)
+    return jnp.sum(scored, axis=-1), jnp.sum(mask, axis=-1, dtype=jnp.float32)
+
+
+def token_log_likelihood_reward(log_probs: Array, mask: Array) -> Array:
+    """(1/n) Σ_t log q(y_t | x, r, y_<t): the mean over the n scored tokens, in nats per token.
+
+    Args:
+      log_probs: [..., S] token log q, nats.
+      mask: [..., S] bool, scored tokens.
+
+    Returns:
+      [...] float32. A row without scored tokens is padding: its reward and gradient are 0, and it
+      is to be left out of means.
+
+    Raises:
+      ValueError: the shapes differ.
+
+    >>> token_log_likelihood_reward(jnp.array([-1.0, -3.0, -9.0]), jnp.array([1, 1, 0])).item()
+    -2.0
+    """
+    total, count = _sums(log_probs, mask)
+    return total / jnp.maximum(count, 1)
+
+
+def likelihood_reward(log_probs: Array, mask: Array) -> Array:
+    """exp((1/n) Σ_t log q(y_t | x, r, y_<t)): the geometric mean of token probabilities, in [0, 1].
+
+    Args and Raises as in `token_log_likelihood_reward`.
+
+    Returns:
+      [...] float32; 0 in rows without scored tokens.
+    """
+    total, count = _sums(log_probs, mask)
+    return jnp.where(count > 0, jnp.exp(total / jnp.maximum(count, 1)), 0)
+
+
+def sequence_likelihood_reward(log_probs: Array, mask: Array, scale: float | Array = 1.0) -> Array:
+    """Σ_t log q(y_t | x, r, y_<t) / scale: the response's log-likelihood, in nats where scale is 1.
+
+    Args:
+      log_probs, mask: as in `token_log_likelihood_reward`.
+      scale: nats that count as 1.
+
+    Returns:
+      [...] float32; 0 in rows without scored tokens.
+
+    Raises:
+      ValueError: the shapes differ.
+      UserError: the scale is not positive.
+    """
+    if is_concrete(scale) and not scale > 0:
+        raise UserError(f"the scale of a sequence likelihood must be positive, not {scale}")
+    return _sums(log_probs, mask)[0] / scale
+
+
+def cross_information_reward(log_probs: Array, mask: Array, negatives: Array) -> Array:
+    """log q(y|x, r) − log mean_k q(y|x_k, r_k) over the own and K other contexts, in nats.
+
+    At most log(K + 1). A thought that makes the response likely in every context earns nothing.
+
+    Args:
+      log_probs, mask: as in `token_log_likelihood_reward`.
+      negatives: [..., K] log q of the whole response under other contexts, nats; K >= 1.
+
+    Returns:
+      [...] float32; 0 in rows without scored tokens.
+
+    Raises:
+      ValueError: the shapes differ, or there are no negatives.
+    """
+    own, count = _sums(log_probs, mask)
+    shape = np.shape(negatives)
+    if shape[:-1] != own.shape or not shape or shape[-1] < 1:
+        raise ValueError(f"negatives must be {own.shape} with K >= 1 each, got shape {shape}")
+    gaps = jnp.asarray(negatives).astype(jnp.float32) - own[..., None]
+    gaps = jnp.concatenate([jnp.zeros_like(gaps[..., :1]), gaps], axis=-1)
+    value = math.log(gaps.shape[-1]) - jax.nn.logsumexp(gaps, axis=-1)
+    return jnp.where(count > 0, value, 0)
+
+
+def reference_match_reward(candidate: Array, golden: Array) -> Array:
+    """min(1, p("100%" | candidate) / p("100%" | golden)) of a frozen reference model.
+
+    Args:
+      candidate: [...] mean token log p of the answer "100%" about the candidate, nats.
+      golden: [...] the same about the golden response.
+
+    Returns:
+      [...] float32 in [0, 1].
+
+    >>> reference_match_reward(jnp.array([-2.0, -1.0]), jnp.array([-2.0, -3.0])).tolist()
+    [1.0, 1.0]
+    """
+    candidate, golden = (jnp.asarray(x).astype(jnp.float32) for x in (candidate, golden))
+    return jnp.exp(jnp.minimum(candidate - golden, 0))
+
+
+def format_reward(texts: Sequence[str]) -> np.ndarray:
+    """.5 for core features with text, and .5 for all three sections with text.
+
+    Order and repetition do not count: `Thought.well_formed` asks for more.
+
+    Returns:
+      [N] float32, each 0, .5 or 1.
+    """
+    thoughts = [parse_thought(text) for text in texts]
+    return np.array([bool(t.core) / 2 + t.complete / 2 for t in thoughts], np.float32)
+
+
+def length_reward(texts: Sequence[str], words: float = WORDS) -> np.ndarray:
+    """min(1, words of the thought / words), the markers' own words not counted.
+
+    Args:
+      texts: N thoughts.
+      words: from which on the reward is 1.
+
+    Returns:
+      [N] float32 in [0, 1].
+
+    Raises:
+      UserError: words is not positive.
+    """
+    if not words > 0:
+        raise UserError(f"the words of a length reward must be positive, not {words}")
+    return np.array([min(1.0, parse_thought(text).words / words) for text in texts], np.float32)
+
+
+def exact_match_reward(texts: Sequence[str], golden: Sequence[str]) -> np.ndarray:
+    """The share of words that candidate and golden response have at the same place.
+
+    It is a share of the longer one's words, so that words too many count against a candidate. Case
+    and punctuation do not count; texts without any word match where they are equal.
+
+    Args:
+      texts: N candidates.
+      golden: N golden responses.
+
+    Returns:
+      [N] float32 in [0, 1].
+
+    Raises:
+      ValueError: not one golden response a candidate.
+
+    >>> exact_match_reward(["Hello, buy the kettle."], ["Hello, buy the lantern."]).tolist()
+    [0.75]
+    """
+    if len(texts) != len(golden):
+        raise ValueError(f"{len(texts)} candidates, but {len(golden)} golden responses")
+    pairs = zip(texts, golden, strict=True)
+    return np.array([_in_place(text, wanted) for text, wanted in pairs], np.float32)
+
+
+def _in_place(text: str, golden: str) -> float:
+    got, wanted = comparable_words(text), comparable_words(golden)
+    longer = max(len(got), len(wanted))
+    if not longer:
+        return float(text.strip() == golden.strip())
+    return sum(a == b for a, b in zip(got, wanted, strict=False)) / longer
+
+
+@dataclasses.dataclass(frozen=True)
+class Reward:
+    """A named reward.
+
+    Attributes:
+      function: (batch, **parameters) -> [N].
+      needs: fields of the batch that it reads.
+    """
+
+    function: RewardFunction
+    needs: tuple[str, ...]
+
+
+REWARDS: dict[str, Reward] = {}
+"""Name -> reward; `register` adds to it."""
+
+
+def register(name: str, *needs: str) -> Callable[[RewardFunction], RewardFunction]:
+    """A decorator that makes a function (batch, **parameters) -> [N] a reward of this name.
+
+    Args:
+      name: for configurations.
+      needs: fields of `RewardBatch` without which it cannot be computed.
+
+    Raises:
+      ValueError: the name is taken, or a field that the batch does not have.
+    """
+    if name in REWARDS:
+        raise ValueError(f"there is a reward {name!r} already")
+    fields = [field.name for field in dataclasses.fields(RewardBatch)]
+    for need in needs:
+        if need not in fields:
+            raise ValueError(f"reward {name!r} needs {need!r}, no field of a reward batch")
+
+    def added(function: RewardFunction) -> RewardFunction:
+        REWARDS[name] = Reward(function, needs)
+        return function
+
+    return added
+
+
+@register("likelihood", "log_probs", "mask")
+def _likelihood(batch: RewardBatch) -> Array:
+    return likelihood_reward(batch.log_probs, batch.mask)
+
+
+@register("sequence_likelihood", "log_probs", "mask")
+def _sequence_likelihood(batch: RewardBatch, scale: float = 1.0) -> Array:
+    return sequence_likelihood_reward(batch.log_probs, batch.mask, scale)
+
+
+@register("token_log_likelihood", "log_probs", "mask")
+def _token_log_likelihood(batch: RewardBatch) -> Array:
+    return token_log_likelihood_reward(batch.log_probs, batch.mask)
+
+
+@register("cross_information", "log_probs", "mask", "negatives")
+def _cross_information(batch: RewardBatch) -> Array:
+    return cross_information_reward(batch.log_probs, batch.mask, batch.negatives)
+
+
+@register("reference_match", "match")
+def _reference_match(batch: RewardBatch) -> Array:
+    return reference_match_reward(*batch.match)
+
+
+@register("format", "texts")
+def _format(batch: RewardBatch) -> np.ndarray:
+    return format_reward(batch.texts)
+
+
+@register("length", "texts")
+def _length(batch: RewardBatch, words: float = WORDS) -> np.ndarray:
+    return length_reward(batch.texts, words)
+
+
+@register("exact_match", "texts", "golden")
+def _exact_match(batch: RewardBatch) -> np.ndarray:
+    return exact_match_reward(batch.texts, batch.golden)
+
+
+@register("finished", "truncated")
+def _finished(batch: RewardBatch) -> np.ndarray:
+    """1 where the text came to its own end."""
+    return 1 - np.asarray(batch.truncated, bool).astype(np.float32)
+
+
+def combined(
+    batch: RewardBatch,
+    weights: Mapping[str, float],
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Σ weight · reward over the named rewards, and each of them.
+
+    Args:
+      batch: N texts and what else the rewards read.
+      weights: reward -> weight, negative for a penalty; of weight 0 it is computed and shown, but
+        does not count.
+      parameters: reward -> its parameters by name.
+
+    Returns:
+      (total [N], reward -> [N] unweighted), float32.
+
+    Raises:
+      UserError: no reward, an unknown one (naming the nearest), an unknown or bad parameter, a
+        weight that is not finite, a field of the batch that a reward needs is missing, or a
+        reward that is NaN or infinite, naming it and the row.
+
+    >>> batch = RewardBatch(texts=["one two three", "one"], truncated=[True, False])
+    >>> combined(batch, {"length": 2.0, "finished": 1.0}, {"length": {"words": 4}})[0].tolist()
+    [1.5, 1.5]
+    """
+    parameters = {} if parameters is None else parameters
+    if not weights:
+        raise UserError(f"no reward was named; choose among {', '.join(REWARDS)}")
+    for name in (*weights, *parameters):
+        if name not in REWARDS:
+            hint = nearest(str(name), REWARDS)
+            raise UserError(f"unknown reward {name!r}{hint}; choose among {', '.join(REWARDS)}")
+    for name, weight in weights.items():
+        if not math.isfinite(weight):
+            raise UserError(f"reward {name!r}: its weight must be finite, not {weight}")
+    parts = {name: _part(name, batch, dict(parameters.get(name, {}))) for name in weights}
+    total = sum(float(weights[name]) * part.astype(np.float64) for name, part in parts.items())
+    return total.astype(np.float32), parts
+
+
+def _part(name: str, batch: RewardBatch, parameters: dict[str, Any]) -> np.ndarray:
+    """One reward of the batch, checked: [N] float32."""
+    reward = REWARDS[name]
+    for need in reward.needs:
+        if getattr(batch, need) is None:
+            raise UserError(f"reward {name!r} needs the field {need!r}, which this batch lacks")
+    _check_parameters(name, reward.function, parameters)
+    values = np.asarray(reward.function(batch, **parameters), np.float32)
+    if values.shape != (batch.size,):
+        raise UserError(f"reward {name!r} must be one number a text, got shape {values.shape}")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise UserError(f"reward {name!r} is {values[bad[0]]} in row {bad[0]} of the batch")
+    return values
+
+
+def _check_parameters(name: str, function: RewardFunction, parameters: dict[str, Any]) -> None:
+    accepted = list(inspect.signature(function).parameters.values())[1:]
+    if any(p.kind is p.VAR_KEYWORD for p in accepted):
+        return
+    known = [p.name for p in accepted]
+    for parameter in parameters:
+        if parameter not in known:
+            hint = nearest(str(parameter), known)
+            raise UserError(f"reward {name!r} has no parameter {parameter!r}{hint}")

@@ -1,0 +1,286 @@
+"""The GRPO benchmark: its arithmetic, its refusals, and its tiny run beside TRL."""
+
+import dataclasses
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+
+import benchmarks
+from benchmarks import grpo
+from benchmarks.model import SMALL, SMOLLM2, random_model, random_tokens
+from remid_jax.errors import UserError
+from remid_jax.inference.cost import extend_flops, head_flops, layer_parameters
+from remid_jax.models.adapters import new_params
+
+ADAPTER = 1000
+
+
+def work(prompts=3, length=20, new=5, group=4, golden=7):
+    ids = [[1 + i] * length for i in range(prompts)]
+    return grpo.Work(ids, list(range(golden)), new, group)
+
+
+@pytest.fixture(scope="module")
+def side():
+    """Our side on the tiny model, whose state its rounds use up."""
+    model = random_model(SMALL)
+    w = grpo.Work(random_tokens(model, [24, 24], seed=5), [3, 5, 8], 6, 4)
+    trained, policy = (grpo.filled_adapter(model, s) for s in (1, 2))
+    return model, w, trained, policy, grpo.OurRounds(model, trained, policy, w)
+
+
+# Operations and memory.
+
+
+def test_a_step_is_two_forward_passes_and_what_attention_and_adapters_add():
+    kernels = 2 * layer_parameters(SMALL) * 9
+    attention = extend_flops(SMALL, 9, 30) - kernels
+    assert attention > 0
+    assert grpo.step_flops(SMALL, 0, 9, 30) == pytest.approx(2 * kernels + 3 * attention)
+    more = grpo.step_flops(SMALL, ADAPTER, 9, 30) - grpo.step_flops(SMALL, 0, 9, 30)
+    assert more == pytest.approx(3 * 2 * ADAPTER * 9)
+
+
+def test_sharing_saves_prompts_only():
+    """With one completion a prompt both ways run the same tokens, but for the rows' last ones."""
+    w = work(group=1)
+    ours, theirs = (sum(f(SMALL, w, 0)) for f in (grpo.shared_flops, grpo.unshared_flops))
+    rows, p = w.rows, w.length
+    last = extend_flops(SMALL, 1, p + w.new + 6) + grpo.step_flops(SMALL, 0, 1, p + w.new - 1)
+    logits = head_flops(SMALL, 1 + 3 * (p - 1))
+    assert theirs - ours == pytest.approx(rows * (last + logits))
+
+
+def test_sharing_saves_more_in_larger_groups():
+    def ratio(group):
+        w = work(length=200, group=group)
+        return sum(grpo.unshared_flops(SMOLLM2, w, 0)) / sum(grpo.shared_flops(SMOLLM2, w, 0))
+
+    assert 1 < ratio(1) < ratio(4) < ratio(16) < 16
+
+
+def test_adapters_are_counted_where_they_run():
+    w = work()
+    for count, tokens in (
+        # reward and step; sampling from merged weights has none
+        (grpo.shared_flops, 3 * 20 + 12 * 11 + 3 * (3 * 20 + 12 * 4)),
+        # sampling and step; its policy is merged
+        (grpo.unshared_flops, 12 * (24 + 3 * 25)),
+    ):
+        plain, adapted = (count(SMALL, w, a) for a in (0, ADAPTER))
+        assert adapted[0] - plain[0] == pytest.approx(2 * ADAPTER * tokens)
+        assert adapted[1] == plain[1]
+
+
+def test_trl_takes_all_at_once_where_memory_allows():
+    w = work()
+    need = grpo.kept_bytes(SMALL, 12 * 25)
+    assert grpo.kept_bytes(SMALL, 24 * 25) == 2 * need
+    assert grpo.trl_batches(SMALL, w, 2 * need) == [4, 12]
+    assert grpo.trl_batches(SMALL, w, need) == [4]
+    assert grpo.trl_batches(SMALL, work(prompts=1), 2 * need) == [4]
+
+
+def test_available_memory(tmp_path):
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal:  900 kB\nMemAvailable:  300 kB\n")
+    assert grpo.available_bytes(str(file)) == 300 * 1024
+    assert grpo.available_bytes(str(tmp_path / "none")) == float("inf")
+
+
+# What both sides must agree on.
+
+
+def found_of(w, **changes):
+    plain = {
+        "completions": [[1] * w.new] * w.rows, "rewards": [-2.0] * w.rows,
+        "trained": w.rows * w.new, "rewarded": w.rows * len(w.golden),
+    }  # fmt: skip
+    return plain | changes
+
+
+def test_rounds_agree():
+    w, asked = work(), []
+
+    def golden_log_prob(prompt, completion):
+        asked.append(prompt)
+        return -2.0 * len(w.golden)
+
+    agree = grpo.agreement(w, golden_log_prob)
+    for r in (0, 5, 14):
+        agree(r, {"ours": found_of(w), "trl": found_of(w)})
+    assert asked == [w.prompts[0], w.prompts[1], w.prompts[0]]
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"completions": [[1] * 4] * 12}, "trl drew other than 12 completions of 5 tokens"),
+        ({"completions": [[1] * 5] * 11}, "trl drew other than 12 completions of 5 tokens"),
+        ({"trained": 59}, "trl trained 59 tokens instead of 60"),
+        ({"rewarded": 12}, "trl rewarded 12 tokens instead of 84"),
+        ({"rewards": [-2.001] * 12}, "log q of the golden response is -14 in ours and -14.007"),
+        ({"rewards": [float("nan")] * 12}, "no time is reported"),
+    ],
+)
+def test_rounds_that_differ_are_refused(changes, said):
+    w = work()
+    agree = grpo.agreement(w, lambda prompt, completion: -14.0)
+    with pytest.raises(UserError, match=said):
+        agree(0, {"ours": found_of(w), "trl": found_of(w, **changes)})
+
+
+@pytest.mark.parametrize("model, policy", [(-31.0, -7.0), (-30.0, -7.01)])
+def test_sides_of_other_weights_are_refused(model, policy):
+    def sides(m, p):
+        ours = types.SimpleNamespace(log_prob=lambda *ids: -30.0, golden_log_prob=lambda *ids: -7.0)
+        theirs = types.SimpleNamespace(
+            log_prob=lambda *ids: m, rewards=lambda prompts, completions: [p / 7]
+        )
+        return ours, theirs
+
+    grpo.check_same_numbers(*sides(-30.0005, -7.0005), [1], [2], 7)
+    with pytest.raises(UserError, match="no time is reported"):
+        grpo.check_same_numbers(*sides(model, policy), [1], [2], 7)
+
+
+# Our side.
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_our_round(side, merge):
+    _, w, _, _, ours = side
+    before = jax.tree.map(np.array, ours.state.params)
+    found = ours.round(merge, 2)(3)
+    assert set(found["seconds"]) == set(grpo.PARTS) and min(found["seconds"].values()) > 0
+    ours_alone = {"ours": found, "trl": found}
+    grpo.agreement(w, ours.golden_log_prob)(5, ours_alone)
+    moved = [
+        float(np.abs(a - b).max())
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(ours.state.params), strict=True)
+    ]
+    # Adam's first step is the learning rate wherever there is a gradient.
+    assert all(0 < m < 2e-5 for m in moved)
+
+
+def test_merged_weights_draw_the_same(side):
+    model, w, trained, policy, _ = side
+    ours = grpo.OurRounds(model, trained, policy, w)
+    plain, merged = (ours._draw(1, merge) for merge in (False, True))
+    np.testing.assert_array_equal(plain.tokens, merged.tokens)
+    np.testing.assert_allclose(plain.log_probs, merged.log_probs, atol=1e-4)
+    total = ours.log_prob(w.prompts[1], np.asarray(plain.tokens)[1, 2])
+    assert total == pytest.approx(float(plain.log_probs[1, 2].sum()), abs=1e-4)
+
+
+def test_a_filled_adapter_changes_the_model(side):
+    model, w, trained, policy, _ = side
+    plain = grpo.Adapter(grpo.LORA, new_params(SMALL, grpo.LORA, jax.random.key(0)), model.identity)
+    others = [grpo.OurRounds(model, a, policy, w) for a in (plain, trained, policy)]
+    values = [o.log_prob(w.prompts[0], [4, 5, 6]) for o in others]
+    assert np.abs(np.diff(values)).min() > 10 * grpo.TOLERANCE
+
+
+# The command.
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        grpo.main(["--help"])
+    text = capsys.readouterr().out
+    assert stopped.value.code == 0 and "--allow-noise" in text and "--reward-tokens" in text
+
+
+@pytest.mark.parametrize("flag", ["--group", "--new-tokens", "--reward-tokens"])
+def test_sizes_that_are_too_small(run, capsys, flag):
+    assert run(grpo.main, flag, "1") == (2, None)
+    assert f"error: {flag} is 1; it must be at least 2" in capsys.readouterr().err
+
+
+NEEDS_TRL = [pytest.mark.parity, pytest.mark.filterwarnings("default")]
+
+
+@pytest.mark.parametrize("package", ["torch", pytest.param("trl", marks=NEEDS_TRL)])
+def test_missing_packages(capsys, monkeypatch, run, package):
+    if package == "trl":
+        pytest.importorskip("peft")
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in ("torch_side", "trl_side") if package == "torch" else ("trl_side",):
+        monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)
+        monkeypatch.delattr(benchmarks, name, raising=False)
+    assert run(grpo.main) == (2, None)
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {package} is missing; pip install") and err.count("\n") == 1
+
+
+# Beside TRL.
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """PyTorch on one thread: its threads wait for each other where programs share the cores."""
+    torch = pytest.importorskip("torch")
+    for name in ("trl", "peft", "accelerate", "datasets"):
+        pytest.importorskip(name)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("beside")
+def test_a_run(run, assert_reported):
+    code, found = run(grpo.main, rounds=2)
+    assert code == 0
+    shares = [f"share_{p}{side}" for side in ("", "_trl") for p in grpo.PARTS]
+    assert_reported(found, "grpo", [*grpo.MEANING, *shares])
+    assert sum(found[s] for s in shares[:3]) == pytest.approx(1, abs=0.2)
+    for name, rounds in found["seconds_of_parts"].items():
+        whole = found["contestants"][name]["seconds_of_rounds"]
+        assert [sum(r.values()) for r in rounds] == pytest.approx(whole, rel=0.05)
+    assert found["contestants"]["trl"]["setting"] in ("batch 4", "batch 8")
+    assert found["trl_versions"]["trl"] >= "1.16"
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("beside")
+def test_other_weights_are_refused(run, monkeypatch, capsys):
+    from benchmarks import torch_side
+
+    class Perturbed(torch_side.TorchModel):
+        def __init__(self, model):
+            changed = jax.tree.map(lambda p: 1.01 * p, model.params)
+            super().__init__(dataclasses.replace(model, params=changed))
+
+    monkeypatch.setattr(torch_side, "TorchModel", Perturbed)
+    assert run(grpo.main) == (2, None)
+    err = capsys.readouterr().err
+    assert "error: log q of a completion is" in err and "no time is reported" in err
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("beside")
+def test_trl_trains_our_adapter(side, tmp_path):
+    """A round of TRL moves the adapter it was given, and nothing else."""
+    from benchmarks import trl_side
+
+    model, w, trained, policy, _ = side
+    theirs = trl_side.TrlRounds(
+        model, trained, policy, w.prompts, w.golden, w.group, w.new, str(tmp_path)
+    )
+    before = {n: p.detach().numpy().copy() for n, p in theirs.trained.named_parameters()}
+    found = theirs.round(4)(0)
+    assert found["trained"] == w.rows * w.new and set(found["seconds"]) == set(grpo.PARTS)
+    assert theirs.rewards(
+        [p for p in w.prompts for _ in range(w.group)], found["completions"]
+    ) == pytest.approx(found["rewards"], abs=1e-5)
+    for name, p in theirs.trained.named_parameters():
+        change = np.abs(p.detach().numpy() - before[name]).max()
+        assert 0 < change < 2e-5 if "lora_" in name else change == 0

@@ -1,0 +1,196 @@
+"""The loop as a whole, on the smallest world: what it writes, and how it is stopped and resumed."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny_corl
+from tiny_corl import lines, tiny_config
+
+from remid_jax.errors import UserError
+from remid_jax.training.config import check_config
+from remid_jax.training.corl import Corl
+from remid_jax.training.records import EVALUATIONS, METRICS, Records
+from remid_jax.training.setting import make_setting
+
+GRPO_METRICS = {
+    "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy", "clip_ratio",
+    "completions/mean_length", "completions/clipped_ratio", "sampling_logp_difference",
+    "grad_norm", "learning_rate", "loss",
+}  # fmt: skip
+
+
+def arrays(state) -> list[np.ndarray]:
+    return [np.asarray(x) for x in jax.tree.leaves(state)]
+
+
+def loop(folder: Path, config=None) -> Corl:
+    config = config or tiny_config()
+    return Corl(config, make_setting(config, folder), folder)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(folder, last state) of a run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, loop(folder).run()
+
+
+def test_what_a_run_writes(whole):
+    folder, _ = whole
+    metrics = lines(folder, METRICS)
+    assert [(m["stage"], m["step"]) for m in metrics] == [
+        (i, k) for i, n in enumerate((2, 2, 3, 2, 2)) for k in range(n)
+    ]
+    for m in metrics:
+        wanted = GRPO_METRICS if m["kind"].endswith("grpo") else {"loss", "grad_norm", "tokens"}
+        assert wanted <= set(m)
+        assert all(np.isfinite(v) for v in m.values() if not isinstance(v, str))
+    grpo = [m for m in metrics if m["kind"].endswith("grpo")]
+    assert all(m["sampling_logp_difference"] < 1e-4 for m in grpo if m["kind"] == "policy_grpo")
+    evaluations = lines(folder, EVALUATIONS)
+    assert [(e["stage"], e["step"]) for e in evaluations][::2] == [
+        (0, 2), (1, 2), (2, 2), (2, 3), (3, 2), (4, 2)
+    ]  # fmt: skip
+    assert all(e["n"] == 4 and e["perplexity"] > 1 for e in evaluations)
+    text = next(iter(sorted((folder / "texts").iterdir()))).read_text(encoding="utf-8")
+    assert "golden:" in text and "reward" in text
+
+
+def test_each_stage_moves_its_role_alone(tmp_path):
+    config = tiny_config()
+    config.cold_start, config.round = ("reasoner_sft:1",), ("policy_sft:1", "reasoner_grpo:1")
+    run = loop(tmp_path, config)
+    start = arrays(run._begin(0).roles["policy"])
+    first = run._stage(0, 0, run._begin(0))
+    assert all(map(np.array_equal, arrays(first.roles["policy"]), start))
+    assert not all(map(np.array_equal, arrays(first.roles["reasoner"]), start))
+    reasoner = arrays(first.roles["reasoner"])
+    second = run._stage(1, 0, first)
+    assert all(map(np.array_equal, arrays(second.roles["reasoner"]), reasoner))
+    assert not all(map(np.array_equal, arrays(second.roles["policy"]), start))
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 5, 8])
+def test_stopped_it_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch, after):
+    folder, state = whole
+    written = Records.add_metrics
+    count = 0
+
+    def stops(self, *arguments):
+        nonlocal count
+        written(self, *arguments)
+        count += 1
+        if count == after:
+            raise Stopped
+
+    monkeypatch.setattr(Records, "add_metrics", stops)
+    with pytest.raises(Stopped):
+        loop(tmp_path).run()
+    monkeypatch.setattr(Records, "add_metrics", written)
+    again = loop(tmp_path).run()
+    same(folder, state, tmp_path, again)
+
+
+def same(folder, state, other, again) -> None:
+    for a, b in zip(arrays(again), arrays(state), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name in (METRICS, EVALUATIONS):
+        assert lines(other, name) == lines(folder, name)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_it_ends_with_the_same_bits(whole, tmp_path):
+    folder, state = whole
+    command = [sys.executable, tiny_corl.__file__, str(tmp_path)]
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu",
+                   "PATH": "", "HOME": str(tmp_path / "home"),
+                   "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
+                   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
+    chance = random.Random(0)
+    killed = 0
+    for _ in range(200):
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        if killed < 20:
+            end = time.monotonic() + chance.uniform(3, 14)
+            while process.poll() is None and time.monotonic() < end:
+                time.sleep(0.05)
+        if process.poll() is None and killed < 20:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+            continue
+        assert process.wait() == 0
+        if killed == 20:
+            break
+        for file in tmp_path.glob("*.jsonl"):  # it ended too early: from the beginning once more
+            file.unlink()
+        subprocess.run(["/bin/rm", "-rf", str(tmp_path / "checkpoints")], check=True)
+    assert killed == 20
+    run = loop(tmp_path)
+    reached = run.records.reached()
+    assert (reached.stage, reached.step) == (5, 0)
+    same(folder, state, tmp_path, run._restored(reached))
+
+
+def test_a_folder_of_another_run_is_refused(whole):
+    folder, _ = whole
+    config = tiny_config()
+    config.seed = 1
+    with pytest.raises(UserError, match="another configuration or base"):
+        loop(folder, config)
+    config = tiny_config()
+    config.checkpoint.every = 7  # how often it is kept may change
+    loop(folder, config)
+
+
+def test_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
+    config = tiny_config()
+    config.cold_start, config.round = ("policy_sft:4",), ()
+    run = loop(tmp_path, config)
+    good = run._begin(0)
+
+    def poisoned(i, step, state):
+        train, metrics = Corl._step(run, i, step, state)
+        return train, {**metrics, "finite": float(step < 2)}
+
+    run._step = poisoned
+    with pytest.raises(UserError, match="step 2 is not finite; the last good state is kept"):
+        run._stage(0, 0, good)
+    assert run.records.reached().step == 2
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda c: c.update(notes="owned"), "did you mean|choose among"),
+        (lambda c: c.update(cold_start=("reasoner_sft",)), "KIND:STEPS"),
+        (lambda c: c.update(round=("resoner_grpo:3",)), "cold_start|round is 'resoner_grpo'"),
+        (lambda c: c.update(cold_start=("policy_grpo:3",)), "supervised"),
+        (lambda c: c.update(cold_start=(), round=()), "no stage"),
+        (lambda c: c.sft.update(batch=0), "at least 1"),
+        (lambda c: c.reasoner.update(group=1), "at least 2"),
+        (lambda c: c.evaluate.update(tags=("IDTset",)), "IDTset"),
+        (lambda c: c.reasoner.update(kl_estimator="k4"), "k4"),
+        (lambda c: c.sft.update(batch=50), "fewer than a batch"),
+        (lambda c: c.reasoner.update(max_tokens=250), "does not fit the window"),
+    ],
+)
+def test_bad_configurations_are_one_line(tmp_path, change, said):
+    config = tiny_config()
+    config.pretraining.steps = 1
+    with pytest.raises(UserError, match=said) as found:
+        change(config)
+        check_config(config)
+        loop(tmp_path, config)
+    assert "\n" not in str(found.value)

@@ -1,0 +1,198 @@
+"""Supervised and reinforcement updates: what they compute, however they are cut."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from remid_jax.errors import UserError
+from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.models.adapters import adapted_structure, new_params
+from remid_jax.models.lora import LoraConfig
+from remid_jax.training.groups import Row, group
+from remid_jax.training.grpo import Completions, GrpoConfig
+from remid_jax.training.optimiser import OptimiserConfig, begin
+from remid_jax.training.rollout import completion_rows, completions, padded, rollout
+from remid_jax.training.updates import Running, grpo_update, score, sft_update, whole
+
+LORA = LoraConfig(rank=4, dropout=0.0)
+ADAM = OptimiserConfig(0.01, 50, clip=1.0)
+PROMPTS = [[3, 4, 5], [6, 7, 8, 9, 10], [11, 12], [13, 14, 15, 16]]
+SFT_ROWS = [[Row(p, [20 + i, 21, 22, 2][i % 2 :], 1.0 + i)] for i, p in enumerate(PROMPTS)]
+
+
+@pytest.fixture(scope="module")
+def model(make_model):
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def graphdef(model):
+    return adapted_structure(model.config, LORA)[0]
+
+
+def fresh(model, optimiser=ADAM):
+    return begin(new_params(model.config, LORA, jax.random.key(0)), optimiser)
+
+
+PLAIN = Running()
+
+
+def sft(model, graphdef, state, rows=SFT_ROWS, running=PLAIN, optimiser=ADAM):
+    return sft_update(
+        model.params, state, group(rows, 100), jax.random.key(0), graphdef=graphdef,
+        optimiser=optimiser, running=running,
+    )  # fmt: skip
+
+
+def leaves(tree):
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]
+
+
+def test_the_loss_is_the_weighted_mean(model, graphdef):
+    groups = group(SFT_ROWS, 100)
+    values = np.asarray(score(model.params, groups, graphdef=model.graphdef), np.float64)
+    weights = np.asarray(groups.weights)
+    _, said = sft(model, graphdef, fresh(model))
+    assert said["loss"] == pytest.approx(-(values * weights).sum() / weights.sum(), abs=5e-5)
+    assert said["tokens"] == weights.sum()
+
+
+def test_a_few_steps_learn_and_leave_the_base(model, graphdef):
+    before = leaves(model.params)
+    state, losses = fresh(model), []
+    for _ in range(30):
+        state, said = sft(model, graphdef, state)
+        losses.append(float(said["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert state.step == 30
+    for a, b in zip(leaves(model.params), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("running", [Running(2), Running(4, remat=True), Running(head=20)])
+def test_how_it_runs_changes_nothing(model, graphdef, running):
+    free = dataclasses.replace(ADAM, clip=0.0)
+    one, said = sft(model, graphdef, fresh(model, free), optimiser=free)
+    two, again = sft(model, graphdef, fresh(model, free), running=running, optimiser=free)
+    assert again["loss"] == pytest.approx(float(said["loss"]), abs=2e-6)
+    assert again["grad_norm"] == pytest.approx(float(said["grad_norm"]), rel=1e-5)
+    # Adam's first step is a sign: moments, not parameters, show how near gradients are.
+    for a, b in zip(leaves(one.moments), leaves(two.moments), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-4)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(model, graphdef):
+    state = fresh(model)
+    kept = leaves(state)
+    rows = [[dataclasses.replace(r, weight=float("nan"))] for (r,) in SFT_ROWS]
+    after, said = sft(model, graphdef, state, rows)
+    assert said["finite"] == 0
+    for a, b in zip(leaves(after), kept, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_schedule():
+    c = OptimiserConfig(1.0, 100, warmup=0.1)
+    rates = [float(c.rate(jnp.int32(i))) for i in range(101)]
+    assert 0 < rates[0] < rates[5] < rates[10] == max(rates) == 1.0
+    assert rates[100] == pytest.approx(0, abs=1e-6) and rates[55] == pytest.approx(0.5, abs=0.01)
+    flat = OptimiserConfig(1.0, 100, warmup=0.0, schedule="constant")
+    assert float(flat.rate(jnp.int32(0))) == float(flat.rate(jnp.int32(99))) == 1.0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"learning_rate": 0.0}, {"steps": 0}, {"schedule": "step"}, {"clip": -1.0}]
+)
+def test_bad_optimisers(changes):
+    with pytest.raises(UserError):
+        OptimiserConfig(**{"learning_rate": 0.1, "steps": 5, **changes})
+
+
+# Rollouts and GRPO.
+
+SAMPLING = SamplingConfig(max_tokens=6, temperature=1.0)
+
+
+@pytest.fixture(scope="module")
+def drawn(model, graphdef):
+    params = whole(model.params, fresh(model).params)
+    ids, lengths = padded(PROMPTS)
+    return rollout(
+        params, ids, lengths, jax.random.key(3), graphdef=graphdef, sampling=SAMPLING, draws=3,
+        end=2, split=True,
+    )  # fmt: skip
+
+
+def test_the_sampler_and_the_trainer_agree(model, graphdef, drawn):
+    lists = completions(drawn, 2)
+    groups = group(completion_rows(PROMPTS, lists), 100)
+    params = whole(model.params, fresh(model).params)
+    values = np.asarray(score(params, groups, graphdef=graphdef))
+    for b in range(4):
+        for g in range(3):
+            n = int(drawn.counts[b, g])
+            np.testing.assert_allclose(values[b, g, :n], drawn.log_probs[b, g, :n], atol=1e-4)
+            assert len(lists[b][g]) == n + int(drawn.stopped[b, g])
+            assert 2 not in lists[b][g][:n]
+
+
+def test_draws_differ_and_repeat(model, graphdef, drawn):
+    assert len({tuple(x) for x in completions(drawn, 2)[0]}) > 1
+    params = whole(model.params, fresh(model).params)
+    ids, lengths = padded(PROMPTS)
+    for split in (True, False):
+        again = rollout(
+            params, ids, lengths, jax.random.key(3), graphdef=graphdef, sampling=SAMPLING, draws=3,
+            end=2, split=split,
+        )  # fmt: skip
+        np.testing.assert_array_equal(again.tokens, drawn.tokens)
+
+
+def known_of(drawn, groups, advantages) -> Completions:
+    b, g, k = groups.weights.shape
+    old = np.zeros((b, g, k), np.float32)
+    old[..., : drawn.log_probs.shape[-1]] = drawn.log_probs
+    return Completions(
+        old_log_probs=jnp.asarray(old), reference_log_probs=jnp.zeros_like(old),
+        advantages=jnp.asarray(advantages, jnp.float32), mask=jnp.asarray(groups.weights > 0),
+        truncated=~drawn.stopped,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("aggregation", ["grpo", "dapo", "dr_grpo"])
+def test_micro_batches_of_grpo_change_nothing(model, graphdef, drawn, aggregation):
+    groups = group(completion_rows(PROMPTS, completions(drawn, 2)), 100)
+    advantages = np.random.default_rng(0).standard_normal((4, 3))
+    grpo = GrpoConfig(aggregation=aggregation, max_tokens=6)
+    results = []
+    for running in (Running(), Running(2), Running(4, remat=True)):
+        results.append(grpo_update(
+            model.params, fresh(model), groups, known_of(drawn, groups, advantages),
+            graphdef=graphdef, optimiser=ADAM, running=running, grpo=grpo, on_policy=True,
+        ))  # fmt: skip
+    first = results[0][1]
+    for _, said in results[1:]:
+        for name in ("loss", "grad_norm", "entropy"):
+            assert said[name] == pytest.approx(float(first[name]), abs=2e-6, rel=1e-5)
+    assert first["sampling_logp_difference"] < 1e-4
+
+
+def test_rewarded_completions_become_likelier(model, graphdef, drawn):
+    groups = group(completion_rows(PROMPTS, completions(drawn, 2)), 100)
+    good = np.zeros((4, 3))
+    good[:, 0], good[:, 1:] = 1.0, -0.5
+    state = fresh(model)
+    values = np.asarray(score(whole(model.params, state.params), groups, graphdef=graphdef))
+    for _ in range(10):
+        state, _ = grpo_update(
+            model.params, state, groups, known_of(drawn, groups, good), graphdef=graphdef,
+            optimiser=ADAM, running=Running(), grpo=GrpoConfig(), on_policy=True,
+        )  # fmt: skip
+    after = np.asarray(score(whole(model.params, state.params), groups, graphdef=graphdef))
+    gain = (after - values).sum(-1)
+    assert gain[:, 0].mean() > gain[:, 1:].mean() + 0.1
+    assert nnx.to_pure_dict(state.params)["layers"]["query_lora_b"].any()
