@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 RUNTIME = [
     "jax>=0.7.2",
     "flax>=0.11.2",
-    "optax>=0.2.5",
+    "optax>=0.2.6",
     "orbax-checkpoint>=0.11.25",
     "tensorflow-datasets>=4.9.9",
     "ml-collections>=1.0",

@@ -4,6 +4,7 @@
     python -m benchmarks.forward      plain forward passes
     python -m benchmarks.sampling     greedy decoding, and groups of samples of one prompt
     python -m benchmarks.profile      where the time of one scoring call goes
+    python -m benchmarks.grpo         a round of GRPO, beside TRL's trainer
     python -m benchmarks.growth       time against the number and the lengths of what is scored
 
 Each takes `--json PATH`, `--rounds N`, `--small` (a tiny shape, to see that it runs) and sizes.

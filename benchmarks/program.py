@@ -28,7 +28,7 @@ from remid_jax.files import write_atomically
 from remid_jax.models.pretrained import LanguageModel
 
 LEAST_ROUNDS = 3
-PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers")
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers", "trl", "peft")
 OK, USER_ERROR, NOISE, STOPPED = 0, 2, 3, 130
 Sizes = Mapping[str, tuple[int, int, str]]  # flag -> default, value under --small, help
 

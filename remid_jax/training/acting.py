@@ -136,18 +136,38 @@ class Actors:
         flat = [text for each in texts for text in each]
         more: dict[str, Any] = {"golden": [s.golden for s in samples for _ in range(c.group)]}
         if role == "reasoner":
-            rows = self.answer_rows(samples, notes_of(texts, self.config.notes))
-            groups = self.laid(rows, self.golden)
+            read = notes_of(texts, self.config.notes)
+            groups = self.laid(self.answer_rows(samples, read), self.golden)
             width = groups.weights.shape[-1]
             more["log_probs"] = self.score(policy, groups).reshape(-1, width)
             more["mask"] = jnp.asarray(groups.weights > 0).reshape(-1, width)
+            if "cross_information" in c.rewards:
+                negatives = self._negatives(policy, samples, read, c.negatives)
+                more["negatives"] = np.repeat(negatives, c.group, axis=0)
         elif "reference_match" in c.rewards:
             golden = [[s.golden] for s in samples]
             candidates, best = self._match(notes, texts), self._match(notes, golden)
             more["match"] = (candidates.reshape(-1), np.repeat(best, c.group))
         batch = RewardBatch(texts=flat, truncated=~stopped.reshape(-1), **more)
-        total, parts = combined(batch, dict(c.rewards))
+        total, parts = combined(batch, dict(c.rewards), c.parameters.to_dict())
         return np.asarray(total), {name: np.asarray(v) for name, v in parts.items()}
+
+    def _negatives(
+        self, policy: Any, samples: Sequence[Sample], notes: Notes, count: int
+    ) -> np.ndarray:
+        """[B, K] log q of each golden response under the contexts of the next K samples, in nats.
+
+        Each of these contexts is read with the first of its notes.
+        """
+        b, task = len(samples), self.setting.task
+        count = min(count, b - 1)
+        golden = [task.encode(s.golden) for s in samples]
+        rows = [
+            [Row(task.policy_prompt(s, notes[k][0]), golden[k - j]) for j in range(1, count + 1)]
+            for k, s in enumerate(samples)
+        ]
+        sums = np.asarray(self.score(policy, self.laid(rows, self.golden))).sum(-1)
+        return np.stack([np.roll(sums[:, j - 1], -j) for j in range(1, count + 1)], axis=1)
 
     def _match(self, notes: Notes, replies: list[list[str]]) -> np.ndarray:
         """Mean token log p of the answer "100%" by the frozen base: [B, G], in nats."""

@@ -17,14 +17,16 @@ OPPONENTS = ("current", "cold")
 CHOICES = {
     "task": TASKS, "notes": NOTES, "opponent": OPPONENTS, "model.dtype": tuple(DTYPES),
 }  # fmt: skip
-FREE = ("config.reasoner.rewards", "config.policy.rewards")  # groups of names of rewards
+# Groups of names of rewards.
+FREE = tuple(f"config.{r}.{g}" for r in ("reasoner", "policy") for g in ("rewards", "parameters"))
 LEAST = {
-    "rounds": 0, "max_prompt_tokens": 0, "sft.batch": 1, "sft.draws": 1, "reasoner.prompts": 1,
-    "reasoner.group": 2, "reasoner.inner_epochs": 1, "policy.prompts": 1, "policy.group": 2,
-    "policy.inner_epochs": 1, "evaluate.every": 0, "evaluate.samples": 0, "evaluate.batch": 1,
-    "evaluate.thoughts": 1, "checkpoint.every": 1, "texts_every": 0, "lora.rank": 1,
-    "world.train": 1, "world.test": 1, "pretraining.steps": 1, "pretraining.batch": 4,
-    "pretraining.worlds": 1,
+    "rounds": 0, "max_prompt_tokens": 0, "sft.batch": 1, "sft.draws": 1, "evaluate.every": 0,
+    "evaluate.samples": 0, "evaluate.batch": 1, "evaluate.thoughts": 1, "checkpoint.every": 1,
+    "texts_every": 0, "lora.rank": 1, "world.train": 1, "world.test": 1, "pretraining.steps": 1,
+    "pretraining.batch": 4, "pretraining.worlds": 1, **{
+        f"{role}.{key}": low for role in ("reasoner", "policy") for key, low in (
+            ("prompts", 1), ("group", 2), ("inner_epochs", 1), ("negatives", 1))
+    },
 }  # fmt: skip
 
 
@@ -92,6 +94,8 @@ def _grpo(max_tokens: int, rewards: dict[str, float]) -> ConfigDict:
     c.max_tokens = max_tokens  # tokens of a completion, at most
     c.temperature = 1.0  # of the draws
     c.rewards = ConfigDict(rewards)  # name -> weight
+    c.parameters = ConfigDict({"length": {"words": 600}})  # reward -> its own parameters
+    c.negatives = 3  # other contexts that cross_information compares with
     c.clip_low = 0.2  # ratios below 1 - this have no gradient
     c.clip_high = 0.2  # ratios above 1 + this have none
     c.dual_clip = 0.0  # bound of what a bad completion may cost; 0: none

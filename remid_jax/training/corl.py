@@ -26,6 +26,7 @@ from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.notes import notes_of
 from remid_jax.training.optimiser import OptimiserConfig, TrainState, begin
 from remid_jax.training.records import Reached, Records
+from remid_jax.training.rewards import check_rewards
 from remid_jax.training.setting import Setting
 from remid_jax.training.updates import Running, grpo_update, sft_update
 
@@ -64,6 +65,8 @@ class Corl:
         self.optimisers = [_optimiser(self._part(s), s.steps) for s in self.stages]
         self.grpo = {role: _loss(config[role]) for role in ROLES}
         self._check_batches()
+        for role in {s.role for s in self.stages if s.kind.endswith("grpo")}:
+            check_rewards(config[role].rewards, config[role].parameters)
         self.actors = Actors(config, setting)
         self.records = Records(folder, setting.identity, config)
 

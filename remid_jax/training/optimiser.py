@@ -145,7 +145,7 @@ def updated(
       The new state; `grad_norm` before clipping, `learning_rate`, and `finite` (1 or 0).
     """
     gradient = jax.tree.map(lambda g: g / jnp.maximum(denominator, 1e-9).astype(g.dtype), gradient)
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(norm)
     with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes it with floats
         moves, moments = config.transformation().update(gradient, state.moments, state.params)

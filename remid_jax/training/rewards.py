@@ -341,6 +341,23 @@ def _finished(batch: RewardBatch) -> np.ndarray:
     return 1 - np.asarray(batch.truncated, bool).astype(np.float32)
 
 
+def check_rewards(weights: Mapping[str, float], parameters: Mapping[str, Any]) -> None:
+    """Refuses what `combined` cannot compute, as far as names and weights show.
+
+    Raises:
+      UserError: no reward, an unknown one (naming the nearest), or a weight that is not finite.
+    """
+    if not weights:
+        raise UserError(f"no reward was named; choose among {', '.join(REWARDS)}")
+    for name in (*weights, *parameters):
+        if name not in REWARDS:
+            hint = nearest(str(name), REWARDS)
+            raise UserError(f"unknown reward {name!r}{hint}; choose among {', '.join(REWARDS)}")
+    for name, weight in weights.items():
+        if not math.isfinite(weight):
+            raise UserError(f"reward {name!r}: its weight must be finite, not {weight}")
+
+
 def combined(
     batch: RewardBatch,
     weights: Mapping[str, float],
@@ -367,15 +384,7 @@ def combined(
     [1.5, 1.5]
     """
     parameters = {} if parameters is None else parameters
-    if not weights:
-        raise UserError(f"no reward was named; choose among {', '.join(REWARDS)}")
-    for name in (*weights, *parameters):
-        if name not in REWARDS:
-            hint = nearest(str(name), REWARDS)
-            raise UserError(f"unknown reward {name!r}{hint}; choose among {', '.join(REWARDS)}")
-    for name, weight in weights.items():
-        if not math.isfinite(weight):
-            raise UserError(f"reward {name!r}: its weight must be finite, not {weight}")
+    check_rewards(weights, parameters)
     parts = {name: _part(name, batch, dict(parameters.get(name, {}))) for name in weights}
     total = sum(float(weights[name]) * part.astype(np.float64) for name, part in parts.items())
     return total.astype(np.float32), parts

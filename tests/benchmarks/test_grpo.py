@@ -75,13 +75,15 @@ def test_adapters_are_counted_where_they_run():
         assert adapted[1] == plain[1]
 
 
-def test_trl_takes_all_at_once_where_memory_allows():
-    w = work()
-    need = grpo.kept_bytes(SMALL, 12 * 25)
-    assert grpo.kept_bytes(SMALL, 24 * 25) == 2 * need
-    assert grpo.trl_batches(SMALL, w, 2 * need) == [4, 12]
-    assert grpo.trl_batches(SMALL, w, need) == [4]
-    assert grpo.trl_batches(SMALL, work(prompts=1), 2 * need) == [4]
+@pytest.mark.parametrize(
+    "prompts, memory, batches",
+    [(4, 4.0, [4, 16]), (4, 2.2, [4, 8]), (4, 0.1, [4]), (3, 2.2, [4]), (1, 9.0, [4])],
+)
+def test_trl_takes_as_many_at_once_as_memory_allows(prompts, memory, batches):
+    w = work(prompts)
+    one = grpo.kept_bytes(SMALL, w.group * 25) / 0.7
+    assert grpo.kept_bytes(SMALL, 2 * w.group * 25) == pytest.approx(1.4 * one)
+    assert grpo.trl_batches(SMALL, w, 1.01 * memory * one) == batches
 
 
 def test_available_memory(tmp_path):

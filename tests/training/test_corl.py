@@ -11,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 import tiny_corl
+from ml_collections import ConfigDict
 from tiny_corl import lines, tiny_config
 
 from remid_jax.errors import UserError
 from remid_jax.training.config import check_config
 from remid_jax.training.corl import Corl
+from remid_jax.training.groups import Row
 from remid_jax.training.records import EVALUATIONS, METRICS, Records
 from remid_jax.training.setting import make_setting
 
@@ -154,6 +156,26 @@ def test_a_folder_of_another_run_is_refused(whole):
     loop(folder, config)
 
 
+def test_cross_information_compares_with_the_next_contexts(tmp_path):
+    config = tiny_config()
+    config.reasoner.rewards = ConfigDict({"cross_information": 1.0})
+    config.reasoner.negatives = 2
+    run = loop(tmp_path, config)
+    actors, samples = run.actors, run.setting.train[:4]
+    policy, notes = run.setting.initial, [[f"{t}"] for t in ("Hello", "bold", "surely", "lantern")]
+    got = actors._negatives(policy, samples, notes, 2)
+    for b in range(4):
+        for j in (1, 2):
+            k = (b + j) % 4
+            task = run.setting.task
+            row = Row(task.policy_prompt(samples[k], notes[k][0]), task.encode(samples[b].golden))
+            alone = np.asarray(actors.score(policy, actors.laid([[row]], 9))).sum()
+            assert got[b, j - 1] == pytest.approx(alone, abs=1e-4)
+    texts = [["Hello", "bold"]] * 4
+    total, _ = actors.rewards("reasoner", policy, samples, [], texts, np.ones((4, 2), bool))
+    assert total.shape == (8,) and np.isfinite(total).all()
+
+
 def test_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
     config = tiny_config()
     config.cold_start, config.round = ("policy_sft:4",), ()
@@ -182,6 +204,7 @@ def test_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
         (lambda c: c.reasoner.update(group=1), "at least 2"),
         (lambda c: c.evaluate.update(tags=("IDTset",)), "IDTset"),
         (lambda c: c.reasoner.update(kl_estimator="k4"), "k4"),
+        (lambda c: c.reasoner.update(rewards={"likelyhood": 1.0}), "unknown reward 'likelyhood'"),
         (lambda c: c.sft.update(batch=50), "fewer than a batch"),
         (lambda c: c.reasoner.update(max_tokens=250), "does not fit the window"),
     ],
