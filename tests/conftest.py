@@ -3,8 +3,6 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the suite's time is compilation; processes that tests start inherit this.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
@@ -28,6 +26,15 @@ def compiled_programs_of_one_module():
     """
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly_compiled(request):
+    """Compiles without most optimisations where programs are many and small."""
+    small = request.path.parent.name in ("worlds", "information", "experiments")
+    jax.config.update("jax_disable_most_optimizations", small)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

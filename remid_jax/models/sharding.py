@@ -82,8 +82,8 @@ def spec_of(name: str, rules: Rules = RULES) -> PartitionSpec:
     Raises:
       UserError: no rule matches.
 
-    >>> spec_of("layers/query")
-    PartitionSpec(None, 'fsdp', 'tensor')
+    >>> tuple(spec_of("layers/query"))
+    (None, 'fsdp', 'tensor')
     """
     for pattern, axes in rules:
         if re.fullmatch(pattern, name):
