@@ -13,6 +13,7 @@ from remid_jax.errors import UserError
 from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.models.sharding import place_rows
 from remid_jax.training import rollout as rollouts
+from remid_jax.training.config import ROLES
 from remid_jax.training.evaluation import Predicted
 from remid_jax.training.groups import Groups, Row, group
 from remid_jax.training.leaks import ngram_overlap
@@ -45,7 +46,7 @@ class Actors:
           UserError: a prompt and what follows it exceed the window, or a value out of range.
         """
         self.config, self.setting = config, setting
-        for role in ("reasoner", "policy"):
+        for role in ROLES:
             sampling_of(config[role])
         c, task = setting.shape, setting.task
         self.longest = max(len(task.reason_prompt(s)) for s in setting.train)

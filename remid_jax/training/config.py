@@ -10,6 +10,7 @@ from remid_jax.config_checks import check_choice, check_keys, check_least, value
 from remid_jax.errors import UserError
 from remid_jax.models.pretrained import DEFAULT, DTYPES
 
+ROLES = ("reasoner", "policy")
 KINDS = ("reasoner_sft", "policy_sft", "reasoner_grpo", "policy_grpo")
 TASKS = ("benchmark", "world")
 NOTES = ("own", "none", "shuffled", "filler")
@@ -18,13 +19,13 @@ CHOICES = {
     "task": TASKS, "notes": NOTES, "opponent": OPPONENTS, "model.dtype": tuple(DTYPES),
 }  # fmt: skip
 # Groups of names of rewards.
-FREE = tuple(f"config.{r}.{g}" for r in ("reasoner", "policy") for g in ("rewards", "parameters"))
+FREE = tuple(f"config.{r}.{g}" for r in ROLES for g in ("rewards", "parameters"))
 LEAST = {
     "rounds": 0, "max_prompt_tokens": 0, "sft.batch": 1, "sft.draws": 1, "evaluate.every": 0,
     "evaluate.samples": 0, "evaluate.batch": 1, "evaluate.thoughts": 1, "checkpoint.every": 1,
     "texts_every": 0, "lora.rank": 1, "world.train": 1, "world.test": 1, "pretraining.steps": 1,
     "pretraining.batch": 4, "pretraining.worlds": 1, **{
-        f"{role}.{key}": low for role in ("reasoner", "policy") for key, low in (
+        f"{role}.{key}": low for role in ROLES for key, low in (
             ("prompts", 1), ("group", 2), ("inner_epochs", 1), ("negatives", 1))
     },
 }  # fmt: skip

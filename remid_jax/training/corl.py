@@ -20,7 +20,7 @@ from remid_jax.errors import UserError
 from remid_jax.progress import progress
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.acting import Actors, Notes
-from remid_jax.training.config import Stage, stages
+from remid_jax.training.config import ROLES, Stage, stages
 from remid_jax.training.groups import Row
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.notes import notes_of
@@ -30,7 +30,6 @@ from remid_jax.training.rewards import check_rewards
 from remid_jax.training.setting import Setting
 from remid_jax.training.updates import Running, grpo_update, sft_update
 
-ROLES = ("reasoner", "policy")
 _GRPO_FIELDS = tuple(f.name for f in dataclasses.fields(GrpoConfig))
 Metrics = dict[str, float]
 
@@ -105,9 +104,9 @@ class Corl:
         initial = self.setting.initial
         roles = dict.fromkeys(ROLES, initial) if state is None else state.roles
         cold = initial if state is None else state.cold
-        if i and not self.stages[min(i, len(self.stages) - 1)].cold and self.stages[i - 1].cold:
-            cold = roles["policy"]
         stage = self.stages[min(i, len(self.stages) - 1)]
+        if i and not stage.cold and self.stages[i - 1].cold:
+            cold = roles["policy"]
         # A copy: an update uses up what it is given, and the role's beginning is its reference.
         train = begin(jax.tree.map(jnp.copy, roles[stage.role]), self._optimiser(i))
         return State(roles, train, cold)

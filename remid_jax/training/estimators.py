@@ -6,9 +6,8 @@ from typing import Any
 
 from remid_jax.models.adapters import Adapter, load_adapter, save_adapter, with_adapter
 from remid_jax.models.pretrained import LanguageModel
+from remid_jax.training.config import ROLES
 from remid_jax.training.setting import Setting
-
-ROLES = ("reasoner", "policy")
 
 
 def save_estimator(folder: str | Path, setting: Setting, roles: dict[str, Any]) -> Path:
