@@ -10,16 +10,24 @@ from remid_jax.benchmark.shifts import TEST_TAGS
 from remid_jax.training.config import default_config
 
 SEEDS = (0, 1, 2, 3, 4)
-COLD, GRPO, SFT, ROUNDS = 200, 120, 80, 1  # steps
+COLD, GRPO, SFT = 80, 60, 60  # steps
+TIMES = 4  # 128 completions of an update of GRPO are so many batches of 32 drafts
+COLD_PAIR, DIRECT = (f"reasoner_sft:{COLD}", f"policy_sft:{COLD}"), (f"policy_sft:{COLD}",)
+CORL = (f"reasoner_grpo:{GRPO}", f"policy_sft:{SFT}")
+# What each variant's rounds are, and how else it differs from CoRL.
 VARIANTS = {
-    "without_reasoning": {"notes": "none", "cold": ("policy_sft",), "round": ()},
+    # As many updates of the policy as CoRL has.
+    "without_reasoning": {"notes": "none", "cold": DIRECT, "round": (f"policy_sft:{SFT}",)},
     "without_corl": {"round": ()},
     "corl": {},
-    "equal_sft": {"round": (f"reasoner_sft:{GRPO}", f"policy_sft:{SFT}")},
+    # As many trained tokens of thoughts as GRPO has, on drafts.
+    "equal_sft": {"round": (f"reasoner_sft:{TIMES * GRPO}", f"policy_sft:{SFT}")},
     "shuffled": {"notes": "shuffled"},
-    "filler": {"notes": "filler"},
+    # Filler earns every thought the same, so that GRPO would change nothing.
+    "filler": {"notes": "filler", "round": (f"policy_sft:{SFT}",)},
     "leaky": {"leaky": True},
 }
+GO_ON = ("corl", "equal_sft", "shuffled", "filler", "leaky")  # from the pair of without_corl
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -31,6 +39,8 @@ def get_config(variant: str = "") -> ConfigDict:
         c.study = ConfigDict()
         c.study.seeds = SEEDS
         c.study.variants = tuple(VARIANTS)
+        # What goes on from another variant's pair rather than repeat its cold start.
+        c.study.begins = ConfigDict(dict.fromkeys(GO_ON, "without_corl"))
         c.study.workers = 2  # processes at once
         return c
     if name == "development":
@@ -46,19 +56,16 @@ def _run(name: str, seed: int) -> ConfigDict:
     c = default_config()
     c.task = "world"
     c.world.seed = c.seed = seed
+    c.world.test = 50
     c.notes = changes.get("notes", "own")
     c.leaky = changes.get("leaky", False)
-    c.cold_start = (f"reasoner_sft:{COLD}", f"policy_sft:{COLD}")
-    c.round = changes.get("round", (f"reasoner_grpo:{GRPO}", f"policy_sft:{SFT}"))
-    c.rounds = ROUNDS
-    if name == "without_reasoning":  # as many updates of the policy as CoRL has
-        c.cold_start, c.round = (f"policy_sft:{COLD + ROUNDS * SFT}",), ()
+    c.cold_start, c.round = changes.get("cold", COLD_PAIR), changes.get("round", CORL)
     c.lora.rank, c.lora.dropout = 16, 0.0
-    c.sft.batch, c.sft.learning_rate, c.sft.clip = 32, 2e-3, 1.0
+    c.sft.batch, c.sft.learning_rate, c.sft.clip = 32, 1e-3, 1.0
     c.reasoner.prompts, c.reasoner.group, c.reasoner.max_tokens = 16, 8, 24
     c.reasoner.learning_rate = 1e-3
     c.reasoner.rewards = ConfigDict({"likelihood": 1.0})
-    c.evaluate.tags = TEST_TAGS
+    c.evaluate.tags, c.evaluate.ends = TEST_TAGS, False  # the study measures once, at the end
     c.checkpoint.every = 100
     c.texts_every = 50
     return c

@@ -21,6 +21,7 @@ from remid_jax.training.estimators import save_estimator
 from remid_jax.training.records import EVALUATIONS, read_lines
 from remid_jax.training.setting import make_setting
 
+ESTIMATOR = "estimator"  # folder of the trained pair
 TRUTH = "truth.json"  # of a world: what `experiments.studies.world_truth` measures
 
 
@@ -37,7 +38,7 @@ def run(config: ConfigDict, workdir: str) -> None:
               "were too long all the same and are left out")  # fmt: skip
     loop = Corl(config, setting, folder)
     state = loop.run()
-    save_estimator(folder / "estimator", setting, state.roles)
+    save_estimator(folder / ESTIMATOR, setting, state.roles)
     if config.task == "world":
         text = json.dumps(world_truth.measure(loop, state.roles))
         write_atomically(folder / TRUTH, [text.encode()])
@@ -46,11 +47,13 @@ def run(config: ConfigDict, workdir: str) -> None:
               "excluded": setting.excluded}  # fmt: skip
     write_results(folder, {"provenance": origin, **counts, "evaluations": evaluations})
     print_table(evaluations, [s.kind for s in stages(config)])
-    print(f"results: {folder / 'results.json'}; trained estimator: {folder / 'estimator'}")
+    print(f"results: {folder / 'results.json'}; trained estimator: {folder / ESTIMATOR}")
 
 
 def print_table(evaluations: list[dict[str, Any]], kinds: list[str]) -> None:
     """Perplexity of golden responses after each stage, with standard errors."""
+    if not evaluations:
+        return
     made = Table(title="Perplexity of golden responses per token (± standard error)",
                  box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
     tags = list(dict.fromkeys(e["tag"] for e in evaluations))

@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.corl import TRUTH
+from experiments.corl import ESTIMATOR, TRUTH
 from experiments.studies.world_truth import COLUMNS, columns
 from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.errors import UserError
@@ -36,28 +36,45 @@ def run(config: ConfigDict, workdir: str) -> None:
     started, folder = time.monotonic(), Path(workdir)
     origin = provenance(config, sys.argv)
     base_params(config, folder / "base")
-    runs = [(v, int(s)) for s in config.study.seeds for v in config.study.variants]
+    waves = _waves(config)
+    runs = [run for wave in waves for run in wave]
     if not runs:
         raise UserError("config.study names no seeds or no variants")
     with progress("runs", len(runs)) as advance, ThreadPoolExecutor(config.study.workers) as pool:
-        waiting = [pool.submit(_run_one, v, s, folder) for v, s in runs]
-        for one in waiting:
-            one.result()
-            advance(1)
+        for wave in waves:
+            begins = dict(config.study.begins)
+            waiting = [pool.submit(_run_one, v, s, folder, begins.get(v)) for v, s in wave]
+            for one in waiting:
+                one.result()
+                advance(1)
     found = {v: [_columns(folder, v, s) for s in config.study.seeds] for v in config.study.variants}
     table = {m: {v: _means([f[m] for f in found[v]]) for v in found} for m in MEASURES}
     gains = gains_of(found)
     seconds = time.monotonic() - started
     write_results(folder, {
-        "provenance": origin, "seeds": list(config.study.seeds), "seconds": seconds, **table,
-        "gains": gains,
+        "seeds": list(config.study.seeds), "command": " ".join(origin["command"]),
+        "commit": origin["git_revision"], "seconds": seconds, **table, "gains": gains,
+        "provenance": origin,
     })  # fmt: skip
     print_tables(table, gains)
     print(f"{len(runs)} runs in {seconds:.0f} s; results: {folder / 'results.json'}")
 
 
-def _run_one(variant: str, seed: int, folder: Path) -> None:
-    """One run in a process of its own; nothing where it is done."""
+def _waves(config: ConfigDict) -> list[list[tuple[str, int]]]:
+    """(variant, seed): first those that begin from the base, then those that go on from them."""
+    variants, begins = tuple(config.study.variants), dict(config.study.begins)
+    missing = {begins[v] for v in variants if v in begins} - (set(variants) - set(begins))
+    if missing:
+        raise UserError(f"config.study.variants needs {', '.join(sorted(missing))} to begin from")
+    waves = [v for v in variants if v not in begins], [v for v in variants if v in begins]
+    return [[(v, int(s)) for s in config.study.seeds for v in wave] for wave in waves]
+
+
+def _run_one(variant: str, seed: int, folder: Path, begin: str | None) -> None:
+    """One run in a process of its own; nothing where it is done.
+
+    With `begin` it goes on from that variant's pair instead of a cold start of its own.
+    """
     where = folder / f"{variant}-{seed}"
     if (where / TRUTH).exists():
         return
@@ -66,6 +83,9 @@ def _run_one(variant: str, seed: int, folder: Path) -> None:
         f"configs/corl_world.py:{variant},{seed}", "--workdir", str(where),
         f"--config.pretraining.folder={folder / 'base'}",
     ]  # fmt: skip
+    if begin is not None:
+        command += [f"--config.start={folder / f'{begin}-{seed}' / ESTIMATOR}",
+                    "--config.cold_start=()"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]

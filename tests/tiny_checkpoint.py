@@ -7,11 +7,14 @@ import numpy as np
 import safetensors.numpy
 import tokenizers
 
+from remid_jax.benchmark.reading import bundled_path
+
 TEMPLATE = "{% for m in messages %}<u>{{ m.content }}<e>{% endfor %}"
 HEADS, KV_HEADS, HEAD_DIM, WIDTH, MLP, LAYERS = 4, 2, 16, 64, 96, 2
 ALPHABET = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
 SPECIAL = ["<pad>", "<u>", "<e>"]
 MERGES = [("a", "b"), ("Ġ", "ab"), ("1", "2")]
+WORDS = 2000  # tokens of `write_reader`
 TOKENS = [*SPECIAL, *ALPHABET, *("".join(m) for m in MERGES)]
 GGUF_NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -63,11 +66,13 @@ def family_shapes(family: str) -> dict[str, tuple[int, ...]]:
     return {}
 
 
-def tiny_tensors(seed: int = 0, family: str = "llama") -> dict[str, np.ndarray]:
+def tiny_tensors(
+    seed: int = 0, family: str = "llama", vocab: int = len(TOKENS)
+) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     query, kv = HEADS * HEAD_DIMS[family], KV_HEADS * HEAD_DIMS[family]
-    shapes = {"model.embed_tokens.weight": (len(TOKENS), WIDTH), "model.norm.weight": (WIDTH,)}
-    shapes["lm_head.weight"] = (len(TOKENS), WIDTH)
+    shapes = {"model.embed_tokens.weight": (vocab, WIDTH), "model.norm.weight": (WIDTH,)}
+    shapes["lm_head.weight"] = (vocab, WIDTH)
     for i in range(LAYERS):
         for name, shape in {
             "input_layernorm": (WIDTH,),
@@ -146,20 +151,39 @@ def write_gguf(path, tensors, kind="F32", fields=(), drop=(), family="llama"):
     return path
 
 
-def write_hugging_face(folder, tensors, config=None, shards=1):
-    """Writes tensors as a Hugging Face directory, in one or several safetensors files."""
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
-    backend = tokenizers.Tokenizer(
-        tokenizers.models.BPE(vocab={t: i for i, t in enumerate(TOKENS)}, merges=MERGES)
-    )
+def _byte_pairs(vocab, merges):
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
     parts = tokenizers.pre_tokenizers
     backend.pre_tokenizer = parts.Sequence(
         [parts.Digits(individual_digits=True), parts.ByteLevel(add_prefix_space=False)]
     )
     backend.decoder = tokenizers.decoders.ByteLevel()
     backend.add_special_tokens(SPECIAL)
+    return backend
+
+
+def write_reader(folder, seed=0, window=2048):
+    """A tiny Llama that reads the bundled prompts in some hundred tokens each.
+
+    Its tokenizer has learnt pairs of bytes from the bundled benchmark; by single bytes a prompt has
+    thousands of tokens, and tests of the whole line take minutes.
+    """
+    backend = _byte_pairs({t: i for i, t in enumerate([*SPECIAL, *ALPHABET])}, [])
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=WORDS, special_tokens=SPECIAL, initial_alphabet=ALPHABET, show_progress=False
+    )
+    backend.train_from_iterator([bundled_path().read_text(encoding="utf-8")], trainer)
+    tensors = tiny_tensors(seed, vocab=WORDS)
+    write_hugging_face(folder, tensors, {"vocab_size": WORDS, "max_position_embeddings": window})
     backend.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def write_hugging_face(folder, tensors, config=None, shards=1):
+    """Writes tensors as a Hugging Face directory, in one or several safetensors files."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
+    _byte_pairs({t: i for i, t in enumerate(TOKENS)}, MERGES).save(str(folder / "tokenizer.json"))
     settings = {"eos_token": {"content": "<e>"}, "chat_template": TEMPLATE}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     names = sorted(tensors)

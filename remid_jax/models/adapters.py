@@ -6,7 +6,7 @@ An adapter belongs to one base: its identity is stored with it, and another base
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,20 @@ from remid_jax.models.lora import LoraConfig, LoraParam, lora_names
 from remid_jax.models.pretrained import LanguageModel
 
 Array = jax.Array
+
+
+class Base(Protocol):
+    """What an adapter must know of its base; a `LanguageModel` is one.
+
+    Attributes:
+      name: for messages.
+      config: shape of the decoder.
+      identity: digest of everything that decides its numbers.
+    """
+
+    name: str
+    config: DecoderConfig
+    identity: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +86,7 @@ def with_adapter(model: LanguageModel, adapter: Adapter) -> LanguageModel:
     )
 
 
-def check_base(model: LanguageModel, base: str, what: str) -> None:
+def check_base(model: Base, base: str, what: str) -> None:
     """Refuses an adapter of another base.
 
     Args:
@@ -127,7 +141,7 @@ def save_adapter(folder: str | Path, adapter: Adapter) -> Path:
     return save_tree(folder, adapter.params, record)
 
 
-def load_adapter(folder: str | Path, model: LanguageModel) -> Adapter:
+def load_adapter(folder: str | Path, model: Base) -> Adapter:
     """Reads what `save_adapter` wrote.
 
     Raises:

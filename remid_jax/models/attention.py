@@ -65,6 +65,7 @@ def _weights(prefix: Array, own: Array) -> tuple[Array, Array, Array]:
     """
     top = own.max(-1, keepdims=True)
     top = jnp.maximum(prefix.max(-1, keepdims=True, initial=-jnp.inf), top)
+    top = jax.lax.stop_gradient(top)  # it cancels: a gradient through it would be work for 0
     p, o = jnp.exp(prefix - top), jnp.exp(own - top)
     return p, o, p.sum(-1, keepdims=True) + o.sum(-1, keepdims=True)
 
@@ -90,7 +91,7 @@ def _attend(
     own = _product("knmd,knsd->knms", q, k)
     own = jnp.where(seen, own, -jnp.inf)
     if prefix_k.shape[0] == 0:
-        o = jnp.exp(own - own.max(-1, keepdims=True))
+        o = jnp.exp(own - jax.lax.stop_gradient(own.max(-1, keepdims=True)))
         out = _product("knms,knsd->knmd", o.astype(v.dtype), v)
         return (out / o.sum(-1, keepdims=True)).astype(v.dtype)
     flat = q.reshape(kv, n * m, d)

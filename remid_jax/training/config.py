@@ -138,11 +138,10 @@ def default_config() -> ConfigDict:
     c.decoder.heads = 4  # also key and value heads
     c.pretraining = ConfigDict()  # of task `world`: what the base reads
     c.pretraining.folder = ""  # where the base is kept; "": in the work folder
-    c.pretraining.steps = 3000
-    c.pretraining.batch = 32  # samples; a multiple of 4
-    c.pretraining.learning_rate = 1e-3
+    c.pretraining.steps = 1500
+    c.pretraining.batch = 16  # contexts, each with four texts; a multiple of 4
+    c.pretraining.learning_rate = 2e-3
     c.pretraining.worlds = 32  # other worlds
-    c.pretraining.forms = (0.4, 0.3, 0.3)  # shares of direct replies, thoughts, noted replies
     c.pretraining.seed = 0
 
     c.lora = ConfigDict()
@@ -151,6 +150,7 @@ def default_config() -> ConfigDict:
     c.lora.dropout = 0.05  # probability
     c.lora.targets = ".*"  # regular expression over the kernels of a layer
 
+    c.start = ""  # folder of a trained estimator from which both roles go on; "": from the base
     c.cold_start = ("reasoner_sft:100", "policy_sft:100")  # KIND:STEPS, in order
     c.round = ("reasoner_grpo:100", "policy_sft:50", "policy_grpo:100")
     c.rounds = 1  # how often `round` runs
@@ -164,7 +164,8 @@ def default_config() -> ConfigDict:
     c.policy = _grpo(128, {"exact_match": 1.0})
 
     c.evaluate = ConfigDict()
-    c.evaluate.every = 0  # steps; 0: at the end of each stage only
+    c.evaluate.every = 0  # steps; 0: not within a stage
+    c.evaluate.ends = True  # at the end of each stage
     c.evaluate.tags = ("IDTest", "german", "Literature", "TurnLevelComposition")
     c.evaluate.samples = 0  # of each subset; 0: all
     c.evaluate.batch = 32  # samples that run at once

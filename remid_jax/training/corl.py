@@ -101,9 +101,8 @@ class Corl:
 
     def _begin(self, i: int, state: State | None = None) -> State:
         """The state with which stage i begins."""
-        initial = self.setting.initial
-        roles = dict.fromkeys(ROLES, initial) if state is None else state.roles
-        cold = initial if state is None else state.cold
+        roles = dict(self.setting.start) if state is None else state.roles
+        cold = roles["policy"] if state is None else state.cold
         stage = self.stages[min(i, len(self.stages) - 1)]
         if i and not stage.cold and self.stages[i - 1].cold:
             cold = roles["policy"]
@@ -143,7 +142,8 @@ class Corl:
                 name = "reward" if "reward" in metrics else "loss"
                 advance(1, f"{name} {metrics[name]:.3f}")
         roles = self._roles(i, state)
-        self._evaluate(i, stage.steps, roles)
+        if self.config.evaluate.ends:
+            self._evaluate(i, stage.steps, roles)
         state = self._begin(i + 1, dataclasses.replace(state, roles=roles))
         self.records.save(i + 1, 0, state)
         return state

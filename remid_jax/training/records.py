@@ -140,7 +140,9 @@ def _keep(file: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a JSONL file of this module."""
+    """The records of a JSONL file of this module; none where nothing was written."""
+    if not file.exists():
+        return []
     return [json.loads(t) for t in file.read_text(encoding="utf-8").splitlines()]
 
 

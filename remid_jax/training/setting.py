@@ -14,12 +14,19 @@ from remid_jax.benchmark import prompts, shifts
 from remid_jax.benchmark.reading import load_benchmark
 from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
-from remid_jax.models.adapters import adapted_structure, new_params
+from remid_jax.models.adapters import (
+    Adapter,
+    adapted_identity,
+    adapted_structure,
+    load_adapter,
+    new_params,
+)
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import load_language_model
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
 from remid_jax.training import world_base
+from remid_jax.training.config import ROLES
 from remid_jax.training.tasks import ChatTask, Task, WorldTask
 from remid_jax.worlds.textual import export
 
@@ -35,7 +42,8 @@ class Setting:
       shape: of the decoder.
       graphdef: static half of the decoder, adapters included.
       frozen: parameters that both roles share and nothing changes.
-      initial: trainable parameters from which both roles begin.
+      initial: trainable parameters that change nothing yet.
+      start: role -> trainable parameters from which it begins.
       identity: digest of the base and of what is trained.
       base: identity of the base without adapters.
       lora: shape of the adapters.
@@ -51,6 +59,7 @@ class Setting:
     graphdef: Any
     frozen: Any
     initial: Any
+    start: Mapping[str, Any]
     identity: str
     base: str
     lora: LoraConfig
@@ -79,8 +88,10 @@ def make_setting(config: ConfigDict, folder: Path) -> Setting:
     if shape.size == 1:
         return setting
     mesh = make_mesh(shape)
-    frozen, initial = place(setting.frozen, mesh), place(setting.initial, mesh)
-    return dataclasses.replace(setting, frozen=frozen, initial=initial, mesh=mesh)
+    frozen, initial, start = (
+        place(x, mesh) for x in (setting.frozen, setting.initial, dict(setting.start))
+    )
+    return dataclasses.replace(setting, frozen=frozen, initial=initial, start=start, mesh=mesh)
 
 
 def _train_and_tests(
@@ -114,10 +125,8 @@ def _benchmark(config: ConfigDict, folder: Path) -> Setting:
             f"no prompt of {', '.join(empty)} fits config.max_prompt_tokens "
             f"{config.max_prompt_tokens}"
         )
-    setting = _setting(
-        task, kept.pop("train"), kept, model.config, model.params, model.identity, lora,
-        config.seed,
-    )  # fmt: skip
+    base = _Base(model.name, model.config, model.identity)
+    setting = _setting(task, kept.pop("train"), kept, base, model.params, lora, config)
     shortened, excluded = (tuple(i for f in fitted.values() for i in f[k]) for k in (1, 2))
     return dataclasses.replace(setting, shortened=shortened, excluded=excluded)
 
@@ -146,18 +155,42 @@ def _world(config: ConfigDict, folder: Path) -> Setting:
     subsets = export.draw_benchmark(world, w.test, train=w.train, seed=config.seed)
     train, tests = _train_and_tests(subsets, config)
     lora = LoraConfig(r.rank, r.alpha, r.dropout, r.targets)
-    base = world_base.base_params(config, Path(config.pretraining.folder or folder / "base"))
-    return _setting(
-        WorldTask(world, w.error, config.seed), train, tests, world_base.shape_of(config), base,
-        world_base.base_identity(config), lora, config.seed,
-    )  # fmt: skip
+    params = world_base.base_params(config, Path(config.pretraining.folder or folder / "base"))
+    base = _Base("the world's base", world_base.shape_of(config), world_base.base_identity(config))
+    task = WorldTask(world, w.error, config.seed)
+    return _setting(task, train, tests, base, params, lora, config)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Base:
+    name: str
+    config: DecoderConfig
+    identity: str
 
 
 def _setting(
-    task: Task, train: Sequence[Sample], tests: Mapping[str, Sequence[Sample]],
-    shape: DecoderConfig, params: Any, base: str, lora: LoraConfig, seed: int,
+    task: Task, train: Sequence[Sample], tests: Mapping[str, Sequence[Sample]], base: _Base,
+    params: Any, lora: LoraConfig, config: ConfigDict,
 ) -> Setting:  # fmt: skip
-    graphdef, _ = adapted_structure(shape, lora)
-    initial = new_params(shape, lora, jax.random.key(seed))
-    identity = hashlib.sha256(f"{base}/{lora}".encode()).hexdigest()
-    return Setting(task, train, tests, shape, graphdef, params, initial, identity, base, lora)
+    graphdef, _ = adapted_structure(base.config, lora)
+    initial = new_params(base.config, lora, jax.random.key(config.seed))
+    start, began = dict.fromkeys(ROLES, initial), ""
+    if config.start:
+        adapters = {r: _loaded(Path(config.start) / r, base, lora) for r in ROLES}
+        start = {r: a.params for r, a in adapters.items()}
+        began = "/".join(adapted_identity(a) for a in adapters.values())
+    identity = hashlib.sha256(f"{base.identity}/{lora}{began}".encode()).hexdigest()
+    return Setting(
+        task, train, tests, base.config, graphdef, params, initial, start, identity,
+        base.identity, lora,
+    )  # fmt: skip
+
+
+def _loaded(folder: Path, base: _Base, lora: LoraConfig) -> Adapter:
+    """An adapter to go on from; its dropout may differ."""
+    found = load_adapter(folder, base)
+    if dataclasses.replace(found.lora, dropout=lora.dropout) != lora:
+        raise UserError(
+            f"{folder} holds an adapter of another shape ({found.lora}) than config.lora says"
+        )
+    return found

@@ -112,6 +112,10 @@ class WorldTask:
         parts = () if notes is None else (tokenisation.NOTES, notes)
         return _ids(_context(sample), *parts, tokenisation.REPLY)
 
+    def recall_prompt(self, sample: Sample) -> Sequence[int]:
+        """Context and the mark of an agent, after which the base recalls who is what."""
+        return _ids(_context(sample), tokenisation.AGENT)
+
     def encode(self, text: str) -> Sequence[int]:
         """Ids of a text and the end."""
         return (*tokenisation.encode(text), self.end)

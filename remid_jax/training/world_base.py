@@ -1,11 +1,10 @@
 """The base of a world's estimators: a small decoder that has read many other worlds.
 
 As a language model has read much before it is tuned, the base has seen every culture, category
-and kind of dialogue, in worlds whose facts are others. It reads replies with and without notes,
-and thoughts that err as often as those of the cold start.
+and kind of dialogue, in worlds whose facts are others: replies with and without notes, thoughts
+that do not err, and lists of what persona and profile say, from which it learns to look things up.
 """
 
-import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from remid_jax.benchmark import shifts
+from remid_jax.benchmark.samples import Sample
 from remid_jax.benchmark.thoughts import policy_notes
 from remid_jax.checkpoints import load_tree, newest, read_record, save_newest
 from remid_jax.errors import UserError
@@ -26,10 +26,12 @@ from remid_jax.training.optimiser import OptimiserConfig, begin
 from remid_jax.training.tasks import WorldTask
 from remid_jax.training.updates import Running, sft_update
 from remid_jax.worlds.textual import export, facts, tokenisation
+from remid_jax.worlds.textual.words import ITEMS, MOODS, TOPICS
 
 WINDOW = 256  # tokens
 FIRST_WORLD = 10_000  # seeds of the worlds that the base reads: no experiment uses them
 KEEP_EVERY = 500  # steps between checkpoints
+KINDS = ((shifts.ID_TRAIN,), *shifts.SHIFTS.values())  # read alike often
 SOURCES = 4  # pairs of a world and a subset in one batch
 
 
@@ -60,15 +62,9 @@ def shape_of(config: ConfigDict) -> DecoderConfig:
 
 def base_identity(config: ConfigDict) -> str:
     """Digest of everything that decides the base."""
-    w, p = config.world, config.pretraining
-    content = (
-        shape_of(config),
-        w.personas,
-        w.characters,
-        w.noise,
-        w.error,
-        p.to_json_best_effort(),
-    )
+    w = config.world
+    read = {k: v for k, v in config.pretraining.to_dict().items() if k != "folder"}
+    content = (shape_of(config), w.personas, w.characters, w.noise, sorted(read.items()))
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
@@ -95,7 +91,7 @@ def base_params(config: ConfigDict, folder: Path) -> Any:
             )
         state, done = load_tree(kept, state), record["step"]
     worlds = [world_of(config, FIRST_WORLD + i) for i in range(p.worlds)]
-    tasks = [WorldTask(w, config.world.error, p.seed) for w in worlds]
+    tasks = [WorldTask(w, error=0.0, seed=p.seed) for w in worlds]
     with progress("base of the world", p.steps - done) as advance:
         for step in range(done, p.steps):
             groups = group(_rows(tasks, config, step), WINDOW)
@@ -115,28 +111,32 @@ def base_params(config: ConfigDict, folder: Path) -> Any:
 
 
 def _rows(tasks: list[WorldTask], config: ConfigDict, step: int) -> list[list[Row]]:
-    """A batch of one step: direct replies, thoughts, and replies to notes."""
+    """A batch: of each context a reply, a thought, a reply to its notes, and what was said."""
     p = config.pretraining
     rng = np.random.default_rng([p.seed, step])
     rows = []
     for _ in range(SOURCES):
         task = tasks[rng.integers(len(tasks))]
-        tag = shifts.ALL_TAGS[rng.integers(len(shifts.ALL_TAGS))]
-        n = p.batch // SOURCES
-        x, y = export.sample(task.world, tag, n, seed=int(rng.integers(2**31)))
-        for s, form in zip(
-            export.to_samples(task.world, tag, x, y), rng.choice(3, n, p=p.forms), strict=True
-        ):
-            task_k = dataclasses.replace(task, seed=int(rng.integers(2**31)))
-            rows.append([_row(task_k, s, int(form))])
+        tags = KINDS[rng.integers(len(KINDS))]
+        tag = tags[rng.integers(len(tags))]
+        x, y = export.sample(task.world, tag, p.batch // SOURCES, seed=int(rng.integers(2**31)))
+        for s in export.to_samples(task.world, tag, x, y):
+            thought, reply = task.cold_thought(s), task.encode(s.golden)
+            rows.append([
+                Row(task.policy_prompt(s, None), reply),
+                Row(task.reason_prompt(s), task.encode(thought)),
+                Row(task.policy_prompt(s, policy_notes(thought)), reply),
+                Row(task.recall_prompt(s), task.encode(_recalled(task.world, s, rng))),
+            ])  # fmt: skip
     return rows
 
 
-def _row(task: WorldTask, sample: Any, form: int) -> Row:
-    if form == 0:
-        return Row(task.policy_prompt(sample, None), task.encode(sample.golden))
-    thought = task.cold_thought(sample)
-    if form == 1:
-        return Row(task.reason_prompt(sample), task.encode(thought))
-    notes = policy_notes(thought)
-    return Row(task.policy_prompt(sample, notes), task.encode(sample.golden))
+def _recalled(world: facts.TextualWorld, sample: Sample, rng: np.random.Generator) -> str:
+    """Every pair of place and mood, then of mood and item: those of this dialogue come first."""
+    u, c, d = (sample.extra["world"][k] for k in ("user", "character", "dialogue"))
+    moods = [f"{TOPICS[t]} {MOODS[m]}" for t, m in enumerate(world.moods[u])]
+    items = [f"{MOODS[m]} {ITEMS[i]}" for m, i in enumerate(world.items[c])]
+    topic = world.topics[d]
+    first = moods.pop(topic), items.pop(world.moods[u, topic])
+    pairs = [first[0], *rng.permutation(moods), first[1], *rng.permutation(items)]
+    return ", ".join(pairs) + "."

@@ -1,17 +1,15 @@
 """A tiny model on disk and a small configuration that runs the whole line in seconds."""
 
 import pytest
-from tiny_checkpoint import tiny_tensors, write_hugging_face
+from tiny_checkpoint import write_reader
 
 from remid_jax.diagnosis.config import default_config
 
 
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory):
-    """A random byte-level Llama whose window holds the bundled prompts."""
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    config = {"max_position_embeddings": 8192}
-    return str(write_hugging_face(folder, tiny_tensors(), config))
+    """A random Llama whose window holds the bundled prompts."""
+    return str(write_reader(tmp_path_factory.mktemp("tiny") / "model"))
 
 
 @pytest.fixture

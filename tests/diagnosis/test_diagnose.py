@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from tiny_checkpoint import write_reader
 
 from remid_jax.benchmark.reading import load_benchmark, load_responses
 from remid_jax.diagnosis.report import print_table
@@ -213,11 +214,7 @@ def test_other_estimators(small_config, tmp_path, name):
 
 
 def test_too_long_is_an_error_or_counted(small_config, tmp_path):
-    from tiny_checkpoint import tiny_tensors, write_hugging_face
-
-    window = {"max_position_embeddings": 2600}
-    path = write_hugging_face(tmp_path / "short", tiny_tensors(), window)
-    small_config.model.path = str(path)
+    small_config.model.path = str(write_reader(tmp_path / "short", window=1000))
     small_config.shifts = ("TurnLevelComposition",)
     with pytest.raises(UserError, match=r"OOD3Test_turns_\d+.*tokens too long.*drop_oldest_turns"):
         diagnose(small_config, tmp_path / "run")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from absl import flags
-from tiny_checkpoint import tiny_tensors, write_gguf, write_hugging_face
+from tiny_checkpoint import tiny_tensors, write_gguf, write_hugging_face, write_reader
 
 from experiments.main import run
 from remid_jax.benchmark.reading import bundled_path
@@ -24,8 +24,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def tiny_path(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    return write_hugging_face(folder, tiny_tensors(), {"max_position_embeddings": 8192})
+    return write_reader(tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from ml_collections import ConfigDict
 from tiny_corl import lines, tiny_config
 
 from remid_jax.errors import UserError
-from remid_jax.training.config import check_config
+from remid_jax.training.config import ROLES, check_config
 from remid_jax.training.corl import Corl
+from remid_jax.training.estimators import save_estimator
 from remid_jax.training.groups import Row
-from remid_jax.training.records import EVALUATIONS, METRICS, Records
+from remid_jax.training.records import EVALUATIONS, METRICS, Records, read_lines
 from remid_jax.training.setting import make_setting
 
 GRPO_METRICS = {
@@ -77,6 +78,29 @@ def test_each_stage_moves_its_role_alone(tmp_path):
     second = run._stage(1, 0, first)
     assert all(map(np.array_equal, arrays(second.roles["reasoner"]), reasoner))
     assert not all(map(np.array_equal, arrays(second.roles["policy"]), start))
+
+
+def test_a_run_goes_on_from_a_trained_pair(whole, tmp_path):
+    folder, state = whole
+    config = tiny_config()
+    config.cold_start, config.round, config.rounds = (), ("policy_sft:1",), 1
+    config.start, config.evaluate.ends = str(tmp_path / "pair"), False
+    setting = make_setting(tiny_config(), folder)
+    save_estimator(config.start, setting, state.roles)
+    run = loop(tmp_path / "run", config)
+    begun = run._begin(0)
+    for role in ROLES:
+        assert all(map(np.array_equal, arrays(begun.roles[role]), arrays(state.roles[role])))
+    assert all(map(np.array_equal, arrays(begun.cold), arrays(state.roles["policy"])))
+    run.run()
+    assert lines(tmp_path / "run", METRICS)
+    assert read_lines(tmp_path / "run" / EVALUATIONS) == []
+    config.lora.rank += 1
+    with pytest.raises(UserError, match="another shape"):
+        make_setting(config, tmp_path)
+    config.pretraining.seed += 1
+    with pytest.raises(UserError, match="trained on another base"):
+        make_setting(config, tmp_path / "other")
 
 
 class Stopped(Exception):
