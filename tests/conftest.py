@@ -31,7 +31,7 @@ def compiled_programs_of_one_module():
 @pytest.fixture(scope="module", autouse=True)
 def quickly_compiled(request):
     """Compiles without most optimisations where programs are many and small."""
-    small = request.path.parent.name in ("worlds", "information", "experiments")
+    small = request.path.parent.name in ("worlds", "information", "experiments", "training")
     jax.config.update("jax_disable_most_optimizations", small)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
