@@ -140,6 +140,7 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_bits(whole, tmp_path):
     folder, state = whole
     command = [sys.executable, tiny_corl.__file__, str(tmp_path)]
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu",
+                   "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as conftest has it for this process
                    "PATH": "", "HOME": str(tmp_path / "home"),
                    "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
                    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip

@@ -70,7 +70,8 @@ print(json.dumps(out))
 def test_meshes_give_the_same_update(meshes):
     environment = {
         **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
+        "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
     }  # fmt: skip
     command = [sys.executable, "-c", PROGRAM, json.dumps([(1, 1, 1), *meshes])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
