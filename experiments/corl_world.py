@@ -36,7 +36,7 @@ def run(config: ConfigDict, workdir: str) -> None:
     started, folder = time.monotonic(), Path(workdir)
     origin = provenance(config, sys.argv)
     base_params(config, folder / "base")
-    waves = _waves(config)
+    waves = waves_of(config)
     runs = [run for wave in waves for run in wave]
     if not runs:
         raise UserError("config.study names no seeds or no variants")
@@ -60,7 +60,7 @@ def run(config: ConfigDict, workdir: str) -> None:
     print(f"{len(runs)} runs in {seconds:.0f} s; results: {folder / 'results.json'}")
 
 
-def _waves(config: ConfigDict) -> list[list[tuple[str, int]]]:
+def waves_of(config: ConfigDict) -> list[list[tuple[str, int]]]:
     """(variant, seed): first those that begin from the base, then those that go on from them."""
     variants, begins = tuple(config.study.variants), dict(config.study.begins)
     missing = {begins[v] for v in variants if v in begins} - (set(variants) - set(begins))
