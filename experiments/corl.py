@@ -38,7 +38,7 @@ def run(config: ConfigDict, workdir: str) -> None:
               "were too long all the same and are left out")  # fmt: skip
     loop = Corl(config, setting, folder)
     state = loop.run()
-    save_estimator(folder / ESTIMATOR, setting, state.roles)
+    save_estimator(folder / ESTIMATOR, setting.adapters(state.roles))
     if config.task == "world":
         text = json.dumps(world_truth.measure(loop, state.roles))
         write_atomically(folder / TRUTH, [text.encode()])

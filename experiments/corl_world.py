@@ -40,9 +40,9 @@ def run(config: ConfigDict, workdir: str) -> None:
     runs = [run for wave in waves for run in wave]
     if not runs:
         raise UserError("config.study names no seeds or no variants")
+    begins = dict(config.study.begins)
     with progress("runs", len(runs)) as advance, ThreadPoolExecutor(config.study.workers) as pool:
         for wave in waves:
-            begins = dict(config.study.begins)
             waiting = [pool.submit(_run_one, v, s, folder, begins.get(v)) for v, s in wave]
             for one in waiting:
                 one.result()

@@ -174,16 +174,16 @@ def write_reader(folder, seed=0, window=2048):
     )
     backend.train_from_iterator([bundled_path().read_text(encoding="utf-8")], trainer)
     tensors = tiny_tensors(seed, vocab=WORDS)
-    write_hugging_face(folder, tensors, {"vocab_size": WORDS, "max_position_embeddings": window})
-    backend.save(str(folder / "tokenizer.json"))
-    return folder
+    config = {"vocab_size": WORDS, "max_position_embeddings": window}
+    return write_hugging_face(folder, tensors, config, backend=backend)
 
 
-def write_hugging_face(folder, tensors, config=None, shards=1):
+def write_hugging_face(folder, tensors, config=None, shards=1, backend=None):
     """Writes tensors as a Hugging Face directory, in one or several safetensors files."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
-    _byte_pairs({t: i for i, t in enumerate(TOKENS)}, MERGES).save(str(folder / "tokenizer.json"))
+    backend = backend or _byte_pairs({t: i for i, t in enumerate(TOKENS)}, MERGES)
+    backend.save(str(folder / "tokenizer.json"))
     settings = {"eos_token": {"content": "<e>"}, "chat_template": TEMPLATE}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     names = sorted(tensors)

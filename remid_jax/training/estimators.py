@@ -1,16 +1,15 @@
 """A trained reasoner and policy on disk, and back as language models."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from remid_jax.models.adapters import Adapter, load_adapter, save_adapter, with_adapter
+from remid_jax.models.adapters import Adapter, Base, load_adapter, save_adapter, with_adapter
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.training.config import ROLES
-from remid_jax.training.setting import Setting
 
 
-def save_estimator(folder: str | Path, setting: Setting, roles: dict[str, Any]) -> Path:
+def save_estimator(folder: str | Path, adapters: Mapping[str, Adapter]) -> Path:
     """Writes the adapters of both roles.
 
     Raises:
@@ -18,8 +17,17 @@ def save_estimator(folder: str | Path, setting: Setting, roles: dict[str, Any]) 
     """
     folder = Path(folder)
     for role in ROLES:
-        save_adapter(folder / role, Adapter(setting.lora, roles[role], setting.base))
+        save_adapter(folder / role, adapters[role])
     return folder
+
+
+def load_adapters(folder: str | Path, base: Base) -> dict[str, Adapter]:
+    """Role -> its adapter, as `save_estimator` wrote it.
+
+    Raises:
+      UserError: no estimator there, or one of another base.
+    """
+    return {role: load_adapter(Path(folder) / role, base) for role in ROLES}
 
 
 def load_estimator(folder: str | Path, base: LanguageModel) -> dict[str, LanguageModel]:
@@ -28,9 +36,7 @@ def load_estimator(folder: str | Path, base: LanguageModel) -> dict[str, Languag
     Raises:
       UserError: no estimator there, or one of another base.
     """
-    folder = Path(folder)
-    loaded = {}
-    for role in ROLES:
-        model = with_adapter(base, load_adapter(folder / role, base))
-        loaded[role] = dataclasses.replace(model, name=f"{base.name}+{role}")
-    return loaded
+    return {
+        role: dataclasses.replace(with_adapter(base, adapter), name=f"{base.name}+{role}")
+        for role, adapter in load_adapters(folder, base).items()
+    }

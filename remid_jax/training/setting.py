@@ -16,9 +16,9 @@ from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.models.adapters import (
     Adapter,
+    Base,
     adapted_identity,
     adapted_structure,
-    load_adapter,
     new_params,
 )
 from remid_jax.models.decoder import DecoderConfig
@@ -27,6 +27,7 @@ from remid_jax.models.pretrained import load_language_model
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
 from remid_jax.training import world_base
 from remid_jax.training.config import ROLES
+from remid_jax.training.estimators import load_adapters
 from remid_jax.training.tasks import ChatTask, Task, WorldTask
 from remid_jax.worlds.textual import export
 
@@ -66,6 +67,10 @@ class Setting:
     mesh: Mesh | None = None
     shortened: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+
+    def adapters(self, roles: Mapping[str, Any]) -> dict[str, Adapter]:
+        """Role -> trainable parameters as adapters of this base."""
+        return {role: Adapter(self.lora, params, self.base) for role, params in roles.items()}
 
 
 def make_setting(config: ConfigDict, folder: Path) -> Setting:
@@ -125,8 +130,7 @@ def _benchmark(config: ConfigDict, folder: Path) -> Setting:
             f"no prompt of {', '.join(empty)} fits config.max_prompt_tokens "
             f"{config.max_prompt_tokens}"
         )
-    base = _Base(model.name, model.config, model.identity)
-    setting = _setting(task, kept.pop("train"), kept, base, model.params, lora, config)
+    setting = _setting(task, kept.pop("train"), kept, model, model.params, lora, config)
     shortened, excluded = (tuple(i for f in fitted.values() for i in f[k]) for k in (1, 2))
     return dataclasses.replace(setting, shortened=shortened, excluded=excluded)
 
@@ -156,27 +160,34 @@ def _world(config: ConfigDict, folder: Path) -> Setting:
     train, tests = _train_and_tests(subsets, config)
     lora = LoraConfig(r.rank, r.alpha, r.dropout, r.targets)
     params = world_base.base_params(config, Path(config.pretraining.folder or folder / "base"))
-    base = _Base("the world's base", world_base.shape_of(config), world_base.base_identity(config))
+    shape, identity = world_base.shape_of(config), world_base.base_identity(config)
+    base = _WorldBase("the world's base", shape, identity)
     task = WorldTask(world, w.error, config.seed)
     return _setting(task, train, tests, base, params, lora, config)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Base:
+class _WorldBase:
     name: str
     config: DecoderConfig
     identity: str
 
 
 def _setting(
-    task: Task, train: Sequence[Sample], tests: Mapping[str, Sequence[Sample]], base: _Base,
+    task: Task, train: Sequence[Sample], tests: Mapping[str, Sequence[Sample]], base: Base,
     params: Any, lora: LoraConfig, config: ConfigDict,
 ) -> Setting:  # fmt: skip
     graphdef, _ = adapted_structure(base.config, lora)
     initial = new_params(base.config, lora, jax.random.key(config.seed))
     start, began = dict.fromkeys(ROLES, initial), ""
     if config.start:
-        adapters = {r: _loaded(Path(config.start) / r, base, lora) for r in ROLES}
+        adapters = load_adapters(config.start, base)
+        for role, adapter in adapters.items():
+            if dataclasses.replace(adapter.lora, dropout=lora.dropout) != lora:
+                raise UserError(
+                    f"{config.start}: the {role}'s adapter is of another shape ({adapter.lora}) "
+                    "than config.lora says"
+                )
         start = {r: a.params for r, a in adapters.items()}
         began = "/".join(adapted_identity(a) for a in adapters.values())
     identity = hashlib.sha256(f"{base.identity}/{lora}{began}".encode()).hexdigest()
@@ -184,13 +195,3 @@ def _setting(
         task, train, tests, base.config, graphdef, params, initial, start, identity,
         base.identity, lora,
     )  # fmt: skip
-
-
-def _loaded(folder: Path, base: _Base, lora: LoraConfig) -> Adapter:
-    """An adapter to go on from; its dropout may differ."""
-    found = load_adapter(folder, base)
-    if dataclasses.replace(found.lora, dropout=lora.dropout) != lora:
-        raise UserError(
-            f"{folder} holds an adapter of another shape ({found.lora}) than config.lora says"
-        )
-    return found

@@ -91,7 +91,7 @@ def base_params(config: ConfigDict, folder: Path) -> Any:
             )
         state, done = load_tree(kept, state), record["step"]
     worlds = [world_of(config, FIRST_WORLD + i) for i in range(p.worlds)]
-    tasks = [WorldTask(w, error=0.0, seed=p.seed) for w in worlds]
+    tasks = [WorldTask(w, error=0.0) for w in worlds]
     with progress("base of the world", p.steps - done) as advance:
         for step in range(done, p.steps):
             groups = group(_rows(tasks, config, step), WINDOW)
