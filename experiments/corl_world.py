@@ -42,11 +42,15 @@ def run(config: ConfigDict, workdir: str) -> None:
         raise UserError("config.study names no seeds or no variants")
     begins = dict(config.study.begins)
     with progress("runs", len(runs)) as advance, ThreadPoolExecutor(config.study.workers) as pool:
-        for wave in waves:
-            waiting = [pool.submit(_run_one, v, s, folder, begins.get(v)) for v, s in wave]
-            for one in waiting:
-                one.result()
-                advance(1)
+        try:
+            for wave in waves:
+                waiting = [pool.submit(_run_one, v, s, folder, begins.get(v)) for v, s in wave]
+                for one in waiting:
+                    one.result()
+                    advance(1)
+        except BaseException:  # Ctrl-C too: what has not begun is not begun any more
+            pool.shutdown(cancel_futures=True)
+            raise
     found = {v: [_columns(folder, v, s) for s in config.study.seeds] for v in config.study.variants}
     table = {m: {v: _means([f[m] for f in found[v]]) for v in found} for m in MEASURES}
     gains = gains_of(found)
