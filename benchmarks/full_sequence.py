@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from remid_jax.inference.likelihood import target_log_probs
 from remid_jax.inference.sizes import stepped
+from remid_jax.inference.vocabulary import target_log_probs
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.pretrained import LanguageModel
 

@@ -92,6 +92,8 @@ def default_config() -> ConfigDict:
     c.limits.too_long = "error"  # error | drop_oldest_turns
     c.limits.memory_bytes = MEMORY  # bytes beside the weights: caches and working memory
 
+    c.mesh = ConfigDict({"data": 1, "fsdp": 1, "tensor": 1})  # devices of each axis
+
     c.dry_run = False  # print what the run would cost, and do none of it
     c.seed = 0  # of sampling and of random negatives
     return c

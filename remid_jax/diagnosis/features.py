@@ -20,6 +20,7 @@ from remid_jax.errors import UserError
 from remid_jax.information.classifier import classifier_js
 from remid_jax.information.representation import equal_size, representation_jsd_test
 from remid_jax.models.pretrained import LanguageModel
+from remid_jax.models.sharding import using
 
 Array = jax.Array
 Encode = Callable[[Sequence[str]], np.ndarray]
@@ -110,9 +111,10 @@ def _pooled(
     total = jnp.zeros((rows, c.width), jnp.float32)
     for start in range(0, lengths.max(), chunk):
         part = tokens[:, start : start + chunk]
-        cache, total = _pool_step(
-            model.params, cache, total, part, start, skip, lengths, graphdef=model.graphdef
-        )
+        with using(model.mesh):
+            cache, total = _pool_step(
+                model.params, cache, total, part, start, skip, lengths, graphdef=model.graphdef
+            )
     return np.asarray(total)[: len(texts)] / (lengths[: len(texts), None] - skip)
 
 

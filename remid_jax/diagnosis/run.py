@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from remid_jax.benchmark.reading import load_benchmark, load_responses
@@ -35,6 +36,7 @@ from remid_jax.models.pretrained import (
     load_language_model,
     open_language_model,
 )
+from remid_jax.models.sharding import MeshConfig, check_heads, make_mesh
 from remid_jax.training.estimators import load_estimator
 
 
@@ -67,6 +69,7 @@ def diagnose(
     labels = _labels(selection, config)
     given = _given(selection, config)
     cards = _cards(config, given, engine)
+    mesh = _mesh(cards, config)
     longest = _longest_given(selection, given, cards[""])
     selection = fit_window(selection, cards[""], config, longest)
     swaps = plan_swaps(selection, cards[""], config, longest)
@@ -77,7 +80,7 @@ def diagnose(
 
     store = Store(folder / "store")
     with count_programs() as programs:
-        load = functools.partial(_load, cards, plan, config)
+        load = functools.partial(_load, cards, plan, config, mesh)
         estimator = _estimator(engine or load(""), plan, config)
         policy = estimator.policy
         own = policy if isinstance(policy, JaxEngine) else None
@@ -129,9 +132,20 @@ def _cards(
     return cards
 
 
-def _load(cards: Mapping[str, ModelCard], plan: Plan, config: ConfigDict, path: str) -> JaxEngine:
+def _mesh(cards: Mapping[str, ModelCard | Engine], config: ConfigDict) -> Mesh | None:
+    """The devices of the run; refuses what does not divide the models, before any work."""
+    mesh = make_mesh(MeshConfig(**config.mesh))
+    for card in cards.values():
+        if isinstance(card, ModelCard):
+            check_heads(card.config.num_heads, card.config.num_kv_heads, mesh)
+    return mesh
+
+
+def _load(
+    cards: Mapping[str, ModelCard], plan: Plan, config: ConfigDict, mesh: Mesh | None, path: str
+) -> JaxEngine:
     """The engine of an opened model."""
-    return _engine(load_language_model(cards[path]), plan, config)
+    return _engine(load_language_model(cards[path], mesh=mesh), plan, config)
 
 
 def _engine(model: LanguageModel, plan: Plan, config: ConfigDict) -> JaxEngine:

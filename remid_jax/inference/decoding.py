@@ -10,6 +10,7 @@ from flax import nnx
 
 from remid_jax.inference.choosing import SamplingConfig, choose
 from remid_jax.models.attention import decode_attention
+from remid_jax.models.sharding import ROWS, pinned
 
 Array = jax.Array
 
@@ -103,8 +104,12 @@ def decode(
     """
     decoder = nnx.merge(graphdef, params)
     split = isinstance(state.own, list)
+    state = dataclasses.replace(state, hidden=pinned(state.hidden, ROWS, None))
     # Heads before positions, so that no step transposes the cache.
-    prefix: Any = tuple(x.transpose(1, 0, 3, 2, 4) for x in (rows.keys, rows.values))
+    prefix: Any = tuple(
+        pinned(x, ROWS, None, None, "tensor", None).transpose(1, 0, 3, 2, 4)
+        for x in (rows.keys, rows.values)
+    )
     if split:
         prefix = list(zip(*(list(x) for x in prefix), strict=True))
     layers = decoder.split_layers() if split else None

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from remid_jax.errors import UserError
 from remid_jax.inference.packing import pack
 from remid_jax.inference.prefix import Prefix, PrefixCache, branch_points
-from remid_jax.inference.sizes import HEAD, Sizes, Work, sizes_for
+from remid_jax.inference.sizes import Sizes, Work, sizes_for
+from remid_jax.inference.vocabulary import next_log_probs, target_log_probs
 from remid_jax.models.pretrained import LanguageModel
+from remid_jax.models.sharding import ROWS, pinned, using
 
 Array = jax.Array
 
@@ -37,64 +38,6 @@ class PairLogLikelihoods:
     num_tokens: np.ndarray
 
 
-def target_log_probs(decoder: Any, hidden: Array, targets: Array, chunk: int = HEAD) -> Array:
-    """log softmax(logits)[target] at each position; logits of `chunk` tokens stand at once.
-
-    Args:
-      decoder: for its head.
-      hidden: [P, width] normalised hidden states.
-      targets: [P] token ids.
-      chunk: tokens of the vocabulary whose logits stand in memory at once.
-
-    Returns:
-      [P] float32 log-probabilities in nats.
-    """
-    return target_statistics(decoder, hidden, targets, chunk, False)[0]
-
-
-def target_statistics(
-    decoder: Any, hidden: Array, targets: Array, chunk: int, entropy: bool
-) -> tuple[Array, Array]:
-    """`target_log_probs`, and the entropy of the next token's law where it is asked for.
-
-    A gradient computes each piece's logits again, so that they never stand all at once.
-
-    Returns:
-      [P] log-probabilities and [P] entropies, float32, in nats; entropies have no gradient, and
-      are 0 where they are not asked for.
-    """
-    vocab = decoder.config.vocab_size
-    pieces = -(-vocab // chunk)
-    size = -(-vocab // pieces)
-
-    def add(carry: tuple[Array, ...], start: Array) -> tuple[tuple[Array, ...], None]:
-        top, total, moment = carry
-        begin = jnp.minimum(start, vocab - size)  # the last piece is whole, ...
-        logits = decoder.some_logits(hidden, begin, size)
-        if pieces * size != vocab:  # ... and what it repeats does not count
-            logits = jnp.where(begin + jnp.arange(size) >= start, logits, -jnp.inf)
-        new = jax.lax.stop_gradient(jnp.maximum(top, logits.max(-1)))
-        scale, weight = jnp.exp(top - new), jnp.exp(logits - new[:, None])
-        if entropy:  # Σ weight · logit, of which a token outside the piece has none
-            fixed = jax.lax.stop_gradient((weight, logits))
-            moment = moment * scale + jnp.where(fixed[0] > 0, fixed[0] * fixed[1], 0).sum(-1)
-        return (new, total * scale + weight.sum(-1), moment), None
-
-    empty = jnp.full(targets.shape, -jnp.inf), jnp.zeros(targets.shape), jnp.zeros(targets.shape)
-    starts = jnp.arange(pieces, dtype=jnp.int32) * size
-    (top, total, moment), _ = jax.lax.scan(jax.checkpoint(add), empty, starts)
-    normaliser = top + jnp.log(total)
-    spread = jax.lax.stop_gradient(normaliser - moment / total) if entropy else jnp.zeros_like(top)
-    return decoder.target_logits(hidden, targets) - normaliser, spread
-
-
-@functools.partial(jax.jit, static_argnames=("graphdef",))
-def next_log_probs(params: Any, hidden: Array, *, graphdef: Any) -> Array:
-    """log q of every token after one normalised hidden state [width]: [vocab_size], in nats."""
-    with jax.default_matmul_precision("highest"):
-        return jax.nn.log_softmax(nnx.merge(graphdef, params).logits(hidden[None])[0])
-
-
 @functools.partial(jax.jit, static_argnames=("graphdef", "window", "head"))
 def packed_log_probs(
     params: Any, keys: Array, values: Array, length: Array, tokens: Array, targets: Array,
@@ -115,6 +58,7 @@ def packed_log_probs(
     """
     decoder = nnx.merge(graphdef, params)
     cache = tuple(x.astype(decoder.embedding[...].dtype) for x in (keys, values))
+    tokens = pinned(tokens, ROWS)
     with jax.default_matmul_precision("highest"):
         hidden = decoder.extend_packed(tokens, length + offsets, segments, window, cache, length)
         return target_log_probs(decoder, hidden, targets, head)
@@ -157,17 +101,21 @@ def score_responses(
     if not responses:
         return []
     sizes = sizes or sizes_for(model.config, MEMORY, prefix.length)
-    first = np.asarray(next_log_probs(model.params, prefix.last_hidden, graphdef=model.graphdef))
+    with using(model.mesh):
+        first = next_log_probs(model.params, prefix.last_hidden, graphdef=model.graphdef)
+    first = np.asarray(first)
     out = [np.empty(len(y) + end_of_turn) for y in responses]
     for y, values in zip(responses, out, strict=True):
         values[0] = first[y[0]]
     end = model.tokenizer.end_of_turn if end_of_turn else None
     for call in pack(responses, end, sizes.call):
-        got = np.asarray(packed_log_probs(
-            model.params, prefix.keys, prefix.values, prefix.length, call.tokens, call.targets,
-            call.offsets, call.segments, graphdef=model.graphdef, window=call.window,
-            head=sizes.head,
-        ))  # fmt: skip
+        with using(model.mesh):
+            got = packed_log_probs(
+                model.params, prefix.keys, prefix.values, prefix.length, call.tokens, call.targets,
+                call.offsets, call.segments, graphdef=model.graphdef, window=call.window,
+                head=sizes.head,
+            )  # fmt: skip
+        got = np.asarray(got)
         if work is not None:
             work.add(sum(n for *_, n in call.places), len(call.tokens))
         for i, start, n in call.places:

@@ -15,6 +15,7 @@ from flax import nnx
 from remid_jax.errors import UserError
 from remid_jax.inference.sizes import CHUNK, CHUNK_STEP, Work, capacity_for, stepped
 from remid_jax.models.pretrained import DTYPES, LanguageModel
+from remid_jax.models.sharding import ROWS, pinned, using
 
 Array = jax.Array
 LEAST_SHARED = 48  # tokens of a common beginning that are worth a cut
@@ -68,14 +69,15 @@ def extend_prefix(
     decoder = nnx.merge(graphdef, params)
     cache = tuple(x.astype(decoder.embedding[...].dtype) for x in (keys, values))
     with jax.default_matmul_precision("highest"):
-        hidden, (k, v) = decoder.extend(tokens[None], cache, start)
+        hidden, (k, v) = decoder.extend(pinned(tokens, ROWS)[None], cache, start)
     # A chunk of slack: the padding is written past the end, then cut off.
     room = capacity + tokens.shape[0] - keys.shape[1]
 
     def written(old: Array, new: Array) -> Array:
         old = jnp.pad(old, ((0, 0), (0, max(0, room)), (0, 0), (0, 0)))
         new = new[:, 0].astype(old.dtype)
-        return jax.lax.dynamic_update_slice(old, new, (0, start, 0, 0))[:, :capacity]
+        new = jax.lax.dynamic_update_slice(old, new, (0, start, 0, 0))[:, :capacity]
+        return pinned(new, None, None, "tensor", None)
 
     return written(keys, k), written(values, v), hidden[0, count - 1]
 
@@ -113,10 +115,11 @@ def extended(
         padded[: len(part)] = part
         if work is not None:
             work.add(len(part), len(padded))
-        keys, values, hidden = extend_prefix(
-            model.params, keys, values, length, padded, len(part),
-            graphdef=model.graphdef, capacity=capacity_for(length + len(part)),
-        )  # fmt: skip
+        with using(model.mesh):
+            keys, values, hidden = extend_prefix(
+                model.params, keys, values, length, padded, len(part),
+                graphdef=model.graphdef, capacity=capacity_for(length + len(part)),
+            )  # fmt: skip
         length += len(part)
     return Prefix(keys, values, length, hidden, (*before, *tokens))
 

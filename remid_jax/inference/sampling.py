@@ -14,6 +14,7 @@ from remid_jax.inference.decoding import Rows, State, begin, decode
 from remid_jax.inference.prefix import Prefix, PrefixCache
 from remid_jax.inference.sizes import CHUNK
 from remid_jax.models.pretrained import LanguageModel
+from remid_jax.models.sharding import using
 from remid_jax.models.tokenizer import Tokenizer
 
 Array = jax.Array
@@ -90,15 +91,17 @@ def sample_from(
         raise ValueError(f"limits must be {real} numbers from 1 to {config.max_tokens}")
     padding = max(0, (rows or 0) - len(prefixes))
     filled = [*prefixes, *[prefixes[0]] * padding]
-    prompts, state = _begin(model, filled, config, draws, limits, spare)
+    with using(model.mesh):
+        prompts, state = _begin(model, filled, config, draws, limits, spare)
     until = config.max_tokens if not config.stop_strings else 0
     while True:
         until = min(until + STEPS, config.max_tokens) if config.stop_strings else until
         static = dataclasses.replace(config, seed=0, stop_strings=(), max_tokens=1)
-        state = decode(
-            model.params, prompts, state, until, graphdef=model.graphdef, config=static,
-            stop_ids=model.tokenizer.stop_ids,
-        )  # fmt: skip
+        with using(model.mesh):
+            state = decode(
+                model.params, prompts, state, until, graphdef=model.graphdef, config=static,
+                stop_ids=model.tokenizer.stop_ids,
+            )  # fmt: skip
         drawn = _read(state, real)
         if config.stop_strings:
             drawn = [_cut(d, model.tokenizer, config.stop_strings) for d in drawn]

@@ -17,6 +17,7 @@ from remid_jax.errors import UserError
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.lora import LoraConfig, LoraParam, lora_names
 from remid_jax.models.pretrained import LanguageModel
+from remid_jax.models.sharding import place
 
 Array = jax.Array
 
@@ -80,7 +81,7 @@ def with_adapter(model: LanguageModel, adapter: Adapter) -> LanguageModel:
     """
     check_base(model, adapter.base, "the adapter")
     graphdef, _ = adapted_structure(model.config, adapter.lora)
-    params = nnx.merge_state(model.params, adapter.params)
+    params = nnx.merge_state(model.params, place(adapter.params, model.mesh))
     return dataclasses.replace(
         model, graphdef=graphdef, params=params, identity=adapted_identity(adapter)
     )

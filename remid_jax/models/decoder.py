@@ -11,6 +11,7 @@ from flax import nnx
 
 from remid_jax.models.attention import causal_attention, packed_attention, rotary
 from remid_jax.models.lora import LoraConfig, lora_names, low_rank, new_pair
+from remid_jax.models.sharding import pinned
 
 Array = jax.Array
 KeyValue = tuple[Array, Array]
@@ -114,7 +115,9 @@ class Block(nnx.Module):
     ) -> tuple[Array, Array, Array]:
         """Normalised states [..., S, width] -> q [..., S, H, d], k [..., S, KV, d], v."""
         c = self.config
-        q, k, v = (self.project(name, y, key) for name in ("query", "key", "value"))
+        q, k, v = (
+            pinned(self.project(name, y, key), "tensor") for name in ("query", "key", "value")
+        )
         if c.attention_bias:
             q, k = q + self.query_bias[...], k + self.key_bias[...]
             v = v + self.value_bias[...]
@@ -146,14 +149,15 @@ class Block(nnx.Module):
         c = self.config
         y = rms_norm(x, self.attention_norm[...], c.norm_eps)
         attended, kept = attend(*self.heads(y, positions, key), cache)
-        attended = attended.reshape(*y.shape[:-1], c.num_heads * c.head_dim)
-        x = x + self.project("output", attended, key)
+        attended = pinned(attended.reshape(*y.shape[:-1], c.num_heads * c.head_dim), "tensor")
+        x = pinned(x + self.project("output", attended, key), None)
         y = rms_norm(x, self.mlp_norm[...], c.norm_eps)
         inner = jax.nn.silu(self.project("gate", y, key)) * self.project("up", y, key)
-        return x + self.project("down", inner, key), kept
+        return pinned(x + self.project("down", pinned(inner, "tensor"), key), None), kept
 
 
-def _logits(hidden: Array, kernel: Array, axis: int) -> Array:
+def logits_of(hidden: Array, kernel: Array, axis: int) -> Array:
+    """Float32 logits of hidden states [..., width] by an output kernel; axis: that of tokens."""
     spec = "...d,vd->...v" if axis == 0 else "...d,dv->...v"
     return jnp.einsum(spec, hidden, kernel, preferred_element_type=jnp.float32)
 
@@ -178,7 +182,7 @@ class Decoder(nnx.Module):
 
     def embed(self, tokens: Array) -> Array:
         """Token ids [...] -> [..., width]."""
-        return self.embedding[...][tokens]
+        return pinned(self.embedding[...][tokens], None)
 
     def run_layers(
         self, x: Array, positions: Array, attend: Attend, cache: Any, key: Array | None = None,
@@ -227,21 +231,10 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Array) -> Array:
         """Normalised hidden states [..., width] -> float32 logits [..., vocab_size]."""
-        return _logits(hidden, *self._head())
+        return logits_of(hidden, *self.head_kernel())
 
-    def some_logits(self, hidden: Array, start: Array, size: int) -> Array:
-        """Logits [..., size] of the tokens from `start` on."""
-        kernel, axis = self._head()
-        return _logits(hidden, jax.lax.dynamic_slice_in_dim(kernel, start, size, axis), axis)
-
-    def target_logits(self, hidden: Array, targets: Array) -> Array:
-        """Logits [P] of one token each: hidden [P, width], targets [P]."""
-        kernel, axis = self._head()
-        rows = jnp.moveaxis(jnp.take(kernel, targets, axis), axis, 0)
-        return jnp.sum(hidden.astype(jnp.float32) * rows.astype(jnp.float32), axis=-1)
-
-    def _head(self) -> tuple[Array, int]:
-        """The output kernel, and its axis of tokens."""
+    def head_kernel(self) -> tuple[Array, int]:
+        """The output kernel, and which of its two axes is that of tokens."""
         if self.config.tie_embeddings:
             return self.embedding[...], 0
         return self.head[...], 1

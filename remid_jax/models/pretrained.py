@@ -12,16 +12,18 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from remid_jax.errors import UserError
 from remid_jax.models.decoder import Decoder, DecoderConfig
+from remid_jax.models.sharding import check_heads, mesh_of, place_one, shardings_of
 from remid_jax.models.tokenizer import Tokenizer, load_tokenizer
 from remid_jax.models.weights import (
     Checkpoint,
     check_tensors,
     file_sha256,
-    load_parameters,
     open_checkpoint,
+    read_parameters,
     weights_identity,
 )
 
@@ -74,6 +76,11 @@ class LanguageModel:
     tokenizer: Tokenizer
     dtype: str
     identity: str
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The devices on which the parameters lie; None: one device."""
+        return mesh_of(self.params)
 
 
 def cache_folder() -> Path:
@@ -167,30 +174,39 @@ def open_language_model(
 
 
 def load_language_model(
-    path: str | ModelCard = DEFAULT, dtype: str = "float32", chat_template: str | None = None
+    path: str | ModelCard = DEFAULT,
+    dtype: str = "float32",
+    chat_template: str | None = None,
+    mesh: Mesh | None = None,
 ) -> LanguageModel:
     """Loads a model; arguments and errors as for `open_language_model`, or what that gave.
 
+    Parameters go to their devices one by one: the host never holds two of them.
+
+    Args:
+      path, dtype, chat_template: see `open_language_model`.
+      mesh: of the devices; None: the default device.
+
     Raises:
-      UserError: also where a tensor holds NaN or infinity, or cannot be read.
+      UserError: also where a tensor holds NaN or infinity, or cannot be read, or the mesh does not
+        divide a parameter.
     """
     ready = isinstance(path, ModelCard)
     card = path if ready else open_language_model(path, dtype, chat_template)
-    arrays = load_parameters(card.checkpoint, DTYPES[card.dtype])
     abstract = nnx.eval_shape(lambda: Decoder(card.config, nnx.Rngs(0)))
     graphdef, state = nnx.split(abstract)
-    nnx.replace_by_pure_dict(state, _on_device(arrays))
+    check_heads(card.config.num_heads, card.config.num_kv_heads, mesh)
+    if mesh is not None:
+        shardings_of(state, mesh)  # refuses what does not divide before anything is read
+    placed: dict[str, Any] = {}
+    for name, value in read_parameters(card.checkpoint, DTYPES[card.dtype]):
+        *folder, last = name.split("/")
+        where = placed.setdefault(folder[0], {}) if folder else placed
+        where[last] = jnp.asarray(value) if mesh is None else place_one(name, value, mesh)
+        del value  # before the next one is read
+    nnx.replace_by_pure_dict(state, placed)
     parts = (weights_identity(card.file), repr(card.config), card.tokenizer.identity, card.dtype)
     identity = hashlib.sha256("/".join(parts).encode()).hexdigest()
     return LanguageModel(
         card.name, card.config, graphdef, state, card.tokenizer, card.dtype, identity
     )
-
-
-def _on_device(arrays: dict[str, Any]) -> dict[str, Any]:
-    """NumPy arrays -> JAX arrays, each let go on its way: the weights never stand twice."""
-    placed = {}
-    for name in list(arrays):
-        value = arrays.pop(name)
-        placed[name] = _on_device(value) if isinstance(value, dict) else jnp.asarray(value)
-    return placed

@@ -4,7 +4,9 @@ The mesh has three axes: `data` (rows of a batch), `fsdp` (rows too, and weights
 and `tensor` (heads and hidden widths).
 """
 
+import contextlib
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -58,8 +60,8 @@ class MeshConfig:
         return self.data * self.fsdp
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """The mesh over all of this process's devices, or over the first ones that it needs.
+def make_mesh(config: MeshConfig) -> Mesh | None:
+    """The mesh over all devices, or over the first ones that it needs; None where it needs one.
 
     Raises:
       UserError: fewer devices than the mesh has places, or an axis below 1.
@@ -71,6 +73,8 @@ def make_mesh(config: MeshConfig) -> Mesh:
             f"config.mesh needs {' x '.join(map(str, shape))} devices (data x fsdp x tensor); "
             f"there are {len(devices)}"
         )
+    if config.size == 1:
+        return None
     return jax.make_mesh(
         shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[: config.size]
     )
@@ -117,17 +121,44 @@ def shardings_of(params: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
     return jax.tree_util.tree_map_with_path(one, params)
 
 
-def place(params: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
-    """Parameters on the devices that the rules give them; errors as of `shardings_of`."""
+def check_heads(num_heads: int, num_kv_heads: int, mesh: Mesh | None) -> None:
+    """Refuses a mesh that would cut a head in two.
+
+    Raises:
+      UserError: its tensor axis does not divide both numbers of heads.
+    """
+    tensor = 1 if mesh is None else mesh.shape["tensor"]
+    if num_heads % tensor or num_kv_heads % tensor:
+        raise UserError(
+            f"config.mesh.tensor {tensor} must divide the model's {num_heads} heads and "
+            f"{num_kv_heads} key-value heads"
+        )
+
+
+def place_one(name: str, value: Any, mesh: Mesh, rules: Rules = RULES) -> jax.Array:
+    """A parameter, of which each device is given its own part only."""
+    sharding = NamedSharding(mesh, spec_of(name, rules))
+    return jax.make_array_from_callback(value.shape, sharding, lambda part: value[part])
+
+
+def place(params: Any, mesh: Mesh | None, rules: Rules = RULES) -> Any:
+    """Parameters on the devices that the rules give them; errors as of `shardings_of`.
+
+    Without a mesh they stay where they are.
+    """
+    if mesh is None:
+        return params
     return jax.device_put(params, shardings_of(params, mesh, rules))
 
 
-def place_rows(batch: Any, mesh: Mesh) -> Any:
-    """A pytree of [B, ...] arrays spread over the mesh by rows.
+def place_rows(batch: Any, mesh: Mesh | None) -> Any:
+    """A pytree of [B, ...] arrays spread over the mesh by rows; without one as it is.
 
     Raises:
       UserError: the mesh does not divide B.
     """
+    if mesh is None:
+        return batch
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
 
     def one(x: Any) -> Any:
@@ -138,3 +169,44 @@ def place_rows(batch: Any, mesh: Mesh) -> Any:
         return jax.device_put(x, NamedSharding(mesh, PartitionSpec(ROWS)))
 
     return jax.tree.map(one, batch)
+
+
+def mesh_of(params: Any) -> Mesh | None:
+    """The mesh on which `place` laid parameters; None for those on one device."""
+    sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)
+    laid = isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == AXES
+    return sharding.mesh if laid else None
+
+
+def using(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
+    """While it is open, programs run on this mesh; None: on one device."""
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def parts_in_force(axes: str | Sequence[str]) -> int:
+    """Into how many parts the mesh in force cuts what lies along these axes; 1 without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return 1
+    return math.prod(mesh.shape[a] for a in ([axes] if isinstance(axes, str) else axes))
+
+
+def pinned(x: jax.Array, *axes: str | Sequence[str] | None) -> jax.Array:
+    """An intermediate value whose last dimensions lie where they are told to on the mesh in force.
+
+    Left to itself the compiler cuts the residual stream rather than gather a layer's weights, and
+    then exchanges it again and again.
+
+    Args:
+      x: of a compiled program.
+      axes: of the last dimensions; None: not cut. The leading ones lie as the program's inputs do,
+        and one that its axis does not divide is not cut.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    free = [PartitionSpec.UNCONSTRAINED] * (x.ndim - len(axes))
+    sizes = x.shape[x.ndim - len(axes) :]
+    fitting = [
+        None if a is None or n % parts_in_force(a) else a for a, n in zip(axes, sizes, strict=True)
+    ]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*free, *fitting))

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -186,32 +186,33 @@ def check_tensors(checkpoint: Checkpoint) -> None:
         raise UserError(f"{checkpoint.path}: unexpected tensors {_some(extra)}")
 
 
-def load_parameters(checkpoint: Checkpoint, dtype: Any = np.float32) -> dict[str, Any]:
-    """Reads every tensor into the parameters of `Decoder`, kernels as [in, out], layers stacked.
+def read_parameters(
+    checkpoint: Checkpoint, dtype: Any = np.float32
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Reads the parameters of `Decoder` one by one: kernels as [in, out], layers stacked.
 
     Args:
       checkpoint: an opened checkpoint.
       dtype: storage type of the result.
 
-    Returns:
-      {"embedding", "final_norm", ["head"], "layers": {name: [num_layers, ...]}} of NumPy arrays.
+    Yields:
+      The parameter's path (`embedding`, `layers/query`) and its value; those of layers lead with
+      [num_layers].
 
     Raises:
       UserError: a tensor is missing, unexpected, of a wrong shape, or not finite.
     """
     check_tensors(checkpoint)
     shapes, names = _shapes(checkpoint.config), tensor_names(checkpoint)
-    layers: dict[str, np.ndarray] = {}
-    for name in checkpoint.family.LAYER_TENSORS:
-        layers[name] = np.empty((checkpoint.config.num_layers, *shapes[name]), dtype)
-        for i, file in enumerate(names[name]):
-            layers[name][i] = _tensor(checkpoint, file, name)
-    top = {
-        name: _tensor(checkpoint, files[0], name).astype(dtype)
-        for name, files in names.items()
-        if name not in layers
-    }
-    return {**top, "layers": layers}
+    for name, files in names.items():
+        if name not in checkpoint.family.LAYER_TENSORS:
+            yield name, _tensor(checkpoint, files[0], name).astype(dtype)
+            continue
+        stacked = np.empty((checkpoint.config.num_layers, *shapes[name]), dtype)
+        for i, file in enumerate(files):
+            stacked[i] = _tensor(checkpoint, file, name)
+        yield f"layers/{name}", stacked
+        del stacked  # before the next one is made
 
 
 def _some(names: Iterable[str]) -> str:

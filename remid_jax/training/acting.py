@@ -65,8 +65,7 @@ class Actors:
 
     def placed(self, batch: Any) -> Any:
         """A pytree of [B, ...] arrays on the devices of the mesh."""
-        mesh = self.setting.mesh
-        return batch if mesh is None else place_rows(batch, mesh)
+        return place_rows(batch, self.setting.mesh)
 
     def score(self, params: Any, groups: Groups) -> Array:
         """log q [B, G, K] of a role with these parameters, 0 where nothing is scored, in nats."""

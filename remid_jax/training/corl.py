@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
+from remid_jax.models.sharding import using
 from remid_jax.progress import progress
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.acting import Actors, Notes
@@ -87,6 +88,10 @@ class Corl:
 
     def run(self) -> State:
         """Runs what is left of the stages, and returns the last state."""
+        with using(self.setting.mesh):
+            return self._run()
+
+    def _run(self) -> State:
         reached = self.records.reached()
         state = self._begin(0) if reached is None else self._restored(reached)
         at, first = (0, 0) if reached is None else (reached.stage, reached.step)

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.errors import UserError
-from remid_jax.inference.likelihood import target_statistics
 from remid_jax.inference.prefix import common_prefix_length
 from remid_jax.inference.sizes import HEAD, stepped
+from remid_jax.inference.vocabulary import target_statistics
 from remid_jax.models.decoder import Decoder
+from remid_jax.models.sharding import ROWS
 
 Array = jax.Array
 STEP = 16  # prompts, rows and scored parts are padded to multiples of it, so that programs are few
@@ -152,7 +153,8 @@ def group_statistics(
         return jnp.concatenate([last, hidden_rows], axis=1)  # [G, S, width], of what comes before
 
     axes = (0, 0, 0, None if keys is None else 0)
-    hidden = jax.vmap(states, axes)(groups.prompts, groups.lengths, groups.rows, keys)
+    run = jax.vmap(states, axes, spmd_axis_name=ROWS)  # on a mesh each device has its own prompts
+    hidden = run(groups.prompts, groups.lengths, groups.rows, keys)
     place = jnp.minimum(groups.starts[..., None] + jnp.arange(k), s - 1)  # [B, G, K]
     hidden = jnp.take_along_axis(hidden, place[..., None], axis=2).reshape(-1, c.width)
     targets = jnp.take_along_axis(groups.rows, place, axis=2).reshape(-1)

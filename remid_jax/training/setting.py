@@ -24,7 +24,7 @@ from remid_jax.models.adapters import (
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import load_language_model
-from remid_jax.models.sharding import MeshConfig, make_mesh, place
+from remid_jax.models.sharding import MeshConfig, check_heads, make_mesh, place
 from remid_jax.training import world_base
 from remid_jax.training.config import ROLES
 from remid_jax.training.estimators import load_adapters
@@ -83,16 +83,14 @@ def make_setting(config: ConfigDict, folder: Path) -> Setting:
     Raises:
       UserError: files, model or sizes that cannot be used.
     """
-    setting = (_world if config.task == "world" else _benchmark)(config, folder)
+    mesh = make_mesh(MeshConfig(**config.mesh))
+    setting = (_world if config.task == "world" else _benchmark)(config, folder, mesh)
     if len(setting.train) < max(config.sft.batch, config.reasoner.prompts, config.policy.prompts):
         raise UserError(
             f"there are {len(setting.train)} training samples, fewer than a batch: lower "
             "config.sft.batch, config.reasoner.prompts and config.policy.prompts"
         )
-    shape = MeshConfig(**config.mesh)
-    if shape.size == 1:
-        return setting
-    mesh = make_mesh(shape)
+    check_heads(setting.shape.num_heads, setting.shape.num_kv_heads, mesh)
     frozen, initial, start = (
         place(x, mesh) for x in (setting.frozen, setting.initial, dict(setting.start))
     )
@@ -114,12 +112,12 @@ def _train_and_tests(
     return train, tests
 
 
-def _benchmark(config: ConfigDict, folder: Path) -> Setting:
+def _benchmark(config: ConfigDict, folder: Path, mesh: Mesh | None) -> Setting:
     benchmark = load_benchmark(config.benchmark)
     train, tests = _train_and_tests(benchmark.subsets, config)
     m, r = config.model, config.lora
     lora = LoraConfig(r.rank, r.alpha, r.dropout, r.targets)
-    model = load_language_model(m.path, m.dtype, m.chat_template or None)
+    model = load_language_model(m.path, m.dtype, m.chat_template or None, mesh)
     task = ChatTask(model.tokenizer, config.leaky)
     fitted = {"train": _fitted(train, task, config.max_prompt_tokens)}
     fitted |= {tag: _fitted(part, task, config.max_prompt_tokens) for tag, part in tests.items()}
@@ -153,7 +151,7 @@ def _fitted(
     return kept, shortened, excluded
 
 
-def _world(config: ConfigDict, folder: Path) -> Setting:
+def _world(config: ConfigDict, folder: Path, mesh: Mesh | None) -> Setting:
     w, r = config.world, config.lora
     world = world_base.world_of(config, w.seed)
     subsets = export.draw_benchmark(world, w.test, train=w.train, seed=config.seed)

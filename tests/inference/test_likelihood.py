@@ -8,13 +8,10 @@ import pytest
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.inference.likelihood import (
-    pair_log_likelihoods,
-    score_responses,
-    target_log_probs,
-)
+from remid_jax.inference.likelihood import pair_log_likelihoods, score_responses
 from remid_jax.inference.prefix import PrefixCache, prefill
 from remid_jax.inference.sizes import Sizes
+from remid_jax.inference.vocabulary import target_log_probs
 
 PER_TOKEN = 5e-5
 

@@ -1,18 +1,14 @@
 """One update on stored rollouts: the same numbers on 1, 2 and 8 devices, whatever the mesh."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from eight_devices import on_eight_devices
 from jax.sharding import PartitionSpec
 
 from remid_jax.errors import UserError
 from remid_jax.models.sharding import MeshConfig, make_mesh, path_name, spec_of
 
-TESTS = Path(__file__).parents[1]
 MESHES = [(2, 1, 1), (2, 4, 1)]
 
 PROGRAM = """
@@ -22,7 +18,7 @@ from flax import nnx
 from tiny_model import build_model
 from remid_jax.models.adapters import adapted_structure, new_params
 from remid_jax.models.lora import LoraConfig
-from remid_jax.models.sharding import MeshConfig, make_mesh, place, place_rows
+from remid_jax.models.sharding import MeshConfig, make_mesh, place, place_rows, using
 from remid_jax.training.groups import Row, group
 from remid_jax.training.grpo import Completions, GrpoConfig
 from remid_jax.training.optimiser import OptimiserConfig, begin
@@ -50,13 +46,14 @@ out = {}
 for shape in json.loads(sys.argv[1]):
     mesh = make_mesh(MeshConfig(*shape))
     base, params = place(model.params, mesh), place(filled, mesh)
-    batch, drawn = place_rows(groups, mesh), place_rows(known, mesh)
+    batch, drawn = (place_rows(x, mesh) for x in (groups, known))
     run = dict(graphdef=graphdef, optimiser=adam, running=Running())
     copy = lambda: begin(jax.tree.map(jnp.copy, params), adam)
-    _, sft = sft_update(base, copy(), batch, jax.random.key(0), **run)
-    _, grpo = grpo_update(
-        base, copy(), batch, drawn, grpo=GrpoConfig(kl_coefficient=0.1), on_policy=False, **run
-    )
+    with using(mesh):
+        _, sft = sft_update(base, copy(), batch, jax.random.key(0), **run)
+        _, grpo = grpo_update(
+            base, copy(), batch, drawn, grpo=GrpoConfig(kl_coefficient=0.1), on_policy=False, **run
+        )
     out["x".join(map(str, shape))] = [
         {k: float(v) for k, v in said.items()} for said in (sft, grpo)
     ]
@@ -68,15 +65,8 @@ print(json.dumps(out))
     [(2, 2, 2)], pytest.param(MESHES, marks=pytest.mark.slow),
 ], ids=["all axes", "other shapes"])  # fmt: skip
 def test_meshes_give_the_same_update(meshes):
-    environment = {
-        **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
-    }  # fmt: skip
-    command = [sys.executable, "-c", PROGRAM, json.dumps([(1, 1, 1), *meshes])]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    shapes = json.dumps([(1, 1, 1), *meshes])
+    found = on_eight_devices(PROGRAM, shapes, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
     one = found.pop("1x1x1")
     assert len(found) == len(meshes)
     for mesh, said in found.items():
