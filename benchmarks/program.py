@@ -90,8 +90,11 @@ class Report:
     lines: Sequence[str] = ()
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Refuses a command line with one line."""
+
     def error(self, message: str) -> Any:
+        """Raises `UserError` in place of a usage text."""
         raise UserError(message)
 
 
@@ -108,7 +111,7 @@ def _count(text: str) -> int:
 def _parse(
     name: str, description: str, sizes: Sizes, flags: Mapping[str, str], argv: Sequence[str]
 ) -> argparse.Namespace:
-    parser = _Parser(prog=f"python -m benchmarks.{name}", description=description.splitlines()[0])
+    parser = Parser(prog=f"python -m benchmarks.{name}", description=description.splitlines()[0])
     parser.add_argument("--json", metavar="PATH", type=Path, help="file for all figures")
     parser.add_argument("--rounds", type=_count, default=LEAST_ROUNDS, help="timed rounds")
     parser.add_argument("--small", action="store_true", help="a tiny shape, to see that it runs")
@@ -166,7 +169,7 @@ def command(
         silent = all(map(quiet.is_quiet, others.values()))
         _print(report, args, "" if silent else _noise(others))
         if args.json:
-            origin = _provenance(name, args, argv)
+            origin = provenance(name, args, argv)
             content = {**origin, "quiet": silent, "cpu_share_of_others": others, **report.figures}
             text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
             write_atomically(args.json, [text.encode() + b"\n"])
@@ -201,7 +204,8 @@ def _print(report: Report, args: argparse.Namespace, noise: str) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def _provenance(name: str, args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
+def provenance(name: str, args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
+    """What a JSON file says of its making: command, commit, machine and versions."""
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     return {
         "benchmark": name,

@@ -20,6 +20,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.path, c.model.dtype = "models/Qwen3-8B", "bfloat16"
     c.benchmark = "data/rpgbench.json"
     c.leaky = variant == "leaky"
+    c.max_prompt_tokens = 3072
+    c.mesh.fsdp, c.mesh.tensor = 2, 4  # eight chips; see docs/scaling.md
     cold, stage = SAMPLES * EPOCHS // SFT_BATCH, PROMPTS // GRPO_BATCH
     c.cold_start = (f"reasoner_sft:{cold}", f"policy_sft:{cold}")
     c.round = (f"reasoner_grpo:{stage}", f"policy_sft:{SAMPLES // SFT_BATCH}",
@@ -31,7 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
     for role, tokens in (("reasoner", 2048), ("policy", 256)):
         part = c[role]
         part.prompts, part.group, part.max_tokens = GRPO_BATCH, 8, tokens
-        part.learning_rate, part.micro_batches, part.remat = 1e-5, GRPO_BATCH, True
+        part.learning_rate, part.micro_batches, part.remat = 1e-5, GRPO_BATCH // 2, True
     c.reasoner.rewards = ConfigDict({"likelihood": 1.0, "format": 1.0, "length": 1.0})
     c.policy.rewards = ConfigDict({"reference_match": 1.0, "finished": 1.0})
     c.evaluate.tags, c.evaluate.samples, c.evaluate.batch = TEST_TAGS, 100, 8

@@ -1,7 +1,8 @@
 """CoRL on a textual world, against known truth.
 
-Without a variant: all seeds and variants, and their table. `VARIANT,SEED` is one run of the study,
-as `corl,0`; `development` a world that the study does not use, to choose settings on.
+Without a variant: all seeds and variants, and their table. `thoughts`: why they differ, from the
+trained pairs of a finished study. `VARIANT,SEED` is one run of the study, as `corl,0`;
+`development` a world that the study does not use, to choose settings on.
 """
 
 from ml_collections import ConfigDict
@@ -27,18 +28,19 @@ VARIANTS = {
     "filler": {"notes": "filler", "round": (f"policy_sft:{SFT}",)},
     "leaky": {"leaky": True},
 }
+EXPLAINED = ("without_reasoning", "without_corl", "equal_sft", "corl", "leaky")
 GO_ON = ("corl", "equal_sft", "shuffled", "filler", "leaky")  # from the pair of without_corl
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """The configuration of the study, or of one of its runs."""
     name, _, seed = variant.partition(",")
-    if not variant:
+    if variant in ("", "thoughts"):
         c = _run("corl", 0)
-        c.experiment = "corl_world"
+        c.experiment = "corl_world_thoughts" if variant else "corl_world"
         c.study = ConfigDict()
         c.study.seeds = SEEDS
-        c.study.variants = tuple(VARIANTS)
+        c.study.variants = EXPLAINED if variant else tuple(VARIANTS)
         # What goes on from another variant's pair rather than repeat its cold start.
         c.study.begins = ConfigDict(dict.fromkeys(GO_ON, "without_corl"))
         c.study.workers = 2  # processes at once

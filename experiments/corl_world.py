@@ -103,10 +103,11 @@ def _columns(folder: Path, variant: str, seed: int) -> dict[str, dict[str, float
 
 def _means(seeds: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Column -> mean over seeds and its standard error (none for one seed)."""
-    return {c: _mean([s[c] for s in seeds]) for c in COLUMNS if c in seeds[0]}
+    return {c: mean_and_error([s[c] for s in seeds]) for c in COLUMNS if c in seeds[0]}
 
 
-def _mean(values: Sequence[float]) -> dict[str, float]:
+def mean_and_error(values: Sequence[float]) -> dict[str, float]:
+    """Mean over seeds and its standard error, None for one seed."""
     n = len(values)
     error = float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None
     return {"mean": float(np.mean(values)), "se": error}
@@ -126,7 +127,7 @@ def gains_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]
                 1 - a["perplexity"][c] / b["perplexity"][c]
                 for a, b in zip(found["corl"], found[other], strict=True)
             ]
-            mean = _mean(ratios)
+            mean = mean_and_error(ratios)
             interval = None
             if mean["se"] is not None:
                 interval = t_interval(mean["mean"], mean["se"], len(ratios) - 1)

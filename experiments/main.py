@@ -9,7 +9,7 @@ from ml_collections import ConfigDict, config_flags
 
 from remid_jax.errors import UserError, nearest
 
-EXPERIMENTS = ("bounds", "calibrate", "corl", "corl_world", "diagnose")
+EXPERIMENTS = ("bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of finished pieces and results.")

@@ -75,7 +75,7 @@ def begin(keys: Array, hidden: Array, seen: Array, done: Array, *, size: int, sp
     """
     b, (_, layers, _, kv, d) = hidden.shape[0], keys.shape
     one = jnp.zeros((b, kv, size, d), keys.dtype)
-    every = jnp.zeros((layers, *one.shape), keys.dtype)
+    every = pinned(jnp.zeros((layers, *one.shape), keys.dtype), None, ROWS, "tensor", None, None)
     return State(
         t=jnp.int32(0), hidden=hidden, own=[(one, one)] * layers if split else (every, every),
         seen=seen, tokens=jnp.zeros((b, size), jnp.int32),

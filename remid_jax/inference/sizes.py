@@ -6,7 +6,7 @@ import jax
 
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
-from remid_jax.models.attention import PACKED_BLOCK, QUERY_BLOCK
+from remid_jax.models.attention import PACKED_BLOCK, query_block
 from remid_jax.models.decoder import DecoderConfig
 
 CAPACITY_STEP = 256
@@ -89,7 +89,7 @@ def working_bytes(c: DecoderConfig, sizes: Sizes, context: int, dtype: str) -> i
     rows = 4 * (3 * c.width + 3 * c.mlp_width + 3 * c.num_heads * c.head_dim)
     scores = 8 * c.num_heads  # a float32 score and its weight, for each query and key
     chunk = min(sizes.chunk, context)
-    prompt = chunk * rows + min(chunk, QUERY_BLOCK) * scores * (chunk + capacity)
+    prompt = chunk * rows + min(chunk, query_block(chunk)) * scores * (chunk + capacity)
     answers = sizes.call * (rows + scores * (capacity + 2 * PACKED_BLOCK))
     written = 2 * cost.cache_bytes(c, capacity, dtype)  # the old cache and the new
     return max(prompt + written, answers + 8 * sizes.call * min(sizes.head, c.vocab_size))

@@ -62,8 +62,8 @@ class Corl:
         """
         self.config, self.setting = config, setting
         self.stages = stages(config)
-        self.optimisers = [_optimiser(self._part(s), s.steps) for s in self.stages]
-        self.grpo = {role: _loss(config[role]) for role in ROLES}
+        self.optimisers = [optimiser_of(self._part(s), s.steps) for s in self.stages]
+        self.grpo = {role: loss_of(config[role]) for role in ROLES}
         self._check_batches()
         for role in {s.role for s in self.stages if s.kind.endswith("grpo")}:
             check_rewards(config[role].rewards, config[role].parameters)
@@ -194,7 +194,7 @@ class Corl:
         groups = self.actors.laid(rows, self.actors.golden)
         return sft_update(
             self.setting.frozen, state.train, groups, drop, graphdef=self.setting.graphdef,
-            optimiser=self.optimisers[i], running=_running(c),
+            optimiser=self.optimisers[i], running=running_of(c),
         )  # fmt: skip
 
     def _grpo(
@@ -231,7 +231,7 @@ class Corl:
         for epoch in range(c.inner_epochs):
             train, said = grpo_update(
                 self.setting.frozen, train, groups, known, graphdef=self.setting.graphdef,
-                optimiser=self.optimisers[i], running=_running(c), grpo=self.grpo[role],
+                optimiser=self.optimisers[i], running=running_of(c), grpo=self.grpo[role],
                 on_policy=c.inner_epochs == 1,
             )  # fmt: skip
             metrics = said if not epoch else {**said, "finite": metrics["finite"] * said["finite"]}
@@ -280,14 +280,17 @@ class Corl:
             self.records.add_evaluation(i, step, tag, self.actors.predict(samples, roles))
 
 
-def _running(c: ConfigDict) -> Running:
+def running_of(c: ConfigDict) -> Running:
+    """How updates run, as a role's group of the configuration says."""
     return Running(c.micro_batches, c.remat)
 
 
-def _optimiser(c: ConfigDict, steps: int) -> OptimiserConfig:
+def optimiser_of(c: ConfigDict, steps: int) -> OptimiserConfig:
+    """The optimiser of a stage of so many steps."""
     steps *= c.get("inner_epochs", 1)
     return OptimiserConfig(c.learning_rate, steps, c.warmup, c.schedule, c.clip, c.weight_decay)
 
 
-def _loss(c: ConfigDict) -> GrpoConfig:
+def loss_of(c: ConfigDict) -> GrpoConfig:
+    """The loss, as a role's group of the configuration says."""
     return GrpoConfig(**{name: c[name] for name in _GRPO_FIELDS if name in c})

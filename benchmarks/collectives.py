@@ -1,0 +1,83 @@
+"""What a compiled program exchanges between devices, read from its HLO text."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+BYTES = {
+    "pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4,
+    "f32": 4, "s64": 8, "u64": 8, "f64": 8,
+}  # fmt: skip
+_HEAD = re.compile(r"^(ENTRY\s+)?%?([\w.\-]+) (?:\([^)]*\)|\(.*\)) -> .*\{\s*$")
+_OPCODE = re.compile(r"= (.+?) ([a-z][a-z0-9\-]*)\(")
+_CALLED = re.compile(r"(?:body|to_apply|calls|called_computations)=\{?%?([\w.\-]+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
+_CONSTANT = re.compile(r"= [su]32\[\]\S* constant\((\d+)\)")
+_SHAPE = re.compile(r"\b([a-z]+\d+|pred)\[([\d,]*)\]")
+
+
+def collectives(hlo: str) -> dict[str, tuple[int, int]]:
+    """Kind -> (times that it runs, bytes of its results in all), for one device.
+
+    A loop's body stands once in the text and counts as often as it runs: as the compiler notes it,
+    or the bound below which its counter stays. A loop without such a bound counts once.
+
+    Args:
+      hlo: of a compiled program, as `compiled.as_text()` gives it.
+    """
+    blocks, entry = _computations(hlo)
+    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+
+    def walk(computation: str, times: int) -> None:
+        for line in blocks.get(computation, ()):
+            found = _OPCODE.search(line)
+            if not found:
+                continue
+            shape, opcode = found.groups()
+            kind = opcode.removesuffix("-start")
+            if kind in KINDS:  # what it applies to two numbers is no work of its own
+                counts[kind] += times
+                sizes[kind] += times * _bytes(shape, opcode.endswith("-start"))
+                continue
+            trips = _trips(line, blocks) if opcode == "while" else 1
+            for called in _CALLED.findall(line):
+                walk(called, times * trips)
+
+    walk(entry, 1)
+    return {kind: (counts[kind], sizes[kind]) for kind in KINDS if counts[kind]}
+
+
+def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
+    """Name -> lines of each computation, and the name of the one that runs first."""
+    blocks: dict[str, list[str]] = {}
+    entry, lines = "", []
+    for line in hlo.splitlines():
+        if line.startswith(" "):
+            lines.append(line)
+        elif head := _HEAD.match(line):
+            lines = blocks[head[2]] = []
+            entry = head[2] if head[1] else entry
+    return blocks, entry
+
+
+def _trips(loop: str, blocks: Mapping[str, Sequence[str]]) -> int:
+    if noted := _TRIPS.search(loop):
+        return int(noted[1])
+    condition = _CONDITION.search(loop)
+    lines = blocks.get(condition[1], ()) if condition else ()
+    bounds = [m[1] for line in lines if (m := _CONSTANT.search(line))]
+    below = any("direction=LT" in line for line in lines)
+    return int(bounds[0]) if below and len(bounds) == 1 else 1
+
+
+def _bytes(shape: str, started: bool) -> int:
+    """Bytes of a result; one that has only started names its operands first."""
+    sizes = [
+        math.prod(int(n) for n in dims.split(",") if n) * BYTES.get(dtype, 4)
+        for dtype, dims in _SHAPE.findall(shape)
+    ]
+    return sum(sizes[len(sizes) // 2 :] if started and len(sizes) > 1 else sizes)

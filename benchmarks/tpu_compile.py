@@ -1,0 +1,176 @@
+"""Does it fit a TPU? Compiles every program ahead of time, without a TPU, and reads what it needs.
+
+For 8B shapes, at the sizes of configs/rpgbench_qwen3_8b.py and configs/corl_paper.py. Bytes are of
+one chip; what chips exchange is counted with the trips of loops; operations are by formula. Needs
+libtpu: pip install "remid_jax[aot]". With --json a run that was stopped goes on.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # the chips are not there: nothing may look for them
+
+from rich.console import Console
+
+from benchmarks import program, tpu_programs
+from benchmarks.aot import GIB, TOPOLOGIES, Compiled, compiled, topology_mesh
+from benchmarks.tpu_programs import MODELS, Lower, Shapes
+from configs import corl_paper, rpgbench_qwen3_8b
+from remid_jax.errors import UserError, nearest
+from remid_jax.files import write_atomically
+from remid_jax.inference.sizes import HEAD
+from remid_jax.models.sharding import MeshConfig
+from remid_jax.progress import progress
+
+SCORING, TRAINING = ("prefill", "score", "sample"), ("rollout", "reward", "sft", "grpo")
+HEADS = ("head", "head-full")
+PROGRAMS = (*SCORING, *TRAINING, *HEADS)
+DEFAULT = ("v5e:2x4", "v5p:2x2x1", "v6e:2x4")
+CONTEXT, RESPONSE = 4096, 256  # tokens of RPGBench's longest contexts, and of a response
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One program to compile."""
+
+    topology: str
+    model: str
+    program: str
+    mesh: MeshConfig
+
+    @property
+    def key(self) -> str:
+        """Names it in the JSON file."""
+        m = self.mesh
+        return f"{self.topology} {m.data}x{m.fsdp}x{m.tensor} {self.model} {self.program}"
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = program.Parser(
+        prog="python -m benchmarks.tpu_compile", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--topologies", default=",".join(DEFAULT), help="separated by commas")
+    parser.add_argument("--models", default="qwen3-8b,llama3-8b", help=", ".join(MODELS))
+    parser.add_argument("--programs", default=",".join(PROGRAMS), help="separated by commas")
+    parser.add_argument("--mesh", default="", help="data,fsdp,tensor; default: the configs'")
+    parser.add_argument("--call", type=int, default=0, help="tokens of responses scored at once")
+    parser.add_argument("--json", metavar="PATH", type=Path, help="file for all figures")
+    args = parser.parse_args(argv)
+    for flag, known in (("topologies", TOPOLOGIES), ("models", MODELS), ("programs", PROGRAMS)):
+        names = getattr(args, flag).split(",")
+        setattr(args, flag, names)
+        for name in names:
+            if name not in known:
+                raise UserError(f"--{flag}: unknown {name!r}{nearest(name, known)}")
+    return args
+
+
+def _mesh(args: argparse.Namespace, topology: str, name: str) -> MeshConfig:
+    """What is asked for; or the configuration's mesh, or one of heads where chips are others."""
+    if args.mesh:
+        try:
+            return MeshConfig(*map(int, args.mesh.split(",")))
+        except (TypeError, ValueError):
+            raise UserError(f"--mesh {args.mesh!r}: give three numbers, as 1,2,4") from None
+    wanted = corl_paper if name in TRAINING else rpgbench_qwen3_8b
+    config = MeshConfig(**wanted.get_config().mesh)
+    chips = TOPOLOGIES[topology].chips
+    return config if config.size == chips else MeshConfig(tensor=chips)
+
+
+def _lower(task: Task, call: int) -> Lower:
+    shapes = Shapes(MODELS[task.model], topology_mesh(task.topology, task.mesh), "bfloat16")
+    if task.program in HEADS:
+        chunk = HEAD if task.program == "head" else shapes.config.vocab_size
+        return tpu_programs.head(shapes, CONTEXT, chunk)
+    if task.program in SCORING:
+        config = rpgbench_qwen3_8b.get_config()
+        return tpu_programs.scoring(shapes, config, CONTEXT, RESPONSE, call)[task.program]
+    config = corl_paper.get_config()
+    return tpu_programs.training(shapes, config, config.max_prompt_tokens)[task.program]
+
+
+def run(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
+    """Compiles what is not in the JSON file yet; returns its content."""
+    tasks = [
+        Task(t, m, p, _mesh(args, t, p))
+        for t in args.topologies for m in args.models for p in args.programs
+    ]  # fmt: skip
+    content = program.provenance("tpu_compile", args, argv)
+    done = _stored(args.json, content["commit"])
+    with progress("programs", len(tasks)) as advance:
+        for task in tasks:
+            if task.key not in done:
+                mesh = topology_mesh(task.topology, task.mesh)
+                found = compiled(task.topology, mesh, _lower(task, args.call))
+                done[task.key] = dataclasses.asdict(found)
+                _store(args.json, {**content, "programs": done})
+            advance(1)
+    return {**content, "programs": {task.key: done[task.key] for task in tasks}}
+
+
+def _stored(file: Path | None, commit: str | None) -> dict[str, Any]:
+    """What an earlier run of the same commit found."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    except (OSError, ValueError):
+        return {}
+    return dict(content["programs"]) if content.get("commit") == commit else {}
+
+
+def _store(file: Path | None, content: Mapping[str, Any]) -> None:
+    if file:
+        write_atomically(file, [json.dumps(content, indent=1).encode() + b"\n"])
+
+
+def print_tables(programs: Mapping[str, Mapping[str, Any]]) -> None:
+    """A table for each topology, mesh and model, and the head's two ways beside each other."""
+    console = Console(width=140, soft_wrap=True)
+    places = dict.fromkeys(key.rsplit(" ", 1)[0] for key in programs)
+    for place in places:
+        found = {k.split()[-1]: v for k, v in programs.items() if k.rsplit(" ", 1)[0] == place}
+        columns = ("program", "fits", "GiB a chip", "arguments", "temporary", "exchanged", "s")
+        rows = [_row(name, Compiled(**values)) for name, values in found.items()]
+        console.print(program.table(place, columns, rows))
+        chunked, full = (found.get(name) for name in HEADS)
+        if chunked and full and full["temporary"]:
+            ratio = chunked["temporary"] / full["temporary"]
+            console.print(f"temporary bytes of the head, chunked / full: {ratio:.3f}")
+
+
+def _row(name: str, c: Compiled) -> tuple[str, ...]:
+    def gib(n: int | None) -> str:
+        return "-" if n is None else f"{n / GIB:.2f}"
+
+    exchanged = ", ".join(
+        f"{times:,} {kind} {size / 1e9:.2f} GB" for kind, (times, size) in c.collectives.items()
+    )
+    return (
+        name, "yes" if c.fits else "NO", gib(c.needed), gib(c.arguments), gib(c.temporary),
+        exchanged or "nothing", f"{c.seconds:.0f}",
+    )  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command: 0, or 2 after one line of error."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        found = run(_parse(argv), argv)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return program.USER_ERROR
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return program.STOPPED
+    print_tables(found["programs"])
+    return program.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
