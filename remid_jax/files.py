@@ -1,10 +1,13 @@
 """Files that are never half written."""
 
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 from remid_jax.errors import UserError
+
+_TOKEN = secrets.token_hex(4)  # processes of other machines may have the same number
 
 
 def write_atomically(path: Path, parts: Iterable[bytes]) -> None:
@@ -17,7 +20,7 @@ def write_atomically(path: Path, parts: Iterable[bytes]) -> None:
     Raises:
       UserError: the folder or the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{_TOKEN}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

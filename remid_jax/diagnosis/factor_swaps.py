@@ -152,11 +152,11 @@ def score_swaps(
         rows.append(find_rows(model, store, names, asked, branch_points(asked), responses, wanted))
     total = sum(sum(r.flops) for r in rows)
     with progress(f"{tag}: contexts with a swapped factor", total, OPERATIONS) as advance:
-        for i, found in enumerate(rows):
-            block = score_rows(model, store, found, advance)
-            place = 0
-            for factor in (f for f in FACTORS if swaps.sources[f][i, 0] >= 0):
-                for policy, column in zip(scores, block[place : place + shape[1]].T, strict=True):
-                    scores[policy][factor][i] = column
-                place += shape[1]
+        blocks = score_rows(model, store, rows, advance)
+    for i, block in enumerate(blocks):
+        place = 0
+        for factor in (f for f in FACTORS if swaps.sources[f][i, 0] >= 0):
+            for policy, column in zip(scores, block[place : place + shape[1]].T, strict=True):
+                scores[policy][factor][i] = column
+            place += shape[1]
     return scores

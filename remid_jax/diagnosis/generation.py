@@ -6,6 +6,7 @@ from typing import Any
 
 from remid_jax.benchmark import prompts
 from remid_jax.benchmark.samples import Sample
+from remid_jax.diagnosis.sharing import shared
 from remid_jax.diagnosis.store import Store, key_of
 from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.engine import Engine
@@ -80,19 +81,25 @@ def generate(
     # Golden answers tell about how long others will be: rows that end together run together.
     expected = {i: len(engine.tokenizer.encode(x.golden)) for i, (x, _) in chats.items()}
     ids = sorted(chats, key=lambda i: (-expected[i], i))
+    batches = [ids[a : a + batch_rows] for a in range(0, len(ids), batch_rows)]
+    drawn = engine.identity, dataclasses.asdict(config), batch_rows
+
+    def key(batch: list[str]) -> str:
+        return key_of(*drawn, [encoded[i] for i in batch])
+
+    def stored(batch: list[str]) -> list[dict[str, Any]] | None:
+        rows = store.get_json(kind, key(batch))
+        whole = rows is not None and (not is_own_law(config) or all("log_prob" in r for r in rows))
+        return rows if whole else None
+
     answers: dict[str, Answer] = {}
-    for a in range(0, len(ids), batch_rows):
-        batch = ids[a : a + batch_rows]
-        asked = [encoded[i] for i in batch]
-        key = key_of(engine.identity, dataclasses.asdict(config), batch_rows, asked)
-        rows = store.get_json(kind, key)
-        own = is_own_law(config)
-        if rows is None or (own and any("log_prob" not in row for row in rows)):
+    for batch, mine in shared(batches, store.claims, key, lambda b: stored(b) is not None):
+        if mine:
+            asked = [encoded[i] for i in batch]
             beginnings = [shared_beginning(engine.tokenizer, chats[i][0]) for i in batch]
             cuts = [cuts_of(p, b) for p, b in zip(asked, beginnings, strict=True)]
-            rows = _generated(engine, asked, config, cuts)
-            store.put_json(kind, key, rows)
-        for i, row in zip(batch, rows, strict=True):
+            store.put_json(kind, key(batch), _generated(engine, asked, config, cuts))
+        for i, row in zip(batch, stored(batch), strict=True):
             tokens = tuple(row["tokens"])
             answers[i] = Answer(
                 row["text"], tokens, engine.tokenizer.identity, row["stopped"], row.get("log_prob")

@@ -188,7 +188,7 @@ class Measurement:
         both = rows(thoughts, pairs[0]), rows(None, pairs[1])
         total = sum(sum(r.flops) for r in both)
         with progress(f"{tag}: likelihoods", total, OPERATIONS) as advance:
-            scores, plain = (score_rows(self._policy, self._store, r, advance) for r in both)
+            scores, plain = score_rows(self._policy, self._store, both, advance)
         blocks = [
             Block(
                 scores[:, a : a + n],

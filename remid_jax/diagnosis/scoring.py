@@ -7,12 +7,14 @@ import jax
 import numpy as np
 
 from remid_jax.diagnosis.generation import Answer
+from remid_jax.diagnosis.sharing import shared
 from remid_jax.diagnosis.store import Store, key_of
 from remid_jax.errors import UserError
 from remid_jax.inference.engine import Engine, PromptError, row_flops
 from remid_jax.models.tokenizer import Tokenizer
 
 GOLDEN = "golden"
+Place = tuple[int, int]  # block, row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Rows:
       wanted: [N, M] bool; missing: [N, distinct] bool, what is not stored.
       known: [N, distinct] float64 sums in nats, NaN where missing or not wanted.
       flops: cost of each row's missing pairs.
+      digests: of the distinct responses.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -112,6 +115,12 @@ class Rows:
     missing: np.ndarray
     known: np.ndarray
     flops: list[float]
+    digests: list[str]
+
+    def spread(self, known: np.ndarray) -> np.ndarray:
+        """Sums of the distinct responses [N, distinct] as [N, M], NaN where not wanted."""
+        columns = np.concatenate([known, np.full((len(known), 1), np.nan)], 1)[:, self.columns]
+        return np.where(self.wanted, columns, np.nan)
 
 
 def find_rows(
@@ -140,11 +149,9 @@ def find_rows(
     known = np.full((len(prompts), len(distinct)), np.nan)
     missing = np.zeros(known.shape, bool)
     for i, prompt in enumerate(prompts):
-        stored = store.get_arrays("rows", _row_key(engine, prompt))
-        if stored is not None:
-            for digest, value in zip(stored["digest"], stored["sum"], strict=True):
-                if digest in place:
-                    known[i, place[digest]] = value
+        for digest, value in _stored_row(engine, store, prompt).items():
+            if digest in place:
+                known[i, place[digest]] = value
         asked_for = columns[np.flatnonzero(wanted[i])]
         missing[i, asked_for[asked_for >= 0]] = True
     missing &= np.isnan(known)
@@ -154,44 +161,83 @@ def find_rows(
                   shared=cut[-1] if cut else 0) if row.any() else 0.0
         for prompt, cut, row in zip(prompts, cuts, missing, strict=True)
     ]  # fmt: skip
-    return Rows(prompts, names, cuts, kept, columns, wanted, missing, known, flops)
+    return Rows(prompts, names, cuts, kept, columns, wanted, missing, known, flops, list(distinct))
 
 
 def score_rows(
-    engine: Engine, store: Store, rows: Rows, advance: Callable[[float], None]
-) -> np.ndarray:
+    engine: Engine, store: Store, blocks: Sequence[Rows], advance: Callable[[float], None]
+) -> list[np.ndarray]:
     """log q(y_j | x_i[, r_i]) of the wanted pairs; each context's row is stored when finished.
+
+    Other processes on the same store take part. Rows whose prompts begin alike are one piece of
+    work, whatever block they are of; the costliest comes first, so that what needs most memory
+    fails early and what is left never turns out longer than it looked.
 
     Args:
       engine: the policy.
       store: finished rows.
-      rows: of `find_rows`.
-      advance: called with the operations of each finished row.
+      blocks: of `find_rows`.
+      advance: called with the operations of finished rows.
 
     Returns:
-      [N, M] float64 sums in nats, NaN where not wanted.
+      For each block [N, M] float64 sums in nats, NaN where not wanted.
 
     Raises:
       UserError: naming the context that cannot be scored.
     """
-    known = rows.known.copy()
+    known = [b.known.copy() for b in blocks]
+
+    def read(piece: list[Place]) -> bool:
+        """Fills in what is stored of a piece; whether that is all."""
+        for k, i in piece:
+            rows = blocks[k]
+            row = _stored_row(engine, store, rows.prompts[i])
+            for j in np.flatnonzero(rows.missing[i]):
+                known[k][i, j] = row.get(rows.digests[j], np.nan)
+        return not any(np.isnan(known[k][i, blocks[k].missing[i]]).any() for k, i in piece)
+
+    def name(piece: list[Place]) -> str:
+        return key_of("rows", [_row_key(engine, blocks[k].prompts[i]) for k, i in piece])
+
+    for piece, mine in shared(_pieces(blocks), store.claims, name, read):
+        if mine:
+            for k in sorted({k for k, _ in piece}):
+                _score_piece(engine, store, blocks[k], [i for b, i in piece if b == k])
+            read(piece)
+        advance(sum(blocks[k].flops[i] for k, i in piece))
+    return [b.spread(values) for b, values in zip(blocks, known, strict=True)]
+
+
+def _pieces(blocks: Sequence[Rows]) -> list[list[Place]]:
+    """Rows with something to score, those of one beginning together; the costliest first."""
+    groups: dict[tuple[int, ...], list[Place]] = {}
+    for k, rows in enumerate(blocks):
+        for i in np.flatnonzero(rows.missing.any(1)):
+            prompt, cuts = rows.prompts[i], rows.cuts[i]
+            start = tuple(prompt[: cuts[0]]) if cuts else tuple(prompt)
+            groups.setdefault(start, []).append((k, int(i)))
+    return sorted(groups.values(), key=lambda g: (-max(blocks[k].flops[i] for k, i in g), g))
+
+
+def _score_piece(engine: Engine, store: Store, rows: Rows, chosen: Sequence[int]) -> None:
+    """Scores some rows and stores each when it is finished."""
+    prompts, cuts = [rows.prompts[i] for i in chosen], [rows.cuts[i] for i in chosen]
     tokens, skip = [r.tokens for r in rows.responses], [r.skip for r in rows.responses]
-    digests = np.array([_digest(r) for r in rows.responses])
-    scored = engine.log_likelihood(rows.prompts, tokens, rows.missing, skip, rows.cuts)
+    missing = rows.missing[list(chosen)]
     try:
-        for i, sums in scored:
-            known[i] = np.where(np.isnan(sums), known[i], sums)
-            key = _row_key(engine, rows.prompts[i])
-            stored = store.get_arrays("rows", key) or {"digest": [], "sum": []}
-            row = dict(zip(stored["digest"], stored["sum"], strict=True))  # of other responses too
-            row |= {d: v for d, v in zip(digests, known[i], strict=True) if not np.isnan(v)}
+        for place, sums in engine.log_likelihood(prompts, tokens, missing, skip, cuts):
+            row = _stored_row(engine, store, prompts[place])  # of other responses too
+            row |= {rows.digests[j]: float(sums[j]) for j in np.flatnonzero(missing[place])}
             arrays = {"digest": np.array(list(row)), "sum": np.array(list(row.values()))}
-            store.put_arrays("rows", key, arrays)
-            advance(rows.flops[i])
+            store.put_arrays("rows", _row_key(engine, prompts[place]), arrays)
     except PromptError as e:
-        raise UserError(f"sample {rows.names[e.index]!r}: {e}") from None
-    columns = np.concatenate([known, np.full((len(known), 1), np.nan)], 1)[:, rows.columns]
-    return np.where(rows.wanted, columns, np.nan)
+        raise UserError(f"sample {rows.names[chosen[e.index]]!r}: {e}") from None
+
+
+def _stored_row(engine: Engine, store: Store, prompt: Sequence[int]) -> dict[str, float]:
+    """What is stored of a context's row: digest of a response -> its sum."""
+    arrays = store.get_arrays("rows", _row_key(engine, prompt)) or {"digest": [], "sum": []}
+    return dict(zip(map(str, arrays["digest"]), map(float, arrays["sum"]), strict=True))
 
 
 def _digest(response: Response) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from remid_jax.diagnosis.sharing import Claims
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 
@@ -33,10 +34,12 @@ class Store:
     Attributes:
       reused: how many pieces were found rather than made.
       made: how many were written.
+      claims: on pieces that are being made, among all processes that use the folder.
     """
 
     def __init__(self, folder: Path):
         self._folder = folder
+        self.claims = Claims(folder / "claims")
         self.reused = 0
         self.made = 0
 

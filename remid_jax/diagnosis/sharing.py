@@ -1,0 +1,159 @@
+"""Several processes on one work folder: each piece of work is made by one of them.
+
+A process claims a piece by creating a file, and shows by touching it that it is alive. The claim of
+a dead process is void. Should two ever make the same piece, nothing is lost: pieces are named by
+their inputs, and both write the same content.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from remid_jax.errors import UserError
+
+T = TypeVar("T")
+LEASE = 60.0  # seconds without a sign of life after which a claim is void
+BEATS = 6  # signs of life in that time
+POLL = 0.5  # seconds between looks at what others make
+
+
+class Claims:
+    """The pieces that this process is making, in a folder that all processes see."""
+
+    def __init__(self, folder: Path, lease: float = LEASE):
+        """Takes no claim yet.
+
+        Args:
+          folder: of the claims.
+          lease: seconds without a sign of life after which a claim is void.
+        """
+        self._folder, self._lease = folder, lease
+        self._token = secrets.token_hex(4)
+        self._held: set[Path] = set()
+        self._lock = threading.Lock()
+        self._beating = False
+
+    def take(self, name: str) -> bool:
+        """Claims a piece; False where another living process has it.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        path = self._folder / name
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            while not self._created(path):
+                if not self._is_void(path):
+                    return False
+                aside = path.with_name(f"{name}.{self._token}")
+                with contextlib.suppress(FileNotFoundError):  # one of several movers succeeds
+                    os.rename(path, aside)
+                    aside.unlink()
+        except OSError as e:
+            raise UserError(f"cannot write {path}: {e.strerror or e}") from None
+        with self._lock:
+            self._held.add(path)
+            if not self._beating:
+                self._beating = True
+                threading.Thread(target=self._beat, daemon=True).start()
+        return True
+
+    def drop(self, name: str) -> None:
+        """Gives a piece back, made or not."""
+        path = self._folder / name
+        with self._lock:
+            self._held.discard(path)
+        path.unlink(missing_ok=True)
+
+    def _created(self, path: Path) -> bool:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "w", encoding="utf-8") as f:
+            f.write(f"{os.getpid()} {socket.gethostname()}")
+        return True
+
+    def _is_void(self, path: Path) -> bool:
+        """Whether who made a claim is dead, or silent for too long; True where it is gone."""
+        try:
+            age = self._now() - path.stat().st_mtime
+            pid, _, host = path.read_text(encoding="utf-8").partition(" ")
+        except FileNotFoundError:
+            return True
+        dead = host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid))
+        return dead or age > self._lease
+
+    def _now(self) -> float:
+        """The time by the clock that dates the claims: that of the file system."""
+        clock = self._folder / f".clock.{self._token}"
+        clock.write_bytes(b"")
+        now = clock.stat().st_mtime
+        clock.unlink()
+        return now
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(self._lease / BEATS)
+            with self._lock:
+                if not self._held:
+                    self._beating = False
+                    return
+                for path in self._held:
+                    with contextlib.suppress(OSError):  # taken from us: the work is done twice
+                        os.utime(path)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def shared(
+    pieces: Sequence[T],
+    claims: Claims,
+    name_of: Callable[[T], str],
+    is_made: Callable[[T], bool],
+) -> Iterator[tuple[T, bool]]:
+    """Goes through pieces of work together with other processes, until all are made.
+
+    Args:
+      pieces: the same in every process, in whatever order.
+      claims: of this process.
+      name_of: a piece's name, a file name.
+      is_made: whether a piece is in the store.
+
+    Yields:
+      Each piece once: (piece, True) if the caller has to make it now, (piece, False) if it is in
+      the store.
+    """
+    left = list(pieces)
+    while left:
+        waiting, busy = [], False
+        for piece in left:
+            if is_made(piece):
+                yield piece, False
+                continue
+            name = name_of(piece)
+            if not claims.take(name):
+                waiting.append(piece)
+                continue
+            busy = True
+            try:
+                yield piece, not is_made(piece)  # it may have been finished meanwhile
+            finally:
+                claims.drop(name)
+        left = waiting
+        if left and not busy:
+            time.sleep(POLL)

@@ -1,0 +1,138 @@
+"""Processes on one work folder share its pieces of work: none is lost, none is counted twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from remid_jax.diagnosis.run import diagnose
+from remid_jax.diagnosis.sharing import Claims, shared
+
+TESTS = Path(__file__).parents[1]
+
+WORKER = """
+import json, sys
+from remid_jax.diagnosis import store
+from remid_jax.diagnosis.config import default_config
+from remid_jax.diagnosis.run import diagnose
+
+made = []
+for name in ("put_json", "put_arrays"):
+    def put(self, kind, key, value, put=getattr(store.Store, name)):
+        put(self, kind, key, value)
+        # A row may be made twice, for different responses.
+        digests = sorted(map(str, value["digest"])) if "digest" in value else []
+        made.append([kind, key, *digests])
+        print("made", flush=True)
+    setattr(store.Store, name, put)
+config = default_config()
+config.update(json.loads(sys.argv[1]))
+diagnose(config, sys.argv[2])
+print(json.dumps(made))
+"""
+
+
+def test_a_claim_keeps_others_out_until_it_is_dropped(tmp_path):
+    one, other = Claims(tmp_path), Claims(tmp_path)
+    assert one.take("a") and other.take("b")
+    assert not other.take("a") and not one.take("b")
+    one.drop("a")
+    assert other.take("a")
+
+
+def test_a_silent_claim_is_void_and_a_beating_one_is_not(tmp_path):
+    one, other = (Claims(tmp_path, lease=0.6) for _ in range(2))
+    assert one.take("a")
+    time.sleep(1.5)  # the beats go on
+    assert not other.take("a")
+    (tmp_path / "b").write_text("1 another machine")
+    os.utime(tmp_path / "b", (0, 0))
+    (tmp_path / "c").write_text("1 another machine")
+    assert other.take("b") and not other.take("c")
+
+
+def test_the_claim_of_a_dead_process_is_void_at_once(tmp_path):
+    program = f"""
+import os, signal
+from pathlib import Path
+from remid_jax.diagnosis.sharing import Claims
+assert Claims(Path({str(tmp_path)!r})).take("a")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=TESTS.parent, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "a").exists()
+    assert Claims(tmp_path).take("a")
+
+
+def test_many_workers_make_each_piece_once(tmp_path):
+    made, lock = [], threading.Lock()
+    stored = set()
+
+    def work() -> None:
+        pieces = list(range(40))
+        for piece, mine in shared(pieces, Claims(tmp_path), str, stored.__contains__):
+            if mine:
+                time.sleep(0.001)
+                with lock:
+                    made.append(piece)
+                    stored.add(piece)
+            assert piece in stored
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert sorted(made) == list(range(40))
+
+
+def test_a_failed_piece_is_given_back(tmp_path):
+    with pytest.raises(RuntimeError, match="broken"):
+        for _ in shared([1], Claims(tmp_path), str, lambda _: False):
+            raise RuntimeError("broken")
+    assert Claims(tmp_path).take("1")
+
+
+def _worker(config: dict, folder: Path) -> subprocess.Popen:
+    path = f"{TESTS.parent}{os.pathsep}{TESTS}"
+    kept = jax.config.jax_compilation_cache_dir
+    environment = {**os.environ, "PYTHONPATH": path, "JAX_COMPILATION_CACHE_DIR": kept,
+                   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}  # fmt: skip
+    command = [sys.executable, "-c", WORKER, json.dumps(config), str(folder)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def test_workers_join_die_and_come_back(small_config, tmp_path):
+    changes = small_config.to_dict()
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    expected = diagnose(small_config, alone)
+    workers = [_worker(changes, together) for _ in range(2)]
+    killed = workers.pop()
+    with killed:
+        while killed.stdout.readline() != "made\n":
+            assert killed.poll() is None
+        killed.send_signal(signal.SIGKILL)  # in the midst of its work
+    workers.append(_worker(changes, together))
+    made = []
+    for w in workers:
+        out, _ = w.communicate(timeout=600)
+        assert w.returncode == 0
+        made += [tuple(m) for m in json.loads(out.splitlines()[-1])]
+    assert len(made) == len(set(made))  # nothing twice
+    for file in (alone / "pairs").iterdir():
+        with np.load(file) as a, np.load(together / "pairs" / file.name) as b:
+            for name in a.files:
+                np.testing.assert_array_equal(a[name], b[name])
+    found = json.loads((together / "results.json").read_text())
+    assert found["rows"] == json.loads(json.dumps(expected["rows"]))
