@@ -14,6 +14,7 @@ _HEAD = re.compile(r"^(ENTRY\s+)?%?([\w.\-]+) (?:\([^)]*\)|\(.*\)) -> .*\{\s*$")
 _OPCODE = re.compile(r"= (.+?) ([a-z][a-z0-9\-]*)\(")
 _CALLED = re.compile(r"(?:body|to_apply|calls|called_computations)=\{?%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _CONSTANT = re.compile(r"= [su]32\[\]\S* constant\((\d+)\)")
 _SHAPE = re.compile(r"\b([a-z]+\d+|pred)\[([\d,]*)\]")
@@ -23,7 +24,8 @@ def collectives(hlo: str) -> dict[str, tuple[int, int]]:
     """Kind -> (times that it runs, bytes of its results in all), for one device.
 
     A loop's body stands once in the text and counts as often as it runs: as the compiler notes it,
-    or the bound below which its counter stays. A loop without such a bound counts once.
+    or the bound below which its counter stays. A loop without such a bound counts once. An exchange
+    that runs beside other work stands in each of the fusions beside which it runs, and counts once.
 
     Args:
       hlo: of a compiled program, as `compiled.as_text()` gives it.
@@ -32,7 +34,7 @@ def collectives(hlo: str) -> dict[str, tuple[int, int]]:
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
 
-    def walk(computation: str, times: int) -> None:
+    def walk(computation: str, times: int, seen: set[tuple[str, ...]], fused: bool) -> None:
         for line in blocks.get(computation, ()):
             found = _OPCODE.search(line)
             if not found:
@@ -40,14 +42,19 @@ def collectives(hlo: str) -> dict[str, tuple[int, int]]:
             shape, opcode = found.groups()
             kind = opcode.removesuffix("-start")
             if kind in KINDS:  # what it applies to two numbers is no work of its own
-                counts[kind] += times
-                sizes[kind] += times * _bytes(shape, opcode.endswith("-start"))
+                channel = _CHANNEL.search(line)
+                name = (kind, shape.split("{")[0], channel[1] if channel else line)
+                if not (fused and name in seen):
+                    counts[kind] += times
+                    sizes[kind] += times * _bytes(shape, opcode.endswith("-start"))
+                seen.add(name)
                 continue
-            trips = _trips(line, blocks) if opcode == "while" else 1
+            loop = opcode == "while"
             for called in _CALLED.findall(line):
-                walk(called, times * trips)
+                trips = _trips(line, blocks) if loop else 1
+                walk(called, times * trips, set() if loop else seen, not loop)
 
-    walk(entry, 1)
+    walk(entry, 1, set(), False)
     return {kind: (counts[kind], sizes[kind]) for kind in KINDS if counts[kind]}
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from experiments.corl import ESTIMATOR, TRUTH
 from experiments.studies.world_truth import COLUMNS, columns
-from remid_jax.diagnosis.report import provenance, write_results
+from remid_jax.diagnosis.report import TABLE_WIDTH, provenance, write_results
 from remid_jax.errors import UserError
 from remid_jax.information.uncertainty import t_interval
 from remid_jax.progress import progress
@@ -137,7 +137,7 @@ def gains_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]
 
 def print_tables(table: Mapping[str, Any], gains: Mapping[str, Any]) -> None:
     """Each measure by variant and column, mean ± standard error over seeds; then CoRL's gains."""
-    console = Console()
+    console = Console(width=TABLE_WIDTH)  # whatever the terminal: no figure is cut
     for measure, title in MEASURES.items():
         made = _table(title)
         for variant, cells in table[measure].items():

@@ -23,7 +23,7 @@ from experiments.corl_world import mean_and_error
 from experiments.studies.world_thoughts import FACTS, SLOTS, measure_pair
 from experiments.studies.world_truth import COLUMNS
 from remid_jax.benchmark.shifts import SHIFTS
-from remid_jax.diagnosis.report import provenance
+from remid_jax.diagnosis.report import TABLE_WIDTH, provenance
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 from remid_jax.models.pretrained import cache_folder
@@ -92,7 +92,7 @@ def _places(seeds: list[Any], measure: str) -> dict[str, Any]:
 
 def print_tables(table: Mapping[str, Any]) -> None:
     """One table a measure: variants and places down, facts or slots across."""
-    console = Console()
+    console = Console(width=TABLE_WIDTH)  # whatever the terminal: no figure is cut
     for measure, (title, names) in TITLES.items():
         made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for i, name in enumerate(("variant", "where", *names)):

@@ -163,5 +163,13 @@ def group_statistics(
 
 
 def parts_of(groups: Any, count: int) -> Any:
-    """Any pytree of [B, ...] arrays as [count, B / count, ...]: micro-batches for a scan."""
-    return jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), groups)
+    """Any pytree of [B, ...] arrays as [count, B / count, ...]: micro-batches for a scan.
+
+    Micro-batch i has the rows i, i + count, i + 2 count, ...: where devices hold neighbouring rows,
+    each of them has its share of every micro-batch.
+    """
+
+    def one(x: Array) -> Array:
+        return jnp.swapaxes(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 0, 1)
+
+    return jax.tree.map(one, groups)
