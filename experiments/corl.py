@@ -15,6 +15,7 @@ from experiments.studies import world_truth
 from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.files import write_atomically
 from remid_jax.models.pretrained import cache_folder
+from remid_jax.processes import is_first, join
 from remid_jax.training.config import check_config, stages
 from remid_jax.training.corl import Corl
 from remid_jax.training.estimators import save_estimator
@@ -30,6 +31,7 @@ def run(config: ConfigDict, workdir: str) -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     check_config(config)
+    join(config)
     origin = provenance(config, sys.argv)
     folder = Path(workdir)
     setting = make_setting(config, folder)
@@ -39,9 +41,11 @@ def run(config: ConfigDict, workdir: str) -> None:
     loop = Corl(config, setting, folder)
     state = loop.run()
     save_estimator(folder / ESTIMATOR, setting.adapters(state.roles))
-    if config.task == "world":
-        text = json.dumps(world_truth.measure(loop, state.roles))
-        write_atomically(folder / TRUTH, [text.encode()])
+    measured = world_truth.measure(loop, state.roles) if config.task == "world" else None
+    if not is_first():
+        return
+    if measured is not None:
+        write_atomically(folder / TRUTH, [json.dumps(measured).encode()])
     evaluations = read_lines(folder / EVALUATIONS)
     counts = {"train": len(setting.train), "shortened": setting.shortened,
               "excluded": setting.excluded}  # fmt: skip

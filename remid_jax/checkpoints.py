@@ -10,6 +10,7 @@ import jax
 
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
+from remid_jax.processes import is_first, meet
 
 RECORD = "record.json"
 _ARRAYS = "arrays"
@@ -26,6 +27,8 @@ def _orbax() -> tuple[Any, Any]:
 def save_tree(folder: str | Path, tree: Any, record: Mapping[str, Any]) -> Path:
     """Writes a tree; the record is written last, so a folder that has one is whole.
 
+    Processes that train together call it together, with one folder that all of them see.
+
     Args:
       folder: what stands there is replaced.
       tree: pytree of arrays. Leaves are stored by their place in it, whatever its nodes are.
@@ -40,12 +43,16 @@ def save_tree(folder: str | Path, tree: Any, record: Mapping[str, Any]) -> Path:
     folder = Path(folder).absolute()
     save, _ = _orbax()
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        if is_first():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        meet(f"folder of {folder}")
         save(folder / _ARRAYS, _named(jax.tree.leaves(tree)))
     except OSError as e:
         raise UserError(f"cannot write {folder}: {e.strerror or e}") from None
-    write_atomically(folder / RECORD, [json.dumps(dict(record), indent=1).encode()])
+    if is_first():
+        write_atomically(folder / RECORD, [json.dumps(dict(record), indent=1).encode()])
+    meet(f"record of {folder}")
     return folder
 
 
@@ -87,7 +94,7 @@ def save_newest(folder: str | Path, name: str, tree: Any, record: Mapping[str, A
       UserError: the folder cannot be written.
     """
     path = save_tree(Path(folder) / name, tree, record)
-    for old in path.parent.iterdir():
+    for old in path.parent.iterdir() if is_first() else ():
         if old.name < name:
             shutil.rmtree(old, ignore_errors=True)
     return path
@@ -124,5 +131,5 @@ def load_tree(folder: str | Path, like: Any) -> Any:
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None)
     if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

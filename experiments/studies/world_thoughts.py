@@ -85,7 +85,7 @@ def _slot_log_q(
 ) -> np.ndarray:
     """log q of each slot's word, mean over notes: [n, 4]."""
     rows = actors.answer_rows(samples, notes)
-    values = np.asarray(actors.score(policy, actors.laid(rows, actors.golden)), np.float64)
+    values = actors.score(policy, actors.laid(rows, actors.golden)).astype(np.float64)
     return values[..., list(WORD_PLACES)].mean(1)
 
 

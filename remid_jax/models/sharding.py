@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from remid_jax.errors import UserError
@@ -137,8 +138,7 @@ def check_heads(num_heads: int, num_kv_heads: int, mesh: Mesh | None) -> None:
 
 def place_one(name: str, value: Any, mesh: Mesh, rules: Rules = RULES) -> jax.Array:
     """A parameter, of which each device is given its own part only."""
-    sharding = NamedSharding(mesh, spec_of(name, rules))
-    return jax.make_array_from_callback(value.shape, sharding, lambda part: value[part])
+    return _laid(value, NamedSharding(mesh, spec_of(name, rules)))
 
 
 def place(params: Any, mesh: Mesh | None, rules: Rules = RULES) -> Any:
@@ -148,7 +148,25 @@ def place(params: Any, mesh: Mesh | None, rules: Rules = RULES) -> Any:
     """
     if mesh is None:
         return params
-    return jax.device_put(params, shardings_of(params, mesh, rules))
+    return jax.tree.map(_laid, params, shardings_of(params, mesh, rules))
+
+
+def _laid(x: Any, sharding: NamedSharding) -> jax.Array:
+    """An array as the sharding says; across processes each of them gives its own part."""
+    if isinstance(x, jax.Array) and x.sharding == sharding:
+        return x
+    if sharding.is_fully_addressable:
+        return jax.device_put(x, sharding)
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])
+
+
+def on_mesh(tree: Any, mesh: Mesh | None) -> Any:
+    """Arrays that lie on the mesh, and the others whole on each of its devices; see `place`."""
+    if mesh is None:
+        return tree
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda x: x if mesh_of(x) == mesh else _laid(x, whole), tree)
 
 
 def place_rows(batch: Any, mesh: Mesh | None) -> Any:
@@ -166,7 +184,7 @@ def place_rows(batch: Any, mesh: Mesh | None) -> Any:
             raise UserError(
                 f"a batch of {x.shape[0]} cannot be spread over {parts} devices (data x fsdp)"
             )
-        return jax.device_put(x, NamedSharding(mesh, PartitionSpec(ROWS)))
+        return _laid(x, NamedSharding(mesh, PartitionSpec(ROWS)))
 
     return jax.tree.map(one, batch)
 
@@ -210,3 +228,8 @@ def pinned(x: jax.Array, *axes: str | Sequence[str] | None) -> jax.Array:
         None if a is None or n % parts_in_force(a) else a for a, n in zip(axes, sizes, strict=True)
     ]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*free, *fitting))
+
+
+def whole_everywhere(tree: Any) -> Any:
+    """Results of a compiled program that every device, and so every process, holds whole."""
+    return jax.tree.map(lambda x: pinned(x, *[None] * x.ndim), tree)

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.inference.choosing import SamplingConfig
-from remid_jax.models.sharding import place_rows
+from remid_jax.models.sharding import place_rows, using
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.config import ROLES
 from remid_jax.training.evaluation import Predicted
@@ -59,18 +58,19 @@ class Actors:
             )
 
     def laid(self, rows: list[list[Row]], scored: int) -> Groups:
-        """Rows as arrays of few shapes, on the devices of the mesh."""
-        groups = group(rows, self.setting.shape.max_positions, (self.longest, 0, scored))
-        return self.placed(groups)
+        """Rows as arrays of few shapes, on the host."""
+        return group(rows, self.setting.shape.max_positions, (self.longest, 0, scored))
 
     def placed(self, batch: Any) -> Any:
         """A pytree of [B, ...] arrays on the devices of the mesh."""
         return place_rows(batch, self.setting.mesh)
 
-    def score(self, params: Any, groups: Groups) -> Array:
+    def score(self, params: Any, groups: Groups) -> np.ndarray:
         """log q [B, G, K] of a role with these parameters, 0 where nothing is scored, in nats."""
         whole_params = whole(self.setting.frozen, params)
-        return score(whole_params, groups, graphdef=self.setting.graphdef)
+        with using(self.setting.mesh):
+            values = score(whole_params, self.placed(groups), graphdef=self.setting.graphdef)
+        return np.asarray(values)
 
     def answer_rows(self, samples: Sequence[Sample], notes: Notes) -> list[list[Row]]:
         """The policy's prompt with each of a sample's notes, and the golden response to score."""
@@ -95,11 +95,12 @@ class Actors:
           temperature: by default the role's own.
         """
         ids, lengths = self.placed(rollouts.padded(prompts, self.longest))
-        return rollouts.rollout(
-            whole(self.setting.frozen, params), ids, lengths, key,
-            graphdef=self.setting.graphdef, sampling=sampling_of(c, temperature), draws=draws,
-            end=self.setting.task.end, split=jax.default_backend() == "cpu",
-        )  # fmt: skip
+        with using(self.setting.mesh):
+            return rollouts.rollout(
+                whole(self.setting.frozen, params), ids, lengths, key,
+                graphdef=self.setting.graphdef, sampling=sampling_of(c, temperature), draws=draws,
+                end=self.setting.task.end, split=jax.default_backend() == "cpu",
+            )  # fmt: skip
 
     def texts(self, drawn: list[list[tuple[int, ...]]]) -> list[list[str]]:
         """The drawn token lists as texts."""
@@ -140,7 +141,7 @@ class Actors:
             groups = self.laid(self.answer_rows(samples, read), self.golden)
             width = groups.weights.shape[-1]
             more["log_probs"] = self.score(policy, groups).reshape(-1, width)
-            more["mask"] = jnp.asarray(groups.weights > 0).reshape(-1, width)
+            more["mask"] = (groups.weights > 0).reshape(-1, width)
             if "cross_information" in c.rewards:
                 negatives = self._negatives(policy, samples, read, c.negatives)
                 more["negatives"] = np.repeat(negatives, c.group, axis=0)
@@ -166,7 +167,7 @@ class Actors:
             [Row(task.policy_prompt(s, notes[k][0]), golden[k - j]) for j in range(1, count + 1)]
             for k, s in enumerate(samples)
         ]
-        sums = np.asarray(self.score(policy, self.laid(rows, self.golden))).sum(-1)
+        sums = self.score(policy, self.laid(rows, self.golden)).sum(-1)
         return np.stack([np.roll(sums[:, j - 1], -j) for j in range(1, count + 1)], axis=1)
 
     def _match(self, notes: Notes, replies: list[list[str]]) -> np.ndarray:
@@ -177,8 +178,7 @@ class Actors:
         ]
         groups = self.laid(rows, 1)
         values = self.score(self.setting.initial, groups)  # new adapters change nothing
-        values = np.asarray(values, np.float64)
-        return values.sum(-1) / np.asarray(groups.weights).sum(-1)
+        return values.astype(np.float64).sum(-1) / groups.weights.sum(-1)
 
     def predict(self, samples: Sequence[Sample], roles: dict[str, Any]) -> Predicted:
         """Golden responses under the policy, given thoughts that the reasoner draws.
@@ -238,9 +238,7 @@ class Actors:
                 [Row(task.policy_prompt(s, n), y) for y in scored]
                 for s, (n,) in zip(part, notes, strict=True)
             ]
-            values = np.asarray(
-                self.score(roles["policy"], self.laid(rows, self.golden)), np.float64
-            )
+            values = self.score(roles["policy"], self.laid(rows, self.golden)).astype(np.float64)
             inside = np.arange(values.shape[-1]) < tokens[:, None]
             blocks.append(np.where(inside, values, 0.0).sum(-1))
         return np.concatenate(blocks)[: len(samples)]
@@ -250,7 +248,7 @@ class Actors:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean over notes of log q(y|x, r), the end of turn not counted, and tokens of y: [B]."""
         rows = self.answer_rows(samples, notes)
-        values = np.asarray(self.score(policy, self.laid(rows, self.golden)), np.float64)
+        values = self.score(policy, self.laid(rows, self.golden)).astype(np.float64)
         tokens = np.array([len(r[0].scored) - 1 for r in rows])
         inside = np.arange(values.shape[-1]) < tokens[:, None, None]
         return np.where(inside, values, 0.0).sum(-1).mean(-1), tokens

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
-from remid_jax.models.sharding import using
+from remid_jax.models.sharding import on_mesh, using
 from remid_jax.progress import progress
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.acting import Actors, Notes
@@ -113,14 +113,13 @@ class Corl:
             cold = roles["policy"]
         # A copy: an update uses up what it is given, and the role's beginning is its reference.
         train = begin(jax.tree.map(jnp.copy, roles[stage.role]), self._optimiser(i))
-        return State(roles, train, cold)
+        return on_mesh(State(roles, train, cold), self.setting.mesh)
 
     def _optimiser(self, i: int) -> OptimiserConfig:
         return self.optimisers[min(i, len(self.stages) - 1)]
 
     def _restored(self, reached: Reached) -> State:
-        abstract = jax.eval_shape(lambda: self._begin(reached.stage))
-        return self.records.load(reached, abstract)
+        return self.records.load(reached, self._begin(reached.stage))
 
     # One stage.
 
@@ -191,7 +190,7 @@ class Corl:
             else:
                 thoughts = self.actors.thoughts(state.roles["reasoner"], samples, draw, c.draws)
             rows = self.actors.answer_rows(samples, notes_of(thoughts, self.config.notes))
-        groups = self.actors.laid(rows, self.actors.golden)
+        groups = self.actors.placed(self.actors.laid(rows, self.actors.golden))
         return sft_update(
             self.setting.frozen, state.train, groups, drop, graphdef=self.setting.graphdef,
             optimiser=self.optimisers[i], running=running_of(c),
@@ -227,6 +226,7 @@ class Corl:
         rows = rollouts.completion_rows(prompts, completed)
         groups = self.actors.laid(rows, c.max_tokens + 1)
         known = self._known(role, state, groups, drawn, advantages)
+        groups, known = self.actors.placed((groups, known))
         train, metrics = state.train, {}
         for epoch in range(c.inner_epochs):
             train, said = grpo_update(
@@ -253,17 +253,20 @@ class Corl:
     ) -> Completions:
         old = np.zeros(groups.weights.shape, np.float32)
         if self.config[role].inner_epochs > 1:
-            old = np.asarray(self.actors.score(state.train.params, groups))
+            old = self.actors.score(state.train.params, groups)
         else:  # the ratio is 1 whatever this is: it is compared only
             sampled = np.asarray(drawn.log_probs)
             old[..., : sampled.shape[-1]] = sampled
         reference = np.zeros_like(old)
         if self.grpo[role].kl_coefficient:
-            reference = np.asarray(self.actors.score(state.roles[role], groups))
-        return self.actors.placed(Completions(
-            old_log_probs=old, reference_log_probs=reference, advantages=np.asarray(advantages),
-            mask=np.asarray(groups.weights) > 0, truncated=~np.asarray(drawn.stopped),
-        ))  # fmt: skip
+            reference = self.actors.score(state.roles[role], groups)
+        return Completions(
+            old_log_probs=old,
+            reference_log_probs=reference,
+            advantages=np.asarray(advantages),
+            mask=groups.weights > 0,
+            truncated=~np.asarray(drawn.stopped),
+        )
 
     def _record_texts(
         self, i: int, step: int, samples: Sequence[Sample], texts: list[list[str]],

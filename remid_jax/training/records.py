@@ -14,12 +14,13 @@ from remid_jax.benchmark.samples import Sample
 from remid_jax.checkpoints import load_tree, newest, read_record, save_newest
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
+from remid_jax.processes import is_first
 from remid_jax.training.evaluation import Predicted
 
 METRICS, EVALUATIONS, CHECKPOINTS = "metrics.jsonl", "evaluations.jsonl", "checkpoints"
 SHOWN = 2  # samples of a step whose texts are written, and completions of each
 # Keys that may change between a run and its continuation.
-_FREE = ("evaluate", "checkpoint", "texts_every", "tensorboard")
+_FREE = ("evaluate", "checkpoint", "texts_every", "tensorboard", "mesh", "processes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Reached:
 
 
 class Records:
-    """The folder of one run."""
+    """The folder of one run. Of several processes the first writes; all of them read."""
 
     def __init__(self, folder: Path, identity: str, config: ConfigDict):
         """Opens a folder, new or of the same run.
@@ -42,7 +43,8 @@ class Records:
         """
         self.folder = folder
         self._identity = hashlib.sha256(f"{identity}/{_fixed(config)}".encode()).hexdigest()
-        self._writer = _tensorboard(folder) if config.tensorboard else None
+        self._writes = is_first()
+        self._writer = _tensorboard(folder) if config.tensorboard and self._writes else None
         self._count = 0
         found = self.reached()
         if found is not None and read_record(found.path)["run"] != self._identity:
@@ -51,6 +53,8 @@ class Records:
             )
         # What was written after the checkpoint will be written again.
         at = (-1, 0) if found is None else (found.stage, found.step)
+        if not self._writes:
+            return
         _keep(folder / METRICS, lambda line: (line["stage"], line["step"]) < at)  # steps from 0
         _keep(folder / EVALUATIONS, lambda line: (line["stage"], line["step"]) <= at)  # steps done
 
@@ -75,6 +79,8 @@ class Records:
         self, stage: int, step: int, kind: str, metrics: Mapping[str, float], seconds: float
     ) -> None:
         """One line of a step; `seconds` and what depends on it stand apart."""
+        if not self._writes:
+            return
         tokens = metrics.get("completions/tokens", metrics.get("tokens", 0.0))
         time = {"seconds": seconds, "tokens_per_second": tokens / seconds}
         line = {"stage": stage, "step": step, "kind": kind, **metrics, "time": time}
@@ -86,6 +92,8 @@ class Records:
 
     def add_evaluation(self, stage: int, step: int, tag: str, predicted: Predicted) -> None:
         """One line of a subset, and its samples in a file of their own."""
+        if not self._writes:
+            return
         line = {"stage": stage, "step": step, "tag": tag, **predicted.summary()}
         _append(self.folder / EVALUATIONS, line)
         file = self.folder / "predictions" / f"{stage:03}-{step:06}-{tag.replace(' ', '_')}.json"
@@ -101,6 +109,8 @@ class Records:
         rewards: np.ndarray,
     ) -> None:  # fmt: skip
         """Some completions of a step with their rewards, to read."""
+        if not self._writes:
+            return
         lines = []
         for s, group, values in list(zip(samples, texts, rewards, strict=True))[:SHOWN]:
             lines += [f"== {s.sample_id}", f"user: {s.dialogue[-1][1]}", f"golden: {s.golden}"]

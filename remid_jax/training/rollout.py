@@ -13,6 +13,7 @@ from flax import nnx
 from remid_jax.inference import decoding
 from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.sizes import stepped
+from remid_jax.models.sharding import whole_everywhere
 from remid_jax.training.groups import STEP, Row
 
 Array = jax.Array
@@ -87,7 +88,7 @@ def rollout(
         x.reshape(b, draws, *x.shape[1:])
         for x in (state.tokens, state.log_probs, state.counts, state.stopped)
     )
-    return Rollout(*grouped)
+    return whole_everywhere(Rollout(*grouped))
 
 
 def padded(prompts: Sequence[Sequence[int]], least: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from remid_jax.errors import UserError
 from remid_jax.inference.sizes import HEAD
+from remid_jax.models.sharding import whole_everywhere
 from remid_jax.training.groups import Groups, group_statistics
 from remid_jax.training.grpo import Completions, GrpoConfig, grpo_loss
 from remid_jax.training.optimiser import OptimiserConfig, TrainState, accumulated, updated
@@ -47,7 +48,7 @@ def score(params: Any, groups: Groups, *, graphdef: Any, head: int = HEAD) -> Ar
     """log q [B, G, K] of scored tokens in nats; 0 where there is none."""
     with jax.default_matmul_precision("highest"):
         log_probs, _ = group_statistics(nnx.merge(graphdef, params), groups, head=head)
-    return jnp.where(groups.weights > 0, log_probs, 0.0)
+    return whole_everywhere(jnp.where(groups.weights > 0, log_probs, 0.0))
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames=("state",))

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from remid_jax.benchmark import shifts
@@ -20,6 +21,7 @@ from remid_jax.benchmark.thoughts import policy_notes
 from remid_jax.checkpoints import load_tree, newest, read_record, save_newest
 from remid_jax.errors import UserError
 from remid_jax.models.decoder import Decoder, DecoderConfig
+from remid_jax.models.sharding import on_mesh, place, place_rows, using
 from remid_jax.progress import progress
 from remid_jax.training.groups import Row, group
 from remid_jax.training.optimiser import OptimiserConfig, begin
@@ -68,7 +70,7 @@ def base_identity(config: ConfigDict) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def base_params(config: ConfigDict, folder: Path) -> Any:
+def base_params(config: ConfigDict, folder: Path, mesh: Mesh | None = None) -> Any:
     """The base's parameters: read from `folder` where they stand, else trained and kept there.
 
     A killed training goes on from its last checkpoint to the same bits.
@@ -80,7 +82,8 @@ def base_params(config: ConfigDict, folder: Path) -> Any:
     optimiser = OptimiserConfig(p.learning_rate, p.steps, warmup=0.05, clip=1.0)
     decoder = Decoder(shape_of(config), nnx.Rngs(p.seed))
     graphdef, params = nnx.split(decoder)
-    state = begin(params, optimiser)
+    with using(mesh):
+        state = on_mesh(begin(place(params, mesh), optimiser), mesh)
     done = 0
     kept = newest(folder)
     if kept is not None:
@@ -94,12 +97,12 @@ def base_params(config: ConfigDict, folder: Path) -> Any:
     tasks = [WorldTask(w, error=0.0) for w in worlds]
     with progress("base of the world", p.steps - done) as advance:
         for step in range(done, p.steps):
-            groups = group(_rows(tasks, config, step), WINDOW)
-            key = jax.random.key(0)
-            state, said = sft_update(
-                nnx.State({}), state, groups, key, graphdef=graphdef, optimiser=optimiser,
-                running=Running(),
-            )  # fmt: skip
+            groups = place_rows(group(_rows(tasks, config, step), WINDOW), mesh)
+            with using(mesh):
+                state, said = sft_update(
+                    nnx.State({}), state, groups, jax.random.key(0), graphdef=graphdef,
+                    optimiser=optimiser, running=Running(),
+                )  # fmt: skip
             last = step + 1 == p.steps
             if last or (step + 1) % KEEP_EVERY == 0:
                 if not said["finite"]:

@@ -1,0 +1,125 @@
+"""Two real processes train together over loopback, and read each other's checkpoints."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from remid_jax.errors import UserError
+from remid_jax.processes import join, process_config
+
+TESTS = Path(__file__).parents[1]
+
+PROGRAM = """
+import json, sys
+import jax, numpy as np
+from jax.experimental import multihost_utils
+from pathlib import Path
+from tiny_corl import tiny_config
+from remid_jax.errors import UserError
+from remid_jax.processes import is_first, join
+from remid_jax.training.corl import Corl
+from remid_jax.training.setting import make_setting
+
+folder, changes = Path(sys.argv[1]), json.loads(sys.argv[2])
+config = tiny_config()
+config.cold_start, config.round = ("reasoner_sft:2", "policy_sft:1"), ("reasoner_grpo:1",)
+config.lora.dropout = 0.0
+config.update(changes)
+try:
+    join(config)
+except UserError as e:
+    sys.exit(f"error: {e}")
+assert jax.process_count() == config.processes.count
+state = Corl(config, make_setting(config, folder), folder).run()
+whole = multihost_utils.process_allgather(state.roles, tiled=True)
+values = {r: np.concatenate([np.ravel(x) for x in jax.tree.leaves(p)]) for r, p in whole.items()}
+if is_first():
+    print(json.dumps({r: v.tolist() for r, v in values.items()}))
+"""
+
+
+def start(folder: Path, changes: dict, devices: int) -> subprocess.Popen:
+    environment = {
+        **os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+    }  # fmt: skip
+    command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(changes)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finished(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
+    out, said = process.communicate(timeout=900)
+    assert process.returncode == code, said
+    return out, said
+
+
+def alone(folder: Path, **changes) -> dict[str, np.ndarray]:
+    out, _ = finished(start(folder, changes, devices=2))
+    return {r: np.array(v) for r, v in json.loads(out).items()}
+
+
+def pair(folder: Path, changes: list[dict], code: int = 0) -> list[tuple[str, str]]:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{s.getsockname()[1]}"
+    both = [
+        start(folder, {**c, "processes": {"coordinator": address, "count": 2, "index": i}}, 1)
+        for i, c in enumerate(changes)
+    ]
+    return [finished(p, code) for p in both]
+
+
+def together(folder: Path, **changes) -> dict[str, np.ndarray]:
+    (out, _), _ = pair(folder, [changes] * 2)
+    return {r: np.array(v) for r, v in json.loads(out.splitlines()[-1]).items()}
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(t) for t in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [{"data": 2}, {"fsdp": 2}])
+def test_two_processes_train_as_one(tmp_path, mesh):
+    one, two = tmp_path / "one", tmp_path / "two"
+    expected, found = alone(one, mesh=mesh), together(two, mesh=mesh)
+    for role, values in expected.items():
+        np.testing.assert_allclose(found[role], values, atol=2e-4)
+    assert len(metrics(one)) == len(metrics(two)) == 4
+    for a, b in zip(metrics(one), metrics(two), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5), a["kind"]
+    # Each reads what the other wrote, to the bit: there is nothing left to train.
+    for role, values in alone(two).items():
+        np.testing.assert_array_equal(values, found[role])
+    for role, values in together(one, mesh=mesh).items():
+        np.testing.assert_array_equal(values, expected[role])
+
+
+def test_processes_of_different_configurations_are_refused(tmp_path):
+    changes = [{"mesh": {"data": 2}}, {"mesh": {"data": 2}, "rounds": 3}]
+    for _, said in pair(tmp_path, changes, code=1):
+        assert "process 1 was started with another configuration than process 0" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"count": 2}, "name process 0 in config.processes.coordinator"),
+    ({"count": 2, "index": 2, "coordinator": "127.0.0.1:1"}, "index 2 must lie in 0..1"),
+])  # fmt: skip
+def test_numbers_that_do_not_go_together(changes, said):
+    config = ConfigDict({"processes": process_config()})
+    config.processes.update(changes)
+    with pytest.raises(UserError, match=said):
+        join(config)
