@@ -6,12 +6,14 @@
     python -m benchmarks.profile      where the time of one scoring call goes
     python -m benchmarks.grpo         a round of GRPO, beside TRL's trainer
     python -m benchmarks.growth       time against the number and the lengths of what is scored
+    python -m benchmarks.tpu_compile  what each program needs on TPU, compiled without one
+    python -m benchmarks.roofline     an estimate of time and cost on TPU
 
-Each takes `--json PATH`, `--rounds N`, `--small` (a tiny shape, to see that it runs) and sizes.
-Both sides hold the same weights, and nothing is timed unless both give the same numbers. They take
-turns in one process; a ratio is the median over rounds of the ratio within a round, with the
-smallest and the largest. Ratios are quotable only where the machine was quiet: other processes take
-cores from the two sides unevenly.
+Each of the first six takes `--json PATH`, `--rounds N`, `--small` (a tiny shape, to see that it
+runs) and sizes. Both sides hold the same weights, and nothing is timed unless both give the same
+numbers. They take turns in one process; a ratio is the median over rounds of the ratio within a
+round, with the smallest and the largest. Ratios are quotable only where the machine was quiet:
+other processes take cores from the two sides unevenly.
 
 Words of the tables: a *round* is one turn of every contestant; *GFLOP* are the operations of the
 matrix products that a contestant's own way needs (`remid_jax.inference.cost`); *of GEMM* compares

@@ -60,17 +60,22 @@ class Compiled:
     seconds: float
 
 
+def _topology(name: str) -> Topology:
+    if name not in TOPOLOGIES:
+        raise UserError(f"unknown topology {name!r}; choose among {', '.join(TOPOLOGIES)}")
+    return TOPOLOGIES[name]
+
+
 def topology_devices(name: str) -> list[Any]:
     """The chips of a topology, none of which is there.
 
     Raises:
       UserError: an unknown topology, or no TPU compiler.
     """
-    if name not in TOPOLOGIES:
-        raise UserError(f"unknown topology {name!r}; choose among {', '.join(TOPOLOGIES)}")
+    accelerator = _topology(name).accelerator
     os.environ.update({
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_ACCELERATOR_TYPE": TOPOLOGIES[name].accelerator, "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_ACCELERATOR_TYPE": accelerator, "TPU_WORKER_HOSTNAMES": "localhost",
     })  # fmt: skip
     from jax.experimental import topologies
 
@@ -92,13 +97,13 @@ def topology_mesh(name: str, config: MeshConfig) -> Mesh:
     Raises:
       UserError: an unknown topology, no compiler, or a mesh of another size.
     """
-    devices = topology_devices(name)
-    if config.size != len(devices):
+    chips = _topology(name).chips
+    if config.size != chips:
         raise UserError(
             f"the mesh {config.data} x {config.fsdp} x {config.tensor} (data x fsdp x tensor) has "
-            f"{config.size} places, {name} has {len(devices)} chips"
+            f"{config.size} places, {name} has {chips} chips"
         )
-    places = np.array(devices).reshape(config.data, config.fsdp, config.tensor)
+    places = np.array(topology_devices(name)).reshape(config.data, config.fsdp, config.tensor)
     return Mesh(places, AXES, axis_types=(AxisType.Auto,) * 3)
 
 

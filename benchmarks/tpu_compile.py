@@ -31,6 +31,7 @@ from remid_jax.progress import progress
 SCORING, TRAINING = ("prefill", "score", "sample"), ("rollout", "reward", "sft", "grpo")
 HEADS = ("head", "head-full")
 PROGRAMS = (*SCORING, *TRAINING, *HEADS)
+DOES_NOT_FIT = 1
 DEFAULT = ("v5e:2x4", "v5p:2x2x1", "v6e:2x4")
 CONTEXT, RESPONSE = 4096, 256  # tokens of RPGBench's longest contexts, and of a response
 
@@ -158,7 +159,7 @@ def _row(name: str, c: Compiled) -> tuple[str, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0, or 2 after one line of error."""
+    """The command: 0 where all fit, 1 where one does not, or 2 after one line of error."""
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
         found = run(_parse(argv), argv)
@@ -169,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return program.STOPPED
     print_tables(found["programs"])
-    return program.OK
+    return program.OK if all(c["fits"] for c in found["programs"].values()) else DOES_NOT_FIT
 
 
 if __name__ == "__main__":

@@ -65,14 +65,20 @@ def make_mesh(config: MeshConfig) -> Mesh | None:
     """The mesh over all devices, or over the first ones that it needs; None where it needs one.
 
     Raises:
-      UserError: fewer devices than the mesh has places, or an axis below 1.
+      UserError: fewer devices than the mesh has places, an axis below 1, or several processes of
+        whose devices some have no place.
     """
     shape = (config.data, config.fsdp, config.tensor)
-    devices = jax.devices()
+    devices, processes = jax.devices(), jax.process_count()
     if min(shape) < 1 or config.size > len(devices):
         raise UserError(
             f"config.mesh needs {' x '.join(map(str, shape))} devices (data x fsdp x tensor); "
             f"there are {len(devices)}"
+        )
+    if processes > 1 and config.size < len(devices):
+        raise UserError(
+            f"config.mesh has {config.size} places; {processes} processes need one for each of "
+            f"their {len(devices)} devices"
         )
     if config.size == 1:
         return None
