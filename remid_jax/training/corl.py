@@ -88,8 +88,11 @@ class Corl:
 
     def run(self) -> State:
         """Runs what is left of the stages, and returns the last state."""
-        with using(self.setting.mesh):
-            return self._run()
+        try:
+            with using(self.setting.mesh):
+                return self._run()
+        finally:
+            self.records.close()
 
     def _run(self) -> State:
         reached = self.records.reached()

@@ -44,8 +44,6 @@ class Records:
         self.folder = folder
         self._identity = hashlib.sha256(f"{identity}/{_fixed(config)}".encode()).hexdigest()
         self._writes = is_first()
-        self._writer = _tensorboard(folder) if config.tensorboard and self._writes else None
-        self._count = 0
         found = self.reached()
         if found is not None and read_record(found.path)["run"] != self._identity:
             raise UserError(
@@ -53,10 +51,14 @@ class Records:
             )
         # What was written after the checkpoint will be written again.
         at = (-1, 0) if found is None else (found.stage, found.step)
+        self._writer, self._count = None, 0
         if not self._writes:
             return
         _keep(folder / METRICS, lambda line: (line["stage"], line["step"]) < at)  # steps from 0
         _keep(folder / EVALUATIONS, lambda line: (line["stage"], line["step"]) <= at)  # steps done
+        self._count = len(read_lines(folder / METRICS))
+        if config.tensorboard:
+            self._writer = _tensorboard(folder, self._count)
 
     def reached(self) -> Reached | None:
         """The last whole checkpoint, or None."""
@@ -87,8 +89,13 @@ class Records:
         _append(self.folder / METRICS, line)
         if self._writer is not None:
             for name, value in metrics.items():
-                self._writer.add_scalar(f"{kind}/{name}", value, self._count)
+                self._writer.add_scalar(f"{kind}/{name}", float(value), self._count)
         self._count += 1
+
+    def close(self) -> None:
+        """Hands over what is not written yet."""
+        if self._writer is not None:
+            self._writer.close()
 
     def add_evaluation(self, stage: int, step: int, tag: str, predicted: Predicted) -> None:
         """One line of a subset, and its samples in a file of their own."""
@@ -156,11 +163,12 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(t) for t in file.read_text(encoding="utf-8").splitlines()]
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, count: int) -> Any:
+    """A writer whose next step is `count`; what was written of it and later ones is void."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise UserError(
             "config.tensorboard needs the package tensorboardX: pip install tensorboardX"
         ) from None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=count)
