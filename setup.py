@@ -37,7 +37,11 @@ setup(
     install_requires=RUNTIME,
     extras_require={
         "test": [
-            "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.8", "tensorboardX>=2.6",
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "ruff>=0.8",
+            "tensorboardX>=2.6",
         ],
         "tensorboard": ["tensorboardX>=2.6"],
         "parity": ["torch>=2.5", "transformers>=4.50", "peft>=0.17", "trl>=0.24"],

@@ -91,9 +91,8 @@ def make_setting(config: ConfigDict, folder: Path) -> Setting:
             "config.sft.batch, config.reasoner.prompts and config.policy.prompts"
         )
     check_heads(setting.shape.num_heads, setting.shape.num_kv_heads, mesh)
-    frozen, initial, start = (
-        place(x, mesh) for x in (setting.frozen, setting.initial, dict(setting.start))
-    )
+    frozen, initial = place(setting.frozen, mesh), place(setting.initial, mesh)
+    start = {role: place(params, mesh) for role, params in setting.start.items()}
     return dataclasses.replace(setting, frozen=frozen, initial=initial, start=start, mesh=mesh)
 
 

@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard: scalars by step, those after a checkpoint void when resumed."""
+"""What a run writes for TensorBoard: scalars by step; a resumed run voids those it repeats."""
 
 import struct
 from pathlib import Path
