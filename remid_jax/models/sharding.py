@@ -163,6 +163,8 @@ def _laid(x: Any, sharding: NamedSharding) -> jax.Array:
         return x
     if sharding.is_fully_addressable:
         return jax.device_put(x, sharding)
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return jax.jit(lambda y: y, out_shardings=sharding)(x)
     host = np.asarray(x)
     return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])
 
