@@ -24,10 +24,10 @@ print("{}")
 PER_TOKEN = 5e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mesh", "features"), [
     ({"data": 2, "fsdp": 2, "tensor": 2}, "none"),
-    pytest.param({"fsdp": 8}, "hidden", marks=pytest.mark.slow),
-    pytest.param({"data": 2, "tensor": 2}, "none", marks=pytest.mark.slow),
+    ({"fsdp": 8}, "hidden"),
 ])  # fmt: skip
 def test_a_mesh_gives_the_numbers_of_one_device(small_config, tmp_path, mesh, features):
     small_config.divergences.features = features

@@ -115,7 +115,8 @@ def test_parts():
     groups = group([*ROWS, *ROWS], 100)
     parts = parts_of(groups, 2)
     assert parts.prompts.shape[:2] == (2, 2)
-    np.testing.assert_array_equal(parts.prompts[1], groups.prompts[2:])
+    # Every second row, so that devices that hold neighbouring rows have some of each part.
+    np.testing.assert_array_equal(parts.prompts[1], groups.prompts[1::2])
 
 
 @pytest.mark.parametrize(
