@@ -15,6 +15,8 @@ from remid_jax.errors import UserError
 from remid_jax.models.sharding import AXES, MeshConfig, using
 
 GIB = 2**30
+# How the compiler says that memory does not suffice, and how much it would need.
+_TOO_MUCH = (r"Used ([\d.]+)([MG]) of [\d.]+[MG] hbm", r"temporaries \(([\d.]+)([MG])\) exceeds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +126,7 @@ def compiled(name: str, mesh: Mesh, lower: Callable[[], Any]) -> Compiled:
             program = lower().compile()
     except Exception as e:
         seconds = time.monotonic() - start
-        used = re.search(r"Used ([\d.]+)([MG]) of ([\d.]+)([MG]) hbm", str(e))
+        used = next((m for p in _TOO_MUCH if (m := re.search(p, str(e)))), None)
         if used is None:
             raise UserError(f"{name}: {str(e).strip().splitlines()[0]}") from e
         size = float(used[1]) * (GIB if used[2] == "G" else 2**20)

@@ -16,6 +16,7 @@ from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the chips are not there: nothing may look for them
 
+from jax.sharding import Mesh
 from rich.console import Console
 
 from benchmarks import program, tpu_programs
@@ -85,8 +86,8 @@ def _mesh(args: argparse.Namespace, topology: str, name: str) -> MeshConfig:
     return config if config.size == chips else MeshConfig(tensor=chips)
 
 
-def _lower(task: Task, call: int) -> Lower:
-    shapes = Shapes(MODELS[task.model], topology_mesh(task.topology, task.mesh), "bfloat16")
+def _lower(task: Task, mesh: Mesh, call: int) -> Lower:
+    shapes = Shapes(MODELS[task.model], mesh, "bfloat16")
     if task.program in HEADS:
         chunk = HEAD if task.program == "head" else shapes.config.vocab_size
         return tpu_programs.head(shapes, CONTEXT, chunk)
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
         for task in tasks:
             if task.key not in done:
                 mesh = topology_mesh(task.topology, task.mesh)
-                found = compiled(task.topology, mesh, _lower(task, args.call))
+                found = compiled(task.topology, mesh, _lower(task, mesh, args.call))
                 done[task.key] = dataclasses.asdict(found)
                 _store(args.json, {**content, "programs": done})
             advance(1)

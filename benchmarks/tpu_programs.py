@@ -10,6 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from benchmarks.model import SMOLLM2
 from remid_jax.inference import decoding
 from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.likelihood import packed_log_probs
@@ -40,10 +41,7 @@ MODELS = {
         vocab_size=128256, num_layers=32, width=4096, num_heads=32, num_kv_heads=8, head_dim=128,
         mlp_width=14336, max_positions=8192, rope_theta=5e5, norm_eps=1e-5, tie_embeddings=False,
     ),
-    "smollm2-135m": DecoderConfig(
-        vocab_size=49152, num_layers=30, width=576, num_heads=9, num_kv_heads=3, head_dim=64,
-        mlp_width=1536, max_positions=8192, rope_theta=1e5, norm_eps=1e-5, tie_embeddings=True,
-    ),
+    "smollm2-135m": SMOLLM2,
 }  # fmt: skip
 Lower = Callable[[], Any]
 
