@@ -1,7 +1,7 @@
 """Every compiled program at the sizes of a configuration, on arrays that are only shapes."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from remid_jax.models.attention import PACKED_BLOCK
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import DTYPES
-from remid_jax.models.sharding import ROWS, path_name, spec_of
+from remid_jax.models.sharding import ROWS, parts_of_mesh, path_name, spec_of
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.acting import sampling_of
 from remid_jax.training.corl import loss_of, optimiser_of, running_of
@@ -56,9 +56,8 @@ class Shapes:
 
     def array(self, shape: Sequence[int], dtype: Any, *axes: Any) -> jax.ShapeDtypeStruct:
         """An array cut along the axes of the mesh where they divide its dimensions."""
-        sizes = dict(self.mesh.shape)
         fits = [
-            a if a is None or not n % sizes_of(a, sizes) else None
+            a if a is None or not n % parts_of_mesh(self.mesh, a) else None
             for n, a in zip(shape, axes, strict=False)
         ]
         sharding = NamedSharding(self.mesh, PartitionSpec(*fits))
@@ -87,18 +86,6 @@ class Shapes:
         """The static half of the decoder, and its parameters."""
         graphdef, state = nnx.split(nnx.eval_shape(lambda: Decoder(self.config, nnx.Rngs(0))))
         return graphdef, self.laid(state, DTYPES[self.dtype])
-
-
-def sizes_of(axes: str | Sequence[str], sizes: Mapping[str, int]) -> int:
-    """Into how many parts some axes cut a dimension.
-
-    >>> sizes_of(("data", "fsdp"), {"data": 2, "fsdp": 4, "tensor": 1})
-    8
-    """
-    product = 1
-    for axis in (axes,) if isinstance(axes, str) else axes:
-        product *= sizes[axis]
-    return product
 
 
 def scoring(

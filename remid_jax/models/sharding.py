@@ -134,7 +134,7 @@ def check_heads(num_heads: int, num_kv_heads: int, mesh: Mesh | None) -> None:
     Raises:
       UserError: its tensor axis does not divide both numbers of heads.
     """
-    tensor = 1 if mesh is None else mesh.shape["tensor"]
+    tensor = parts_of_mesh(mesh, "tensor")
     if num_heads % tensor or num_kv_heads % tensor:
         raise UserError(
             f"config.mesh.tensor {tensor} must divide the model's {num_heads} heads and "
@@ -185,7 +185,7 @@ def place_rows(batch: Any, mesh: Mesh | None) -> Any:
     """
     if mesh is None:
         return batch
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = parts_of_mesh(mesh, ROWS)
 
     def one(x: Any) -> Any:
         if x.shape[0] % parts:
@@ -209,12 +209,17 @@ def using(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
+def parts_of_mesh(mesh: Any, axes: str | Sequence[str]) -> int:
+    """Into how many parts a mesh cuts what lies along these axes; 1 without a mesh."""
+    if mesh is None:
+        return 1
+    return math.prod(mesh.shape[a] for a in ([axes] if isinstance(axes, str) else axes))
+
+
 def parts_in_force(axes: str | Sequence[str]) -> int:
     """Into how many parts the mesh in force cuts what lies along these axes; 1 without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return 1
-    return math.prod(mesh.shape[a] for a in ([axes] if isinstance(axes, str) else axes))
+    return parts_of_mesh(None if mesh.empty else mesh, axes)
 
 
 def pinned(x: jax.Array, *axes: str | Sequence[str] | None) -> jax.Array:

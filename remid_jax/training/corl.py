@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
-from remid_jax.models.sharding import on_mesh, using
+from remid_jax.models.sharding import ROWS, on_mesh, parts_of_mesh, using
 from remid_jax.progress import progress
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.acting import Actors, Notes
@@ -72,8 +72,7 @@ class Corl:
 
     def _check_batches(self) -> None:
         """Micro-batches and devices must divide every batch."""
-        c, mesh = self.config, self.setting.mesh
-        devices = 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
+        c, devices = self.config, parts_of_mesh(self.setting.mesh, ROWS)
         for key, size, part in (
             ("sft.batch", c.sft.batch, c.sft), ("reasoner.prompts", c.reasoner.prompts, c.reasoner),
             ("policy.prompts", c.policy.prompts, c.policy),
