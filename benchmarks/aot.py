@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
@@ -121,6 +122,8 @@ def compiled(name: str, mesh: Mesh, lower: Callable[[], Any]) -> Compiled:
       UserError: the compiler fails for another reason than memory.
     """
     start = time.monotonic()
+    kept = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)  # no chip is there to load it on
     try:
         with using(mesh):
             program = lower().compile()
@@ -131,6 +134,8 @@ def compiled(name: str, mesh: Mesh, lower: Callable[[], Any]) -> Compiled:
             raise UserError(f"{name}: {str(e).strip().splitlines()[0]}") from e
         size = float(used[1]) * (GIB if used[2] == "G" else 2**20)
         return Compiled(False, int(size), None, None, {}, seconds)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", kept)
     memory = program.memory_analysis()
     needed = (
         memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
