@@ -171,4 +171,7 @@ def _tensorboard(folder: Path, count: int) -> Any:
         raise UserError(
             "config.tensorboard needs the package tensorboardX: pip install tensorboardX"
         ) from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=count)
+    events = folder / "tensorboard"
+    # Names end in the second of their making: two of one second must not overwrite each other.
+    suffix = f".{len(list(events.glob('*')))}"
+    return SummaryWriter(str(events), purge_step=count, filename_suffix=suffix)
