@@ -3,7 +3,8 @@
 Each quantity is varied with the others fixed; M = (1 + models) x responses are scored on each of N
 contexts. The exponent is the slope of log time over log size, by least squares; a line through time
 over size gives the seconds that a call takes whatever the size. Operations stand beside time: where
-their exponents are equal, time follows the work. Needs no PyTorch.
+their exponents are equal, time follows the work. With --devices the number of simulated devices is
+varied instead (see `benchmarks.devices`). Needs no PyTorch.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import gemm, program
+from benchmarks import devices, gemm, program
 from benchmarks.harness import Contestant, contest
 from benchmarks.model import random_tokens
 from benchmarks.pairs import shared_flops
@@ -29,6 +30,7 @@ SIZES = {
     "response-tokens": (64, 8, "tokens of a response where they are fixed"),
     "models": (2, 1, "evaluated models beside golden where they are fixed"),
     "responses": (4, 2, "responses of golden and of each model"),
+    "devices": (1, 1, "simulated devices; above 1 their number alone is varied"),
 }
 FACTORS = {  # of the fixed sizes
     "contexts": (0.5, 1, 1.5, 2),
@@ -100,6 +102,8 @@ def _finite(r: int, found: Mapping[str, Any]) -> None:
 def run(args: argparse.Namespace) -> Report:
     """Times every point in turns and fits each sweep."""
     base = Point(args.contexts, args.context_tokens, args.response_tokens, args.models)
+    if args.devices > 1:
+        return devices.run(args, lambda e, times: _contestant(e, base, times * args.responses))
     swept = sweeps(base)
     for key, points in swept.items():
         if len(points) < 3:

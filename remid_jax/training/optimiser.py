@@ -1,7 +1,7 @@
 """Adam with warm-up, a schedule and clipping; gradients summed over micro-batches."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -20,6 +20,9 @@ Loss = Callable[[Any, Any, Array], tuple[Array, tuple[Array, dict[str, tuple[Arr
 @dataclasses.dataclass(frozen=True)
 class OptimiserConfig:
     """How parameters follow their gradients.
+
+    A pytree whose numbers of the schedule are leaves: stages of other lengths or rates share one
+    compiled program.
 
     Attributes:
       learning_rate: at its height.
@@ -56,27 +59,41 @@ class OptimiserConfig:
 
     def rate(self, step: Array) -> Array:
         """The learning rate of an update, counted from 0."""
-        return _schedule(self)(step)
+        step, steps = (jnp.asarray(x, jnp.float32) for x in (step, self.steps))
+        rising = jnp.round(self.warmup * steps)
+        # The first update moves too: a rate of 0 would waste it.
+        up = (1 + step) / (1 + rising)
+        share = jnp.clip((step - rising) / jnp.maximum(1.0, steps - rising), 0.0, 1.0)
+        down = {
+            "cosine": (1 + jnp.cos(jnp.pi * share)) / 2,
+            "linear": 1 - share,
+            "constant": jnp.ones_like(share),
+        }[self.schedule]
+        return self.learning_rate * jnp.where(step < rising, up, down)
 
     def transformation(self) -> optax.GradientTransformation:
         """The optimiser as optax knows it."""
         clip = [optax.clip_by_global_norm(self.clip)] if self.clip else []
-        adam = optax.adamw(_schedule(self), b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
+        adam = optax.adamw(self.rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
         return optax.chain(*clip, adam)
 
 
-def _schedule(c: OptimiserConfig) -> optax.Schedule:
-    rising = round(c.warmup * c.steps)
-    left = max(1, c.steps - rising)
-    after = {
-        "cosine": optax.cosine_decay_schedule(c.learning_rate, left),
-        "linear": optax.linear_schedule(c.learning_rate, 0.0, left),
-        "constant": optax.constant_schedule(c.learning_rate),
-    }[c.schedule]
-    # The first update moves too: a rate of 0 would waste it.
-    first = optax.linear_schedule(c.learning_rate / (rising + 1), c.learning_rate, max(1, rising))
-    joined = optax.join_schedules([first, after], [rising])
-    return lambda step: joined(jnp.asarray(step, jnp.float32))
+_TRACED = ("learning_rate", "steps", "warmup")
+_STATIC = tuple(f.name for f in dataclasses.fields(OptimiserConfig) if f.name not in _TRACED)
+
+
+def _unflatten(static: tuple, traced: Iterable[Any]) -> OptimiserConfig:
+    made = object.__new__(OptimiserConfig)  # leaves can be tracers, which no check may ask
+    for name, value in zip((*_STATIC, *_TRACED), (*static, *traced), strict=True):
+        object.__setattr__(made, name, value)
+    return made
+
+
+jax.tree_util.register_pytree_node(
+    OptimiserConfig,
+    lambda c: ([getattr(c, n) for n in _TRACED], tuple(getattr(c, n) for n in _STATIC)),
+    _unflatten,
+)
 
 
 @jax.tree_util.register_dataclass

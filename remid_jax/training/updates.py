@@ -16,7 +16,7 @@ from remid_jax.training.grpo import Completions, GrpoConfig, grpo_loss
 from remid_jax.training.optimiser import OptimiserConfig, TrainState, accumulated, updated
 
 Array = jax.Array
-_STATIC = ("graphdef", "optimiser", "running")
+_STATIC = ("graphdef", "running")
 
 
 @dataclasses.dataclass(frozen=True)

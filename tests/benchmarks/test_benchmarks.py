@@ -1,12 +1,14 @@
 """The benchmarks run without PyTorch as far as they can, and say what they must."""
 
 import dataclasses
+import json
 import sys
 import types
 
 import jax
 import numpy as np
 import pytest
+from children import answer
 
 import benchmarks
 from benchmarks import (
@@ -43,6 +45,31 @@ def test_growth(run, monkeypatch, assert_reported):
     assert all(len(s["seconds"]) == 3 for s in sweeps.values())
 
 
+GROWTH_ON_TWO = """
+import json, sys
+from benchmarks import growth, harness, quiet
+harness.PAUSE, quiet.listen = 0.0, lambda: 0.0
+tiny = ["--small", "--devices", "2", "--rounds", "1", "--allow-noise"]
+print(json.dumps(growth.main([*tiny, "--json", *sys.argv[1:]])))
+"""
+
+
+def test_growth_over_devices(tmp_path, assert_reported):
+    assert answer(GROWTH_ON_TWO, str(tmp_path / "found.json")) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    found["quiet"] = True  # other tests run beside it
+    assert_reported(found, "growth", ["scaling"])
+    assert found["devices"] == [1, 2]
+    for axis in ("data", "fsdp"):
+        assert found["scaling"][axis].keys() == {"strong", "weak"}
+    timed = found["contestants"]
+    rates = {k: v["flops_per_s"] * v["seconds"] for k, v in timed.items()}
+    assert rates["data=2 strong"] == pytest.approx(rates["one"])  # the same work
+    # Twice the responses on two devices; the context is read once.
+    layers, head = shared_flops(SMALL, 24, 2 * 4, 8)
+    assert rates["fsdp=2 weak"] == pytest.approx(2 * (layers + head))
+
+
 def test_profile(run, assert_reported):
     code, found = run(profile.main)
     assert code == 0
@@ -61,7 +88,8 @@ def test_a_fit_tells_a_constant_from_growth():
     "flags, said",
     [
         (["--rounds", "0"], "'0' is no whole number"),
-        (["--devices", "2"], "unrecognized arguments"),
+        (["--chips", "2"], "unrecognized arguments"),
+        (["--devices", "64"], "--devices 64: there are 1 devices"),
         (["--json", "/no/such/folder/x.json"], "not there or not writable"),
         (["--contexts", "1"], "--contexts is too small"),
     ],

@@ -2,7 +2,7 @@
 
 import json
 
-from eight_devices import on_eight_devices
+from children import answer
 
 from benchmarks.collectives import collectives
 
@@ -54,7 +54,7 @@ ENTRY %main (x: bf16[4,8]) -> bf16[4,8] {
 
 
 def test_loops_count_as_often_as_they_run():
-    found = on_eight_devices(PROGRAM)
+    found = answer(PROGRAM, devices=8)
     assert found == {"all-gather": [1, 4 * 32], "all-reduce": [5, 5 * 4 * 4]}
 
 

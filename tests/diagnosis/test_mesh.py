@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from eight_devices import on_eight_devices
+from children import answer
 
 from remid_jax.diagnosis.run import diagnose
 from remid_jax.errors import UserError
@@ -34,7 +34,7 @@ def test_a_mesh_gives_the_numbers_of_one_device(small_config, tmp_path, mesh, fe
     changes = {k: v for k, v in small_config.to_dict().items() if k != "mesh"}
     one, many = tmp_path / "one", tmp_path / "many"
     expected = diagnose(small_config, one)
-    on_eight_devices(PROGRAM, json.dumps(changes), json.dumps(mesh), str(many))
+    answer(PROGRAM, json.dumps(changes), json.dumps(mesh), str(many), devices=8)
     for file in (one / "pairs").iterdir():
         with np.load(file) as a, np.load(many / "pairs" / file.name) as b:
             assert a.files == b.files

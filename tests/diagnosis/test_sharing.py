@@ -3,20 +3,15 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
+from children import finished, start
 
 from remid_jax.diagnosis.run import diagnose
 from remid_jax.diagnosis.sharing import Claims, shared
-
-TESTS = Path(__file__).parents[1]
 
 WORKER = """
 import json, sys
@@ -60,15 +55,14 @@ def test_a_silent_claim_is_void_and_a_beating_one_is_not(tmp_path):
 
 
 def test_the_claim_of_a_dead_process_is_void_at_once(tmp_path):
-    program = f"""
-import os, signal
+    program = """
+import os, signal, sys
 from pathlib import Path
 from remid_jax.diagnosis.sharing import Claims
-assert Claims(Path({str(tmp_path)!r})).take("a")
+assert Claims(Path(sys.argv[1])).take("a")
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=TESTS.parent, check=False)
-    assert done.returncode == -signal.SIGKILL
+    finished(start(program, str(tmp_path)), -signal.SIGKILL)
     assert (tmp_path / "a").exists()
     assert Claims(tmp_path).take("a")
 
@@ -102,32 +96,20 @@ def test_a_failed_piece_is_given_back(tmp_path):
     assert Claims(tmp_path).take("1")
 
 
-def _worker(config: dict, folder: Path) -> subprocess.Popen:
-    path = f"{TESTS.parent}{os.pathsep}{TESTS}"
-    kept = jax.config.jax_compilation_cache_dir
-    environment = {**os.environ, "PYTHONPATH": path, "JAX_COMPILATION_CACHE_DIR": kept,
-                   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}  # fmt: skip
-    command = [sys.executable, "-c", WORKER, json.dumps(config), str(folder)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-
-
 def test_workers_join_die_and_come_back(small_config, tmp_path):
     changes = small_config.to_dict()
     alone, together = tmp_path / "alone", tmp_path / "together"
     expected = diagnose(small_config, alone)
-    workers = [_worker(changes, together) for _ in range(2)]
+    workers = [start(WORKER, json.dumps(changes), str(together)) for _ in range(2)]
     killed = workers.pop()
     with killed:
         while killed.stdout.readline() != "made\n":
             assert killed.poll() is None
         killed.send_signal(signal.SIGKILL)  # in the midst of its work
-    workers.append(_worker(changes, together))
+    workers.append(start(WORKER, json.dumps(changes), str(together)))
     made = []
     for w in workers:
-        out, _ = w.communicate(timeout=600)
-        assert w.returncode == 0
+        out, _ = finished(w)
         made += [tuple(m) for m in json.loads(out.splitlines()[-1])]
     assert len(made) == len(set(made))  # nothing twice
     for file in (alone / "pairs").iterdir():

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from eight_devices import on_eight_devices
+from children import answer
 
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.sampling import SamplingConfig, sample
@@ -44,7 +44,7 @@ print(json.dumps(out))
 def test_meshes_give_the_numbers_of_one_device(make_model, draw, meshes, tied):
     contexts, responses = draw(1, 5, 70), draw(2, 20, 20)
     texts = json.dumps([contexts, responses])
-    found = on_eight_devices(PROGRAM, json.dumps(meshes), texts, json.dumps(tied))
+    found = answer(PROGRAM, json.dumps(meshes), texts, json.dumps(tied), devices=8)
     model = make_model(tie_embeddings=tied)
     pairs = pair_log_likelihoods(model, contexts, responses)
     drawn = sample(model, contexts, SamplingConfig(max_tokens=4, temperature=0.8, top_p=0.9))

@@ -1,13 +1,11 @@
 """The engine: both questions, memory, order of work, and how many programs it needs."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from children import answer, finished, start
 
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
@@ -137,9 +135,8 @@ def test_a_second_batch_in_a_bucket_compiles_nothing(make_model, draw):
 PROGRAM = """
 import json, sys
 import jax
-jax.config.update("jax_compilation_cache_dir", sys.argv[2])
+jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-sys.path.insert(0, sys.argv[1])
 from tiny_model import build_model
 from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.engine import JaxEngine
@@ -154,15 +151,7 @@ print(json.dumps([programs.compiled, programs.found, rows]))
 
 
 def test_a_second_process_finds_every_program(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    arguments = [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[1]), str(tmp_path)]
-    runs = []
-    for _ in range(2):
-        done = subprocess.run(
-            arguments, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        runs.append(json.loads(done.stdout))
+    runs = [answer(PROGRAM, str(tmp_path)) for _ in range(2)]
     assert runs[0][0] > 5 and runs[1][0] == 0 and runs[1][1] >= runs[0][0]
     assert runs[0][2] == runs[1][2]
 
@@ -170,7 +159,6 @@ def test_a_second_process_finds_every_program(tmp_path):
 CROWDED = """
 import json, resource, sys
 import jax
-sys.path.insert(0, sys.argv[1])
 from tiny_model import build_model
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.inference.sizes import Sizes
@@ -192,12 +180,9 @@ print(json.dumps([expected, got, engine.sizes.call]))
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's limit of memory")
 def test_out_of_memory_goes_on_in_smaller_pieces():
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    arguments = [sys.executable, "-c", CROWDED, str(Path(__file__).parents[1])]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    expected, got, call = json.loads(done.stdout)
-    assert call < 1024 and "note: out of memory; going on with pieces of" in done.stderr
+    out, said = finished(start(CROWDED))
+    expected, got, call = json.loads(out)
+    assert call < 1024 and "note: out of memory; going on with pieces of" in said
     np.testing.assert_allclose(got, expected, atol=64 * PER_TOKEN)
 
 

@@ -1,6 +1,5 @@
 """The embedded default: its shape, its pinned content, and its first fetch."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from children import answer
 from tiny_checkpoint import TOKENS, tiny_tensors, write_hugging_face
 
 from remid_jax.errors import UserError
@@ -142,13 +142,7 @@ def test_weights_never_stand_twice_in_memory(tmp_path, shards):
     }  # fmt: skip
     folder = write_hugging_face(tmp_path / "model", tensors, changes, shards)
     del tensors
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(folder), "float32"],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    size, grown = json.loads(done.stdout)
+    size, grown = answer(PEAK, str(folder), "float32")
     largest = 4 * layers * width * mlp
     assert size > 200e6 and grown < size + 1.25 * largest + 100e6 < 1.9 * size
 

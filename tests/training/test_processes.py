@@ -1,21 +1,17 @@
 """Two real processes train together over loopback, and read each other's checkpoints."""
 
 import json
-import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
+from children import finished, start
 from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
 from remid_jax.processes import join, process_config
-
-TESTS = Path(__file__).parents[1]
 
 PROGRAM = """
 import json, sys
@@ -47,27 +43,13 @@ if is_first():
 """
 
 
-def start(folder: Path, changes: dict, devices: int) -> subprocess.Popen:
-    environment = {
-        **os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
-        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
-    }  # fmt: skip
-    command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(changes)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finished(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
-    out, said = process.communicate(timeout=900)
-    assert process.returncode == code, said
-    return out, said
+def start_one(folder: Path, changes: dict, devices: int) -> subprocess.Popen:
+    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return start(PROGRAM, str(folder), json.dumps(changes), devices=devices, **quick)
 
 
 def alone(folder: Path, **changes) -> dict[str, np.ndarray]:
-    out, _ = finished(start(folder, changes, devices=2))
+    out, _ = finished(start_one(folder, changes, devices=2))
     return {r: np.array(v) for r, v in json.loads(out).items()}
 
 
@@ -76,7 +58,7 @@ def pair(folder: Path, changes: list[dict], code: int = 0) -> list[tuple[str, st
         s.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{s.getsockname()[1]}"
     both = [
-        start(folder, {**c, "processes": {"coordinator": address, "count": 2, "index": i}}, 1)
+        start_one(folder, {**c, "processes": {"coordinator": address, "count": 2, "index": i}}, 1)
         for i, c in enumerate(changes)
     ]
     return [finished(p, code) for p in both]

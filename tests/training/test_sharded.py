@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from eight_devices import on_eight_devices
+from children import answer
 from jax.sharding import PartitionSpec
 
 from remid_jax.errors import UserError
@@ -66,7 +66,7 @@ print(json.dumps(out))
 ], ids=["all axes", "other shapes"])  # fmt: skip
 def test_meshes_give_the_same_update(meshes):
     shapes = json.dumps([(1, 1, 1), *meshes])
-    found = on_eight_devices(PROGRAM, shapes, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    found = answer(PROGRAM, shapes, devices=8, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
     one = found.pop("1x1x1")
     assert len(found) == len(meshes)
     for mesh, said in found.items():

@@ -10,6 +10,7 @@ from flax import nnx
 
 from remid_jax.errors import UserError
 from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.inference.programs import count_programs
 from remid_jax.models.adapters import adapted_structure, new_params
 from remid_jax.models.lora import LoraConfig
 from remid_jax.training.groups import Row, group
@@ -102,6 +103,16 @@ def test_schedule():
     assert rates[100] == pytest.approx(0, abs=1e-6) and rates[55] == pytest.approx(0.5, abs=0.01)
     flat = OptimiserConfig(1.0, 100, warmup=0.0, schedule="constant")
     assert float(flat.rate(jnp.int32(0))) == float(flat.rate(jnp.int32(99))) == 1.0
+
+
+def test_another_rate_and_length_need_no_other_program(model, graphdef):
+    one, two = fresh(model), fresh(model)
+    sft(model, graphdef, one)
+    with count_programs() as programs:
+        other = OptimiserConfig(0.02, 7, warmup=0.5, clip=1.0)
+        _, said = sft(model, graphdef, two, optimiser=other)
+    assert programs.compiled + programs.found == 0
+    assert said["learning_rate"] == pytest.approx(0.02 / 5)  # 1 of 4 steps up
 
 
 @pytest.mark.parametrize(
