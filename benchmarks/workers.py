@@ -25,7 +25,7 @@ from remid_jax.progress import progress
 
 SIZES = {
     "processes": (2, 2, "most processes; 1, 2, 4 ... up to so many run"),
-    "contexts": (6, 2, "contexts of a subset for one process"),
+    "contexts": (6, 3, "contexts of a subset for one process"),
     "batch": (8, 2, "samples of a training step for one process"),
     "steps": (5, 2, "steps of training; the first holds compilation and is left out"),
 }
@@ -51,14 +51,15 @@ def _training(steps: int, batch: int, processes: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _command(settings: dict[str, Any], workdir: Path) -> list[str]:
+def command_of(settings: dict[str, Any], workdir: Path) -> list[str]:
+    """The command of one process; `settings` holds `config`, a file, and keys of it."""
     flags = [f"--config.{k}={v}" for k, v in settings.items() if k != "config"]
     main = ["-m", "experiments.main", "--config", settings["config"], "--workdir", str(workdir)]
     return [sys.executable, *main, *flags]
 
 
-def _together(commands: Sequence[list[str]]) -> float:
-    """Seconds that processes take, one core each, all begun at once.
+def together(commands: Sequence[list[str]]) -> float:
+    """Seconds that processes take, all begun at once, one core each.
 
     Raises:
       UserError: one of them fails.
@@ -83,12 +84,12 @@ def _together(commands: Sequence[list[str]]) -> float:
     return seconds
 
 
-def _seconds(kind: str, work: int, processes: int, steps: int) -> float:
+def seconds_of(kind: str, work: int, processes: int, steps: int) -> float:
     """Of the whole diagnosis, or of a step (the median of all but the first)."""
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "run"
         if kind == DIAGNOSIS:
-            return _together([_command(_diagnosis(work), workdir)] * processes)
+            return together([command_of(_diagnosis(work), workdir)] * processes)
         settings = _training(steps, work, processes)
         if processes > 1:
             with socket.socket() as s:
@@ -96,12 +97,12 @@ def _seconds(kind: str, work: int, processes: int, steps: int) -> float:
                 address = f"127.0.0.1:{s.getsockname()[1]}"
             settings |= {"processes.coordinator": address, "processes.count": processes}
         commands = [
-            _command({**settings, **({"processes.index": i} if i else {})}, workdir)
+            command_of({**settings, **({"processes.index": i} if i else {})}, workdir)
             for i in range(processes)
         ]
-        _together(commands)
+        together(commands)
         lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return statistics.median(json.loads(t)["seconds"] for t in lines[1:])
+        return statistics.median(json.loads(t)["time"]["seconds"] for t in lines[1:])
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -126,7 +127,7 @@ def run(args: argparse.Namespace) -> Report:
     with progress("workers", len(cases) * (args.rounds + 1)) as advance:
         for r in range(args.rounds + 1):
             for (kind, way, n), work in cases.items():
-                took = _seconds(kind, work, n, args.steps)
+                took = seconds_of(kind, work, n, args.steps)
                 if r:
                     seconds[kind, way, n].append(took)
                 advance(1)

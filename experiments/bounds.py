@@ -1,6 +1,5 @@
 """Are the bounds of EMID valid and tight, and does the prediction order shifts?"""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ LOWEST = {
 def run(config: ConfigDict, workdir: str) -> None:
     """Measures family by family, prints the tables; results are in `workdir/results.json`."""
     check_at_least(config, LOWEST)
-    origin = provenance(config, sys.argv)
+    origin = provenance(config)
     found = run_pieces("bounds", bounds.pieces(config), config, Path(workdir))
     results = {
         study: [v for k, v in found.items() if k.split()[0] == study]

@@ -1,7 +1,6 @@
 """How far every estimator and interval can be trusted, on worlds with known truth."""
 
 import itertools
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ STUDIES = {
 def run(config: ConfigDict, workdir: str) -> None:
     """Measures piece by piece, prints the tables; results are in `workdir/results.json`."""
     check(config)
-    origin = provenance(config, sys.argv)
+    origin = provenance(config)
     folder = Path(workdir)
     pieces = {k: p for study in STUDIES.values() for k, p in study.pieces(config).items()}
     found = run_pieces("calibrate", pieces, config, folder)

@@ -1,7 +1,6 @@
 """CoRL: reasoner and policy co-evolve, and are judged on held-out golden responses."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def run(config: ConfigDict, workdir: str) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     check_config(config)
     join(config)
-    origin = provenance(config, sys.argv)
+    origin = provenance(config)
     folder = Path(workdir)
     setting = make_setting(config, folder)
     if setting.shortened or setting.excluded:

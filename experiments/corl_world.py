@@ -34,7 +34,7 @@ MEASURES = {
 def run(config: ConfigDict, workdir: str) -> None:
     """Runs what is left of the study, prints its tables and writes `workdir/results.json`."""
     started, folder = time.monotonic(), Path(workdir)
-    origin = provenance(config, sys.argv)
+    origin = provenance(config)
     base_params(config, folder / "base")
     waves = waves_of(config)
     runs = [run for wave in waves for run in wave]

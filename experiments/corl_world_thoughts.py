@@ -4,7 +4,6 @@ Reads the pairs that `configs/corl_world.py` trained; --workdir is that study's 
 """
 
 import json
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +43,7 @@ def run(config: ConfigDict, workdir: str) -> None:
     """Measures what is not measured yet, prints tables and writes `workdir/thoughts.json`."""
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     started, folder = time.monotonic(), Path(workdir)
-    origin = provenance(config, sys.argv)
+    origin = provenance(config)
     runs = [(v, s) for v in config.study.variants for s in config.study.seeds]
     found: dict[str, list[Any]] = {v: [] for v in config.study.variants}
     with progress("trained pairs", len(runs)) as advance:

@@ -1,4 +1,4 @@
-"""A small random language model, its tokens words `w0`, `w1`, ..."""
+"""A small random language model, its tokens words `w0`, `w1`, ..., and random adapters."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ import numpy as np
 import tokenizers
 from flax import nnx
 
+from remid_jax.models.adapters import Adapter
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.tokenizer import Tokenizer
@@ -47,3 +48,11 @@ def build_model(seed: int = 0, stop_ids: tuple[int, ...] = (END,), **changes) ->
     backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     tokenizer = Tokenizer(backend, "{{ messages }}", END, stop_ids, None, {}, "tiny")
     return LanguageModel("tiny", config, graphdef, state, tokenizer, "float32", f"tiny-{seed}")
+
+
+def filled(adapter: Adapter, seed: int = 1, scale: float = 0.2) -> Adapter:
+    """The adapter with random numbers everywhere, B no longer zero."""
+    leaves, structure = jax.tree.flatten(adapter.params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    drawn = [scale * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+    return Adapter(adapter.lora, jax.tree.unflatten(structure, drawn), adapter.base)

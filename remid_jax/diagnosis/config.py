@@ -1,5 +1,7 @@
 """The configuration of a diagnosis: every key, its default, and checks before any work."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from remid_jax.benchmark.prompts import VIEWS
@@ -10,6 +12,7 @@ from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import MEMORY
 from remid_jax.information.mutual_information import ESTIMATORS
 from remid_jax.models.pretrained import DEFAULT, DTYPES
+from remid_jax.models.sharding import MeshConfig
 
 MIN_CONTEXTS = 3  # a jackknife of a pair statistic needs them
 CHOICES = {
@@ -92,7 +95,7 @@ def default_config() -> ConfigDict:
     c.limits.too_long = "error"  # error | drop_oldest_turns
     c.limits.memory_bytes = MEMORY  # bytes beside the weights: caches and working memory
 
-    c.mesh = ConfigDict({"data": 1, "fsdp": 1, "tensor": 1})  # devices of each axis
+    c.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))  # devices of each axis
 
     c.dry_run = False  # print what the run would cost, and do none of it
     c.seed = 0  # of sampling and of random negatives

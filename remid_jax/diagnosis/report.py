@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ TABLE_WIDTH = 120
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tokenizers", "ml-collections", "gguf")
 
 
-def provenance(config: ConfigDict, command: Sequence[str]) -> dict[str, Any]:
-    """Where numbers come from: configuration, revision, versions and devices."""
+def provenance(config: ConfigDict) -> dict[str, Any]:
+    """Where numbers come from: configuration, command, revision, versions and devices."""
     return {
         "config": config.to_dict(),
-        "command": list(command),
+        "command": ["python", *sys.orig_argv[1:]],
         "git_revision": git_revision(),
         "versions": {p: _version(p) for p in ("remid_jax", *PACKAGES)},
         "python": platform.python_version(),

@@ -62,7 +62,7 @@ def diagnose(
     """
     check_config(config)
     sampling = sampling_of(config)
-    origin = report.provenance(config, sys.argv)  # now: the checkout may change during a long run
+    origin = report.provenance(config)  # now: the checkout may change during a long run
     folder = Path(workdir) if config.dry_run else open_workdir(workdir)
     benchmark = load_benchmark(config.benchmark)
     selection = select(benchmark, config)

@@ -9,6 +9,7 @@ from remid_jax.benchmark.reading import BUNDLED
 from remid_jax.config_checks import check_choice, check_keys, check_least, value_of
 from remid_jax.errors import UserError
 from remid_jax.models.pretrained import DEFAULT, DTYPES
+from remid_jax.models.sharding import MeshConfig
 from remid_jax.processes import process_config
 
 ROLES = ("reasoner", "policy")
@@ -173,7 +174,7 @@ def default_config() -> ConfigDict:
     c.evaluate.thoughts = 4  # a sample; log q is averaged over them
     c.evaluate.temperature = 1.0  # of these thoughts; 1: the reasoner's own law
 
-    c.mesh = ConfigDict({"data": 1, "fsdp": 1, "tensor": 1})  # devices of each axis
+    c.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))  # devices of each axis
     c.processes = process_config()  # that train together
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 20  # steps

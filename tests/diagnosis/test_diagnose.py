@@ -71,7 +71,7 @@ def test_results_hold_what_the_matrices_say(finished, capsys):
     assert results["excluded"] == []
     p = results["provenance"]
     assert p["config"]["limits"]["contexts"] == 3 and p["versions"]["jax"]
-    assert p["counts"]["german"] == {"available": 16, "used": 3}
+    assert p["counts"]["german"] == {"available": 8, "used": 3}
     print_table(results)
     shown = capsys.readouterr().out
     assert "shuffled golden" in shown and "R-EMID" in shown and "worst shift" in shown
@@ -90,10 +90,10 @@ def test_reasoning_is_read_by_the_policy(finished):
 
 def test_clusters_of_a_benchmark_from_a_file(small_config, tmp_path):
     """Four contexts in three characters' hands: their pair is never scored."""
-    bundled = load_benchmark().subsets
+    short = load_benchmark(small_config.benchmark).subsets
     records = {}
     for split, tag in (("IDTest", "IDTest"), ("OOD1Test", "german")):
-        chosen = [s.to_record() for s in bundled[tag][:4]]
+        chosen = [s.to_record() for s in short[tag][:4]]
         chosen[2]["agent_character"] = chosen[0]["agent_character"]
         records[split] = chosen
     path = tmp_path / "benchmark.json"
@@ -145,7 +145,7 @@ def test_damaged_pieces_are_made_again(finished, small_config):
 
 
 def test_responses_from_a_file_run_no_model(small_config, tmp_path):
-    samples = load_benchmark().subsets
+    samples = load_benchmark(small_config.benchmark).subsets
     chosen = [*samples["IDTest"], *samples["german"], *samples["Literature"]]
     lines = [
         {"sample_ID": s.sample_id, "model_response": {"copycat": s.golden, "parrot": "Polly!"}}
@@ -171,18 +171,18 @@ def test_empty_answers_are_excluded_and_said(small_config, tmp_path, monkeypatch
     def some_silent(*arguments):
         answers = generation.generate(*arguments)
         if arguments[2] == "responses":
-            answers["IDTest_01"] = generation.Answer("")
+            answers["IDTest_1"] = generation.Answer("")
         return answers
 
     monkeypatch.setattr(measure, "generate", some_silent)
-    small_config.limits.contexts = 4
+    small_config.limits.contexts = 0
     results = diagnose(small_config, tmp_path)
     assert {(e["policy"], e["sample_ID"]) for e in results["excluded"]} == {
-        ("full_context", "IDTest_01"), ("last_turn_only", "IDTest_01"),
+        ("full_context", "IDTest_1"), ("last_turn_only", "IDTest_1"),
     }  # fmt: skip
-    assert row_of(results, "full_context", "IDTest")["n"] == 3
-    assert row_of(results, "full_context", "german")["n"] == 4
-    assert row_of(results, "golden", "IDTest")["n"] == 4
+    assert row_of(results, "full_context", "IDTest")["n"] == 7
+    assert row_of(results, "full_context", "german")["n"] == 8
+    assert row_of(results, "golden", "IDTest")["n"] == 8
     assert all(np.isfinite(r["r_emi"]) for r in results["rows"])
 
 
@@ -215,6 +215,7 @@ def test_other_estimators(small_config, tmp_path, name):
 
 def test_too_long_is_an_error_or_counted(small_config, tmp_path):
     small_config.model.path = str(write_reader(tmp_path / "short", window=1000))
+    small_config.benchmark = "bundled"
     small_config.shifts = ("TurnLevelComposition",)
     with pytest.raises(UserError, match=r"OOD3Test_turns_\d+.*tokens too long.*drop_oldest_turns"):
         diagnose(small_config, tmp_path / "run")

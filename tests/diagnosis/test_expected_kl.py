@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from short_benchmark import write_benchmark
 
 from remid_jax.benchmark import prompts
 from remid_jax.benchmark.reading import load_benchmark
@@ -14,8 +13,7 @@ from remid_jax.models.pretrained import load_language_model
 
 
 @pytest.fixture
-def own_law(small_config, tmp_path):
-    small_config.benchmark = write_benchmark(tmp_path / "benchmark.json")
+def own_law(small_config):
     small_config.shifts = ("german",)
     small_config.sampling.temperature = 1.0
     small_config.sampling.repetition_penalty = 1.0

@@ -88,6 +88,7 @@ def test_effects_on_two_samples_are_differences_of_log_likelihoods(smollm2):
     assert all(e.matters for e in found)
 
 
+@pytest.mark.slow
 def test_the_model_check_from_the_command_line(tmp_path, capsys, smollm2):
     def record(i, trade, name, question, golden):
         return {

@@ -75,7 +75,7 @@ def test_collected_responses_are_counted_at_their_own_length(small_config, tmp_p
 
     from remid_jax.benchmark.reading import load_benchmark
 
-    subsets = load_benchmark().subsets
+    subsets = load_benchmark(small_config.benchmark).subsets
     chosen = [s for tag in ("IDTest", "german", "Literature") for s in subsets[tag]]
 
     def stages(text):
@@ -106,7 +106,7 @@ def test_memory_decides_sizes_and_numbers_stay(small_config, tmp_path):
     small_config.shifts = ("german",)
     results = diagnose(small_config, tmp_path / "a")
     sizes = results["provenance"]["sizes"]
-    small_config.limits.memory_bytes = 24 * 2**20
+    small_config.limits.memory_bytes = 6 * 2**20
     tight = diagnose(small_config, tmp_path / "b")
     assert tight["provenance"]["sizes"]["call"] < sizes["call"]
     for a, b in zip(results["rows"], tight["rows"], strict=True):
@@ -124,10 +124,10 @@ def test_too_little_memory_is_said_before_any_work(small_config, tmp_path):
 
 
 def test_an_evaluated_model_with_a_short_window_is_named_before_any_work(small_config, tmp_path):
-    path = write_reader(tmp_path / "m", seed=1, window=600)
+    path = write_reader(tmp_path / "m", seed=1, window=100)
     small_config.rpms.full_context.path = str(path)
     with pytest.raises(
-        UserError, match=r"too long for the context window of 'full_context' \(m, 600"
+        UserError, match=r"too long for the context window of 'full_context' \(m, 100"
     ):
         diagnose(small_config, tmp_path / "run")
     assert not (tmp_path / "run" / "store").exists()

@@ -39,17 +39,20 @@ def by_reference(smollm2):
     return sums, np.array([r.scored for r in responses])
 
 
+@pytest.mark.slow
 def test_counts_as_many_tokens_but_others(by_reference):
     # Five answer tokens are lost at the beginning and five template tokens come in at the end.
     np.testing.assert_array_equal(by_reference[1], GOLDEN["num_tokens"])
 
 
+@pytest.mark.slow
 def test_token_means(by_reference):
     sums, counts = by_reference
     means = np.diagonal(sums / counts)[: len(REFERENCE_DIAGONAL)]
     np.testing.assert_allclose(means, REFERENCE_DIAGONAL, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_all_pairs(by_reference):
     sums, counts = by_reference
     assert club(sums, lengths=counts) == pytest.approx(REFERENCE_CLUB, abs=2e-3)
@@ -57,6 +60,7 @@ def test_all_pairs(by_reference):
     assert ours == pytest.approx(0.51644, abs=2e-3)  # scoring the answer itself says more
 
 
+@pytest.mark.slow
 def test_random_draws_agree_in_mean(by_reference):
     sums, counts = by_reference
     draws = [

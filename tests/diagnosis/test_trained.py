@@ -5,7 +5,8 @@ import json
 import jax
 import numpy as np
 import pytest
-from short_benchmark import write_benchmark
+from tiny_checkpoint import write_reader
+from tiny_model import filled
 
 from remid_jax.benchmark import prompts
 from remid_jax.benchmark.reading import load_benchmark
@@ -14,7 +15,7 @@ from remid_jax.diagnosis.run import diagnose
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.sampling import SamplingConfig, sample
-from remid_jax.models.adapters import Adapter, new_adapter, save_adapter
+from remid_jax.models.adapters import new_adapter, save_adapter
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import load_language_model
 from remid_jax.training.estimators import load_estimator
@@ -28,17 +29,12 @@ def trained(tiny_path, tmp_path):
     model = load_language_model(tiny_path)
     for i, role in enumerate(("reasoner", "policy")):
         new = new_adapter(model, LORA, jax.random.key(i))
-        leaves, structure = jax.tree.flatten(new.params)
-        keys = jax.random.split(jax.random.key(10 + i), len(leaves))
-        drawn = [0.3 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-        params = jax.tree.unflatten(structure, drawn)
-        save_adapter(tmp_path / "estimator" / role, Adapter(LORA, params, new.base))
+        save_adapter(tmp_path / "estimator" / role, filled(new, seed=10 + i, scale=0.3))
     return tmp_path / "estimator"
 
 
 def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_path):
     c = small_config
-    c.benchmark = write_benchmark(tmp_path / "benchmark.json")
     c.shifts, c.estimator.checkpoint = ("german",), str(trained)
     c.reasoning.repetition_penalty = 1.0
     results = diagnose(c, tmp_path / "run")
@@ -64,7 +60,7 @@ def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_pat
 
 
 def test_an_estimator_of_another_base_is_refused(small_config, trained, tmp_path):
-    small_config.model.path = "smollm2-135m-instruct"
+    small_config.model.path = str(write_reader(tmp_path / "other", seed=2))
     small_config.estimator.checkpoint = str(trained)
     small_config.shifts = ("german",)
     with pytest.raises(UserError, match="was trained on another base"):

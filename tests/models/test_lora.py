@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tiny_model import filled
 
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.models.adapters import (
-    Adapter,
     load_adapter,
     merged,
     new_adapter,
@@ -25,14 +25,6 @@ PROMPTS, RESPONSES = [[3, 4, 5, 6, 7], [5, 9, 11]], [[6, 7, 8], [8], [12, 13]]
 @pytest.fixture(scope="module")
 def model(make_model):
     return make_model()
-
-
-def filled(adapter: Adapter, seed: int = 1) -> Adapter:
-    """The adapter with B no longer zero."""
-    leaves, structure = jax.tree.flatten(adapter.params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    drawn = [0.2 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    return Adapter(adapter.lora, jax.tree.unflatten(structure, drawn), adapter.base)
 
 
 @pytest.fixture(scope="module")

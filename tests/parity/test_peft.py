@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from flax import nnx
 from parity.tiny_transformers import assert_same_logits, save, torch
+from tiny_model import filled
 
 from remid_jax.errors import UserError
 from remid_jax.models import llama, qwen2, qwen3
-from remid_jax.models.adapters import Adapter, new_adapter, with_adapter
+from remid_jax.models.adapters import new_adapter, with_adapter
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.peft import BASE, export_peft, import_peft
 from remid_jax.models.pretrained import load_language_model
@@ -23,20 +24,12 @@ pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("default")]
 FAMILIES = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3}
 
 
-def filled(model, lora) -> Adapter:
-    adapter = new_adapter(model, lora, jax.random.key(0))
-    leaves, structure = jax.tree.flatten(adapter.params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    drawn = [0.2 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    return Adapter(lora, jax.tree.unflatten(structure, drawn), adapter.base)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("targets", [".*", "query|value|down"])
 def test_peft_reads_ours_to_the_same_logits(tmp_path, family, targets):
     reference, _ = save(tmp_path / "base", family=family)
     model = load_language_model(str(tmp_path / "base"))
-    adapter = filled(model, LoraConfig(4, 10.0, 0.1, targets))
+    adapter = filled(new_adapter(model, LoraConfig(4, 10.0, 0.1, targets), jax.random.key(0)))
     export_peft(tmp_path / "adapter", adapter, FAMILIES[family], str(tmp_path / "base"))
     read = peft.PeftModel.from_pretrained(reference, str(tmp_path / "adapter")).eval()
     assert_same_logits(with_adapter(model, adapter), read)
@@ -67,7 +60,9 @@ def test_another_base_is_refused(tmp_path):
     save(tmp_path / "base")
     save(tmp_path / "other", seed=1)
     model, other = (load_language_model(str(tmp_path / n)) for n in ("base", "other"))
-    folder = export_peft(tmp_path / "a", filled(model, LoraConfig(2)), llama, "base")
+    folder = export_peft(
+        tmp_path / "a", filled(new_adapter(model, LoraConfig(2), jax.random.key(0))), llama, "base"
+    )
     with pytest.raises(UserError, match="another base"):
         import_peft(folder, other, llama)
     (folder / BASE).unlink()  # one of peft's own says nothing of its base
