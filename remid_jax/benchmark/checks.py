@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from remid_jax.benchmark import measures, shifts
-from remid_jax.benchmark.prompts import character_text
+from remid_jax.benchmark.characters import character_text
 from remid_jax.benchmark.reading import Benchmark
 from remid_jax.benchmark.samples import Sample
 

@@ -18,6 +18,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
+from remid_jax.benchmark.characters import character_name, character_text
 from remid_jax.benchmark.samples import Sample
 from remid_jax.benchmark.shifts import ID_TRAIN, split_of
 from remid_jax.errors import UserError
@@ -295,9 +296,6 @@ def _first_clauses(text: str, limit: int) -> str:
 
 
 def _character_facts(sample: Sample, limit: int) -> str:
-    # Here, so that the prompts may read the format from this module.
-    from remid_jax.benchmark.prompts import character_name, character_text
-
     profile = sample.character
     if not isinstance(profile, Mapping):
         return _first_clauses(_plain(character_text(profile)), limit)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from remid_jax.benchmark.prompts import character_text, context_text
+from remid_jax.benchmark.characters import character_text
+from remid_jax.benchmark.prompts import context_text
 from remid_jax.benchmark.samples import Sample
 from remid_jax.benchmark.shifts import ID_TEST
 from remid_jax.errors import UserError

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remid_jax.benchmark import prompts
+from remid_jax.benchmark import characters, prompts
 from remid_jax.benchmark.reading import load_benchmark
 from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
@@ -127,8 +127,8 @@ def test_unknown_view():
 )
 def test_profiles_of_any_shape(character, text, name):
     sample = with_(character=character)
-    assert prompts.character_text(character) == text
-    assert prompts.character_name(sample) == name
+    assert characters.character_text(character) == text
+    assert characters.character_name(sample) == name
     assert f"Speak as {name}," in text_of(prompts.reply_messages(sample))
     speaker = "Character" if name == "the character" else name
     assert f"\n{speaker}: Welcome\n" in prompts.context_text(sample)
