@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from children import finished, start
 from ml_collections import ConfigDict
+from tiny_checkpoint import write_reader
 
 from remid_jax.errors import UserError
 from remid_jax.processes import join, process_config
@@ -48,8 +49,8 @@ def start_one(folder: Path, changes: dict, devices: int) -> subprocess.Popen:
     return start(PROGRAM, str(folder), json.dumps(changes), devices=devices, **quick)
 
 
-def alone(folder: Path, **changes) -> dict[str, np.ndarray]:
-    out, _ = finished(start_one(folder, changes, devices=2))
+def alone(folder: Path, devices: int = 2, **changes) -> dict[str, np.ndarray]:
+    out, _ = finished(start_one(folder, changes, devices))
     return {r: np.array(v) for r, v in json.loads(out).items()}
 
 
@@ -87,6 +88,19 @@ def test_two_processes_train_as_one(tmp_path):
         np.testing.assert_array_equal(values, found[role])
     for role, values in together(one, mesh=mesh).items():
         np.testing.assert_array_equal(values, expected[role])
+
+
+@pytest.mark.slow
+def test_a_mesh_of_all_axes_trains_as_one_device(tmp_path):
+    one, many = tmp_path / "one", tmp_path / "many"
+    # Not the world of `tiny_corl`: its 181 words cannot be halved.
+    task = {"task": "benchmark", "model": {"path": str(write_reader(tmp_path / "m"))}}
+    expected = alone(one, **task)
+    found = alone(many, devices=8, mesh={"data": 2, "fsdp": 2, "tensor": 2}, **task)
+    for role, values in expected.items():
+        np.testing.assert_allclose(found[role], values, atol=2e-4)
+    for a, b in zip(metrics(one), metrics(many), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5), a["kind"]
 
 
 def test_processes_of_different_configurations_are_refused(tmp_path):
