@@ -212,6 +212,7 @@ def training(s: Shapes, config: ConfigDict, longest: int) -> dict[str, Lower]:
         return rollouts.rollout.lower(
             whole(frozen, adapter), ids, lengths, _key(), graphdef=graphdef,
             sampling=sampling_of(r), draws=r.group, end=0, split=False,
+            gather=config.rollout_weights == "gathered",
         )  # fmt: skip
 
     answers = stepped(config.policy.max_tokens + r.max_tokens, STEP)

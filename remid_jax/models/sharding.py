@@ -243,6 +243,25 @@ def pinned(x: jax.Array, *axes: str | Sequence[str] | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*free, *fitting))
 
 
+def gathered(params: Any, rules: Rules = RULES) -> Any:
+    """Parameters of a compiled program, no longer spread over `fsdp`; `tensor` still cuts them.
+
+    For loops of many steps, each of which would gather every weight anew.
+
+    Raises:
+      UserError: no rule for a parameter.
+    """
+
+    if parts_in_force("fsdp") == 1:
+        return params
+
+    def one(path: Sequence[Any], x: jax.Array) -> jax.Array:
+        axes = spec_of(path_name(path), rules)
+        return pinned(x, *(None if a == "fsdp" else a for a in (*axes, *[None] * x.ndim)[: x.ndim]))
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
 def whole_everywhere(tree: Any) -> Any:
     """Results of a compiled program that every device, and so every process, holds whole."""
     return jax.tree.map(lambda x: pinned(x, *[None] * x.ndim), tree)

@@ -100,6 +100,7 @@ class Actors:
                 whole(self.setting.frozen, params), ids, lengths, key,
                 graphdef=self.setting.graphdef, sampling=sampling_of(c, temperature), draws=draws,
                 end=self.setting.task.end, split=jax.default_backend() == "cpu",
+                gather=self.config.rollout_weights == "gathered",
             )  # fmt: skip
 
     def texts(self, drawn: list[list[tuple[int, ...]]]) -> list[list[str]]:

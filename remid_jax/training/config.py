@@ -17,8 +17,10 @@ KINDS = ("reasoner_sft", "policy_sft", "reasoner_grpo", "policy_grpo")
 TASKS = ("benchmark", "world")
 NOTES = ("own", "none", "shuffled", "filler")
 OPPONENTS = ("current", "cold")
+ROLLOUT_WEIGHTS = ("gathered", "sharded")
 CHOICES = {
     "task": TASKS, "notes": NOTES, "opponent": OPPONENTS, "model.dtype": tuple(DTYPES),
+    "rollout_weights": ROLLOUT_WEIGHTS,
 }  # fmt: skip
 # Groups of names of rewards.
 FREE = tuple(f"config.{r}.{g}" for r in ROLES for g in ("rewards", "parameters"))
@@ -175,6 +177,9 @@ def default_config() -> ConfigDict:
     c.evaluate.temperature = 1.0  # of these thoughts; 1: the reasoner's own law
 
     c.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))  # devices of each axis
+    # How weights that are spread over fsdp are used while completions are drawn: gathered once for
+    # all tokens, or sharded, which takes less memory and gathers every layer at every token.
+    c.rollout_weights = "gathered"
     c.processes = process_config()  # that train together
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 20  # steps

@@ -20,7 +20,9 @@ from remid_jax.training.evaluation import Predicted
 METRICS, EVALUATIONS, CHECKPOINTS = "metrics.jsonl", "evaluations.jsonl", "checkpoints"
 SHOWN = 2  # samples of a step whose texts are written, and completions of each
 # Keys that may change between a run and its continuation.
-_FREE = ("evaluate", "checkpoint", "texts_every", "tensorboard", "mesh", "processes")
+_FREE = (
+    "evaluate", "checkpoint", "texts_every", "tensorboard", "mesh", "rollout_weights", "processes",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from flax import nnx
 from remid_jax.inference import decoding
 from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.sizes import stepped
-from remid_jax.models.sharding import whole_everywhere
+from remid_jax.models.sharding import gathered, whole_everywhere
 from remid_jax.training.groups import STEP, Row
 
 Array = jax.Array
@@ -36,10 +36,12 @@ class Rollout:
     stopped: Array
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "sampling", "draws", "end", "split"))
+@functools.partial(
+    jax.jit, static_argnames=("graphdef", "sampling", "draws", "end", "split", "gather")
+)
 def rollout(
     params: Any, prompts: Array, lengths: Array, key: Array, *, graphdef: Any,
-    sampling: SamplingConfig, draws: int, end: int, split: bool,
+    sampling: SamplingConfig, draws: int, end: int, split: bool, gather: bool = True,
 ) -> Rollout:  # fmt: skip
     """Draws completions.
 
@@ -52,7 +54,10 @@ def rollout(
       draws: G.
       end: the token that ends a completion.
       split: whether layers run split (see `Decoder.run_split_layers`).
+      gather: whether weights that are spread over `fsdp` are gathered once, and not at each token.
     """
+    if gather:
+        params = gathered(params)
     decoder = nnx.merge(graphdef, params)
     c, b = decoder.config, prompts.shape[0]
     n = b * draws
