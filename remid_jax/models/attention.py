@@ -114,8 +114,9 @@ def query_block(tokens: int) -> int:
 
 
 def causal_attention(
-    q: Array, k: Array, v: Array, prefix_k: Array, prefix_v: Array, prefix_length: Array
-) -> Array:
+    q: Array, k: Array, v: Array, prefix_k: Array, prefix_v: Array, prefix_length: Array,
+    remat: bool = False,
+) -> Array:  # fmt: skip
     """Causal attention of R rows to one common prefix and to their own earlier tokens.
 
     Queries run in static blocks whose keys end where the block ends, so that about half of the
@@ -126,10 +127,20 @@ def causal_attention(
       k: [R, S, KV, d], the rows' own keys; v: likewise.
       prefix_k: [T, KV, d], of which the first `prefix_length` are valid; prefix_v: likewise.
       prefix_length: scalar.
+      remat: whether rows run one after the other and a gradient computes their scores again, so
+        that those of one row stand in memory at once.
 
     Returns:
       [R, S, H, d].
     """
+    if remat:
+
+        @jax.checkpoint
+        def one(row: tuple[Array, Array, Array]) -> Array:
+            q, k, v = (x[None] for x in row)
+            return causal_attention(q, k, v, prefix_k, prefix_v, prefix_length)[0]
+
+        return jax.lax.map(one, (q, k, v))
     s, kv, d = q.shape[1], k.shape[2], k.shape[3]
     if prefix_k.shape[0] == 0 and has_fused_attention(q.dtype, d):
         return fused_attention(q, k, v)

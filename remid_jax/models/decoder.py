@@ -193,7 +193,8 @@ class Decoder(nnx.Module):
         Args:
           x: [..., S, width]; positions: [..., S]; attend, cache: see `Block`.
           key: for the adapters' dropout; None: nothing is dropped.
-          remat: whether a gradient computes layers again rather than keeps what they held.
+          remat: whether a gradient computes layers again rather than keeps what they held, and
+            within them attention row by row.
         """
         graphdef, stacked = nnx.split(self.layers)
         keys = None if key is None else jax.random.split(key, self.config.num_layers)
@@ -257,7 +258,7 @@ class Decoder(nnx.Module):
         positions = prefix_length + jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
 
         def attend(q: Array, k: Array, v: Array, cache: KeyValue) -> tuple[Array, KeyValue]:
-            return causal_attention(q, k, v, *cache, prefix_length), (k, v)
+            return causal_attention(q, k, v, *cache, prefix_length, remat), (k, v)
 
         x, written = self.run_layers(self.embed(tokens), positions, attend, prefix, key, remat)
         return self.normalise(x), written
