@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, make: Make) -> Report:
         jax.config.update("jax_num_cpu_devices", args.devices)
     if jax.device_count() < args.devices:
         raise UserError(f"--devices {args.devices}: there are {jax.device_count()} devices")
-    counts = [2**k for k in range(args.devices.bit_length())]
+    counts = program.doubled(args.devices)
     model = program.load_model(args)
     contestants = {}
     for axis in AXES:
@@ -59,26 +59,26 @@ def run(args: argparse.Namespace, make: Make) -> Report:
         "devices", contestants, args.rounds, _agree(args.response_tokens),
         gemm.engine_products(alone),
     )  # fmt: skip
+    one = timed.rates["one"]
+    over = {
+        name: statistics.median(a / b for a, b in zip(rates, one, strict=True))
+        for name, rates in timed.rates.items()
+    }
     found = {
-        axis: {kind: [1.0, *(
-            statistics.median(_over(timed.rates[_name(axis, n, kind)], timed.rates["one"]))
-            for n in counts[1:]
-        )] for kind in (STRONG, WEAK)}
+        axis: {
+            kind: [1.0, *(over[_name(axis, n, kind)] for n in counts[1:])]
+            for kind in (STRONG, WEAK)
+        }
         for axis in AXES
     }  # fmt: skip
     rows = [
-        (name, f"{statistics.median(s):.4g}", f"{min(s):.4g}-{max(s):.4g}",
-         f"{statistics.median(_over(timed.rates[name], timed.rates['one'])):.2f}")
+        (name, f"{statistics.median(s):.4g}", f"{min(s):.4g}-{max(s):.4g}", f"{over[name]:.2f}")
         for name, s in timed.seconds.items()
     ]  # fmt: skip
     columns = ("devices", "s", "min-max", "rate over one's")
     table = program.table("one call of log_likelihood on simulated devices", columns, rows)
     figures = {"devices": counts, "scaling": found, "contestants": program.contest_json(timed)}
     return Report(figures, [table])
-
-
-def _over(rates: list[float], one: list[float]) -> list[float]:
-    return [a / b for a, b in zip(rates, one, strict=True)]
 
 
 def _agree(tokens: int) -> Callable[[int, Mapping[str, Any]], None]:

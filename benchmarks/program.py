@@ -90,6 +90,15 @@ class Report:
     lines: Sequence[str] = ()
 
 
+def doubled(most: int) -> list[int]:
+    """1, 2, 4 ... up to `most`.
+
+    >>> doubled(6)
+    [1, 2, 4]
+    """
+    return [2**k for k in range(most.bit_length())]
+
+
 class Parser(argparse.ArgumentParser):
     """Refuses a command line with one line."""
 

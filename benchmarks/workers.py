@@ -97,8 +97,7 @@ def seconds_of(kind: str, work: int, processes: int, steps: int) -> float:
                 address = f"127.0.0.1:{s.getsockname()[1]}"
             settings |= {"processes.coordinator": address, "processes.count": processes}
         commands = [
-            command_of({**settings, **({"processes.index": i} if i else {})}, workdir)
-            for i in range(processes)
+            command_of({**settings, "processes.index": i}, workdir) for i in range(processes)
         ]
         together(commands)
         lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -116,7 +115,7 @@ def run(args: argparse.Namespace) -> Report:
         raise UserError(f"--processes {args.processes}: there are {cores} cores")
     if args.steps < 2:
         raise UserError("--steps is 1; it must be at least 2: the first is left out")
-    counts = [2**k for k in range(args.processes.bit_length())]
+    counts = program.doubled(args.processes)
     cases = {
         (kind, way, n): unit * (n if way == WEAK else counts[-1])
         for kind, unit in ((DIAGNOSIS, args.contexts), (TRAINING, args.batch))

@@ -133,6 +133,9 @@ def causal_attention(
     Returns:
       [R, S, H, d].
     """
+    s, kv, d = q.shape[1], k.shape[2], k.shape[3]
+    if prefix_k.shape[0] == 0 and has_fused_attention(q.dtype, d):
+        return fused_attention(q, k, v)  # which keeps no scores, with or without `remat`
     if remat:
 
         @jax.checkpoint
@@ -141,9 +144,6 @@ def causal_attention(
             return causal_attention(q, k, v, prefix_k, prefix_v, prefix_length)[0]
 
         return jax.lax.map(one, (q, k, v))
-    s, kv, d = q.shape[1], k.shape[2], k.shape[3]
-    if prefix_k.shape[0] == 0 and has_fused_attention(q.dtype, d):
-        return fused_attention(q, k, v)
     group = q.shape[2] // kv
     k, v = (jnp.moveaxis(x, 2, 0) for x in (k, v))  # [KV, R, S, d]
     blocks = []

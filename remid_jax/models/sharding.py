@@ -256,8 +256,7 @@ def gathered(params: Any, rules: Rules = RULES) -> Any:
         return params
 
     def one(path: Sequence[Any], x: jax.Array) -> jax.Array:
-        axes = spec_of(path_name(path), rules)
-        return pinned(x, *(None if a == "fsdp" else a for a in (*axes, *[None] * x.ndim)[: x.ndim]))
+        return pinned(x, *(None if a == "fsdp" else a for a in spec_of(path_name(path), rules)))
 
     return jax.tree_util.tree_map_with_path(one, params)
 

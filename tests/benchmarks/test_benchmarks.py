@@ -48,7 +48,7 @@ def test_growth(run, monkeypatch, assert_reported):
 GROWTH_ON_TWO = """
 import json, sys
 from benchmarks import growth, harness, quiet
-harness.PAUSE, quiet.listen = 0.0, lambda: 0.0
+harness.PAUSE, quiet.listen, quiet.share = 0.0, lambda: 0.0, lambda *moments: 0.0
 tiny = ["--small", "--devices", "2", "--rounds", "1", "--allow-noise"]
 print(json.dumps(growth.main([*tiny, "--json", *sys.argv[1:]])))
 """
@@ -57,7 +57,6 @@ print(json.dumps(growth.main([*tiny, "--json", *sys.argv[1:]])))
 def test_growth_over_devices(tmp_path, assert_reported):
     assert answer(GROWTH_ON_TWO, str(tmp_path / "found.json")) == 0
     found = json.loads((tmp_path / "found.json").read_text())
-    found["quiet"] = True  # other tests run beside it
     assert_reported(found, "growth", ["scaling"])
     assert found["devices"] == [1, 2]
     for axis in ("data", "fsdp"):

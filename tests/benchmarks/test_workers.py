@@ -1,4 +1,4 @@
-"""Scaling over real processes: they work together on one folder, and train as one."""
+"""Scaling over real processes: they train together, and one that fails is said."""
 
 import os
 
