@@ -28,6 +28,7 @@ PER_TOKEN = 5e-5
 @pytest.mark.parametrize(("mesh", "features"), [
     ({"data": 2, "fsdp": 2, "tensor": 2}, "none"),
     ({"fsdp": 8}, "hidden"),
+    ({"data": 2, "tensor": 2}, "none"),
 ])  # fmt: skip
 def test_a_mesh_gives_the_numbers_of_one_device(small_config, tmp_path, mesh, features):
     small_config.divergences.features = features
