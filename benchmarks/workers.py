@@ -8,6 +8,7 @@ processes; weak: work in proportion. Efficiency is the rate per process over tha
 import argparse
 import json
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -108,8 +109,10 @@ def run(args: argparse.Namespace) -> Report:
     """Runs every case once to warm up (programs are compiled and kept), then in turns.
 
     Raises:
-      UserError: fewer cores than processes.
+      UserError: fewer cores than processes, or nothing binds a process to a core here.
     """
+    if not (hasattr(os, "sched_getaffinity") and shutil.which("taskset")):
+        raise UserError("benchmarks.workers needs Linux and taskset (util-linux) to bind processes")
     cores = len(os.sched_getaffinity(0))
     if args.processes > cores:
         raise UserError(f"--processes {args.processes}: there are {cores} cores")

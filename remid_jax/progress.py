@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 OPERATIONS = ("TFLOP", 1e12)  # a unit of work, and its size
 
+_shown = None  # rich shows one display at a time: work within work adds a bar to it
+
 
 @contextlib.contextmanager
 def progress(
@@ -25,22 +27,7 @@ def progress(
       short text.
     """
     if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Remaining
-
-        columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), Remaining()]
-        columns.append(TextColumn("{task.fields[said]}"))
-        if unit:
-            shown = f"{{task.completed:.2f}} of {{task.total:.2f}} {unit[0]}"
-            columns.insert(2, TextColumn(shown))
-        size = unit[1] if unit else 1.0
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=total / size, said="")
-
-            def move(part: float, said: str = "") -> None:
-                bar.update(task, advance=part / size, said=said)
-
+        with _bar(what, total, unit) as move:
             yield move
         return
     started = shown = time.monotonic()
@@ -62,3 +49,37 @@ def progress(
     took = time.monotonic() - started
     if took >= 1:
         print(f"{what}: done in {took:.0f} s", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: float, unit: tuple[str, float] | None) -> Iterator[Callable[..., None]]:
+    """`progress` on a terminal."""
+    global _shown
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    name, size = unit or ("", 1.0)
+    outer = _shown
+    if outer is None:
+        said = [TextColumn(f"{{task.fields[{field}]}}") for field in ("amount", "said")]
+        bars = [TextColumn("{task.description}"), BarColumn()]
+        columns = [*bars, said[0], TimeElapsedColumn(), Remaining(), said[1]]
+        _shown = Progress(*columns, console=Console(stderr=True))
+    with contextlib.nullcontext(outer) if outer else _shown as display:
+        task = display.add_task(what, total=total / size, amount="", said="")
+        done = 0.0
+
+        def move(part: float, said: str = "") -> None:
+            nonlocal done
+            done += part
+            amount = f"{done / size:.2f} of {total / size:.2f} {name}" if unit else ""
+            display.update(task, completed=done / size, amount=amount, said=said)
+
+        try:
+            yield move
+        finally:
+            if outer:
+                display.remove_task(task)
+            else:
+                _shown = None

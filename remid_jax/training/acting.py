@@ -1,6 +1,6 @@
 """What reasoner and policy do with the parameters they are given: draw, score, and be rewarded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -181,18 +181,25 @@ class Actors:
         values = self.score(self.setting.initial, groups)  # new adapters change nothing
         return values.astype(np.float64).sum(-1) / groups.weights.sum(-1)
 
-    def predict(self, samples: Sequence[Sample], roles: dict[str, Any]) -> Predicted:
+    def predict(
+        self,
+        samples: Sequence[Sample],
+        roles: dict[str, Any],
+        advance: Callable[[int], None] = lambda n: None,
+    ) -> Predicted:
         """Golden responses under the policy, given thoughts that the reasoner draws.
 
         Args:
           samples: any.
           roles: role -> trainable parameters.
+          advance: is told the number of samples of each finished batch.
         """
         size = self.config.evaluate.batch
         found = []
         for a in range(0, len(samples), size):
             part = [samples[k % len(samples)] for k in range(a, a + size)]  # the last one is whole
             found.append(self._predict(part, roles, jax.random.key(a)))
+            advance(min(size, len(samples) - a))
         sums, tokens, other, overlap = (
             np.concatenate(x)[: len(samples)] for x in zip(*found, strict=True)
         )

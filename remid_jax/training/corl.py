@@ -281,8 +281,12 @@ class Corl:
     # Evaluation.
 
     def _evaluate(self, i: int, step: int, roles: dict[str, Any]) -> None:
-        for tag, samples in self.setting.tests.items():
-            self.records.add_evaluation(i, step, tag, self.actors.predict(samples, roles))
+        tests = self.setting.tests
+        title = f"stage {i + 1} of {len(self.stages)}, held-out samples"
+        with progress(title, sum(map(len, tests.values()))) as advance:
+            for tag, samples in tests.items():
+                found = self.actors.predict(samples, roles, advance)
+                self.records.add_evaluation(i, step, tag, found)
 
 
 def running_of(c: ConfigDict) -> Running:
