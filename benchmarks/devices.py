@@ -23,6 +23,7 @@ from benchmarks.program import Report
 from remid_jax.errors import UserError
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
+from remid_jax.tables import new_table
 
 AXES = ("data", "fsdp")  # tensor would have to divide SmolLM2's three key-value heads
 STRONG, WEAK = "strong", "weak"
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace, make: Make) -> Report:
         for name, s in timed.seconds.items()
     ]  # fmt: skip
     columns = ("devices", "s", "min-max", "rate over one's")
-    table = program.table("one call of log_likelihood on simulated devices", columns, rows)
+    table = new_table("one call of log_likelihood on simulated devices", columns, rows)
     figures = {"devices": counts, "scaling": found, "contestants": program.contest_json(timed)}
     return Report(figures, [table])
 

@@ -23,6 +23,7 @@ from benchmarks.pairs import shared_flops
 from benchmarks.program import Report
 from remid_jax.errors import UserError
 from remid_jax.inference.engine import JaxEngine
+from remid_jax.tables import new_table
 
 SIZES = {
     "contexts": (2, 2, "contexts where they are fixed"),
@@ -142,8 +143,8 @@ def _report(
     columns = ("varied", "size", "s", "GFLOP", "GFLOP/s")
     fitted = ("varied", "exponent of time", "of GFLOP", "s at size 0", "GFLOP at size 0")
     tables = [
-        program.table("one call of log_likelihood, median over rounds", columns, rows),
-        program.table("growth, by least squares", fitted, fits),
+        new_table("one call of log_likelihood, median over rounds", columns, rows),
+        new_table("growth, by least squares", fitted, fits),
     ]
     return Report({"sweeps": found}, tables)
 

@@ -39,6 +39,7 @@ from remid_jax.models.adapters import Adapter, adapted_structure, merged, new_pa
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import LanguageModel
+from remid_jax.tables import new_table
 from remid_jax.training.groups import Row, group
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.optimiser import OptimiserConfig, begin
@@ -369,7 +370,7 @@ def _parts_table(seconds: Mapping[str, list[dict[str, float]]]) -> Any:
             cells += [f"{took:.4g}", f"{100 * statistics.median(share):.0f}%"]
         rows.append((name, *cells))
     columns = [c for part in PARTS for c in (f"{part}, s", "of the round")]
-    return program.table("where a round's time goes", ("contestant", *columns), rows)
+    return new_table("where a round's time goes", ("contestant", *columns), rows)
 
 
 def _check(args: argparse.Namespace) -> None:

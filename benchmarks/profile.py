@@ -25,6 +25,7 @@ from remid_jax.inference.engine import JaxEngine
 from remid_jax.inference.likelihood import packed_log_probs
 from remid_jax.inference.packing import pack
 from remid_jax.inference.prefix import prefill
+from remid_jax.tables import new_table
 
 SIZES = {
     "context-tokens": (1000, 50, "tokens of the context"),
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> Report:
     columns = ("part", "GFLOP", "s", "its products, s", "the rest, s", "of the call")
     title = f"one call of {size} tokens on a context of {args.context_tokens}"
     figures = {"seconds": seconds, "flops": {n: w for n, (w, *_) in found.items()}, "ranges": {}}
-    return Report(figures, [program.table(title, columns, rows)])
+    return Report(figures, [new_table(title, columns, rows)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +25,7 @@ from benchmarks.model import SMALL, SMOLLM2, random_model
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 from remid_jax.models.pretrained import LanguageModel
+from remid_jax.tables import new_table
 
 LEAST_ROUNDS = 3
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers", "trl", "peft")
@@ -48,16 +48,6 @@ def contest_json(timed: Timed) -> dict[str, Any]:
     }
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table whose first column is text and whose others are numbers."""
-    made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, column in enumerate(columns):
-        made.add_column(column, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
-        made.add_row(*row)
-    return made
-
-
 def contest_table(title: str, timed: Timed) -> Table:
     """A contest's table."""
     rows = [
@@ -70,7 +60,7 @@ def contest_table(title: str, timed: Timed) -> Table:
         for name, seconds in timed.seconds.items()
     ]  # fmt: skip
     columns = ("contestant", "setting", "s", "min-max", "GFLOP/s", "of GEMM", "compiling, s")
-    return table(title, columns, rows)
+    return new_table(title, columns, rows)
 
 
 def ratio_lines(figures: Mapping[str, Any], meaning: Mapping[str, str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from remid_jax.errors import UserError
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.information.mutual_information import club, effective, emid
 from remid_jax.models.pretrained import LanguageModel
+from remid_jax.tables import new_table
 
 WEIGHTS, CACHES = "bfloat16 weights", "bfloat16 caches"
 
@@ -97,7 +98,7 @@ def run(
     columns = ("absolute difference from float32", "log q, largest", "mean", "R-EMID, largest")
     tables = [
         program.contest_table(title, timed),
-        program.table(f"nats per token, {n} contexts", columns, rows),
+        new_table(f"nats per token, {n} contexts", columns, rows),
     ]
     meaning = {
         "ratio_bf16_weights": "seconds in float32 / with bfloat16 weights",

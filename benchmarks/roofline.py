@@ -18,6 +18,7 @@ from benchmarks.tpu_programs import MODELS
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
 from remid_jax.models.decoder import DecoderConfig
+from remid_jax.tables import new_table
 
 BYTES = cost.BYTES["bfloat16"]
 NEGATIVES = 1000  # random pairs of the reference's procedure, for each side
@@ -191,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return program.USER_ERROR
     columns = ["", *(f"{name}, {unit}" for name in CHIPS for unit in ("hours", "$"))]
     title = f"roofline estimate at {args.share:.0%} of the peak, {args.model}, {SUBSETS} subsets"
-    Console(width=120, soft_wrap=True).print(program.table(title, columns, rows_of(args)))
+    Console(width=120, soft_wrap=True).print(new_table(title, columns, rows_of(args)))
     return program.OK
 
 

@@ -28,6 +28,7 @@ from remid_jax.files import write_atomically
 from remid_jax.inference.sizes import HEAD
 from remid_jax.models.sharding import MeshConfig
 from remid_jax.progress import progress
+from remid_jax.tables import new_table
 
 SCORING, TRAINING = ("prefill", "score", "sample"), ("rollout", "reward", "sft", "grpo")
 HEADS = ("head", "head-full")
@@ -139,7 +140,7 @@ def print_tables(programs: Mapping[str, Mapping[str, Any]]) -> None:
         found = {k.split()[-1]: v for k, v in programs.items() if k.rsplit(" ", 1)[0] == place}
         columns = ("program", "fits", "GiB a chip", "arguments", "temporary", "exchanged", "s")
         rows = [_row(name, Compiled(**values)) for name, values in found.items()]
-        console.print(program.table(place, columns, rows))
+        console.print(new_table(place, columns, rows))
         chunked, full = (found.get(name) for name in HEADS)
         if chunked and full and full["temporary"]:
             ratio = chunked["temporary"] / full["temporary"]

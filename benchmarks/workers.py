@@ -23,6 +23,7 @@ from benchmarks import program
 from benchmarks.program import Report
 from remid_jax.errors import UserError
 from remid_jax.progress import progress
+from remid_jax.tables import new_table
 
 SIZES = {
     "processes": (2, 2, "most processes; 1, 2, 4 ... up to so many run"),
@@ -146,7 +147,7 @@ def run(args: argparse.Namespace) -> Report:
             f"{min(times):.4g}-{max(times):.4g}", f"{efficiency:.2f}",
         ))  # fmt: skip
     columns = ("work", "processes", "contexts or batch", "s", "min-max", "efficiency")
-    table = program.table("processes with one core each, median over rounds", columns, rows)
+    table = new_table("processes with one core each, median over rounds", columns, rows)
     return Report({"workers": found}, [table])
 
 

@@ -4,21 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from experiments.studies import world_truth
 from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.files import write_atomically
-from remid_jax.models.pretrained import cache_folder
 from remid_jax.processes import is_first, join
-from remid_jax.training.config import check_config, stages
+from remid_jax.tables import new_table
+from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
 from remid_jax.training.estimators import save_estimator
-from remid_jax.training.records import EVALUATIONS, read_lines
+from remid_jax.training.evaluation import change
+from remid_jax.training.records import EVALUATIONS, read_lines, read_predictions
 from remid_jax.training.setting import make_setting
 
 ESTIMATOR = "estimator"  # folder of the trained pair
@@ -27,8 +25,6 @@ TRUTH = "truth.json"  # of a world: what `experiments.studies.world_truth` measu
 
 def run(config: ConfigDict, workdir: str) -> None:
     """Trains what is left to train, writes both roles and `workdir/results.json`, and prints."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     check_config(config)
     join(config)
     origin = provenance(config)
@@ -45,25 +41,57 @@ def run(config: ConfigDict, workdir: str) -> None:
         return
     if measured is not None:
         write_atomically(folder / TRUTH, [json.dumps(measured).encode()])
-    evaluations = read_lines(folder / EVALUATIONS)
+    evaluations, planned = read_lines(folder / EVALUATIONS), stages(config)
+    gains = gains_of(folder, evaluations, planned)
     counts = {"train": len(setting.train), "shortened": setting.shortened,
               "excluded": setting.excluded}  # fmt: skip
-    write_results(folder, {"provenance": origin, **counts, "evaluations": evaluations})
-    print_table(evaluations, [s.kind for s in stages(config)])
+    write_results(folder, {"provenance": origin, **counts, "evaluations": evaluations,
+                           "gains": gains})  # fmt: skip
+    print_table(evaluations, planned)
+    print_gains(gains)
     print(f"results: {folder / 'results.json'}; trained estimator: {folder / ESTIMATOR}")
 
 
-def print_table(evaluations: list[dict[str, Any]], kinds: list[str]) -> None:
+def gains_of(
+    folder: Path, evaluations: list[dict[str, Any]], planned: list[Stage]
+) -> list[dict[str, Any]]:
+    """What log q of golden responses gained since the cold start, by subset."""
+    cold = sum(s.cold for s in planned)
+    if not 0 < cold < len(planned):
+        return []
+    ends = [(i, planned[i].steps) for i in (cold - 1, len(planned) - 1)]
+    at = {(e["stage"], e["step"], e["tag"]) for e in evaluations}
+    tags = [t for t in dict.fromkeys(e["tag"] for e in evaluations)
+            if all((*end, t) in at for end in ends)]  # fmt: skip
+    found = {t: [read_predictions(folder, *end, t) for end in ends] for t in tags}
+    return [{"tag": t, **change(*both)} for t, both in found.items()]
+
+
+def print_table(evaluations: list[dict[str, Any]], planned: list[Stage]) -> None:
     """Perplexity of golden responses after each stage, with standard errors."""
     if not evaluations:
         return
-    made = Table(title="Perplexity of golden responses per token (± standard error)",
-                 box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
     tags = list(dict.fromkeys(e["tag"] for e in evaluations))
-    for i, name in enumerate(["after", *tags]):
-        made.add_column(name, justify="right" if i else "left", no_wrap=True)
+    title = "Perplexity of golden responses per token (± standard error)"
+    made = new_table(title, ["after", *tags])
     for at in dict.fromkeys((e["stage"], e["step"]) for e in evaluations):
         cells = {e["tag"]: e for e in evaluations if (e["stage"], e["step"]) == at}
         shown = [f"{cells[t]['perplexity']:.4g} ± {cells[t]['perplexity_se']:.2g}" for t in tags]
-        made.add_row(f"{at[0] + 1}. {kinds[at[0]]}, {at[1]} steps", *shown)
+        made.add_row(f"{at[0] + 1}. {planned[at[0]].kind}, {at[1]} steps", *shown)
+    Console().print(made)
+
+
+def print_gains(gains: list[dict[str, Any]]) -> None:
+    """Gains since the cold start with their intervals, and whether they are beyond them."""
+    if not gains:
+        return
+    title = "Gain of log q(golden response) since the cold start, nats a response"
+    made = new_table(title, ["subset", "samples", "gain", "95 % interval", ""])
+    for row in gains:
+        cells = [row["tag"], str(row["n"]), f"{row['gain']:+.2f}"]
+        if row["interval"]:
+            low, high = row["interval"]
+            said = "rise" if low > 0 else "fall" if high < 0 else "within noise"
+            cells += [f"{low:+.2f} to {high:+.2f}", said]
+        made.add_row(*cells)
     Console().print(made)

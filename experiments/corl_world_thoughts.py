@@ -9,12 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from configs import corl_world as study
 from experiments.corl import ESTIMATOR
@@ -25,8 +22,8 @@ from remid_jax.benchmark.shifts import SHIFTS
 from remid_jax.diagnosis.report import TABLE_WIDTH, provenance
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
-from remid_jax.models.pretrained import cache_folder
 from remid_jax.progress import progress
+from remid_jax.tables import new_table
 from remid_jax.training.acting import Actors
 from remid_jax.training.setting import make_setting
 
@@ -41,7 +38,6 @@ TITLES = {
 
 def run(config: ConfigDict, workdir: str) -> None:
     """Measures what is not measured yet, prints tables and writes `workdir/thoughts.json`."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     started, folder = time.monotonic(), Path(workdir)
     origin = provenance(config)
     runs = [(v, s) for v in config.study.variants for s in config.study.seeds]
@@ -93,9 +89,8 @@ def print_tables(table: Mapping[str, Any]) -> None:
     """One table a measure: variants and places down, facts or slots across."""
     console = Console(width=TABLE_WIDTH)  # whatever the terminal: no figure is cut
     for measure, (title, names) in TITLES.items():
-        made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for i, name in enumerate(("variant", "where", *names)):
-            made.add_column(name, justify="right" if i > 1 else "left", no_wrap=True)
+        texts = ("variant", "where")
+        made = new_table(title, (*texts, *names), left=texts)
         for variant, places in table[measure].items():
             for place, values in places.items():
                 cells = [f"{v['mean']:.3f} ± {v['se'] or np.nan:.3f}" for v in values.values()]

@@ -50,6 +50,16 @@ def _reason(error: Exception) -> str:
     return f"command line or config file: {text.strip().splitlines()[-1]}"
 
 
+def keep_programs() -> None:
+    """Programs compiled once are found again by the next run."""
+    import jax
+
+    from remid_jax.models.pretrained import cache_folder
+
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 def run() -> int:
     """Parses, runs the experiment, and returns the exit code: 0, or 2 with one line of error."""
     try:
@@ -57,6 +67,7 @@ def run() -> int:
         name = config.get("experiment", "diagnose")
         if name not in EXPERIMENTS:
             raise UserError(f"unknown experiment {name!r}{nearest(str(name), EXPERIMENTS)}")
+        keep_programs()
         importlib.import_module(f"experiments.{name}").run(config, _WORKDIR.value)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)

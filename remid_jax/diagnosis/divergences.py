@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich import box
 from rich.table import Table
 
 from remid_jax.benchmark.samples import Sample
@@ -29,6 +28,7 @@ from remid_jax.errors import UserError
 from remid_jax.information.uncertainty import clusters
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.progress import progress
+from remid_jax.tables import new_table
 
 Subsets = Mapping[str, Sequence[Sample]]
 Labels = Mapping[str, Sequence[str] | None]
@@ -171,10 +171,8 @@ def divergence_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The rows as a table for the terminal."""
     what = {"hidden": "hidden states of the policy", "sentence": "sentence features"}
     title = f"Divergence of the contexts from IDTest in nats ({what[rows[0]['features']]})"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("subset", "factor", "n", "RJSD", "floor", "corrected", "p", "classifier JS"):
-        left = column in ("subset", "factor")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    columns = ("subset", "factor", "n", "RJSD", "floor", "corrected", "p", "classifier JS")
+    table = new_table(title, columns, left=("subset", "factor"))
     previous = None
     for row in rows:
         if previous not in (None, row["subset"]):

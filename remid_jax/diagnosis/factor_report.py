@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.markup import escape
 from rich.table import Table
+
+from remid_jax.tables import new_table
 
 Row = Mapping[str, Any]
 
@@ -30,10 +31,7 @@ def factor_tables(rows: Sequence[Row]) -> Iterator[Table]:
         own = [r for r in rows if r["policy"] == policy]
         what = f"model minus golden ± s.e. (golden) in nats, K = {own[0]['K']}"
         title = f"{escape(policy)}: factor-wise information, {what}"
-        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("subset", no_wrap=True)
-        for heading in ("n", *dict.fromkeys(r["factor"] for r in own)):
-            table.add_column(heading, justify="right", no_wrap=True)
+        table = new_table(title, ("subset", "n", *dict.fromkeys(r["factor"] for r in own)))
         for (_, subset), block in _blocks(own).items():
             counts = dict.fromkeys(str(r["n"]) for r in block)
             n = next(iter(counts)) if len(counts) == 1 else "/".join(str(r["n"]) for r in block)

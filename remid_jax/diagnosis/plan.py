@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from remid_jax.inference.sizes import Sizes, sizes_for
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import ModelCard
 from remid_jax.models.tokenizer import Tokenizer
+from remid_jax.tables import new_table
 
 Given = Mapping[str, Mapping[str, str]]
 SWAPPED = "contexts with a swapped factor"
@@ -210,9 +210,8 @@ class _Counter:
 
 def plan_table(plan: Plan) -> Iterator[Table | str]:
     """The plan as a table and lines; measures the machine for the expected time."""
-    table = Table(title="what this run would do, at most", box=box.SIMPLE_HEAD)
-    for column in ("", "contexts", "pairs", "TFLOP", "expected time"):
-        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    columns = ("", "contexts", "pairs", "TFLOP", "expected time")
+    table = new_table("what this run would do, at most", columns)
     total = 0.0
     machines = {s.shape: probe(s.shape, plan.dtype) for s in plan.stages}
     for s in plan.stages:

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,6 +24,7 @@ from remid_jax.diagnosis.scoring import GOLDEN
 from remid_jax.diagnosis.shift_shares import shift_lines
 from remid_jax.diagnosis.store import npz_bytes
 from remid_jax.files import write_atomically
+from remid_jax.tables import new_table
 
 TABLE_WIDTH = 120
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tokenizers", "ml-collections", "gguf")
@@ -100,10 +100,8 @@ def _pm(value: float | None, error: float | None, digits: int) -> str:
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]], digits: int) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("policy", "subset", "n", "R-EMI", "R-EMID", "", "retained", "EMI", "baseline*"):
-        left = column in ("policy", "subset", "")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    columns = ("policy", "subset", "n", "R-EMI", "R-EMID", "", "retained", "EMI", "baseline*")
+    table = new_table(title, columns, left=("policy", "subset", ""))
     previous = None
     for row in rows:
         if previous not in (None, row["policy"]):

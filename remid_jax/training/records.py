@@ -105,7 +105,7 @@ class Records:
             return
         line = {"stage": stage, "step": step, "tag": tag, **predicted.summary()}
         _append(self.folder / EVALUATIONS, line)
-        file = self.folder / "predictions" / f"{stage:03}-{step:06}-{tag.replace(' ', '_')}.json"
+        file = _predictions(self.folder, stage, step, tag)
         content = {
             "ids": list(predicted.ids),
             "log_q": predicted.sums.tolist(),
@@ -163,6 +163,16 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     return [json.loads(t) for t in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _predictions(folder: Path, stage: int, step: int, tag: str) -> Path:
+    return folder / "predictions" / f"{stage:03}-{step:06}-{tag.replace(' ', '_')}.json"
+
+
+def read_predictions(folder: Path, stage: int, step: int, tag: str) -> np.ndarray:
+    """The [n] log q in nats of a subset's golden responses at one evaluation, in its order."""
+    file = _predictions(folder, stage, step, tag)
+    return np.array(json.loads(file.read_text(encoding="utf-8"))["log_q"])
 
 
 def _tensorboard(folder: Path, count: int) -> Any:

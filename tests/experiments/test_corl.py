@@ -1,0 +1,49 @@
+"""What the command of CoRL says of a run that is over."""
+
+import numpy as np
+import pytest
+from tiny_corl import tiny_config
+
+from experiments.corl import gains_of, print_gains
+from remid_jax.training.config import stages
+from remid_jax.training.evaluation import Predicted
+from remid_jax.training.records import EVALUATIONS, Records, read_lines
+
+BEFORE = np.array([-30.0, -25.0, -28.0, -31.0])
+
+
+@pytest.fixture
+def written(tmp_path):
+    """(folder, stages) of a run whose two subsets were evaluated after each stage."""
+    config = tiny_config()
+    records, planned = Records(tmp_path, "a base", config), stages(config)
+    for i, stage in enumerate(planned):
+        for tag, gain in (("IDTest", [2.0, 3.0, 2.5, 2.0]), ("german", [5.0, -5.0, 1.0, 0.0])):
+            late = np.array(gain) if i == len(planned) - 1 else np.zeros(4)
+            sums = BEFORE + 100 * (i == 0) + late  # the first stage is no end of the cold start
+            seen = Predicted(list("abcd"), sums, np.full(4, 9), sums, np.zeros(4))
+            records.add_evaluation(i, stage.steps, tag, seen)
+    return tmp_path, planned
+
+
+def test_gains_are_those_since_the_cold_start(written, capsys):
+    folder, planned = written
+    gains = gains_of(folder, read_lines(folder / EVALUATIONS), planned)
+    assert [(g["tag"], g["n"], g["gain"]) for g in gains] == [
+        ("IDTest", 4, 2.375),
+        ("german", 4, 0.25),
+    ]
+    half = 3.182446 * np.std([2.0, 3.0, 2.5, 2.0], ddof=1) / 2  # t(3) at 97.5 %
+    assert gains[0]["interval"] == pytest.approx((2.375 - half, 2.375 + half), rel=1e-6)
+    print_gains(gains)
+    out = capsys.readouterr().out.splitlines()
+    assert any("IDTest" in x and "rise" in x for x in out)
+    assert any("german" in x and "within noise" in x for x in out)
+
+
+def test_without_a_cold_start_or_its_evaluation_there_is_nothing_to_say(written):
+    folder, planned = written
+    evaluations = read_lines(folder / EVALUATIONS)
+    later = [e for e in evaluations if e["stage"] != 1]
+    assert gains_of(folder, later, planned) == []
+    assert gains_of(folder, evaluations, planned[2:]) == []
