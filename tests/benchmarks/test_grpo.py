@@ -149,9 +149,10 @@ def test_sides_of_other_weights_are_refused(model, policy):
         grpo.check_same_numbers(*sides(model, policy), [1], [2], 7)
 
 
-# Our side.
+# Our side: its programs are tested in tests/training, and take a minute to compile here.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge", [False, True])
 def test_our_round(side, merge):
     _, w, _, _, ours = side
@@ -168,6 +169,7 @@ def test_our_round(side, merge):
     assert all(0 < m < 2e-5 for m in moved)
 
 
+@pytest.mark.slow
 def test_merged_weights_draw_the_same(side):
     model, w, trained, policy, _ = side
     ours = grpo.OurRounds(model, trained, policy, w)
@@ -178,6 +180,7 @@ def test_merged_weights_draw_the_same(side):
     assert total == pytest.approx(float(plain.log_probs[1, 2].sum()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_filled_adapter_changes_the_model(side):
     model, w, trained, policy, _ = side
     plain = grpo.Adapter(grpo.LORA, new_params(SMALL, grpo.LORA, jax.random.key(0)), model.identity)
