@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from experiments.studies import world_truth
 from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.files import write_atomically
 from remid_jax.processes import is_first, join
-from remid_jax.tables import new_table
+from remid_jax.tables import new_table, print_whole
 from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
 from remid_jax.training.estimators import save_estimator
@@ -78,7 +77,7 @@ def print_table(evaluations: list[dict[str, Any]], planned: list[Stage]) -> None
         cells = {e["tag"]: e for e in evaluations if (e["stage"], e["step"]) == at}
         shown = [f"{cells[t]['perplexity']:.4g} ± {cells[t]['perplexity_se']:.2g}" for t in tags]
         made.add_row(f"{at[0] + 1}. {planned[at[0]].kind}, {at[1]} steps", *shown)
-    Console().print(made)
+    print_whole(made)
 
 
 def print_gains(gains: list[dict[str, Any]]) -> None:
@@ -94,4 +93,4 @@ def print_gains(gains: list[dict[str, Any]]) -> None:
             said = "rise" if low > 0 else "fall" if high < 0 else "within noise"
             cells += [f"{low:+.2f} to {high:+.2f}", said]
         made.add_row(*cells)
-    Console().print(made)
+    print_whole(made)

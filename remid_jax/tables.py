@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 
@@ -27,3 +28,8 @@ def new_table(
     for row in rows:
         made.add_row(*row)
     return made
+
+
+def print_whole(table: Table) -> None:
+    """Prints at the width that the table needs, whatever the terminal: no figure is cut."""
+    Console(width=10_000).print(table)
