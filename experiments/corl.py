@@ -15,7 +15,7 @@ from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
 from remid_jax.training.estimators import save_estimator
 from remid_jax.training.evaluation import change
-from remid_jax.training.records import EVALUATIONS, read_lines, read_predictions
+from remid_jax.training.records import EVALUATIONS, METRICS, read_lines, read_predictions
 from remid_jax.training.setting import make_setting
 
 ESTIMATOR = "estimator"  # folder of the trained pair
@@ -44,26 +44,33 @@ def run(config: ConfigDict, workdir: str) -> None:
     gains = gains_of(folder, evaluations, planned)
     counts = {"train": len(setting.train), "shortened": setting.shortened,
               "excluded": setting.excluded}  # fmt: skip
-    write_results(folder, {"provenance": origin, **counts, "evaluations": evaluations,
-                           "gains": gains})  # fmt: skip
+    seconds = sum(step["time"]["seconds"] for step in read_lines(folder / METRICS))
+    write_results(folder, {"provenance": origin, **counts, "seconds_of_steps": seconds,
+                           "evaluations": evaluations, "gains": gains})  # fmt: skip
     print_table(evaluations, planned)
-    print_gains(gains)
+    print_gains(gains, planned)
+    print(f"all steps took {seconds / 60:.1f} min, evaluations apart")
     print(f"results: {folder / 'results.json'}; trained estimator: {folder / ESTIMATOR}")
 
 
 def gains_of(
     folder: Path, evaluations: list[dict[str, Any]], planned: list[Stage]
 ) -> list[dict[str, Any]]:
-    """What log q of golden responses gained since the cold start, by subset."""
-    cold = sum(s.cold for s in planned)
-    if not 0 < cold < len(planned):
-        return []
-    ends = [(i, planned[i].steps) for i in (cold - 1, len(planned) - 1)]
+    """What log q of golden responses gained since the cold start, by subset and later stage."""
     at = {(e["stage"], e["step"], e["tag"]) for e in evaluations}
-    tags = [t for t in dict.fromkeys(e["tag"] for e in evaluations)
-            if all((*end, t) in at for end in ends)]  # fmt: skip
-    found = {t: [read_predictions(folder, *end, t) for end in ends] for t in tags}
-    return [{"tag": t, **change(*both)} for t, both in found.items()]
+    cold = sum(s.cold for s in planned)
+    found = []
+    for i in range(cold, len(planned)) if cold else ():
+        for tag in dict.fromkeys(e["tag"] for e in evaluations):
+            ends = [(k, planned[k].steps, tag) for k in (cold - 1, i)]
+            if at.issuperset(ends):
+                gain = change(*(read_predictions(folder, *end) for end in ends))
+                found.append({"tag": tag, "stage": i, **gain})
+    return found
+
+
+def _stage_name(i: int, planned: list[Stage], steps: int) -> str:
+    return f"{i + 1}. {planned[i].kind}, {steps} steps"
 
 
 def print_table(evaluations: list[dict[str, Any]], planned: list[Stage]) -> None:
@@ -76,18 +83,20 @@ def print_table(evaluations: list[dict[str, Any]], planned: list[Stage]) -> None
     for at in dict.fromkeys((e["stage"], e["step"]) for e in evaluations):
         cells = {e["tag"]: e for e in evaluations if (e["stage"], e["step"]) == at}
         shown = [f"{cells[t]['perplexity']:.4g} ± {cells[t]['perplexity_se']:.2g}" for t in tags]
-        made.add_row(f"{at[0] + 1}. {planned[at[0]].kind}, {at[1]} steps", *shown)
+        made.add_row(_stage_name(at[0], planned, at[1]), *shown)
     print_whole(made)
 
 
-def print_gains(gains: list[dict[str, Any]]) -> None:
+def print_gains(gains: list[dict[str, Any]], planned: list[Stage]) -> None:
     """Gains since the cold start with their intervals, and whether they are beyond them."""
     if not gains:
         return
     title = "Gain of log q(golden response) since the cold start, nats a response"
-    made = new_table(title, ["subset", "samples", "gain", "95 % interval", ""])
+    columns = ("after", "subset", "samples", "gain", "95 % interval", "")
+    made = new_table(title, columns, left=("after", "subset", ""))
     for row in gains:
-        cells = [row["tag"], str(row["n"]), f"{row['gain']:+.2f}"]
+        after = _stage_name(row["stage"], planned, planned[row["stage"]].steps)
+        cells = [after, row["tag"], str(row["n"]), f"{row['gain']:+.2f}"]
         if row["interval"]:
             low, high = row["interval"]
             said = "rise" if low > 0 else "fall" if high < 0 else "within noise"

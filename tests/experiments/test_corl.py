@@ -29,16 +29,17 @@ def written(tmp_path):
 def test_gains_are_those_since_the_cold_start(written, capsys):
     folder, planned = written
     gains = gains_of(folder, read_lines(folder / EVALUATIONS), planned)
-    assert [(g["tag"], g["n"], g["gain"]) for g in gains] == [
-        ("IDTest", 4, 2.375),
-        ("german", 4, 0.25),
-    ]
+    assert [g["stage"] for g in gains] == [2, 2, 3, 3, 4, 4]
+    assert all(g["gain"] == 0 for g in gains[:4])
+    assert [(g["tag"], g["n"], g["gain"]) for g in gains[4:]] == [
+        ("IDTest", 4, 2.375), ("german", 4, 0.25)
+    ]  # fmt: skip
     half = 3.182446 * np.std([2.0, 3.0, 2.5, 2.0], ddof=1) / 2  # t(3) at 97.5 %
-    assert gains[0]["interval"] == pytest.approx((2.375 - half, 2.375 + half), rel=1e-6)
-    print_gains(gains)
+    assert gains[4]["interval"] == pytest.approx((2.375 - half, 2.375 + half), rel=1e-6)
+    print_gains(gains, planned)
     out = capsys.readouterr().out.splitlines()
-    assert any("IDTest" in x and "rise" in x for x in out)
-    assert any("german" in x and "within noise" in x for x in out)
+    assert any("5. policy_grpo" in x and "IDTest" in x and x.rstrip().endswith("rise") for x in out)
+    assert any("5. policy_grpo" in x and "german" in x and "within noise" in x for x in out)
 
 
 def test_without_a_cold_start_or_its_evaluation_there_is_nothing_to_say(written):
