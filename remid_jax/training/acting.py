@@ -214,13 +214,16 @@ class Actors:
         else:
             thoughts = self.thoughts(roles["reasoner"], samples, key, e.thoughts, e.temperature)
         notes = notes_of(thoughts, self.config.notes)
-        sums, tokens = self._answers(samples, notes, roles["policy"])
-        others, _ = self._answers(samples, notes[1:] + notes[:1], roles["policy"])
+        others = notes[1:] + notes[:1]
+        # Rows of one group: what the prompt says before its notes is computed once for both.
+        both = [own + other for own, other in zip(notes, others, strict=True)]
+        values, tokens = self._answers(samples, both, roles["policy"])
+        sums, other = (x.mean(-1) for x in np.split(values, 2, axis=1))
         overlap = [
             np.mean([ngram_overlap(t, s.golden, 2) for t in group])
             for s, group in zip(samples, thoughts, strict=True)
         ]
-        return sums, tokens, others, np.array(overlap)
+        return sums, tokens, other, np.array(overlap)
 
     def pairs(
         self, samples: Sequence[Sample], responses: Sequence[str], roles: dict[str, Any]
@@ -254,9 +257,9 @@ class Actors:
     def _answers(
         self, samples: Sequence[Sample], notes: Notes, policy: Any
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean over notes of log q(y|x, r), the end of turn not counted, and tokens of y: [B]."""
+        """log q(y|x, r) in nats, the end of turn not counted: [B, G], and tokens of y: [B]."""
         rows = self.answer_rows(samples, notes)
         values = self.score(policy, self.laid(rows, self.golden)).astype(np.float64)
         tokens = np.array([len(r[0].scored) - 1 for r in rows])
         inside = np.arange(values.shape[-1]) < tokens[:, None, None]
-        return np.where(inside, values, 0.0).sum(-1).mean(-1), tokens
+        return np.where(inside, values, 0.0).sum(-1), tokens

@@ -201,6 +201,23 @@ def test_cross_information_compares_with_the_next_contexts(tmp_path):
     assert total.shape == (8,) and np.isfinite(total).all()
 
 
+def test_own_thoughts_and_those_of_another_are_scored_as_if_alone(tmp_path):
+    run = loop(tmp_path)
+    actors, samples, e = run.actors, run.setting.train[:4], run.config.evaluate
+    roles = run._begin(0).roles
+    got = actors.predict(samples, roles)
+    thoughts = actors.thoughts(
+        roles["reasoner"], samples, jax.random.key(0), e.thoughts, e.temperature
+    )
+    assert len({tuple(t) for t in thoughts}) > 1
+    for shift, values in ((0, got.sums), (1, got.other)):
+        for b, sample in enumerate(samples):
+            rows = actors.answer_rows([sample] * 4, [[t] for t in thoughts[(b + shift) % 4]] * 2)
+            alone = actors.score(roles["policy"], actors.laid(rows, actors.golden))
+            n = len(rows[0][0].scored) - 1  # without the end of turn
+            assert values[b] == pytest.approx(alone[:2, 0, :n].sum(-1).mean(), abs=1e-4)
+
+
 def test_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
     config = tiny_config()
     config.cold_start, config.round = ("policy_sft:4",), ()
