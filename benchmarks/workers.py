@@ -110,7 +110,8 @@ def run(args: argparse.Namespace) -> Report:
     """Runs every case once to warm up (programs are compiled and kept), then in turns.
 
     Raises:
-      UserError: fewer cores than processes, or nothing binds a process to a core here.
+      UserError: fewer cores than processes, nothing binds a process to a core here, or nothing
+        is to be measured.
     """
     if not (hasattr(os, "sched_getaffinity") and shutil.which("taskset")):
         raise UserError("benchmarks.workers needs Linux and taskset (util-linux) to bind processes")
@@ -120,9 +121,13 @@ def run(args: argparse.Namespace) -> Report:
     if args.steps < 2:
         raise UserError("--steps is 1; it must be at least 2: the first is left out")
     counts = program.doubled(args.processes)
+    units = {DIAGNOSIS: args.contexts, TRAINING: args.batch}
+    kinds = [k for k in units if not getattr(args, f"skip_{k}")]
+    if not kinds:
+        raise UserError("--skip-diagnosis and --skip-training leave nothing to measure")
     cases = {
-        (kind, way, n): unit * (n if way == WEAK else counts[-1])
-        for kind, unit in ((DIAGNOSIS, args.contexts), (TRAINING, args.batch))
+        (kind, way, n): units[kind] * (n if way == WEAK else counts[-1])
+        for kind in kinds
         for way in (STRONG, WEAK)
         for n in counts
     }
@@ -153,7 +158,8 @@ def run(args: argparse.Namespace) -> Report:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; see `benchmarks.program.command`."""
-    return program.command("workers", __doc__, run, SIZES, argv)
+    flags = {f"skip-{kind}": f"leaves {kind} out" for kind in (DIAGNOSIS, TRAINING)}
+    return program.command("workers", __doc__, run, SIZES, argv, flags)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,11 @@ def test_a_process_that_fails_is_said(tmp_path):
 
 @pytest.mark.parametrize(
     "flags, said",
-    [(["--processes", "4096"], "--processes 4096: there are"), (["--steps", "1"], "at least 2")],
+    [
+        (["--processes", "4096"], "--processes 4096: there are"),
+        (["--steps", "1"], "at least 2"),
+        (["--skip-diagnosis", "--skip-training"], "leave nothing to measure"),
+    ],
 )
 def test_what_a_user_gets_wrong(capsys, monkeypatch, flags, said):
     monkeypatch.setattr(quiet, "listen", lambda: 0.0)
