@@ -17,7 +17,6 @@ from typing import Any
 os.environ["JAX_PLATFORMS"] = "cpu"  # the chips are not there: nothing may look for them
 
 from jax.sharding import Mesh
-from rich.console import Console
 
 from benchmarks import program, tpu_programs
 from benchmarks.aot import GIB, TOPOLOGIES, Compiled, compiled, topology_mesh
@@ -28,7 +27,7 @@ from remid_jax.files import write_atomically
 from remid_jax.inference.sizes import HEAD
 from remid_jax.models.sharding import MeshConfig
 from remid_jax.progress import progress
-from remid_jax.tables import new_table
+from remid_jax.tables import new_table, print_whole
 
 SCORING, TRAINING = ("prefill", "score", "sample"), ("rollout", "reward", "sft", "grpo")
 HEADS = ("head", "head-full")
@@ -134,17 +133,16 @@ def _store(file: Path | None, content: Mapping[str, Any]) -> None:
 
 def print_tables(programs: Mapping[str, Mapping[str, Any]]) -> None:
     """A table for each topology, mesh and model, and the head's two ways beside each other."""
-    console = Console(width=140, soft_wrap=True)
     places = dict.fromkeys(key.rsplit(" ", 1)[0] for key in programs)
     for place in places:
         found = {k.split()[-1]: v for k, v in programs.items() if k.rsplit(" ", 1)[0] == place}
         columns = ("program", "fits", "GiB a chip", "arguments", "temporary", "exchanged", "s")
         rows = [_row(name, Compiled(**values)) for name, values in found.items()]
-        console.print(new_table(place, columns, rows))
+        print_whole(new_table(place, columns, rows))
         chunked, full = (found.get(name) for name in HEADS)
         if chunked and full and full["temporary"]:
             ratio = chunked["temporary"] / full["temporary"]
-            console.print(f"temporary bytes of the head, chunked / full: {ratio:.3f}")
+            print(f"temporary bytes of the head, chunked / full: {ratio:.3f}")
 
 
 def _row(name: str, c: Compiled) -> tuple[str, ...]:
