@@ -54,6 +54,7 @@ print(json.dumps(growth.main([*tiny, "--json", *sys.argv[1:]])))
 """
 
 
+@pytest.mark.slow
 def test_growth_over_devices(tmp_path, assert_reported):
     assert answer(GROWTH_ON_TWO, str(tmp_path / "found.json")) == 0
     found = json.loads((tmp_path / "found.json").read_text())
@@ -212,6 +213,7 @@ def test_r_emid_by_hand():
     assert np.allclose(reduced_precision.r_emid(s, 2, 10), r_emi([0, 1]) - r_emi([2, 3]))
 
 
+@pytest.mark.slow
 def test_bf16(run, assert_reported):
     code, found = run(likelihood.main, "--bf16", "--policies", "2", rounds=4)
     assert code == 0

@@ -64,6 +64,7 @@ def test_rows_count_by_factor():
     assert lines[0].split() == ["all", "7/10", "=", "70%", "none", "9/10", "=", "90%"]
 
 
+@pytest.mark.slow
 def test_effects_on_two_samples_are_differences_of_log_likelihoods(smollm2):
     # One exchange and a question of each, so that the prompts are short.
     pair = [

@@ -196,6 +196,7 @@ def kill_when(tiny_path, workdir, reached) -> None:
     assert not (workdir / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_killed_at_every_stage_it_ends_with_the_same_numbers(tiny_path, tmp_path):
     printed, whole = finish(tiny_path, tmp_path / "whole")
     assert "R-EMID" in printed and "results:" in printed

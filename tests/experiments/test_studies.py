@@ -33,6 +33,7 @@ def config():
     return c
 
 
+@pytest.mark.slow
 def test_intervals_hold_their_population_values(config):
     found = coverage.pieces(config)["coverage N=64 clusters=8"]()
     assert found["draws"] == 60
@@ -68,6 +69,7 @@ def test_the_shifted_factor_is_named_or_none(config):
     assert found["largest_exact_share_of_unshifted"] < 1e-5
 
 
+@pytest.mark.slow
 def test_bounds_hold_and_the_prediction_is_ranked():
     c = bounds_config.get_config("runlocal")
     c.prediction.update(worlds=2, shifts=4)

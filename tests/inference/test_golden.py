@@ -49,7 +49,7 @@ def test_club_token_log_probs(smollm2, club):
     np.testing.assert_allclose(got, CLUB["token_log_probs_0_0"], atol=1e-4)
 
 
-@pytest.mark.parametrize("penalty", ["1.0", "1.05"])
+@pytest.mark.parametrize("penalty", ["1.0", pytest.param("1.05", marks=pytest.mark.slow)])
 def test_greedy_continuations(smollm2, penalty):
     chats = list(GOLDEN["chats"].values())
     config = SamplingConfig(max_tokens=24, repetition_penalty=float(penalty))

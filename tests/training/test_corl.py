@@ -107,7 +107,8 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", [5, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [5, 8])
 def test_stopped_it_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch, after):
     folder, state = whole
     written = Records.add_metrics

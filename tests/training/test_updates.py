@@ -175,10 +175,8 @@ def known_of(drawn, groups, advantages) -> Completions:
 
 
 # Each compiles three programs; the sums of all three are compared in test_grpo.
-@pytest.mark.parametrize("aggregation", [
-    "dapo", pytest.param("grpo", marks=pytest.mark.slow),
-    pytest.param("dr_grpo", marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize("aggregation", ["dapo", "grpo", "dr_grpo"])
 def test_micro_batches_of_grpo_change_nothing(model, graphdef, drawn, aggregation):
     groups = group(completion_rows(PROMPTS, completions(drawn, 2)), 100)
     advantages = np.random.default_rng(0).standard_normal((4, 3))
