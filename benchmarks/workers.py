@@ -110,14 +110,16 @@ def run(args: argparse.Namespace) -> Report:
     """Runs every case once to warm up (programs are compiled and kept), then in turns.
 
     Raises:
-      UserError: fewer cores than processes, nothing binds a process to a core here, or nothing
-        is to be measured.
+      UserError: fewer cores than processes, nothing binds a process to a core here, a size that
+        is too small, or nothing is to be measured.
     """
     if not (hasattr(os, "sched_getaffinity") and shutil.which("taskset")):
         raise UserError("benchmarks.workers needs Linux and taskset (util-linux) to bind processes")
     cores = len(os.sched_getaffinity(0))
     if args.processes > cores:
         raise UserError(f"--processes {args.processes}: there are {cores} cores")
+    if args.contexts < 3:
+        raise UserError("--contexts must be at least 3: the diagnosis gives standard errors")
     if args.steps < 2:
         raise UserError("--steps is 1; it must be at least 2: the first is left out")
     counts = program.doubled(args.processes)

@@ -24,6 +24,7 @@ def test_a_process_that_fails_is_said(tmp_path):
     "flags, said",
     [
         (["--processes", "4096"], "--processes 4096: there are"),
+        (["--contexts", "2"], "at least 3"),
         (["--steps", "1"], "at least 2"),
         (["--skip-diagnosis", "--skip-training"], "leave nothing to measure"),
     ],
