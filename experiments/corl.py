@@ -96,7 +96,8 @@ def print_gains(gains: list[dict[str, Any]], planned: list[Stage]) -> None:
     made = new_table(title, columns, left=("after", "subset", ""))
     for row in gains:
         after = _stage_name(row["stage"], planned, planned[row["stage"]].steps)
-        cells = [after, row["tag"], str(row["n"]), f"{row['gain']:+.2f}"]
+        gain = "" if row["gain"] is None else f"{row['gain']:+.2f}"
+        cells = [after, row["tag"], str(row["n"]), gain]
         if row["interval"]:
             low, high = row["interval"]
             said = "rise" if low > 0 else "fall" if high < 0 else "within noise"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,16 +56,21 @@ def ratio_of_sums(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return ratio, float(np.sqrt(np.sum((a - ratio * b) ** 2) * n / (n - 1)) / b.sum())
 
 
-def change(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """What log q of the same n responses gained: mean, standard error and 95 % t-interval, in nats.
+def change(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
+    """What log q of responses gained: mean, standard error and 95 % t-interval, in nats.
 
-    >>> found = change(np.array([-9.0, -8.0, -7.0]), np.array([-7.0, -7.0, -7.0]))
+    Args:
+      before: sample id -> log q(y|x, r).
+      after: the same later; samples that only one of them has are left out.
+
+    >>> found = change({"a": -9.0, "b": -8.0, "c": -7.0}, {"a": -7.0, "b": -7.0, "c": -7.0})
     >>> found["n"], found["gain"], [round(x, 2) for x in found["interval"]]
     (3, 1.0, [-1.48, 3.48])
     """
-    gains = after - before
-    n, gain = len(gains), float(gains.mean())
+    gains = np.array([after[k] - before[k] for k in before if k in after])
+    n = len(gains)
     if n < 2:
-        return {"n": n, "gain": gain, "gain_se": None, "interval": None}
+        return {"n": n, "gain": float(gains[0]) if n else None, "gain_se": None, "interval": None}
+    gain = float(gains.mean())
     error = float(gains.std(ddof=1) / math.sqrt(n))
     return {"n": n, "gain": gain, "gain_se": error, "interval": t_interval(gain, error, n - 1)}

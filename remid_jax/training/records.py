@@ -169,10 +169,10 @@ def _predictions(folder: Path, stage: int, step: int, tag: str) -> Path:
     return folder / "predictions" / f"{stage:03}-{step:06}-{tag.replace(' ', '_')}.json"
 
 
-def read_predictions(folder: Path, stage: int, step: int, tag: str) -> np.ndarray:
-    """The [n] log q in nats of a subset's golden responses at one evaluation, in its order."""
-    file = _predictions(folder, stage, step, tag)
-    return np.array(json.loads(file.read_text(encoding="utf-8"))["log_q"])
+def read_predictions(folder: Path, stage: int, step: int, tag: str) -> dict[str, float]:
+    """log q in nats of a subset's golden responses at one evaluation, by the id of their sample."""
+    content = json.loads(_predictions(folder, stage, step, tag).read_text(encoding="utf-8"))
+    return dict(zip(content["ids"], content["log_q"], strict=True))
 
 
 def _tensorboard(folder: Path, count: int) -> Any:

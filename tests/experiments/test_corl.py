@@ -6,7 +6,7 @@ from tiny_corl import tiny_config
 
 from experiments.corl import gains_of, print_gains
 from remid_jax.training.config import stages
-from remid_jax.training.evaluation import Predicted
+from remid_jax.training.evaluation import Predicted, change
 from remid_jax.training.records import EVALUATIONS, Records, read_lines
 
 BEFORE = np.array([-30.0, -25.0, -28.0, -31.0])
@@ -40,6 +40,12 @@ def test_gains_are_those_since_the_cold_start(written, capsys):
     out = capsys.readouterr().out.splitlines()
     assert any("5. policy_grpo" in x and "IDTest" in x and x.rstrip().endswith("rise") for x in out)
     assert any("5. policy_grpo" in x and "german" in x and "within noise" in x for x in out)
+
+
+def test_samples_that_one_evaluation_lacks_are_left_out():
+    found = change({"a": -1.0, "b": -2.0}, {"b": -1.5, "c": 7.0})
+    assert found == {"n": 1, "gain": 0.5, "gain_se": None, "interval": None}
+    assert change({"a": -1.0}, {})["gain"] is None
 
 
 def test_without_a_cold_start_or_its_evaluation_there_is_nothing_to_say(written):
