@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from experiments.corl import ESTIMATOR, TRUTH
 from experiments.studies.world_truth import COLUMNS, columns
-from remid_jax.diagnosis.report import TABLE_WIDTH, provenance, write_results
+from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.errors import UserError
 from remid_jax.information.uncertainty import t_interval
 from remid_jax.progress import progress
-from remid_jax.tables import new_table
+from remid_jax.tables import new_table, print_whole
 from remid_jax.training.world_base import base_params
 
 MEASURES = {
@@ -136,17 +135,16 @@ def gains_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]
 
 def print_tables(table: Mapping[str, Any], gains: Mapping[str, Any]) -> None:
     """Each measure by variant and column, mean ± standard error over seeds; then CoRL's gains."""
-    console = Console(width=TABLE_WIDTH)  # whatever the terminal: no figure is cut
     for measure, title in MEASURES.items():
         made = new_table(title, ("", *COLUMNS))
         for variant, cells in table[measure].items():
             made.add_row(variant, *(_cell(cells.get(c), 4) for c in COLUMNS))
-        console.print(made)
+        print_whole(made)
     title = "CoRL's perplexity per slot below that of ... (mean ± standard error)"
     made = new_table(title, ("", *COLUMNS))
     for variant, cells in gains.items():
         made.add_row(variant, *(_cell(cells.get(c), 3) for c in COLUMNS))
-    console.print(made)
+    print_whole(made)
 
 
 def _cell(value: Mapping[str, float] | None, digits: int) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from configs import corl_world as study
 from experiments.corl import ESTIMATOR
@@ -19,11 +18,11 @@ from experiments.corl_world import mean_and_error
 from experiments.studies.world_thoughts import FACTS, SLOTS, measure_pair
 from experiments.studies.world_truth import COLUMNS
 from remid_jax.benchmark.shifts import SHIFTS
-from remid_jax.diagnosis.report import TABLE_WIDTH, provenance
+from remid_jax.diagnosis.report import provenance
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 from remid_jax.progress import progress
-from remid_jax.tables import new_table
+from remid_jax.tables import new_table, print_whole
 from remid_jax.training.acting import Actors
 from remid_jax.training.setting import make_setting
 
@@ -87,7 +86,6 @@ def _places(seeds: list[Any], measure: str) -> dict[str, Any]:
 
 def print_tables(table: Mapping[str, Any]) -> None:
     """One table a measure: variants and places down, facts or slots across."""
-    console = Console(width=TABLE_WIDTH)  # whatever the terminal: no figure is cut
     for measure, (title, names) in TITLES.items():
         texts = ("variant", "where")
         made = new_table(title, (*texts, *names), left=texts)
@@ -95,4 +93,4 @@ def print_tables(table: Mapping[str, Any]) -> None:
             for place, values in places.items():
                 cells = [f"{v['mean']:.3f} ± {v['se'] or np.nan:.3f}" for v in values.values()]
                 made.add_row(variant, place, *cells)
-        console.print(made)
+        print_whole(made)

@@ -33,15 +33,16 @@ class Predicted:
         """Means with standard errors over samples; perplexity is per token."""
         mean, error = ratio_of_sums(-self.sums, self.tokens)
         other, _ = ratio_of_sums(-self.other, self.tokens)
-        n, known = len(self.sums), np.isfinite(self.overlap)
+        log_q, log_q_error = _mean_and_error(self.sums)
+        known = np.isfinite(self.overlap)
         perplexity = math.exp(mean)
         return {
-            "n": n,
+            "n": len(self.sums),
             "tokens_per_response": float(self.tokens.mean()),
             "perplexity": perplexity,
             "perplexity_se": perplexity * error,
-            "log_q": float(self.sums.mean()),
-            "log_q_se": float(self.sums.std(ddof=1) / math.sqrt(n)) if n > 1 else None,
+            "log_q": log_q,
+            "log_q_se": log_q_error,
             "perplexity_other_thought": math.exp(other),
             "overlap": float(self.overlap[known].mean()) if known.any() else None,
         }
@@ -69,8 +70,12 @@ def change(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str,
     """
     gains = np.array([after[k] - before[k] for k in before if k in after])
     n = len(gains)
-    if n < 2:
-        return {"n": n, "gain": float(gains[0]) if n else None, "gain_se": None, "interval": None}
-    gain = float(gains.mean())
-    error = float(gains.std(ddof=1) / math.sqrt(n))
-    return {"n": n, "gain": gain, "gain_se": error, "interval": t_interval(gain, error, n - 1)}
+    gain, error = _mean_and_error(gains) if n else (None, None)
+    interval = None if error is None else t_interval(gain, error, n - 1)
+    return {"n": n, "gain": gain, "gain_se": error, "interval": interval}
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
+    """The mean and its standard error, None of a single value."""
+    n = len(values)
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
