@@ -6,10 +6,12 @@
     python -m benchmarks.profile      where the time of one scoring call goes
     python -m benchmarks.grpo         a round of GRPO, beside TRL's trainer
     python -m benchmarks.growth       time against the number and the lengths of what is scored
+    python -m benchmarks.workers      real processes that diagnose or train together
+    python -m benchmarks.meshes       whether numbers depend on the mesh
     python -m benchmarks.tpu_compile  what each program needs on TPU, compiled without one
     python -m benchmarks.roofline     an estimate of time and cost on TPU
 
-Each of the first six takes `--json PATH`, `--rounds N`, `--small` (a tiny shape, to see that it
+Each of the first seven takes `--json PATH`, `--rounds N`, `--small` (a tiny shape, to see that it
 runs) and sizes. Both sides hold the same weights, and nothing is timed unless both give the same
 numbers. They take turns in one process; a ratio is the median over rounds of the ratio within a
 round, with the smallest and the largest. Ratios are quotable only where the machine was quiet:

@@ -53,14 +53,23 @@ def agreement(subset: np.ndarray, tokens: int) -> Callable[[int, Mapping[str, An
         ours = found["ours"]
         for name, sums in found.items():
             expected = ours if len(sums) == len(ours) else ours[subset]
-            worst = float(np.abs(sums - expected).max()) / tokens
-            if not worst <= TOLERANCE:
-                raise UserError(
-                    f"ours and {name} differ by {worst:.2g} nats per token in round {r} (at most "
-                    f"{TOLERANCE:g} is rounding); no time is reported"
-                )
+            check_close(f"ours and {name}", sums, expected, tokens, r)
 
     return agree
+
+
+def check_close(who: str, sums: np.ndarray, expected: np.ndarray, tokens: int, r: int) -> None:
+    """Refuses sums of responses of so many tokens that differ in round `r`.
+
+    Raises:
+      UserError: by more than rounding.
+    """
+    worst = float(np.abs(sums - expected).max()) / tokens
+    if not worst <= TOLERANCE:
+        raise UserError(
+            f"{who} differ by {worst:.2g} nats per token in round {r} (at most {TOLERANCE:g} is "
+            "rounding); no time is reported"
+        )
 
 
 def shared_flops(c: DecoderConfig, context: int, count: int, tokens: int) -> tuple[float, float]:

@@ -33,8 +33,10 @@ SCORING, TRAINING = ("prefill", "score", "sample"), ("rollout", "reward", "sft",
 HEADS = ("head", "head-full")
 PROGRAMS = (*SCORING, *TRAINING, *HEADS)
 DOES_NOT_FIT = 1
+SIZES = ("context", "call")  # flags on which what is found depends
 DEFAULT = ("v5e:2x4", "v5p:2x2x1", "v6e:2x4")
-CONTEXT, RESPONSE = 4096, 256  # tokens of RPGBench's longest contexts, and of a response
+CONTEXT = 4096  # tokens of RPGBench's longest contexts
+RESPONSE = 256  # tokens of a response
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--models", default="qwen3-8b,llama3-8b", help=", ".join(MODELS))
     parser.add_argument("--programs", default=",".join(PROGRAMS), help="separated by commas")
     parser.add_argument("--mesh", default="", help="data,fsdp,tensor; default: the configs'")
-    parser.add_argument("--call", type=int, default=0, help="tokens of responses scored at once")
+    parser.add_argument("--context", type=int, default=CONTEXT, help="tokens of a context")
+    parser.add_argument(
+        "--call", type=int, default=0, help="tokens of responses scored at once; default: as on TPU"
+    )
     parser.add_argument("--json", metavar="PATH", type=Path, help="file for all figures")
     args = parser.parse_args(argv)
     for flag, known in (("topologies", TOPOLOGIES), ("models", MODELS), ("programs", PROGRAMS)):
@@ -86,14 +91,14 @@ def _mesh(args: argparse.Namespace, topology: str, name: str) -> MeshConfig:
     return config if config.size == chips else MeshConfig(tensor=chips)
 
 
-def _lower(task: Task, mesh: Mesh, call: int) -> Lower:
+def _lower(task: Task, mesh: Mesh, context: int, call: int) -> Lower:
     shapes = Shapes(MODELS[task.model], mesh, "bfloat16")
     if task.program in HEADS:
         chunk = HEAD if task.program == "head" else shapes.config.vocab_size
-        return tpu_programs.head(shapes, CONTEXT, chunk)
+        return tpu_programs.head(shapes, context, chunk)
     if task.program in SCORING:
         config = rpgbench_qwen3_8b.get_config()
-        return tpu_programs.scoring(shapes, config, CONTEXT, RESPONSE, call)[task.program]
+        return tpu_programs.scoring(shapes, config, context, RESPONSE, call)[task.program]
     config = corl_paper.get_config()
     return tpu_programs.training(shapes, config, config.max_prompt_tokens)[task.program]
 
@@ -105,25 +110,27 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
         for t in args.topologies for m in args.models for p in args.programs
     ]  # fmt: skip
     content = program.provenance("tpu_compile", args, argv)
-    done = _stored(args.json, content["commit"])
+    done = _stored(args.json, content)
     with progress("programs", len(tasks)) as advance:
         for task in tasks:
             if task.key not in done:
                 mesh = topology_mesh(task.topology, task.mesh)
-                found = compiled(task.topology, mesh, _lower(task, mesh, args.call))
+                found = compiled(task.topology, mesh, _lower(task, mesh, args.context, args.call))
                 done[task.key] = dataclasses.asdict(found)
                 _store(args.json, {**content, "programs": done})
             advance(1)
     return {**content, "programs": {task.key: done[task.key] for task in tasks}}
 
 
-def _stored(file: Path | None, commit: str | None) -> dict[str, Any]:
-    """What an earlier run of the same commit found."""
+def _stored(file: Path | None, current: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier run of the same commit found at the same sizes."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        earlier = json.loads(file.read_text(encoding="utf-8")) if file else {}
     except (OSError, ValueError):
         return {}
-    return dict(content["programs"]) if content.get("commit") == commit else {}
+    if any(earlier.get("arguments", {}).get(k) != current["arguments"][k] for k in SIZES):
+        return {}
+    return dict(earlier["programs"]) if earlier["commit"] == current["commit"] else {}
 
 
 def _store(file: Path | None, content: Mapping[str, Any]) -> None:

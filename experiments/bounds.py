@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from experiments.studies import bounds
-from experiments.studies.pieces import check_at_least, finish, run_pieces, table
+from experiments.studies.pieces import finish, run_pieces
+from remid_jax.config_checks import check_least
 from remid_jax.diagnosis.report import provenance
+from remid_jax.tables import new_table, print_whole
 
 LOWEST = {
     "worlds": 1, "sampled.contexts": 3, "sampled.draws": 2, "prediction.contexts": 3,
@@ -18,7 +19,7 @@ LOWEST = {
 
 def run(config: ConfigDict, workdir: str) -> None:
     """Measures family by family, prints the tables; results are in `workdir/results.json`."""
-    check_at_least(config, LOWEST)
+    check_least(config, LOWEST)
     origin = provenance(config)
     found = run_pieces("bounds", bounds.pieces(config), config, Path(workdir))
     results = {
@@ -35,7 +36,6 @@ def _times(value: float | None) -> str:
 
 def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
     """Prints what each study found."""
-    console = Console(width=120, soft_wrap=True)
     names = list(results["exact"][0]["bounds"])
     for title, cell in (
         ("violations (of so many worlds in which the bound is finite)",
@@ -51,8 +51,8 @@ def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
             (r["family"], r["worlds"], *(cell(r["bounds"][n]) for n in names))
             for r in results["exact"]
         ]
-        console.print(table(title, ("family", "worlds", *names), rows))
-    console.print(table(
+        print_whole(new_table(title, ("family", "worlds", *names), rows))
+    print_whole(new_table(
         "upper 95 % limit of the sampled linear bound",
         ("family", "N", "draws", "holds exact EMID", "holds exact bound", "limit − EMID (nats)"),
         [
@@ -62,7 +62,7 @@ def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
         ],
     ))  # fmt: skip
     names = list(results["prediction"][0]["spearman_mean"])
-    console.print(table(
+    print_whole(new_table(
         "rank correlation with exact EMID over graded shifts of a world (mean ± s.e.)",
         ("family", "worlds", "shifts", *names),
         [
@@ -72,6 +72,4 @@ def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
             for r in results["prediction"]
         ],
     ))  # fmt: skip
-    console.print(
-        "the printed formula is no guarantee: see `remid_jax.information.bounds.paper_bound`"
-    )
+    print("the printed formula is no guarantee: see `remid_jax.information.bounds.paper_bound`")

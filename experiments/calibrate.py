@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from experiments.studies import accuracy, coverage, faults, negatives, shapley
-from experiments.studies.pieces import check_at_least, finish, run_pieces, table
+from experiments.studies.pieces import finish, run_pieces
+from remid_jax.config_checks import check_least
 from remid_jax.diagnosis.report import provenance
 from remid_jax.errors import UserError
+from remid_jax.tables import new_table, print_whole
 
 STUDIES = {
     "coverage": coverage,
@@ -51,7 +52,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: a number is too small, or numbers do not go together.
     """
-    check_at_least(config, LOWEST)
+    check_least(config, LOWEST)
     c = config.coverage
     for n, g in itertools.product(c.contexts, c.clusters):
         if g and (g < 3 or n % g):
@@ -68,9 +69,8 @@ def check(config: ConfigDict) -> None:
 
 def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
     """Prints what each study found."""
-    console = Console(width=120, soft_wrap=True)
     names = list(results["coverage"][0]["coverage"])
-    console.print(table(
+    print_whole(new_table(
         "(i) share of 95 % intervals that hold the population value (lowest of the worlds)",
         ("N", "clusters", "draws", *names, "exact EMID"),
         [
@@ -82,14 +82,14 @@ def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
         ],
     ))  # fmt: skip
     for r in results["negatives"]:
-        console.print(table(
+        print_whole(new_table(
             f"(ii) s.d. of R-EMI, N = {r['n']}, {r['pairs_a_side']} pairs a side, "
             f"surface forms of s.d. {r['surface_sd']:g}; nats",
             ("negatives", "from choosing them", "in all"),
             [(k, f"{v:.4f}", f"{r['sd_total'][k]:.4f}") for k, v in r["sd_from_choice"].items()],
         ))  # fmt: skip
-        console.print(f"cyclic / random, data fixed: {r['ratio_cyclic_to_random']:.2f}")
-    console.print(table(
+        print(f"cyclic / random, data fixed: {r['ratio_cyclic_to_random']:.2f}")
+    print_whole(new_table(
         "error of R-EMID against exact EMID, nats: bias ± s.e., s.d., r.m.s.e., rank correlation",
         ("N", "misfit", "estimator", "bias", "s.d.", "r.m.s.e.", "Spearman"),
         [
@@ -99,7 +99,7 @@ def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
         ],
     ))  # fmt: skip
     columns = list(results["faults"][0]["power"])
-    console.print(table(
+    print_whole(new_table(
         "(v) share of draws in which a column flags the fault (Holm, 5 %)",
         ("fault", "N", *columns, "any", "names factor", "warned"),
         [
@@ -110,7 +110,7 @@ def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
             for r in results["faults"]
         ],
     ))  # fmt: skip
-    console.print(table(
+    print_whole(new_table(
         "(iv) Shapley attribution in worlds where one factor shifts",
         ("misfit", "worlds", "|EMID| > 4 s.e.", "named right", "wrong", "else", "silent", "wrong",
          "exact |EMID| > 4 s.e.", "named right"),

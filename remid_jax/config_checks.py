@@ -1,5 +1,6 @@
 """Checks of configurations: keys, choices and least values, each error one clear line."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -54,12 +55,28 @@ def check_choice(key: str, value: Any, allowed: Iterable[str]) -> None:
 
 
 def check_least(config: Any, lowest: Mapping[str, float]) -> None:
-    """Refuses numbers below the least one of their key.
+    """Refuses numbers, or tuples of numbers, below the least one of their key.
+
+    Args:
+      config: the configuration.
+      lowest: key with its groups, as `sft.batch` -> least value; a whole least value asks for whole
+        numbers, 0.0 for any finite one.
 
     Raises:
-      UserError: naming the key, its value and the least one.
+      UserError: naming the key, its value and what it must be; or a key that is missing.
     """
     for key, low in lowest.items():
-        value = value_of(config, key)
-        if value < low:
-            raise UserError(f"config.{key} is {value}; it must be at least {low}")
+        try:
+            value = value_of(config, key)
+        except KeyError:
+            raise UserError(f"config key {key} is missing; is this the right experiment?") from None
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        if not values or not all(_fits(v, low) for v in values):
+            kind = "whole and" if isinstance(low, int) else "finite and"
+            raise UserError(f"config.{key} is {value!r}; it must be {kind} at least {low:g}")
+
+
+def _fits(value: Any, low: float) -> bool:
+    kinds = int if isinstance(low, int) else (int, float)
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= low

@@ -1,16 +1,18 @@
 """Tables for the terminal."""
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def new_table(
     title: str,
     columns: Sequence[str],
-    rows: Iterable[Sequence[str]] = (),
+    rows: Iterable[Sequence[Any]] = (),
     left: Collection[str] | None = None,
 ) -> Table:
     """A table in the style of all results; nothing in it is wrapped.
@@ -18,15 +20,16 @@ def new_table(
     Args:
       title: above it.
       columns: headings.
-      rows: what it begins with.
+      rows: what it begins with, texts and numbers.
       left: headings of columns of text, aligned to the left; by default the first.
     """
     texts = columns[:1] if left is None else left
-    made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    heading = Text(title, "table.title", no_wrap=True, overflow="ignore")
+    made = Table(title=heading, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     for column in columns:
         made.add_column(column, justify="left" if column in texts else "right", no_wrap=True)
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(str, row))
     return made
 
 

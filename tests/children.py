@@ -25,7 +25,9 @@ def start(program: str, *arguments: str, devices: int = 1, **variables: str) -> 
         **os.environ, "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
         "JAX_COMPILATION_CACHE_DIR": str(kept),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3", **variables,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(jax.config.jax_disable_most_optimizations)),
+        **variables,
     }  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],

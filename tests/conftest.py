@@ -9,6 +9,8 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+REAL_MODEL = ("test_golden", "test_span", "test_factor_check")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def kept_programs(pytestconfig):
@@ -30,9 +32,12 @@ def compiled_programs_of_one_module():
 
 @pytest.fixture(scope="module", autouse=True)
 def quickly_compiled(request):
-    """Compiles without most optimisations where programs are many and small."""
-    small = request.path.parent.name in ("worlds", "information", "experiments", "training")
-    jax.config.update("jax_disable_most_optimizations", small)
+    """Compiles without most optimisations, which is slower only where the real model runs.
+
+    Those modules, those beside transformers, and whole commands run what a user runs.
+    """
+    optimised = request.path.parent.name == "parity" or request.path.stem in REAL_MODEL
+    jax.config.update("jax_disable_most_optimizations", not optimised)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 

@@ -2,52 +2,19 @@
 
 import hashlib
 import json
-import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from rich import box
-from rich.table import Table
 
 from remid_jax.diagnosis.report import git_revision, write_results
 from remid_jax.diagnosis.store import open_workdir
-from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 from remid_jax.progress import progress
 
 Piece = Callable[[], Any]
-
-
-def check_at_least(config: ConfigDict, lowest: Mapping[str, float]) -> None:
-    """Checks numbers, or tuples of numbers, before any work.
-
-    Args:
-      config: of the study.
-      lowest: key with its group, as `coverage.contexts` -> smallest value; a whole smallest value
-        asks for whole numbers, 0.0 for any finite one.
-
-    Raises:
-      UserError: naming the key, its value and what it must be; or a key that is missing.
-    """
-    for key, low in lowest.items():
-        group, _, name = key.rpartition(".")
-        try:
-            value = (config[group] if group else config)[name]
-        except KeyError:
-            raise UserError(f"config key {key} is missing; is this the right experiment?") from None
-        values = value if isinstance(value, (tuple, list)) else (value,)
-        if not values or not all(_fits(v, low) for v in values):
-            kind = "whole and" if isinstance(low, int) else "finite and"
-            raise UserError(f"config.{key} is {value!r}; it must be {kind} at least {low:g}")
-
-
-def _fits(value: Any, low: float) -> bool:
-    kinds = int if isinstance(low, int) else (int, float)
-    number = isinstance(value, kinds) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= low
 
 
 def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, folder: Path) -> dict:
@@ -88,16 +55,6 @@ def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, fold
 
 def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
-
-
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table of texts and numbers, aligned to the right after the first column."""
-    made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    for k, column in enumerate(columns):
-        made.add_column(column, justify="right" if k else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(str(cell) for cell in row))
-    return made
 
 
 def finish(folder: Path, results: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from remid_jax.tables import new_table
@@ -30,7 +29,7 @@ def factor_tables(rows: Sequence[Row]) -> Iterator[Table]:
     for policy in dict.fromkeys(r["policy"] for r in rows):
         own = [r for r in rows if r["policy"] == policy]
         what = f"model minus golden ± s.e. (golden) in nats, K = {own[0]['K']}"
-        title = f"{escape(policy)}: factor-wise information, {what}"
+        title = f"{policy}: factor-wise information, {what}"
         table = new_table(title, ("subset", "n", *dict.fromkeys(r["factor"] for r in own)))
         for (_, subset), block in _blocks(own).items():
             counts = dict.fromkeys(str(r["n"]) for r in block)

@@ -44,9 +44,12 @@ def test_scoring_fits_eight_chips_and_a_second_run_compiles_nothing(tmp_path, ca
 
 @pytest.mark.slow
 @pytest.mark.skipif(NO_COMPILER, reason="needs the aot extra")
-def test_what_does_not_fit_one_chip_is_said(capsys):
+def test_one_chip_holds_the_model_and_a_small_call_alone(tmp_path, capsys):
     argv = ["--topologies", "v5e:1x1", "--models", "qwen3-8b", "--programs", "score"]
-    assert tpu_compile.main(argv) == tpu_compile.DOES_NOT_FIT
+    argv += ["--context", "1024", "--json", str(tmp_path / "tpu.json")]
+    assert tpu_compile.main([*argv, "--call", "512"]) == 0
+    assert " yes " in capsys.readouterr().out
+    assert tpu_compile.main([*argv, "--call", "8192"]) == tpu_compile.DOES_NOT_FIT
     assert " NO " in capsys.readouterr().out
 
 

@@ -174,7 +174,7 @@ def test_off_by_default_and_free(config, subsets, model, tmp_path):
     ("key", "value", "said"),
     [
         ("features", "hiden", "config.divergences.features is 'hiden', did you mean 'hidden'"),
-        ("permutations", 0, "config.divergences.permutations is 0; it must be at least 1"),
+        ("permutations", 0, "permutations is 0; it must be whole and at least 1"),
     ],
 )
 def test_values(key, value, said):

@@ -119,7 +119,7 @@ def test_off_by_default_and_refused_before_work(finished, tmp_path):
     with pytest.raises(UserError, match=r"swaps is 4, but subset 'IDTest' has 4 .* at most 3"):
         diagnose(config, tmp_path)
     config.factors.swaps = -1
-    with pytest.raises(UserError, match=r"config.factors.swaps is -1; it must be at least 0"):
+    with pytest.raises(UserError, match="swaps is -1; it must be whole and at least 0"):
         diagnose(config, tmp_path)
     assert not (tmp_path / "store").exists()
 

@@ -22,7 +22,7 @@ def test_right_facts_of_thoughts():
     assert shares == pytest.approx({f: 1 / 3 if f == "voice" else 2 / 3 for f in FACTS})
 
 
-@pytest.mark.parametrize("notes", ["own", "none"])
+@pytest.mark.parametrize("notes", [pytest.param("own", marks=pytest.mark.slow), "none"])
 def test_slots_add_up_to_what_evaluation_says(tmp_path, notes):
     config = tiny_config()
     config.notes = notes

@@ -45,8 +45,7 @@ if is_first():
 
 
 def start_one(folder: Path, changes: dict, devices: int) -> subprocess.Popen:
-    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    return start(PROGRAM, str(folder), json.dumps(changes), devices=devices, **quick)
+    return start(PROGRAM, str(folder), json.dumps(changes), devices=devices)
 
 
 def alone(folder: Path, devices: int = 2, **changes) -> dict[str, np.ndarray]:
