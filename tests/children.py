@@ -12,13 +12,12 @@ import jax
 TESTS = Path(__file__).parent
 
 
-def start(program: str, *arguments: str, devices: int = 1, **variables: str) -> subprocess.Popen:
-    """The process, whose modules are those of the tests and whose programs are kept as theirs.
+def start(program: str, *arguments: str, devices: int = 1) -> subprocess.Popen:
+    """The process, whose modules are those of the tests; programs are compiled and kept as here.
 
     Args:
       program: Python; arguments: its `sys.argv[1:]`.
       devices: how many it has.
-      variables: further variables of its environment.
     """
     kept = jax.config.jax_compilation_cache_dir
     environment = {
@@ -27,7 +26,6 @@ def start(program: str, *arguments: str, devices: int = 1, **variables: str) -> 
         "JAX_COMPILATION_CACHE_DIR": str(kept),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(jax.config.jax_disable_most_optimizations)),
-        **variables,
     }  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
@@ -42,7 +40,7 @@ def finished(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
     return out, said
 
 
-def answer(program: str, *arguments: str, devices: int = 1, **variables: str) -> Any:
+def answer(program: str, *arguments: str, devices: int = 1) -> Any:
     """The last line that a program printed, read as JSON; `start` says what is given."""
-    out, _ = finished(start(program, *arguments, devices=devices, **variables))
+    out, _ = finished(start(program, *arguments, devices=devices))
     return json.loads(out.splitlines()[-1])
