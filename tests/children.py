@@ -20,12 +20,13 @@ def start(program: str, *arguments: str, devices: int = 1) -> subprocess.Popen:
       devices: how many it has.
     """
     kept = jax.config.jax_compilation_cache_dir
+    quick = jax.config.values["jax_disable_most_optimizations"]
     environment = {
         **os.environ, "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
         "JAX_COMPILATION_CACHE_DIR": str(kept),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(jax.config.jax_disable_most_optimizations)),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(quick)),
     }  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
