@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -181,35 +182,37 @@ def exceeded(meshes: Mapping[str, Mapping[str, float]]) -> list[str]:
     ]
 
 
+def print_table(meshes: Mapping[str, Mapping[str, float]]) -> None:
+    """A row for each mesh, and the bounds."""
+    rows = [
+        (mesh, math.prod(map(int, mesh.split("x"))), *(f"{v:.1e}" for v in values.values()))
+        for mesh, values in meshes.items()
+    ]
+    rows.append(("at most", "", *(f"{v:.1e}" for v in BOUNDS.values())))
+    columns = ("data x fsdp x tensor", "devices", *BOUNDS)
+    print_whole(new_table("largest difference from one device", columns, rows))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 where nothing differs but by rounding, 1 elsewhere, 2 after an error."""
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = program.Parser(prog="python -m benchmarks.meshes", description=__doc__.split("\n")[0])
     parser.add_argument("--json", metavar="PATH", type=Path, help="file for all figures")
-    try:
+
+    def compare() -> int:
         args = parser.parse_args(argv)
         with contextlib.suppress(RuntimeError):  # JAX runs already
             jax.config.update("jax_num_cpu_devices", DEVICES)
         found = run(argv, args)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return program.USER_ERROR
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return program.STOPPED
-    if args.json:
-        write_atomically(args.json, [json.dumps(found, indent=1).encode() + b"\n"])
-    rows = [
-        (mesh, np.prod([int(n) for n in mesh.split("x")]), *(f"{v:.1e}" for v in values.values()))
-        for mesh, values in found["meshes"].items()
-    ]
-    rows.append(("at most", "", *(f"{v:.1e}" for v in BOUNDS.values())))
-    columns = ("data x fsdp x tensor", "devices", *BOUNDS)
-    print_whole(new_table("largest difference from one device", columns, rows))
-    lines = exceeded(found["meshes"])
-    for line in lines:
-        print(line)
-    return DIFFERENT if lines else program.OK
+        if args.json:
+            write_atomically(args.json, [json.dumps(found, indent=1).encode() + b"\n"])
+        print_table(found["meshes"])
+        lines = exceeded(found["meshes"])
+        for line in lines:
+            print(line)
+        return DIFFERENT if lines else program.OK
+
+    return program.attempted(compare)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,8 @@ def command(
       The exit code: 0, 2 after one line of error, 3 where the machine was not quiet.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    try:
+
+    def measure() -> int:
         args = _parse(name, description, sizes, flags or {}, argv)
         others = {"before": quiet.listen()}
         if not quiet.is_quiet(others["before"]):
@@ -172,13 +173,21 @@ def command(
             content = {**origin, "quiet": silent, "cpu_share_of_others": others, **report.figures}
             text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
             write_atomically(args.json, [text.encode() + b"\n"])
+        return OK if silent or args.allow_noise else NOISE
+
+    return attempted(measure)
+
+
+def attempted(do: Callable[[], int]) -> int:
+    """The exit code that `do` gives: 2 after one line of error, 130 where a user stopped it."""
+    try:
+        return do()
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return STOPPED
-    return OK if silent or args.allow_noise else NOISE
 
 
 def _noise(others: Mapping[str, float | None]) -> str:

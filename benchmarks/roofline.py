@@ -11,14 +11,12 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from benchmarks import program
 from benchmarks.tpu_programs import MODELS
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
 from remid_jax.models.decoder import DecoderConfig
-from remid_jax.tables import new_table
+from remid_jax.tables import new_table, print_whole
 
 BYTES = cost.BYTES["bfloat16"]
 NEGATIVES = 1000  # random pairs of the reference's procedure, for each side
@@ -185,15 +183,17 @@ def _price(args: argparse.Namespace, name: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0, or 2 after one line of error."""
-    try:
+
+    def estimate() -> int:
         args = _parse(sys.argv[1:] if argv is None else list(argv))
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return program.USER_ERROR
-    columns = ["", *(f"{name}, {unit}" for name in CHIPS for unit in ("hours", "$"))]
-    title = f"roofline estimate at {args.share:.0%} of the peak, {args.model}, {SUBSETS} subsets"
-    Console(width=120, soft_wrap=True).print(new_table(title, columns, rows_of(args)))
-    return program.OK
+        columns = ["", *(f"{name}, {unit}" for name in CHIPS for unit in ("hours", "$"))]
+        title = (
+            f"roofline estimate at {args.share:.0%} of the peak, {args.model}, {SUBSETS} subsets"
+        )
+        print_whole(new_table(title, columns, rows_of(args)))
+        return program.OK
+
+    return program.attempted(estimate)
 
 
 if __name__ == "__main__":

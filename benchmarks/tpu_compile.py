@@ -168,16 +168,13 @@ def _row(name: str, c: Compiled) -> tuple[str, ...]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 where all fit, 1 where one does not, or 2 after one line of error."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        found = run(_parse(argv), argv)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return program.USER_ERROR
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return program.STOPPED
-    print_tables(found["programs"])
-    return program.OK if all(c["fits"] for c in found["programs"].values()) else DOES_NOT_FIT
+
+    def compile_all() -> int:
+        programs = run(_parse(argv), argv)["programs"]
+        print_tables(programs)
+        return program.OK if all(c["fits"] for c in programs.values()) else DOES_NOT_FIT
+
+    return program.attempted(compile_all)
 
 
 if __name__ == "__main__":
