@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 from children import answer
 
 from remid_jax.inference.likelihood import pair_log_likelihoods
@@ -18,7 +17,7 @@ from remid_jax.inference.sampling import SamplingConfig, sample
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
 
 assert jax.device_count() == 8
-model = build_model(tie_embeddings=json.loads(sys.argv[3]))
+model = build_model()
 contexts, responses = json.loads(sys.argv[2])
 out = {}
 for shape in json.loads(sys.argv[1]):
@@ -35,17 +34,13 @@ print(json.dumps(out))
 """
 
 
-@pytest.mark.parametrize(("meshes", "tied"), [
-    ([(1, 1, 1), (2, 2, 2)], False),
-    pytest.param([(2, 1, 1), (1, 1, 2), (1, 8, 1), (2, 4, 1), (4, 1, 2)], False,
-                 marks=pytest.mark.slow),
-    pytest.param([(1, 2, 2)], True, marks=pytest.mark.slow),
-])  # fmt: skip
-def test_meshes_give_the_numbers_of_one_device(make_model, draw, meshes, tied):
+def test_meshes_give_the_numbers_of_one_device(make_model, draw):
+    """Of a head of its own; `benchmarks.meshes` compares more meshes, with a tied one."""
+    meshes = [(1, 1, 1), (2, 2, 2)]
     contexts, responses = draw(1, 5, 70), draw(2, 20, 20)
     texts = json.dumps([contexts, responses])
-    found = answer(PROGRAM, json.dumps(meshes), texts, json.dumps(tied), devices=8)
-    model = make_model(tie_embeddings=tied)
+    found = answer(PROGRAM, json.dumps(meshes), texts, devices=8)
+    model = make_model()
     pairs = pair_log_likelihoods(model, contexts, responses)
     drawn = sample(model, contexts, SamplingConfig(max_tokens=4, temperature=0.8, top_p=0.9))
     assert len(found) == len(meshes)
