@@ -36,7 +36,7 @@ def start(program: str, *arguments: str, devices: int = 1) -> subprocess.Popen:
 
 def finished(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
     """What it printed to both streams, after it has ended with this code."""
-    out, said = process.communicate(timeout=900)
+    out, said = process.communicate(timeout=1800)
     assert process.returncode == code, said
     return out, said
 
