@@ -69,6 +69,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--json", metavar="PATH", type=Path, help="file for all figures")
     args = parser.parse_args(argv)
+    if args.context < 1 or args.call < 0:
+        raise UserError("--context must be at least 1, and --call at least 0")
     for flag, known in (("topologies", TOPOLOGIES), ("models", MODELS), ("programs", PROGRAMS)):
         names = getattr(args, flag).split(",")
         setattr(args, flag, names)
@@ -130,7 +132,7 @@ def _stored(file: Path | None, current: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if any(earlier.get("arguments", {}).get(k) != current["arguments"][k] for k in SIZES):
         return {}
-    return dict(earlier["programs"]) if earlier["commit"] == current["commit"] else {}
+    return dict(earlier["programs"]) if earlier.get("commit") == current["commit"] else {}
 
 
 def _store(file: Path | None, content: Mapping[str, Any]) -> None:

@@ -15,6 +15,8 @@ NO_COMPILER = importlib.util.find_spec("libtpu") is None
     (["--topologies", "v5e:9x9"], "--topologies: unknown 'v5e:9x9'"),
     (["--models", "qwen3-8"], "--models: unknown 'qwen3-8' (did you mean 'qwen3-8b'?)"),
     (["--programs", "grp"], "--programs: unknown 'grp' (did you mean 'grpo'?)"),
+    (["--context", "0"], "--context must be at least 1"),
+    (["--call", "-1"], "--call at least 0"),
     (["--mesh", "1,2"], "has 2 places, v5e:2x4 has 8 chips"),
     (["--mesh", "a,b,c"], "give three numbers, as 1,2,4"),
     (["--mesh", "1,1,1,1"], "give three numbers, as 1,2,4"),
