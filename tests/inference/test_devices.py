@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from children import answer
 
 from remid_jax.inference.likelihood import pair_log_likelihoods
@@ -17,7 +18,7 @@ from remid_jax.inference.sampling import SamplingConfig, sample
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
 
 assert jax.device_count() == 8
-model = build_model()
+model = build_model(tie_embeddings=json.loads(sys.argv[3]))
 contexts, responses = json.loads(sys.argv[2])
 out = {}
 for shape in json.loads(sys.argv[1]):
@@ -34,13 +35,17 @@ print(json.dumps(out))
 """
 
 
-def test_meshes_give_the_numbers_of_one_device(make_model, draw):
-    """Of a head of its own; `benchmarks.meshes` compares more meshes, with a tied one."""
-    meshes = [(1, 1, 1), (2, 2, 2)]
+@pytest.mark.parametrize(("meshes", "tied"), [
+    ([(1, 1, 1), (2, 2, 2)], False),
+    pytest.param([(2, 1, 1), (1, 1, 2), (1, 8, 1), (2, 4, 1), (4, 1, 2)], False,
+                 marks=pytest.mark.slow),
+    pytest.param([(1, 2, 2)], True, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_meshes_give_the_numbers_of_one_device(make_model, draw, meshes, tied):
     contexts, responses = draw(1, 5, 70), draw(2, 20, 20)
     texts = json.dumps([contexts, responses])
-    found = answer(PROGRAM, json.dumps(meshes), texts, devices=8)
-    model = make_model()
+    found = answer(PROGRAM, json.dumps(meshes), texts, json.dumps(tied), devices=8)
+    model = make_model(tie_embeddings=tied)
     pairs = pair_log_likelihoods(model, contexts, responses)
     drawn = sample(model, contexts, SamplingConfig(max_tokens=4, temperature=0.8, top_p=0.9))
     assert len(found) == len(meshes)
