@@ -31,7 +31,7 @@ from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import MeshConfig, make_mesh, place, place_rows, using
 from remid_jax.progress import progress
 from remid_jax.tables import new_table, print_whole
-from remid_jax.training.groups import Row, group
+from remid_jax.training.groups import Groups, Row, group
 from remid_jax.training.grpo import Completions, GrpoConfig
 from remid_jax.training.optimiser import begin
 from remid_jax.training.updates import Running, grpo_update, score, sft_update, whole
@@ -55,7 +55,7 @@ class Work:
     Attributes:
       model, adapter: random ones.
       contexts, responses: token ids, of lengths that no mesh divides.
-      rows: token ids of completions, in groups.
+      groups: completions, all of whose tokens are scored.
       known: what GRPO knows of them.
     """
 
@@ -63,7 +63,7 @@ class Work:
     adapter: Adapter
     contexts: list[list[int]]
     responses: list[list[int]]
-    rows: list[list[Row]]
+    groups: Groups
     known: Completions
 
 
@@ -85,7 +85,7 @@ def work() -> Work:
     )  # fmt: skip
     contexts = random_tokens(model, rng.integers(20, 90, 5), seed=3)
     responses = random_tokens(model, rng.integers(4, 25, 11), seed=4)
-    return Work(model, adapter, contexts, responses, rows, known)
+    return Work(model, adapter, contexts, responses, groups, known)
 
 
 def found_on(shape: Sequence[int], w: Work) -> Found:
@@ -96,9 +96,7 @@ def found_on(shape: Sequence[int], w: Work) -> Found:
     draws = sample(placed, w.contexts, SamplingConfig(max_tokens=6, temperature=0.8, top_p=0.9))
     graphdef, _ = adapted_structure(w.model.config, LORA)
     adapter = place(w.adapter.params, mesh)
-    groups, known = (
-        place_rows(x, mesh) for x in (group(w.rows, SMALL.max_positions), w.known)
-    )  # fmt: skip
+    groups, known = place_rows((w.groups, w.known), mesh)
     how = {"graphdef": graphdef, "optimiser": OPTIMISER, "running": Running()}
 
     def state() -> Any:
