@@ -7,19 +7,15 @@ of spreading work (exchanges, uneven parts, smaller products).
 """
 
 import argparse
-import contextlib
 import dataclasses
 import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-
 from benchmarks import gemm, program
 from benchmarks.harness import Contestant, contest
 from benchmarks.pairs import check_close
 from benchmarks.program import Report
-from remid_jax.errors import UserError
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
 from remid_jax.tables import new_table
@@ -39,10 +35,7 @@ def run(args: argparse.Namespace, make: Make) -> Report:
     Raises:
       UserError: there are fewer devices.
     """
-    with contextlib.suppress(RuntimeError):  # JAX runs already
-        jax.config.update("jax_num_cpu_devices", args.devices)
-    if jax.device_count() < args.devices:
-        raise UserError(f"--devices {args.devices}: there are {jax.device_count()} devices")
+    program.simulate(args.devices, f"--devices {args.devices}")
     counts = program.doubled(args.devices)
     model = program.load_model(args)
     contestants = {}

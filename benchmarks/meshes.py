@@ -6,13 +6,10 @@ gradient's norm, whose sum of thousands of squares is rounded in more places.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,8 +19,6 @@ import numpy as np
 from benchmarks import program
 from benchmarks.grpo import LORA, OPTIMISER, filled_adapter
 from benchmarks.model import SMALL, random_model, random_tokens
-from remid_jax.errors import UserError
-from remid_jax.files import write_atomically
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.sampling import SamplingConfig, sample
 from remid_jax.models.adapters import Adapter, adapted_structure
@@ -154,8 +149,7 @@ def run(argv: Sequence[str], args: argparse.Namespace) -> Found:
     Raises:
       UserError: JAX runs already with fewer devices.
     """
-    if jax.device_count() < DEVICES:
-        raise UserError(f"there are {jax.device_count()} devices, the meshes need {DEVICES}")
+    program.simulate(DEVICES, "benchmarks.meshes")
     w, found = work(), {}
     with progress("meshes", 1 + len(MESHES)) as advance:
         for shape in (ONE, *MESHES):
@@ -194,16 +188,14 @@ def print_table(meshes: Mapping[str, Mapping[str, float]]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0 where nothing differs but by rounding, 1 elsewhere, 2 after an error."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = program.Parser(prog="python -m benchmarks.meshes", description=__doc__.split("\n")[0])
-    parser.add_argument("--json", metavar="PATH", type=Path, help="file for all figures")
+    parser = program.Parser("meshes", __doc__)
+    parser.add_json()
 
     def compare() -> int:
         args = parser.parse_args(argv)
-        with contextlib.suppress(RuntimeError):  # JAX runs already
-            jax.config.update("jax_num_cpu_devices", DEVICES)
         found = run(argv, args)
         if args.json:
-            write_atomically(args.json, [json.dumps(found, indent=1).encode() + b"\n"])
+            program.write_json(args.json, found)
         print_table(found["meshes"])
         lines = exceeded(found["meshes"])
         for line in lines:

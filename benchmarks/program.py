@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 from rich.table import Table
 
@@ -90,11 +91,32 @@ def doubled(most: int) -> list[int]:
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses a command line with one line."""
+    """The arguments of a benchmark; refuses a command line with one line.
+
+    Args:
+      name: its module in this package.
+      description: its first line is shown by --help.
+    """
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(
+            prog=f"python -m benchmarks.{name}", description=description.splitlines()[0]
+        )
+
+    def add_json(self) -> None:
+        """Adds --json PATH; a path that cannot be written is refused at once."""
+        self.add_argument("--json", metavar="PATH", type=_new_file, help="file for all figures")
 
     def error(self, message: str) -> Any:
         """Raises `UserError` in place of a usage text."""
         raise UserError(message)
+
+
+def _new_file(text: str) -> Path:
+    path = Path(text)
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}: its folder is not there or not writable")
+    return path
 
 
 def _count(text: str) -> int:
@@ -110,8 +132,8 @@ def _count(text: str) -> int:
 def _parse(
     name: str, description: str, sizes: Sizes, flags: Mapping[str, str], argv: Sequence[str]
 ) -> argparse.Namespace:
-    parser = Parser(prog=f"python -m benchmarks.{name}", description=description.splitlines()[0])
-    parser.add_argument("--json", metavar="PATH", type=Path, help="file for all figures")
+    parser = Parser(name, description)
+    parser.add_json()
     parser.add_argument("--rounds", type=_count, default=LEAST_ROUNDS, help="timed rounds")
     parser.add_argument("--small", action="store_true", help="a tiny shape, to see that it runs")
     parser.add_argument("--allow-noise", action="store_true", help="exit code 0 despite noise")
@@ -125,8 +147,6 @@ def _parse(
         key = size.replace("-", "_")
         if getattr(args, key) is None:
             setattr(args, key, small if args.small else default)
-    if args.json and not os.access(args.json.absolute().parent, os.W_OK):
-        raise UserError(f"--json {args.json}: its folder is not there or not writable")
     return args
 
 
@@ -171,11 +191,36 @@ def command(
         if args.json:
             origin = provenance(name, args, argv)
             content = {**origin, "quiet": silent, "cpu_share_of_others": others, **report.figures}
-            text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
-            write_atomically(args.json, [text.encode() + b"\n"])
+            write_json(args.json, content)
         return OK if silent or args.allow_noise else NOISE
 
     return attempted(measure)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes all figures of a benchmark; one that is not finite as Python's json does (`NaN`).
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    write_atomically(path, [text.encode() + b"\n"])
+
+
+def simulate(devices: int, what: str) -> None:
+    """Sees to it that JAX has so many devices, simulated ones if it does not run yet.
+
+    Args:
+      devices: how many.
+      what: asks for them, as the error says.
+
+    Raises:
+      UserError: JAX runs already with fewer.
+    """
+    with contextlib.suppress(RuntimeError):  # JAX runs already
+        jax.config.update("jax_num_cpu_devices", devices)
+    if jax.device_count() < devices:
+        raise UserError(f"{what} needs {devices} devices; there are {jax.device_count()}")
 
 
 def attempted(do: Callable[[], int]) -> int:

@@ -130,9 +130,7 @@ def corl_round(c: DecoderConfig, chips: Chips, job: Job, batch: int) -> dict[str
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = program.Parser(
-        prog="python -m benchmarks.roofline", description=__doc__.splitlines()[0]
-    )
+    parser = program.Parser("roofline", __doc__)
     sizes = {
         "contexts": (1000, "of a subset"), "context": (2000, "tokens of a context"),
         "response": (150, "tokens of a response"), "thought": (512, "tokens of a thought"),

@@ -23,7 +23,6 @@ from benchmarks.aot import GIB, TOPOLOGIES, Compiled, compiled, topology_mesh
 from benchmarks.tpu_programs import MODELS, Lower, Shapes
 from configs import corl_paper, rpgbench_qwen3_8b
 from remid_jax.errors import UserError, nearest
-from remid_jax.files import write_atomically
 from remid_jax.inference.sizes import HEAD
 from remid_jax.models.sharding import MeshConfig
 from remid_jax.progress import progress
@@ -56,9 +55,7 @@ class Task:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = program.Parser(
-        prog="python -m benchmarks.tpu_compile", description=__doc__.splitlines()[0]
-    )
+    parser = program.Parser("tpu_compile", __doc__)
     parser.add_argument("--topologies", default=",".join(DEFAULT), help="separated by commas")
     parser.add_argument("--models", default="qwen3-8b,llama3-8b", help=", ".join(MODELS))
     parser.add_argument("--programs", default=",".join(PROGRAMS), help="separated by commas")
@@ -67,7 +64,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--call", type=int, default=0, help="tokens of responses scored at once; default: as on TPU"
     )
-    parser.add_argument("--json", metavar="PATH", type=Path, help="file for all figures")
+    parser.add_json()
     args = parser.parse_args(argv)
     if args.context < 1 or args.call < 0:
         raise UserError("--context must be at least 1, and --call at least 0")
@@ -119,7 +116,8 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
                 mesh = topology_mesh(task.topology, task.mesh)
                 found = compiled(task.topology, mesh, _lower(task, mesh, args.context, args.call))
                 done[task.key] = dataclasses.asdict(found)
-                _store(args.json, {**content, "programs": done})
+                if args.json:
+                    program.write_json(args.json, {**content, "programs": done})
             advance(1)
     return {**content, "programs": {task.key: done[task.key] for task in tasks}}
 
@@ -133,11 +131,6 @@ def _stored(file: Path | None, current: Mapping[str, Any]) -> dict[str, Any]:
     if any(earlier.get("arguments", {}).get(k) != current["arguments"][k] for k in SIZES):
         return {}
     return dict(earlier["programs"]) if earlier.get("commit") == current["commit"] else {}
-
-
-def _store(file: Path | None, content: Mapping[str, Any]) -> None:
-    if file:
-        write_atomically(file, [json.dumps(content, indent=1).encode() + b"\n"])
 
 
 def print_tables(programs: Mapping[str, Mapping[str, Any]]) -> None:

@@ -89,12 +89,13 @@ def test_a_fit_tells_a_constant_from_growth():
     [
         (["--rounds", "0"], "'0' is no whole number"),
         (["--chips", "2"], "unrecognized arguments"),
-        (["--devices", "64"], "--devices 64: there are 1 devices"),
+        (["--devices", "64"], "--devices 64 needs 64 devices; there are 1"),
         (["--json", "/no/such/folder/x.json"], "not there or not writable"),
         (["--contexts", "1"], "--contexts is too small"),
     ],
 )
 def test_what_a_user_gets_wrong(capsys, monkeypatch, flags, said):
+    jax.devices()  # from here on their number stays
     monkeypatch.setattr(quiet, "listen", lambda: 0.0)
     assert growth.main(["--small", *flags]) == 2
     err = capsys.readouterr().err

@@ -80,4 +80,4 @@ def test_too_few_devices(capsys, monkeypatch):
     jax.devices()  # from here on their number stays
     monkeypatch.setattr(meshes, "DEVICES", 4096)
     assert meshes.main([]) == 2
-    assert "error: there are " in capsys.readouterr().err
+    assert "error: benchmarks.meshes needs 4096 devices; there are " in capsys.readouterr().err
