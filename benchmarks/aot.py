@@ -94,11 +94,11 @@ def topology_devices(name: str) -> list[Any]:
         ) from None
 
 
-def topology_mesh(name: str, config: MeshConfig) -> Mesh:
-    """The mesh over a topology's chips.
+def check_places(name: str, config: MeshConfig) -> None:
+    """Refuses a mesh that has not one place for each chip of a topology.
 
     Raises:
-      UserError: an unknown topology, no compiler, or a mesh of another size.
+      UserError: an unknown topology, or a mesh of another size.
     """
     chips = _topology(name).chips
     if config.size != chips:
@@ -106,6 +106,15 @@ def topology_mesh(name: str, config: MeshConfig) -> Mesh:
             f"the mesh {config.data} x {config.fsdp} x {config.tensor} (data x fsdp x tensor) has "
             f"{config.size} places, {name} has {chips} chips"
         )
+
+
+def topology_mesh(name: str, config: MeshConfig) -> Mesh:
+    """The mesh over a topology's chips.
+
+    Raises:
+      UserError: as of `check_places`, or no compiler.
+    """
+    check_places(name, config)
     places = np.array(topology_devices(name)).reshape(config.data, config.fsdp, config.tensor)
     return Mesh(places, AXES, axis_types=(AxisType.Auto,) * 3)
 

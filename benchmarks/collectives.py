@@ -46,7 +46,7 @@ def collectives(hlo: str) -> dict[str, tuple[int, int]]:
                 name = (kind, shape.split("{")[0], channel[1] if channel else line)
                 if not (fused and name in seen):
                     counts[kind] += times
-                    sizes[kind] += times * _bytes(shape, opcode.endswith("-start"))
+                    sizes[kind] += times * _bytes(shape, opcode)
                 seen.add(name)
                 continue
             loop = opcode == "while"
@@ -81,10 +81,16 @@ def _trips(loop: str, blocks: Mapping[str, Sequence[str]]) -> int:
     return int(bounds[0]) if below and len(bounds) == 1 else 1
 
 
-def _bytes(shape: str, started: bool) -> int:
-    """Bytes of a result; one that has only started names its operands first."""
+def _bytes(shape: str, opcode: str) -> int:
+    """Bytes of an exchange's results.
+
+    A gather that has only started gives operands, then results; a permutation one operand, one
+    result and two counters; a sum that has started gives its results as ever.
+    """
     sizes = [
         math.prod(int(n) for n in dims.split(",") if n) * BYTES.get(dtype, 4)
         for dtype, dims in _SHAPE.findall(shape)
     ]
-    return sum(sizes[len(sizes) // 2 :] if started and len(sizes) > 1 else sizes)
+    if opcode == "collective-permute-start":
+        return sizes[1]
+    return sum(sizes[len(sizes) // 2 :] if opcode == "all-gather-start" else sizes)

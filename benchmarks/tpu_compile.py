@@ -19,11 +19,12 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # the chips are not there: nothing may look
 from jax.sharding import Mesh
 
 from benchmarks import program, tpu_programs
-from benchmarks.aot import GIB, TOPOLOGIES, Compiled, compiled, topology_mesh
+from benchmarks.aot import GIB, TOPOLOGIES, Compiled, check_places, compiled, topology_mesh
 from benchmarks.tpu_programs import MODELS, Lower, Shapes
 from configs import corl_paper, rpgbench_qwen3_8b
 from remid_jax.errors import UserError, nearest
 from remid_jax.inference.sizes import HEAD
+from remid_jax.models.pretrained import check_mesh
 from remid_jax.models.sharding import MeshConfig
 from remid_jax.progress import progress
 from remid_jax.tables import new_table, print_whole
@@ -103,17 +104,26 @@ def _lower(task: Task, mesh: Mesh, context: int, call: int) -> Lower:
 
 
 def run(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
-    """Compiles what is not in the JSON file yet; returns its content."""
+    """Compiles what is not in the JSON file yet; returns its content.
+
+    Raises:
+      UserError: before anything is compiled: a mesh that has not as many places as a topology has
+        chips, or that does not divide a model; or there is no compiler.
+    """
     tasks = [
         Task(t, m, p, _mesh(args, t, p))
         for t in args.topologies for m in args.models for p in args.programs
     ]  # fmt: skip
+    for task in tasks:
+        check_places(task.topology, task.mesh)
     content = program.provenance("tpu_compile", args, argv)
     done = _stored(args.json, content)
+    meshes = {t: topology_mesh(t.topology, t.mesh) for t in tasks if t.key not in done}
+    for task, mesh in meshes.items():
+        check_mesh(MODELS[task.model], mesh)
     with progress("programs", len(tasks)) as advance:
         for task in tasks:
-            if task.key not in done:
-                mesh = topology_mesh(task.topology, task.mesh)
+            if mesh := meshes.get(task):
                 found = compiled(task.topology, mesh, _lower(task, mesh, args.context, args.call))
                 done[task.key] = dataclasses.asdict(found)
                 if args.json:
@@ -123,14 +133,16 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _stored(file: Path | None, current: Mapping[str, Any]) -> dict[str, Any]:
-    """What an earlier run of the same commit found at the same sizes."""
+    """What an earlier run of the same commit, and of no changed files, found at the same sizes."""
     try:
         earlier = json.loads(file.read_text(encoding="utf-8")) if file else {}
     except (OSError, ValueError):
         return {}
     if any(earlier.get("arguments", {}).get(k) != current["arguments"][k] for k in SIZES):
         return {}
-    return dict(earlier["programs"]) if earlier.get("commit") == current["commit"] else {}
+    commit = current["commit"] or "-dirty"
+    same = earlier.get("commit") == commit and not commit.endswith("-dirty")
+    return dict(earlier["programs"]) if same else {}
 
 
 def print_tables(programs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -155,8 +167,9 @@ def _row(name: str, c: Compiled) -> tuple[str, ...]:
         f"{times:,} {kind} {size / 1e9:.2f} GB" for kind, (times, size) in c.collectives.items()
     )
     return (
-        name, "yes" if c.fits else "NO", gib(c.needed), gib(c.arguments), gib(c.temporary),
-        exchanged or "nothing", f"{c.seconds:.0f}",
+        "sample, a token" if name == "sample" else name, "yes" if c.fits else "NO",
+        gib(c.needed), gib(c.arguments), gib(c.temporary), exchanged or "nothing",
+        f"{c.seconds:.0f}",
     )  # fmt: skip
 
 

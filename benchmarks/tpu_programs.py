@@ -15,7 +15,13 @@ from remid_jax.inference import decoding
 from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.likelihood import packed_log_probs
 from remid_jax.inference.prefix import extend_prefix
-from remid_jax.inference.sizes import ACCELERATOR, HEAD, capacity_for, stepped
+from remid_jax.inference.sizes import (
+    capacity_for,
+    rows_that_fit,
+    share_of,
+    sizes_for,
+    stepped,
+)
 from remid_jax.inference.vocabulary import target_log_probs
 from remid_jax.models.adapters import adapted_structure
 from remid_jax.models.attention import PACKED_BLOCK
@@ -91,23 +97,30 @@ class Shapes:
 def scoring(
     s: Shapes, config: ConfigDict, longest: int, response: int, call: int = 0
 ) -> dict[str, Lower]:
-    """Programs of the main job.
+    """Programs of the main job, in the sizes that its engine chooses.
 
     Args:
       s: of the model.
       config: of a diagnosis.
       longest: tokens of a context.
       response: tokens of a response.
-      call: tokens of responses that run at once; 0: an accelerator's own size.
+      call: tokens of responses that run at once; 0: the engine's own choice.
+
+    Raises:
+      UserError: `config.limits.memory_bytes` is too little.
     """
+    share = share_of(s.config, parts_of_mesh(s.mesh, "tensor"))
+    sizes = sizes_for(share, config.limits.memory_bytes, longest, s.dtype, "tpu")
+    tokens, most = longest + config.sampling.max_tokens, config.sampling.batch_rows
+    b = rows_that_fit(share, sizes, tokens, s.dtype, most)
     graphdef, params = s.base()
     number, capacity = s.array((), jnp.int32), capacity_for(longest)
-    chunk, call = min(ACCELERATOR["chunk"], capacity), call or ACCELERATOR["call"]
+    chunk, call = min(sizes.chunk, capacity), call or sizes.call
     reply = SamplingConfig(max_tokens=1, temperature=config.sampling.temperature)
     parts = s.array((call,), jnp.int32)
 
     def sample() -> Any:
-        b, c = config.sampling.batch_rows, s.config
+        c = s.config
         shape = (b, c.num_layers, capacity, c.num_kv_heads, c.head_dim)
         keys = s.array(shape, DTYPES[s.dtype], ROWS, None, None, "tensor", None)
         return _decode(s, graphdef, params, keys, b, config.sampling.max_tokens, reply)
@@ -119,7 +132,7 @@ def scoring(
         ),
         "score": lambda: packed_log_probs.lower(
             params, s.cache(capacity), s.cache(capacity), number, *[parts] * 4,
-            graphdef=graphdef, window=-(-response // PACKED_BLOCK), head=HEAD,
+            graphdef=graphdef, window=-(-response // PACKED_BLOCK), head=sizes.head,
         ),
         "sample": sample,
     }  # fmt: skip

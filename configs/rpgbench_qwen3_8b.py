@@ -19,5 +19,5 @@ def get_config() -> ConfigDict:
     c.reasoning.max_tokens = 512
     c.estimator.negatives, c.estimator.num_negatives = "cyclic", 32
     c.limits.too_long = "drop_oldest_turns"
-    c.limits.memory_bytes = 6 * 2**30
+    c.limits.memory_bytes = 12 * 2**30  # of a chip of 16 GB that holds an eighth of the weights
     return c

@@ -93,7 +93,7 @@ def default_config() -> ConfigDict:
     c.limits = ConfigDict()
     c.limits.contexts = 0  # per subset; 0: all
     c.limits.too_long = "error"  # error | drop_oldest_turns
-    c.limits.memory_bytes = MEMORY  # bytes beside the weights: caches and working memory
+    c.limits.memory_bytes = MEMORY  # bytes of a device beside its weights
 
     c.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))  # devices of each axis
 

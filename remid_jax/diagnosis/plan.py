@@ -18,7 +18,7 @@ from remid_jax.errors import UserError
 from remid_jax.inference import cost
 from remid_jax.inference.engine import row_flops
 from remid_jax.inference.machine import probe
-from remid_jax.inference.sizes import Sizes, sizes_for
+from remid_jax.inference.sizes import Sizes, share_of, sizes_for
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import ModelCard
 from remid_jax.models.tokenizer import Tokenizer
@@ -62,13 +62,15 @@ class Plan:
       stages: its kinds.
       longest: tokens of the longest prompt that the policy reads.
       sizes: of the pieces in which the policy's work runs.
-      weights: bytes of all models; memory: bytes beside them.
+      devices: over which a model's weights are spread.
+      weights: bytes of all models; memory: bytes beside them; both of one device.
       dtype: of the weights.
     """
 
     stages: tuple[Stage, ...]
     longest: int
     sizes: Sizes
+    devices: int
     weights: int
     memory: int
     dtype: str
@@ -106,11 +108,14 @@ def make_plan(
     memory, longest = config.limits.memory_bytes, counter.longest
     dtype = config.model.cache_dtype or policy.dtype
     models = {id(card): card for card in cards.values()}.values()
+    weights = sum(cost.num_parameters(m.config) * cost.BYTES[m.dtype] for m in models)
+    devices = config.mesh.fsdp * config.mesh.tensor
     return Plan(
         stages=tuple(s for s in counter.stages.values() if s.contexts),
         longest=longest,
-        sizes=sizes_for(policy.config, memory, longest, dtype),
-        weights=sum(cost.num_parameters(m.config) * cost.BYTES[m.dtype] for m in models),
+        sizes=sizes_for(share_of(policy.config, config.mesh.tensor), memory, longest, dtype),
+        devices=devices,
+        weights=weights // devices,
         memory=memory,
         dtype=policy.dtype,
     )
@@ -238,10 +243,11 @@ def plan_table(plan: Plan) -> Iterator[Table | str]:
 def memory_lines(plan: Plan) -> Iterator[str]:
     """Memory, and the sizes chosen from it."""
     s, gib = plan.sizes, 2**30
+    place = "" if plan.devices == 1 else " of each device"
     yield (
-        f"memory: {plan.weights / gib:.2f} GiB of weights, {plan.memory / gib:.2f} GiB beside them "
-        f"(config.limits.memory_bytes), of which {s.cache / gib:.2f} GiB for cached prompts of up "
-        f"to {plan.longest:,} tokens; prompts run in pieces of {s.chunk:,} tokens, responses of "
+        f"memory{place}: {plan.weights / gib:.2f} GiB of weights, {plan.memory / gib:.2f} GiB "
+        f"beside them (config.limits.memory_bytes), of which {s.cache / gib:.2f} GiB for cached "
+        f"prompts of up to {plan.longest:,} tokens; prompts run in pieces of {s.chunk:,} tokens, responses of "
         f"{s.call:,}, logits of {s.head:,} tokens"
     )
 

@@ -33,10 +33,11 @@ from remid_jax.inference.programs import Programs, count_programs
 from remid_jax.models.pretrained import (
     LanguageModel,
     ModelCard,
+    check_mesh,
     load_language_model,
     open_language_model,
 )
-from remid_jax.models.sharding import MeshConfig, check_heads, make_mesh
+from remid_jax.models.sharding import MeshConfig, make_mesh
 from remid_jax.training.estimators import load_estimator
 
 
@@ -134,10 +135,10 @@ def _cards(
 
 def _mesh(cards: Mapping[str, ModelCard | Engine], config: ConfigDict) -> Mesh | None:
     """The devices of the run; refuses what does not divide the models, before any work."""
-    mesh = make_mesh(MeshConfig(**config.mesh))
+    mesh = make_mesh(MeshConfig(**config.mesh), own=True)
     for card in cards.values():
         if isinstance(card, ModelCard):
-            check_heads(card.config.num_heads, card.config.num_kv_heads, mesh)
+            check_mesh(card.config, mesh)
     return mesh
 
 

@@ -14,9 +14,10 @@ from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.likelihood import MEMORY, score_responses, wanted_pairs
 from remid_jax.inference.prefix import PrefixCache, branch_points
 from remid_jax.inference.sampling import Sampled, in_batches, sample_from
-from remid_jax.inference.sizes import Work, sizes_for
+from remid_jax.inference.sizes import Work, rows_that_fit, share_of, sizes_for
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import DTYPES, LanguageModel
+from remid_jax.models.sharding import parts_of_mesh
 from remid_jax.models.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ class JaxEngine:
 
         Args:
           model: the language model.
-          memory: bytes to use beside the weights.
+          memory: bytes to use beside the weights, of each device.
           longest: tokens of the longest prompt to expect.
           cache_dtype: `float32` or `bfloat16`, by default the weights'.
           batch_rows: rows that are decoded together.
@@ -120,7 +121,8 @@ class JaxEngine:
         self.identity = model.identity + (f"/cache={cache_dtype}" if differs else "")
         self.batch_rows = batch_rows
         self._dtype = cache_dtype or model.dtype
-        self.sizes = sizes_for(self.config, memory, longest, self._dtype)
+        self._share = share_of(model.config, parts_of_mesh(model.mesh, "tensor"))
+        self.sizes = sizes_for(self._share, memory, longest, self._dtype)
         self.work = Work()
         self.clear()
 
@@ -205,15 +207,12 @@ class JaxEngine:
             return sample_from(self.model, prefixes, config, draws, own, rows, spare)
 
         def all_batches() -> list[Sampled]:
-            rows = self._rows(max(map(len, prompts), default=1), config.max_tokens)
+            longest = max(map(len, prompts), default=1) + config.max_tokens
+            parts = (self._share, self.sizes, longest, self._dtype, self.batch_rows)
+            rows = rows_that_fit(*parts)
             return in_batches(prompts, max(rows, draws), draws, run, expected)
 
         return self._within_memory(all_batches)
-
-    def _rows(self, prompt: int, new: int) -> int:
-        """Rows whose caches, as prompts and as a batch, fit half the memory for caches."""
-        each = 2 * cost.cache_bytes(self.config, prompt + new, self._dtype)
-        return max(1, min(self.batch_rows, self.sizes.cache // 2 // each))
 
     def _within_memory(self, run: Callable[[], T]) -> T:
         """Runs, in smaller pieces where memory runs out; a finished part is never lost."""

@@ -12,10 +12,10 @@ from flax import nnx
 from remid_jax.errors import UserError
 from remid_jax.inference.packing import pack
 from remid_jax.inference.prefix import Prefix, PrefixCache, branch_points
-from remid_jax.inference.sizes import Sizes, Work, sizes_for
+from remid_jax.inference.sizes import Sizes, Work, share_of, sizes_for
 from remid_jax.inference.vocabulary import next_log_probs, target_log_probs
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.sharding import ROWS, pinned, using
+from remid_jax.models.sharding import ROWS, parts_of_mesh, pinned, using
 
 Array = jax.Array
 
@@ -100,7 +100,7 @@ def score_responses(
         )
     if not responses:
         return []
-    sizes = sizes or sizes_for(model.config, MEMORY, prefix.length)
+    sizes = sizes or _sizes(model, MEMORY, prefix.length)
     with using(model.mesh):
         first = next_log_probs(model.params, prefix.last_hidden, graphdef=model.graphdef)
     first = np.asarray(first)
@@ -142,7 +142,7 @@ def pair_log_likelihoods(
       contexts: N prompts as token ids.
       responses: M responses as token ids.
       pairs: [N, M] bool, which pairs are wanted; by default all.
-      memory: bytes to use beside the weights.
+      memory: bytes to use beside the weights, of each device.
 
     Returns:
       The blocks, in nats.
@@ -156,7 +156,7 @@ def pair_log_likelihoods(
     wanted = wanted_pairs(shape, pairs)
     sums, ends = np.full(shape, np.nan), np.full(shape, np.nan)
     if wanted.any():
-        sizes = sizes_for(model.config, memory, max(map(len, contexts)))
+        sizes = _sizes(model, memory, max(map(len, contexts)))
         cache = PrefixCache(model, sizes.cache, sizes.chunk)
         cuts = branch_points(contexts)
         for i in np.flatnonzero(wanted.any(1)):
@@ -166,6 +166,10 @@ def pair_log_likelihoods(
             sums[i, chosen] = [v[:-1].sum() for v in values]
             ends[i, chosen] = [v[-1] for v in values]
     return PairLogLikelihoods(sums, ends, np.array([len(y) for y in responses]))
+
+
+def _sizes(model: LanguageModel, memory: int, longest: int) -> Sizes:
+    return sizes_for(share_of(model.config, parts_of_mesh(model.mesh, "tensor")), memory, longest)
 
 
 def wanted_pairs(shape: tuple[int, int], pairs: np.ndarray | None) -> np.ndarray:

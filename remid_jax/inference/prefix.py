@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -45,8 +46,11 @@ class Prefix:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the buffers."""
-        return self.keys.nbytes + self.values.nbytes
+        """Bytes of the buffers on one device."""
+        return sum(
+            x.itemsize * math.prod(x.sharding.shard_shape(x.shape))
+            for x in (self.keys, self.values)
+        )
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "capacity"))

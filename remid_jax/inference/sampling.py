@@ -14,7 +14,7 @@ from remid_jax.inference.decoding import Rows, State, begin, decode
 from remid_jax.inference.prefix import Prefix, PrefixCache
 from remid_jax.inference.sizes import CHUNK
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.sharding import using
+from remid_jax.models.sharding import ROWS, parts_of_mesh, using
 from remid_jax.models.tokenizer import Tokenizer
 
 Array = jax.Array
@@ -67,7 +67,8 @@ def sample_from(
       config: how to draw.
       draws: G responses a prompt; greedy ones are all equal.
       limits: P·G, most tokens of each response, none above `config.max_tokens`.
-      rows: prompts to fill the batch up to, so that few programs are compiled.
+      rows: prompts to fill the batch up to, so that few programs are compiled; on a mesh up to the
+        next number that its devices can share.
       spare: bytes that a second set of the layers may take; see `splits_layers`.
 
     Returns:
@@ -89,7 +90,8 @@ def sample_from(
     limits = [config.max_tokens] * real if limits is None else list(limits)
     if len(limits) != real or not all(1 <= n <= config.max_tokens for n in limits):
         raise ValueError(f"limits must be {real} numbers from 1 to {config.max_tokens}")
-    padding = max(0, (rows or 0) - len(prefixes))
+    parts = parts_of_mesh(model.mesh, ROWS)
+    padding = -(-max(rows or 0, len(prefixes)) // parts) * parts - len(prefixes)
     filled = [*prefixes, *[prefixes[0]] * padding]
     with using(model.mesh):
         prompts, state = _begin(model, filled, config, draws, limits, spare)

@@ -27,7 +27,7 @@ class Sizes:
       chunk: tokens of a prompt that run at once.
       call: tokens of responses that run at once.
       head: tokens of the vocabulary whose logits stand in memory at once.
-      cache: bytes for cached prompts.
+      cache: bytes for cached prompts, of one device.
     """
 
     chunk: int
@@ -76,11 +76,33 @@ def capacity_for(length: int) -> int:
     return stepped(length, CAPACITY_STEP) if length else 0
 
 
+def share_of(c: DecoderConfig, tensor: int) -> DecoderConfig:
+    """The part of a decoder that one of `tensor` devices computes and whose caches it holds."""
+    return dataclasses.replace(
+        c, num_heads=-(-c.num_heads // tensor), num_kv_heads=-(-c.num_kv_heads // tensor),
+        mlp_width=-(-c.mlp_width // tensor), vocab_size=-(-c.vocab_size // tensor),
+    )  # fmt: skip
+
+
+def rows_that_fit(c: DecoderConfig, sizes: Sizes, tokens: int, dtype: str, most: int) -> int:
+    """Rows to decode together: their caches, as prompts and as a batch, take half the caches' room.
+
+    Args:
+      c: shape of the decoder, or a device's share of it.
+      sizes: of the pieces.
+      tokens: of the longest prompt and its response.
+      dtype: of the caches.
+      most: rows that are of use.
+    """
+    each = 2 * cost.cache_bytes(c, tokens, dtype)
+    return max(1, min(most, sizes.cache // 2 // each))
+
+
 def working_bytes(c: DecoderConfig, sizes: Sizes, context: int, dtype: str) -> int:
     """Bytes that one call needs at its height beside weights and cached prompts, estimated.
 
     Args:
-      c: shape of the decoder.
+      c: shape of the decoder, or a device's share of it.
       sizes: of the pieces.
       context: tokens of the longest prompt.
       dtype: of the caches.
@@ -101,8 +123,8 @@ def sizes_for(
     """The largest sizes of use on this kind of device that a memory budget allows.
 
     Args:
-      c: shape of the decoder.
-      memory: bytes for everything beside the weights.
+      c: shape of the decoder, or a device's share of it.
+      memory: bytes for everything beside the weights, of one device.
       context: tokens of the longest prompt.
       dtype: of the caches.
       where: kind of device; by default JAX's own.

@@ -173,6 +173,22 @@ def open_language_model(
     return ModelCard(name, checkpoint.config, tokenizer, dtype, checkpoint, file)
 
 
+def check_mesh(config: DecoderConfig, mesh: Mesh | None) -> None:
+    """Refuses a mesh that cannot hold a decoder, of which nothing needs to be read.
+
+    Raises:
+      UserError: its axes do not divide heads, or a dimension of a parameter.
+    """
+    check_heads(config.num_heads, config.num_kv_heads, mesh)
+    if mesh is not None:
+        shardings_of(_abstract(config)[1], mesh)
+
+
+def _abstract(config: DecoderConfig) -> tuple[Any, Any]:
+    """The static half of a decoder, and its parameters as shapes."""
+    return nnx.split(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))))
+
+
 def load_language_model(
     path: str | ModelCard = DEFAULT,
     dtype: str = "float32",
@@ -193,11 +209,8 @@ def load_language_model(
     """
     ready = isinstance(path, ModelCard)
     card = path if ready else open_language_model(path, dtype, chat_template)
-    abstract = nnx.eval_shape(lambda: Decoder(card.config, nnx.Rngs(0)))
-    graphdef, state = nnx.split(abstract)
-    check_heads(card.config.num_heads, card.config.num_kv_heads, mesh)
-    if mesh is not None:
-        shardings_of(state, mesh)  # refuses what does not divide before anything is read
+    check_mesh(card.config, mesh)
+    graphdef, state = _abstract(card.config)
     placed: dict[str, Any] = {}
     for name, value in read_parameters(card.checkpoint, DTYPES[card.dtype]):
         *folder, last = name.split("/")

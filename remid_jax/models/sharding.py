@@ -61,19 +61,25 @@ class MeshConfig:
         return self.data * self.fsdp
 
 
-def make_mesh(config: MeshConfig) -> Mesh | None:
+def make_mesh(config: MeshConfig, own: bool = False) -> Mesh | None:
     """The mesh over all devices, or over the first ones that it needs; None where it needs one.
+
+    Args:
+      config: its shape.
+      own: whether it lies on the devices of this process alone, for work that others do not share.
 
     Raises:
       UserError: fewer devices than the mesh has places, an axis below 1, or several processes of
         whose devices some have no place.
     """
     shape = (config.data, config.fsdp, config.tensor)
-    devices, processes = jax.devices(), jax.process_count()
+    devices = jax.local_devices() if own else jax.devices()
+    processes = 1 if own else jax.process_count()
     if min(shape) < 1 or config.size > len(devices):
         raise UserError(
             f"config.mesh needs {' x '.join(map(str, shape))} devices (data x fsdp x tensor); "
             f"there are {len(devices)}"
+            + (" of this process" if own and jax.process_count() > 1 else "")
         )
     if processes > 1 and config.size < len(devices):
         raise UserError(

@@ -9,7 +9,7 @@ from remid_jax.benchmark.reading import BUNDLED
 from remid_jax.config_checks import check_choice, check_keys, check_least, value_of
 from remid_jax.errors import UserError
 from remid_jax.models.pretrained import DEFAULT, DTYPES
-from remid_jax.models.sharding import MeshConfig
+from remid_jax.models.sharding import AXES, MeshConfig
 from remid_jax.processes import process_config
 
 ROLES = ("reasoner", "policy")
@@ -28,10 +28,11 @@ LEAST = {
     "rounds": 0, "max_prompt_tokens": 0, "sft.batch": 1, "sft.draws": 1, "evaluate.every": 0,
     "evaluate.samples": 0, "evaluate.batch": 1, "evaluate.thoughts": 1, "checkpoint.every": 1,
     "texts_every": 0, "lora.rank": 1, "world.train": 1, "world.test": 1, "pretraining.steps": 1,
-    "pretraining.batch": 4, "pretraining.worlds": 1, **{
+    "pretraining.batch": 4, "pretraining.worlds": 1, "sft.micro_batches": 1, **{
         f"{role}.{key}": low for role in ROLES for key, low in (
-            ("prompts", 1), ("group", 2), ("inner_epochs", 1), ("negatives", 1))
-    },
+            ("prompts", 1), ("group", 2), ("inner_epochs", 1), ("negatives", 1),
+            ("micro_batches", 1))
+    }, **{f"mesh.{axis}": 1 for axis in AXES},
 }  # fmt: skip
 
 
@@ -202,3 +203,19 @@ def check_config(config: ConfigDict) -> None:
     for tag in config.evaluate.tags:
         check_choice("evaluate.tags", tag, shifts.ALL_TAGS)
     stages(config)
+    _check_batches(config)
+
+
+def _check_batches(c: ConfigDict) -> None:
+    """Micro-batches and devices must divide every batch."""
+    devices = MeshConfig(**c.mesh).rows
+    batches = {"sft.batch": c.sft, **{f"{role}.prompts": c[role] for role in ROLES}}
+    for key, part in batches.items():
+        size = value_of(c, key)
+        if size % (part.micro_batches * devices):
+            raise UserError(
+                f"config.{key} {size} must be a multiple of micro_batches {part.micro_batches} "
+                f"times the {devices} devices of its rows"
+            )
+    if c.evaluate.batch % devices:
+        raise UserError(f"config.evaluate.batch must be a multiple of {devices} devices")

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
-from remid_jax.models.sharding import ROWS, on_mesh, parts_of_mesh, using
+from remid_jax.models.sharding import on_mesh, using
 from remid_jax.progress import progress
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.acting import Actors, Notes
@@ -64,26 +64,10 @@ class Corl:
         self.stages = stages(config)
         self.optimisers = [optimiser_of(self._part(s), s.steps) for s in self.stages]
         self.grpo = {role: loss_of(config[role]) for role in ROLES}
-        self._check_batches()
         for role in {s.role for s in self.stages if s.kind.endswith("grpo")}:
             check_rewards(config[role].rewards, config[role].parameters)
         self.actors = Actors(config, setting)
         self.records = Records(folder, setting.identity, config)
-
-    def _check_batches(self) -> None:
-        """Micro-batches and devices must divide every batch."""
-        c, devices = self.config, parts_of_mesh(self.setting.mesh, ROWS)
-        for key, size, part in (
-            ("sft.batch", c.sft.batch, c.sft), ("reasoner.prompts", c.reasoner.prompts, c.reasoner),
-            ("policy.prompts", c.policy.prompts, c.policy),
-        ):  # fmt: skip
-            if size % (part.micro_batches * devices):
-                raise UserError(
-                    f"config.{key} {size} must be a multiple of micro_batches "
-                    f"{part.micro_batches} times the {devices} devices of its rows"
-                )
-        if c.evaluate.batch % devices:
-            raise UserError(f"config.evaluate.batch must be a multiple of {devices} devices")
 
     def run(self) -> State:
         """Runs what is left of the stages, and returns the last state."""

@@ -23,8 +23,8 @@ from remid_jax.models.adapters import (
 )
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
-from remid_jax.models.pretrained import load_language_model
-from remid_jax.models.sharding import MeshConfig, check_heads, make_mesh, place
+from remid_jax.models.pretrained import check_mesh, load_language_model
+from remid_jax.models.sharding import MeshConfig, make_mesh, place
 from remid_jax.training import world_base
 from remid_jax.training.config import ROLES
 from remid_jax.training.estimators import load_adapters
@@ -90,7 +90,6 @@ def make_setting(config: ConfigDict, folder: Path) -> Setting:
             f"there are {len(setting.train)} training samples, fewer than a batch: lower "
             "config.sft.batch, config.reasoner.prompts and config.policy.prompts"
         )
-    check_heads(setting.shape.num_heads, setting.shape.num_kv_heads, mesh)
     frozen, initial = place(setting.frozen, mesh), place(setting.initial, mesh)
     start = {role: place(params, mesh) for role, params in setting.start.items()}
     return dataclasses.replace(setting, frozen=frozen, initial=initial, start=start, mesh=mesh)
@@ -157,8 +156,9 @@ def _world(config: ConfigDict, folder: Path, mesh: Mesh | None) -> Setting:
     train, tests = _train_and_tests(subsets, config)
     lora = LoraConfig(r.rank, r.alpha, r.dropout, r.targets)
     where = Path(config.pretraining.folder or folder / "base")
-    params = world_base.base_params(config, where, mesh)
     shape, identity = world_base.shape_of(config), world_base.base_identity(config)
+    check_mesh(shape, mesh)
+    params = world_base.base_params(config, where, mesh)
     base = _WorldBase("the world's base", shape, identity)
     task = WorldTask(world, w.error, config.seed)
     return _setting(task, train, tests, base, params, lora, config)

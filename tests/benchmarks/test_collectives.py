@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from children import answer
 
 from benchmarks.collectives import collectives
@@ -63,6 +64,25 @@ def test_bounds_of_loops_as_the_tpu_compiler_writes_them():
     assert collectives(TPU) == {
         "all-gather": (times, times * 64), "all-reduce": (times, times * 64)
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line, kind, size",
+    [
+        ("(bf16[2,8]{1,0}, bf16[4,8]{1,0}) all-gather-start(%y)", "all-gather", 64),
+        ("((bf16[2], f32[2]), (bf16[4], f32[4])) all-gather-start(%y, %z)", "all-gather", 24),
+        ("(f32[1024], f32[1024]) all-reduce-start(%x, %y)", "all-reduce", 8192),
+        ("f32[1024] all-reduce-start(%x)", "all-reduce", 4096),
+        (
+            "(bf16[128,4096], bf16[128,4096], u32[], u32[]) collective-permute-start(%x)",
+            "collective-permute", 2**20,
+        ),
+        ("bf16[128,4096] collective-permute(%x)", "collective-permute", 2**20),
+    ],
+)  # fmt: skip
+def test_bytes_of_what_has_only_started(line, kind, size):
+    hlo = f"ENTRY %main (x: f32[]) -> f32[] {{\n  %s = {line}, channel_id=1\n}}"
+    assert collectives(hlo) == {kind: (1, size)}
 
 
 def test_a_program_without_exchange():

@@ -18,6 +18,7 @@ NO_COMPILER = importlib.util.find_spec("libtpu") is None
     (["--context", "0"], "--context must be at least 1"),
     (["--call", "-1"], "--call at least 0"),
     (["--mesh", "1,2"], "has 2 places, v5e:2x4 has 8 chips"),
+    (["--mesh", "1,2,4"], "has 8 places, v5p:2x2x1 has 4 chips"),
     (["--mesh", "a,b,c"], "give three numbers, as 1,2,4"),
     (["--mesh", "1,1,1,1"], "give three numbers, as 1,2,4"),
 ])  # fmt: skip

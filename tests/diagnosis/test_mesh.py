@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from children import answer
+from children import answer, finished, free_address, start
 
 from remid_jax.diagnosis.run import diagnose
 from remid_jax.errors import UserError
@@ -51,6 +51,35 @@ def test_a_mesh_gives_the_numbers_of_one_device(small_config, tmp_path, mesh, fe
     for a, b in zip(expected["divergences"], found["divergences"], strict=True):
         assert a["rjsd"] == pytest.approx(b["rjsd"], rel=1e-4), a
     assert found["provenance"]["device_count"] == 8
+
+
+WITH_OTHERS = (
+    """
+import sys, jax
+
+jax.distributed.initialize(sys.argv[4], 2, int(sys.argv[5]))
+assert (jax.device_count(), jax.local_device_count()) == (4, 2)
+"""
+    + PROGRAM
+)
+
+
+@pytest.mark.slow
+def test_processes_of_one_runtime_diagnose_as_workers(small_config, tmp_path):
+    changes = {k: v for k, v in small_config.to_dict().items() if k != "mesh"}
+    expected = diagnose(small_config, tmp_path / "one")
+    mesh, many = json.dumps({"data": 2}), str(tmp_path / "many")
+    address = free_address()
+    running = [
+        start(WITH_OTHERS, json.dumps(changes), mesh, many, address, str(i), devices=2)
+        for i in range(2)
+    ]
+    for process in running:
+        finished(process)
+    found = json.loads((tmp_path / "many" / "results.json").read_text())
+    for a, b in zip(expected["rows"], found["rows"], strict=True):
+        assert (a["policy"], a["subset"]) == (b["policy"], b["subset"])
+        assert a["r_emi"] == pytest.approx(b["r_emi"], abs=1e-3)
 
 
 def test_a_mesh_that_does_not_fit(small_config, tmp_path):

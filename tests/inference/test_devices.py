@@ -13,10 +13,20 @@ PROGRAM = """
 import dataclasses, json, sys
 import jax
 from tiny_model import build_model
+from remid_jax.inference import sampling
+from remid_jax.inference.engine import JaxEngine
 from remid_jax.inference.likelihood import pair_log_likelihoods
+from remid_jax.inference.prefix import prefill
 from remid_jax.inference.sampling import SamplingConfig, sample
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
 
+decoded, decode = [], sampling.decode
+
+def counting(params, rows, *more, **static):
+    decoded.append(rows.lengths.shape[0])
+    return decode(params, rows, *more, **static)
+
+sampling.decode = counting
 assert jax.device_count() == 8
 model = build_model(tie_embeddings=json.loads(sys.argv[3]))
 contexts, responses = json.loads(sys.argv[2])
@@ -27,6 +37,12 @@ for shape in json.loads(sys.argv[1]):
     assert placed.mesh == mesh
     pairs = pair_log_likelihoods(placed, contexts, responses)
     drawn = sample(placed, contexts, SamplingConfig(max_tokens=4, temperature=0.8, top_p=0.9))
+    assert all(n % (shape[0] * shape[1]) == 0 for n in decoded)  # no device does another's rows
+    decoded.clear()
+    cached = prefill(placed, contexts[0])
+    assert cached.nbytes * shape[2] == prefill(model, contexts[0]).nbytes
+    sizes, alone = (JaxEngine(m, 2**24, 100).sizes for m in (placed, model))
+    assert sizes.cache > alone.cache if shape[2] > 1 else sizes == alone
     out["x".join(map(str, shape))] = {
         "sums": pairs.sums.tolist(), "ends": pairs.end_of_turn.tolist(),
         "tokens": [d.tokens for d in drawn], "log_probs": [d.log_probs.tolist() for d in drawn]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import rpgbench_qwen3_8b
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
 from remid_jax.inference.sizes import (
@@ -9,9 +10,12 @@ from remid_jax.inference.sizes import (
     LEAST_CALL,
     Sizes,
     capacity_for,
+    rows_that_fit,
+    share_of,
     sizes_for,
     working_bytes,
 )
+from remid_jax.models.decoder import DecoderConfig
 
 GIB = 2**30
 
@@ -57,6 +61,38 @@ def test_halving_ends():
         assert smaller.call <= sizes.call and smaller.chunk <= sizes.chunk
         sizes, steps = smaller, steps + 1
     assert steps == 4 and sizes.call == sizes.chunk == LEAST_CALL
+
+
+EIGHT_BILLION = DecoderConfig(
+    vocab_size=151936, num_layers=36, width=4096, num_heads=32, num_kv_heads=8, head_dim=128,
+    mlp_width=12288, max_positions=40960, rope_theta=1e6, norm_eps=1e-6, tie_embeddings=False,
+)  # fmt: skip
+
+
+def test_a_device_holds_its_share_of_heads_and_caches():
+    share = share_of(EIGHT_BILLION, 8)
+    assert 8 * cost.cache_bytes(share, 100) == cost.cache_bytes(EIGHT_BILLION, 100)
+    assert (share.num_heads, share.width, share.num_layers) == (4, 4096, 36)
+    assert share_of(EIGHT_BILLION, 1) == EIGHT_BILLION
+
+
+def test_rows_take_half_the_room_for_caches():
+    sizes = Sizes(1024, 512, 4096, 1000 * cost.cache_bytes(EIGHT_BILLION, 1))
+    found = [rows_that_fit(EIGHT_BILLION, sizes, n, "float32", 16) for n in (10, 25, 26, 10**6)]
+    assert found == [16, 10, 9, 1]
+
+
+def test_eight_chips_decode_as_many_rows_as_the_configuration_asks_for():
+    config = rpgbench_qwen3_8b.get_config()
+    share, memory = share_of(EIGHT_BILLION, config.mesh.tensor), config.limits.memory_bytes
+    sizes = sizes_for(share, memory, 4096, "bfloat16", where="tpu")
+    assert (sizes.chunk, sizes.call) == (4096, 8192)
+    most = config.sampling.batch_rows
+    tokens = 4096 + config.sampling.max_tokens
+    assert rows_that_fit(share, sizes, tokens, "bfloat16", most) == most == 32
+    # One chip alone would need more than it has for that.
+    sizes = sizes_for(EIGHT_BILLION, memory, 4096, "bfloat16", where="tpu")
+    assert rows_that_fit(EIGHT_BILLION, sizes, tokens, "bfloat16", most) < 8
 
 
 def test_capacities():
