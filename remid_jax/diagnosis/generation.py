@@ -93,17 +93,23 @@ def generate(
         return rows if whole else None
 
     answers: dict[str, Answer] = {}
-    for batch, mine in shared(batches, store.claims, key, lambda b: stored(b) is not None):
-        if mine:
-            asked = [encoded[i] for i in batch]
-            beginnings = [shared_beginning(engine.tokenizer, chats[i][0]) for i in batch]
-            cuts = [cuts_of(p, b) for p, b in zip(asked, beginnings, strict=True)]
-            store.put_json(kind, key(batch), _generated(engine, asked, config, cuts))
-        for i, row in zip(batch, stored(batch), strict=True):
+
+    def read(batch: list[str]) -> bool:
+        rows = stored(batch)
+        for i, row in zip(batch, rows or (), strict=rows is not None):
             tokens = tuple(row["tokens"])
             answers[i] = Answer(
                 row["text"], tokens, engine.tokenizer.identity, row["stopped"], row.get("log_prob")
             )
+        return rows is not None
+
+    def make(batch: list[str]) -> None:
+        asked = [encoded[i] for i in batch]
+        beginnings = [shared_beginning(engine.tokenizer, chats[i][0]) for i in batch]
+        cuts = [cuts_of(p, b) for p, b in zip(asked, beginnings, strict=True)]
+        store.put_json(kind, key(batch), _generated(engine, asked, config, cuts))
+
+    for batch in shared(batches, store.claims, key, read, make):
         advance(len(batch))
     return {i: answers[i] for i in chats}
 

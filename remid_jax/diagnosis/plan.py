@@ -247,8 +247,8 @@ def memory_lines(plan: Plan) -> Iterator[str]:
     yield (
         f"memory{place}: {plan.weights / gib:.2f} GiB of weights, {plan.memory / gib:.2f} GiB "
         f"beside them (config.limits.memory_bytes), of which {s.cache / gib:.2f} GiB for cached "
-        f"prompts of up to {plan.longest:,} tokens; prompts run in pieces of {s.chunk:,} tokens, responses of "
-        f"{s.call:,}, logits of {s.head:,} tokens"
+        f"prompts of up to {plan.longest:,} tokens; prompts run in pieces of {s.chunk:,} tokens, "
+        f"responses of {s.call:,}, logits of {s.head:,} tokens"
     )
 
 

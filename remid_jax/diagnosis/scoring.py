@@ -197,13 +197,17 @@ def score_rows(
         return not any(np.isnan(known[k][i, blocks[k].missing[i]]).any() for k, i in piece)
 
     def name(piece: list[Place]) -> str:
-        return key_of("rows", [_row_key(engine, blocks[k].prompts[i]) for k, i in piece])
+        # By what it begins with, not by what is missing: whoever comes later sees it taken.
+        k, i = piece[0]
+        return key_of("rows", engine.identity, _beginning(blocks[k], i))
 
-    for piece, mine in shared(_pieces(blocks), store.claims, name, read):
-        if mine:
-            for k in sorted({k for k, _ in piece}):
-                _score_piece(engine, store, blocks[k], [i for b, i in piece if b == k])
-            read(piece)
+    def make(piece: list[Place]) -> None:
+        for k in sorted({k for k, _ in piece}):
+            chosen = [i for b, i in piece if b == k]
+            missing = blocks[k].missing[chosen] & np.isnan(known[k][chosen])
+            _score_piece(engine, store, blocks[k], chosen, missing)
+
+    for piece in shared(_pieces(blocks), store.claims, name, read, make):
         advance(sum(blocks[k].flops[i] for k, i in piece))
     return [b.spread(values) for b, values in zip(blocks, known, strict=True)]
 
@@ -213,25 +217,39 @@ def _pieces(blocks: Sequence[Rows]) -> list[list[Place]]:
     groups: dict[tuple[int, ...], list[Place]] = {}
     for k, rows in enumerate(blocks):
         for i in np.flatnonzero(rows.missing.any(1)):
-            prompt, cuts = rows.prompts[i], rows.cuts[i]
-            start = tuple(prompt[: cuts[0]]) if cuts else tuple(prompt)
-            groups.setdefault(start, []).append((k, int(i)))
+            groups.setdefault(_beginning(rows, i), []).append((k, int(i)))
     return sorted(groups.values(), key=lambda g: (-max(blocks[k].flops[i] for k, i in g), g))
 
 
-def _score_piece(engine: Engine, store: Store, rows: Rows, chosen: Sequence[int]) -> None:
-    """Scores some rows and stores each when it is finished."""
+def _beginning(rows: Rows, i: int) -> tuple[int, ...]:
+    """What a row's prompt has in common with others, or all of it."""
+    prompt, cuts = rows.prompts[i], rows.cuts[i]
+    return tuple(prompt[: cuts[0]]) if cuts else tuple(prompt)
+
+
+def _score_piece(
+    engine: Engine, store: Store, rows: Rows, chosen: Sequence[int], missing: np.ndarray
+) -> None:
+    """Scores what is missing [chosen, distinct] of some rows; stores each when it is finished."""
     prompts, cuts = [rows.prompts[i] for i in chosen], [rows.cuts[i] for i in chosen]
     tokens, skip = [r.tokens for r in rows.responses], [r.skip for r in rows.responses]
-    missing = rows.missing[list(chosen)]
     try:
         for place, sums in engine.log_likelihood(prompts, tokens, missing, skip, cuts):
-            row = _stored_row(engine, store, prompts[place])  # of other responses too
-            row |= {rows.digests[j]: float(sums[j]) for j in np.flatnonzero(missing[place])}
-            arrays = {"digest": np.array(list(row)), "sum": np.array(list(row.values()))}
-            store.put_arrays("rows", _row_key(engine, prompts[place]), arrays)
+            found = {rows.digests[j]: float(sums[j]) for j in np.flatnonzero(missing[place])}
+            _add_to_row(engine, store, prompts[place], found)
     except PromptError as e:
         raise UserError(f"sample {rows.names[chosen[e.index]]!r}: {e}") from None
+
+
+def _add_to_row(
+    engine: Engine, store: Store, prompt: Sequence[int], found: dict[str, float]
+) -> None:
+    """Stores sums beside those of other responses, which another process may just add too."""
+    key = _row_key(engine, prompt)
+    with store.claims.holding(f"row-{key}"):
+        row = _stored_row(engine, store, prompt) | found
+        arrays = {"digest": np.array(list(row)), "sum": np.array(list(row.values()))}
+        store.put_arrays("rows", key, arrays)
 
 
 def _stored_row(engine: Engine, store: Store, prompt: Sequence[int]) -> dict[str, float]:

@@ -1,10 +1,12 @@
 """Processes on one work folder share its pieces of work: none is lost, none is counted twice."""
 
+import errno
 import json
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from children import finished, start
 
 from remid_jax.diagnosis.run import diagnose
 from remid_jax.diagnosis.sharing import Claims, shared
+from remid_jax.errors import UserError
 
 WORKER = """
 import json, sys
@@ -71,14 +74,15 @@ def test_many_workers_make_each_piece_once(tmp_path):
     made, lock = [], threading.Lock()
     stored = set()
 
+    def make(piece: int) -> None:
+        time.sleep(0.001)
+        with lock:
+            made.append(piece)
+            stored.add(piece)
+
     def work() -> None:
         pieces = list(range(40))
-        for piece, mine in shared(pieces, Claims(tmp_path), str, stored.__contains__):
-            if mine:
-                time.sleep(0.001)
-                with lock:
-                    made.append(piece)
-                    stored.add(piece)
+        for piece in shared(pieces, Claims(tmp_path), str, stored.__contains__, make):
             assert piece in stored
 
     workers = [threading.Thread(target=work) for _ in range(8)]
@@ -90,10 +94,60 @@ def test_many_workers_make_each_piece_once(tmp_path):
 
 
 def test_a_failed_piece_is_given_back(tmp_path):
+    def broken(piece: int) -> None:
+        raise RuntimeError("broken")
+
     with pytest.raises(RuntimeError, match="broken"):
-        for _ in shared([1], Claims(tmp_path), str, lambda _: False):
-            raise RuntimeError("broken")
+        list(shared([1], Claims(tmp_path), str, lambda _: False, broken))
     assert Claims(tmp_path).take("1")
+
+
+def test_a_piece_that_cannot_be_read_again_is_made_again_and_then_given_up(tmp_path):
+    folder, made = tmp_path / "store" / "claims", []
+
+    def readable(_: int) -> bool:
+        return len(made) == 2
+
+    assert list(shared([1], Claims(folder), str, readable, made.append)) == [1]
+    assert made == [1, 1]
+    with pytest.raises(UserError, match=rf"stored in {tmp_path}/store cannot be read again"):
+        list(shared([1], Claims(folder), str, lambda _: False, made.append))
+
+
+def test_a_claim_of_another_container_is_not_judged_by_its_process(tmp_path):
+    mine, dead = Claims(tmp_path), 2**22 + 1  # above the most that Linux gives
+    assert mine.take("a")
+    here = (tmp_path / "a").read_text().split(" ", 1)[1]
+    (tmp_path / "b").write_text(f"{dead} {here}")
+    (tmp_path / "c").write_text(f"{dead} {here}0")  # the same host name, another namespace
+    assert mine.take("b") and not mine.take("c")
+
+
+@pytest.mark.parametrize("call", ["read_text", "stat"])
+def test_a_claim_that_went_stale_on_a_network_file_system_is_free(tmp_path, monkeypatch, call):
+    one, other = Claims(tmp_path), Claims(tmp_path)
+    assert one.take("a")
+    plain = getattr(Path, call)
+
+    def stale(path: Path, *a, **k):
+        if path == tmp_path / "a":
+            one.drop("a")
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return plain(path, *a, **k)
+
+    monkeypatch.setattr(Path, call, stale)
+    assert other.take("a")
+
+
+def test_other_errors_of_the_file_system_are_said(tmp_path, monkeypatch):
+    assert Claims(tmp_path).take("a")
+
+    def broken(path: Path, **_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", broken)
+    with pytest.raises(UserError, match=r"cannot write .*a: Input/output error"):
+        Claims(tmp_path).take("a")
 
 
 def test_workers_join_die_and_come_back(small_config, tmp_path):
