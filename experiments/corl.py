@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from experiments.studies import world_truth
 from remid_jax.diagnosis.report import provenance, write_results
-from remid_jax.files import write_atomically
-from remid_jax.processes import is_first, join
+from remid_jax.files import open_workdir, write_atomically
+from remid_jax.processes import check_folder, is_first, join
 from remid_jax.tables import new_table, print_whole
 from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
@@ -25,9 +25,10 @@ TRUTH = "truth.json"  # of a world: what `experiments.studies.world_truth` measu
 def run(config: ConfigDict, workdir: str) -> None:
     """Trains what is left to train, writes both roles and `workdir/results.json`, and prints."""
     check_config(config)
+    folder = open_workdir(workdir)
     join(config)
+    check_folder(folder)
     origin = provenance(config)
-    folder = Path(workdir)
     setting = make_setting(config, folder)
     if setting.shortened or setting.excluded:
         print(f"{len(setting.shortened)} prompts lost their oldest turns, {len(setting.excluded)} "

@@ -16,6 +16,7 @@ from experiments.corl import ESTIMATOR, TRUTH
 from experiments.studies.world_truth import COLUMNS, columns
 from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.errors import UserError
+from remid_jax.files import open_workdir
 from remid_jax.information.uncertainty import t_interval
 from remid_jax.progress import progress
 from remid_jax.tables import new_table, print_whole
@@ -31,7 +32,7 @@ MEASURES = {
 
 def run(config: ConfigDict, workdir: str) -> None:
     """Runs what is left of the study, prints its tables and writes `workdir/results.json`."""
-    started, folder = time.monotonic(), Path(workdir)
+    started, folder = time.monotonic(), open_workdir(workdir)
     origin = provenance(config)
     base_params(config, folder / "base")
     waves = waves_of(config)

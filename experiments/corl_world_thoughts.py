@@ -20,7 +20,7 @@ from experiments.studies.world_truth import COLUMNS
 from remid_jax.benchmark.shifts import SHIFTS
 from remid_jax.diagnosis.report import provenance
 from remid_jax.errors import UserError
-from remid_jax.files import write_atomically
+from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
 from remid_jax.tables import new_table, print_whole
 from remid_jax.training.acting import Actors
@@ -37,7 +37,7 @@ TITLES = {
 
 def run(config: ConfigDict, workdir: str) -> None:
     """Measures what is not measured yet, prints tables and writes `workdir/thoughts.json`."""
-    started, folder = time.monotonic(), Path(workdir)
+    started, folder = time.monotonic(), open_workdir(workdir)
     origin = provenance(config)
     runs = [(v, s) for v in config.study.variants for s in config.study.seeds]
     found: dict[str, list[Any]] = {v: [] for v in config.study.variants}

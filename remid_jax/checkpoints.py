@@ -46,13 +46,13 @@ def save_tree(folder: str | Path, tree: Any, record: Mapping[str, Any]) -> Path:
         if is_first():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        meet(f"folder of {folder}")
+        meet("the folder of a tree is made")
         save(folder / _ARRAYS, _named(jax.tree.leaves(tree)))
     except OSError as e:
         raise UserError(f"cannot write {folder}: {e.strerror or e}") from None
     if is_first():
         write_atomically(folder / RECORD, [json.dumps(dict(record), indent=1).encode()])
-    meet(f"record of {folder}")
+    meet("the record of a tree is written")
     return folder
 
 

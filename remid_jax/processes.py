@@ -1,15 +1,25 @@
 """Several processes that train together, by JAX's own runtime; one of them writes the files."""
 
 import hashlib
+import re
+import secrets
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
+from remid_jax.files import write_atomically
 
+_ADDRESS = re.compile(r"(\[[\da-fA-F:.%]+\]|[^\s:/\[\]]+):(\d{1,5})")
 AUTOMATIC = "auto"  # coordinator: JAX finds it and the other processes, as on a TPU pod
 PATIENCE = 120  # seconds for all processes to come
+_LATER = 24 * 3600  # seconds after which XLA would give up, and end the process by a signal
 
 
 def process_config() -> ConfigDict:
@@ -24,12 +34,14 @@ def process_config() -> ConfigDict:
 def join(config: ConfigDict) -> None:
     """Joins the other processes; their devices are one machine's from now on.
 
+    What only JAX can notice, such as an index that two processes have, ends in its own way.
+
     Args:
       config: of a run; its group `processes` says who takes part.
 
     Raises:
-      UserError: numbers that do not go together, processes that do not come, or one whose
-        configuration is another.
+      UserError: numbers that do not go together, an address that cannot be, processes that do not
+        come within `PATIENCE`, or one whose configuration is another.
     """
     p = config.processes
     if not p.coordinator:
@@ -39,41 +51,126 @@ def join(config: ConfigDict) -> None:
                 "config.processes.coordinator, as HOST:PORT"
             )
         return
-    if p.coordinator != AUTOMATIC and not 0 <= p.index < p.count:
-        raise UserError(
-            f"config.processes.index {p.index} must lie in 0..{p.count - 1} "
-            "(config.processes.count - 1)"
-        )
-    named = {} if p.coordinator == AUTOMATIC else {
-        "coordinator_address": p.coordinator, "num_processes": p.count, "process_id": p.index,
-    }  # fmt: skip
-    try:
-        jax.distributed.initialize(**named, initialization_timeout=PATIENCE)
-    except (RuntimeError, ValueError, jax.errors.JaxRuntimeError) as e:
-        raise UserError(
-            f"the processes of config.processes do not come together ({_first_line(e)})"
-        ) from None
+    if p.coordinator == AUTOMATIC:
+        _initialize(initialization_timeout=PATIENCE)
+    else:
+        if not 0 <= p.index < p.count:
+            raise UserError(
+                f"config.processes.index {p.index} must lie in 0..{p.count - 1} "
+                "(config.processes.count - 1)"
+            )
+        _check_address(p.coordinator, listens=p.index == 0)
+        _join_at(p.coordinator, p.count, p.index)
     _check_same(config)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _check_address(coordinator: str, listens: bool) -> None:
+    """Refuses what is no HOST:PORT, a host that is not known, or a port that is taken here."""
+    found = _ADDRESS.fullmatch(coordinator)
+    if not found or not 0 < int(found[2]) < 2**16:
+        raise UserError(f"config.processes.coordinator is {coordinator!r}; give HOST:PORT")
+    host, port = found[1].strip("[]"), int(found[2])
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as e:
+        raise UserError(
+            f"config.processes.coordinator {coordinator}: {host} is not known here ({e.strerror})"
+        ) from None
+    try:
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if listens:  # XLA would end the process by a signal
+                s.bind(("", port))
+    except OSError as e:
+        raise UserError(
+            f"process 0 cannot listen at port {port} ({e.strerror}); choose another in "
+            "config.processes.coordinator"
+        ) from None
+
+
+def _join_at(coordinator: str, count: int, index: int) -> None:
+    print(f"waiting for {count} processes at {coordinator}, at most {PATIENCE} s", file=sys.stderr)
+    failures: list[UserError] = []
+
+    def initialize() -> None:
+        try:
+            _initialize(
+                coordinator_address=coordinator, num_processes=count, process_id=index,
+                initialization_timeout=_LATER,
+            )  # fmt: skip
+        except UserError as e:
+            failures.append(e)
+
+    beside = threading.Thread(target=initialize, daemon=True)  # it cannot be interrupted
+    beside.start()
+    beside.join(PATIENCE)
+    if beside.is_alive():
+        raise UserError(
+            f"not all {count} processes have come to {coordinator} within {PATIENCE} s; start all "
+            "of config.processes.count, with a coordinator that each of them reaches"
+        )
+    if failures:
+        raise failures[0]
+
+
+def _initialize(**named: Any) -> None:
+    try:
+        jax.distributed.initialize(**named)
+    except (RuntimeError, ValueError, jax.errors.JaxRuntimeError) as e:
+        reason = str(e).strip().splitlines()[0]
+        raise UserError(
+            f"the processes of config.processes do not come together ({reason})"
+        ) from None
 
 
 def _check_same(config: ConfigDict) -> None:
     """Refuses processes that were started with different configurations."""
-    from jax.experimental import multihost_utils
-
     own = config.copy_and_resolve_references()
     own.processes.index = 0
-    digest = hashlib.sha256(own.to_json(sort_keys=True).encode()).digest()
+    index = _first_other(own.to_json(sort_keys=True))
+    if index:
+        raise UserError(
+            f"process {index} was started with another configuration than process 0; only "
+            "config.processes.index may differ"
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a work folder that is not one and the same for all processes; all of them ask.
+
+    Raises:
+      UserError: some process has another path, or sees another folder there.
+    """
+    if jax.process_count() == 1:
+        return
+    index = _first_other(str(folder.absolute()))
+    if index:
+        raise UserError(
+            f"process {index} was started with another --workdir than process 0 "
+            f"({folder.absolute()} here); give all of them the same path"
+        )
+    sign = folder / ".processes"
+    if is_first():
+        write_atomically(sign, [secrets.token_bytes(8)])
+    meet("process 0 has written its sign")
+    index = _first_other(sign.read_bytes().hex() if sign.exists() else "")
+    if is_first():
+        sign.unlink(missing_ok=True)
+    if index:
+        raise UserError(
+            f"process {index} does not see what process 0 writes in {folder}; --workdir must lie "
+            "on a file system that all processes share"
+        )
+
+
+def _first_other(text: str) -> int:
+    """The first process whose text is not that of process 0; 0 where all are equal."""
+    from jax.experimental import multihost_utils
+
+    digest = hashlib.sha256(text.encode()).digest()
     every = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
-    for index, other in enumerate(every.reshape(-1, len(digest))):
-        if other.tobytes() != every.reshape(-1, len(digest))[0].tobytes():
-            raise UserError(
-                f"process {index} was started with another configuration than process 0; only "
-                "config.processes.index may differ"
-            )
+    every = every.reshape(-1, len(digest))  # that of a single process is not stacked
+    return int(np.argmax((every != every[0]).any(-1)))
 
 
 def is_first() -> bool:

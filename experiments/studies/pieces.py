@@ -10,8 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from remid_jax.diagnosis.report import git_revision, write_results
-from remid_jax.diagnosis.store import open_workdir
-from remid_jax.files import write_atomically
+from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
 
 Piece = Callable[[], Any]

@@ -25,9 +25,9 @@ from remid_jax.diagnosis.rows import estimate_by_language, estimate_rows
 from remid_jax.diagnosis.sample_contributions import write_contributions
 from remid_jax.diagnosis.selection import Selection, fit_window, select
 from remid_jax.diagnosis.shift_shares import estimate_by_shift
-from remid_jax.diagnosis.store import Store, open_workdir
+from remid_jax.diagnosis.store import Store
 from remid_jax.errors import UserError
-from remid_jax.files import write_atomically
+from remid_jax.files import open_workdir, write_atomically
 from remid_jax.inference.engine import Engine, JaxEngine
 from remid_jax.inference.programs import Programs, count_programs
 from remid_jax.models.pretrained import (

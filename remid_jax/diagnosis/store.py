@@ -7,14 +7,12 @@ its own, because the inputs (weights, tokenizer, dtype, token ids, settings) are
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from remid_jax.diagnosis.sharing import Claims
-from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 
 
@@ -83,20 +81,3 @@ def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
-
-
-def open_workdir(workdir: str | Path) -> Path:
-    """Creates the work folder and checks that it can be written.
-
-    Raises:
-      UserError: it cannot.
-    """
-    folder = Path(workdir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as e:
-        raise UserError(f"work folder {folder} is not writable: {e.strerror or e}") from None
-    return folder

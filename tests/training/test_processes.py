@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from children import finished, start
+from children import finished, free_address, start
 from ml_collections import ConfigDict
 from tiny_checkpoint import write_reader
 
@@ -54,9 +54,7 @@ def alone(folder: Path, devices: int = 2, **changes) -> dict[str, np.ndarray]:
 
 
 def pair(folder: Path, changes: list[dict], code: int = 0) -> list[tuple[str, str]]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{s.getsockname()[1]}"
+    address = free_address()
     both = [
         start_one(folder, {**c, "processes": {"coordinator": address, "count": 2, "index": i}}, 1)
         for i, c in enumerate(changes)
@@ -112,9 +110,85 @@ def test_processes_of_different_configurations_are_refused(tmp_path):
 @pytest.mark.parametrize(("changes", "said"), [
     ({"count": 2}, "name process 0 in config.processes.coordinator"),
     ({"count": 2, "index": 2, "coordinator": "127.0.0.1:1"}, "index 2 must lie in 0..1"),
+    ({"count": 2, "coordinator": "nonsense"}, "coordinator is 'nonsense'; give HOST:PORT"),
+    ({"count": 2, "coordinator": "127.0.0.1"}, "give HOST:PORT"),
+    ({"count": 2, "coordinator": "http://host:1"}, "give HOST:PORT"),
+    ({"count": 2, "coordinator": "127.0.0.1:70000"}, "give HOST:PORT"),
+    ({"count": 2, "coordinator": "no.such.host.invalid:1"}, "no.such.host.invalid is not known"),
 ])  # fmt: skip
 def test_numbers_that_do_not_go_together(changes, said):
     config = ConfigDict({"processes": process_config()})
     config.processes.update(changes)
     with pytest.raises(UserError, match=said):
         join(config)
+
+
+def test_a_port_that_is_taken():
+    config = ConfigDict({"processes": process_config()})
+    with socket.socket() as s:
+        s.bind(("", 0))
+        s.listen()
+        port = s.getsockname()[1]
+        config.processes.update(count=2, coordinator=f"127.0.0.1:{port}")
+        with pytest.raises(UserError, match=f"process 0 cannot listen at port {port} "):
+            join(config)
+
+
+ALONE = """
+import json, sys
+from ml_collections import ConfigDict
+from remid_jax import processes
+
+processes.PATIENCE = 2
+config = ConfigDict({"processes": processes.process_config()})
+config.processes.update(json.loads(sys.argv[1]))
+try:
+    processes.join(config)
+except processes.UserError as e:
+    sys.exit(f"error: {e}")
+"""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_others_that_do_not_come_are_said_in_one_line(index):
+    address = free_address()
+    who = {"count": 2, "index": index, "coordinator": address}
+    _, said = finished(start(ALONE, json.dumps(who)), 1)
+    assert said.startswith(f"waiting for 2 processes at {address}, at most 2 s\n")
+    assert f"\nerror: not all 2 processes have come to {address} within 2 s; start all" in said
+
+
+FOLDERS = """
+import sys
+from pathlib import Path
+import jax
+from remid_jax import processes
+from remid_jax.errors import UserError
+
+address, index, folder, lost = sys.argv[1:]
+jax.distributed.initialize(address, 2, int(index))
+if lost and index == "1":  # as on a machine of its own: what others write is not there
+    Path.exists = lambda self: False
+try:
+    processes.check_folder(Path(folder))
+except UserError as e:
+    sys.exit(f"error: {e}")
+"""
+
+
+@pytest.mark.parametrize(("names", "lost", "said"), [
+    (("a", "a"), "", None),
+    (("a", "b"), "", "error: process 1 was started with another --workdir than process 0 ("),
+    (("a", "a"), "1", "error: process 1 does not see what process 0 writes in "),
+])  # fmt: skip
+def test_all_processes_need_one_folder(tmp_path, names, lost, said):
+    address = free_address()
+    for name in set(names):
+        (tmp_path / name).mkdir()
+    running = [
+        start(FOLDERS, address, str(i), str(tmp_path / name), lost) for i, name in enumerate(names)
+    ]
+    for process in running:
+        _, err = finished(process, 1 if said else 0)
+        assert said is None or said in err.strip().splitlines()[-1]
+    assert not any(any((tmp_path / name).iterdir()) for name in names)
