@@ -56,11 +56,14 @@ class Claims:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             while not self._created(path):
-                if not self._is_void(path):
-                    return False
-                aside = path.with_name(f"{name}.{self._token}")
-                with _others_were_faster():  # one of several movers succeeds
-                    os.rename(path, aside)
+                with _others_were_faster():  # gone: whoever creates it first has it
+                    if not self._is_void(path):
+                        return False
+                    aside = path.with_name(f"{name}.{self._token}")
+                    os.rename(path, aside)  # one of several movers succeeds
+                    if not self._is_void(aside):  # another's, who took it after we had looked
+                        os.rename(aside, path)
+                        return False
                     aside.unlink()
         except OSError as e:
             raise UserError(f"cannot write {path}: {e.strerror or e}") from None
@@ -90,7 +93,8 @@ class Claims:
         path = self.folder / name
         with self._lock:
             self._held.discard(path)
-        path.unlink(missing_ok=True)
+        with _others_were_faster():
+            path.unlink()
 
     def _created(self, path: Path) -> bool:
         try:
@@ -102,12 +106,9 @@ class Claims:
         return True
 
     def _is_void(self, path: Path) -> bool:
-        """Whether who made a claim is dead, or silent for too long; True where it is gone."""
-        pid = host = ""
-        age = float("inf")
-        with _others_were_faster():
-            pid, _, host = path.read_text(encoding="utf-8").partition(" ")
-            age = self._now() - path.stat().st_mtime
+        """Whether who made a claim is dead, or silent for too long."""
+        pid, _, host = path.read_text(encoding="utf-8").partition(" ")
+        age = self._now() - path.stat().st_mtime
         dead = host == _HERE and pid.isdigit() and not _is_alive(int(pid))
         return dead or age > self._lease
 
@@ -146,6 +147,7 @@ def _place() -> str:
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    with contextlib.suppress(OSError):
         parts.append(os.readlink("/proc/self/ns/pid"))
     return " ".join(parts)
 

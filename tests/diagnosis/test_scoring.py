@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,9 @@ from tiny_model import build_model
 
 from remid_jax.diagnosis import scoring, sharing
 from remid_jax.diagnosis.scoring import Response, find_rows, score_rows
+from remid_jax.diagnosis.sharing import Claims
 from remid_jax.diagnosis.store import Store
+from remid_jax.errors import UserError
 
 PROMPTS = [[7, 7, 1], [7, 7, 2], [7, 7, 3]]  # one beginning: one piece of work
 CUTS = [[2]] * 3
@@ -39,9 +42,9 @@ class Scorer:
                 yield i, np.where(row, [value(prompts[i], y) for y in responses], np.nan)
 
 
-def scored(engine, folder, responses=RESPONSES, wanted=ALL, prompts=PROMPTS):
+def scored(engine, folder, responses=RESPONSES, wanted=ALL, cuts=CUTS):
     store = Store(folder)
-    rows = find_rows(engine, store, "abc", prompts, CUTS, responses, wanted)
+    rows = find_rows(engine, store, "abc", PROMPTS, cuts, responses, wanted)
     return score_rows(engine, store, [rows], lambda flops: None)[0]
 
 
@@ -54,7 +57,26 @@ def quick(monkeypatch):
     monkeypatch.setattr(sharing, "POLL", 0.01)
 
 
-def test_who_joins_while_a_piece_is_half_stored_scores_none_of_it(tmp_path):
+@pytest.fixture
+def refused(monkeypatch):
+    """Waits until somebody was refused a claim, or the thread has ended."""
+    event, take = threading.Event(), Claims.take
+
+    def noting(claims: Claims, name: str) -> bool:
+        taken = take(claims, name)
+        if not taken:
+            event.set()
+        return taken
+
+    def wait(thread: threading.Thread) -> None:
+        while thread.is_alive() and not event.is_set():
+            time.sleep(0.001)
+
+    monkeypatch.setattr(Claims, "take", noting)
+    return wait
+
+
+def test_who_joins_while_a_piece_is_half_stored_scores_none_of_it(tmp_path, refused):
     half, go_on = threading.Event(), threading.Event()
 
     def pause(row: int) -> None:
@@ -68,7 +90,7 @@ def test_who_joins_while_a_piece_is_half_stored_scores_none_of_it(tmp_path):
     assert half.wait(60)
     other = threading.Thread(target=lambda: found.update(joiner=scored(joiner, tmp_path)))
     other.start()
-    other.join(0.3)  # whoever took another name for the piece would be done by now
+    refused(other)  # or done, had it taken another name for the piece
     go_on.set()
     one.join()
     other.join()
@@ -111,20 +133,48 @@ def test_who_waits_for_others_responses_scores_its_own(tmp_path):
     assert [row for _, row in later.asked] == [[False, False, True]] * 3
 
 
-def test_writers_of_one_row_lose_nothing(tmp_path, monkeypatch):
-    engine, prompt, put = Scorer(), PROMPTS[0], Store.put_arrays
-    threads = []
+def test_writers_of_one_row_lose_nothing(tmp_path, monkeypatch, refused):
+    put, threads, found = Store.put_arrays, [], {}
+    mine, others = RESPONSES[:1], RESPONSES[1:]
+    one, other = Scorer(), Scorer()
+
+    def work() -> None:  # the same prompts in pieces of another name, for other responses
+        found["other"] = scored(other, tmp_path, others, ALL[:, :1], [[1]] * 3)
 
     def between(store, *a):
         """Another process adds to the row after this one has read it, and before it writes."""
         if not threads:
-            more = (engine, Store(tmp_path), prompt, {"b": 2.0})
-            threads.append(threading.Thread(target=scoring._add_to_row, args=more))
+            threads.append(threading.Thread(target=work))
             threads[0].start()
-            threads[0].join(0.3)
+            refused(threads[0])
         put(store, *a)
 
     monkeypatch.setattr(Store, "put_arrays", between)
-    scoring._add_to_row(engine, Store(tmp_path), prompt, {"a": 1.0})
+    found["one"] = scored(one, tmp_path, mine, ALL[:, :1])
     threads[0].join()
-    assert scoring._stored_row(engine, Store(tmp_path), prompt) == {"a": 1.0, "b": 2.0}
+    np.testing.assert_array_equal(found["one"], expected(mine))
+    np.testing.assert_array_equal(found["other"], expected(others))
+    assert len(one.asked) == len(other.asked) == 3  # nothing was lost and scored again
+    again = Scorer()
+    np.testing.assert_array_equal(scored(again, tmp_path), expected())
+    assert again.asked == []
+
+
+def test_a_row_that_was_lost_is_scored_again(tmp_path, monkeypatch):
+    engine, add = Scorer(), scoring._add_to_row
+
+    def overwritten(engine, store, prompt, found) -> None:
+        add(engine, store, prompt, found)
+        if len(engine.asked) == 2:
+            row = {"digest": np.array(["another"]), "sum": np.zeros(1)}
+            store.put_arrays("rows", scoring._row_key(engine, prompt), row)
+
+    monkeypatch.setattr(scoring, "_add_to_row", overwritten)
+    np.testing.assert_array_equal(scored(engine, tmp_path), expected())
+    assert engine.asked[3:] == [(tuple(PROMPTS[1]), [True, True])]
+
+
+def test_rows_that_cannot_be_read_again_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(Store, "get_arrays", lambda *_: None)
+    with pytest.raises(UserError, match=f"stored in {tmp_path} cannot be read again"):
+        scored(Scorer(), tmp_path)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from children import finished, start
 
+from remid_jax.diagnosis import sharing
 from remid_jax.diagnosis.run import diagnose
 from remid_jax.diagnosis.sharing import Claims, shared
 from remid_jax.errors import UserError
 
+DEAD = 2**22 + 1  # a process number above the most that Linux gives
 WORKER = """
 import json, sys
 from remid_jax.diagnosis import store
@@ -114,35 +117,100 @@ def test_a_piece_that_cannot_be_read_again_is_made_again_and_then_given_up(tmp_p
         list(shared([1], Claims(folder), str, lambda _: False, made.append))
 
 
-def test_a_claim_of_another_container_is_not_judged_by_its_process(tmp_path):
-    mine, dead = Claims(tmp_path), 2**22 + 1  # above the most that Linux gives
-    assert mine.take("a")
-    here = (tmp_path / "a").read_text().split(" ", 1)[1]
-    (tmp_path / "b").write_text(f"{dead} {here}")
-    (tmp_path / "c").write_text(f"{dead} {here}0")  # the same host name, another namespace
-    assert mine.take("b") and not mine.take("c")
+@pytest.mark.parametrize(
+    ("owner", "call", "found"),
+    [(os, "readlink", "pid:[1]"), (Path, "read_text", "boot")],
+    ids=["namespace", "boot"],
+)
+def test_a_claim_of_another_container_or_boot_is_not_judged_by_its_process(
+    tmp_path, monkeypatch, owner, call, found
+):
+    (tmp_path / "a").write_text(f"{DEAD} {sharing._place()}")
+    with monkeypatch.context() as elsewhere:  # under the same host name
+        elsewhere.setattr(owner, call, lambda *_: found)
+        (tmp_path / "b").write_text(f"{DEAD} {sharing._place()}")
+    mine = Claims(tmp_path)
+    assert mine.take("a") and not mine.take("b")
 
 
-@pytest.mark.parametrize("call", ["read_text", "stat"])
-def test_a_claim_that_went_stale_on_a_network_file_system_is_free(tmp_path, monkeypatch, call):
-    one, other = Claims(tmp_path), Claims(tmp_path)
-    assert one.take("a")
-    plain = getattr(Path, call)
+@pytest.mark.parametrize(("lacking", "left"), [("boot", "namespace"), ("namespace", "boot")])
+def test_a_place_is_named_by_what_the_system_tells(monkeypatch, lacking, left):
+    def tell(what: str) -> str:
+        if what == lacking:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        return what
 
-    def stale(path: Path, *a, **k):
-        if path == tmp_path / "a":
-            one.drop("a")
+    monkeypatch.setattr(Path, "read_text", lambda _: tell("boot"))
+    monkeypatch.setattr(os, "readlink", lambda _: tell("namespace"))
+    assert sharing._place() == f"{socket.gethostname()} {left}"
+
+
+@pytest.mark.parametrize(
+    ("owner", "call"), [(Path, "read_text"), (Path, "stat"), (os, "rename"), (Path, "unlink")]
+)
+def test_a_claim_that_went_stale_on_a_network_file_system_is_free(
+    tmp_path, monkeypatch, owner, call
+):
+    path, plain = tmp_path / "a", getattr(owner, call)
+    path.write_text(f"{DEAD} {sharing._place()}")
+
+    def stale(of: Path, *a, **k):
+        if of == path and path in set(tmp_path.iterdir()):
+            os.remove(path)
             raise OSError(errno.ESTALE, "Stale file handle")
+        return plain(of, *a, **k)
+
+    mine = Claims(tmp_path)
+    with monkeypatch.context() as network:
+        network.setattr(owner, call, stale)
+        assert mine.take("a")
+        mine.drop("a")
+    assert not path.exists()
+
+
+def test_a_claim_is_not_taken_from_who_was_faster(tmp_path, monkeypatch):
+    first, faster, late = Claims(tmp_path), Claims(tmp_path), Claims(tmp_path)
+    assert first.take("a")
+    plain, taken = Path.read_text, []
+
+    def between(path: Path, *a, **k):
+        """The claim goes, and another process has it before this one goes on."""
+        if path == tmp_path / "a" and not taken:
+            first.drop("a")
+            try:
+                return plain(path, *a, **k)
+            finally:
+                taken.append(faster.take("a"))
         return plain(path, *a, **k)
 
-    monkeypatch.setattr(Path, call, stale)
-    assert other.take("a")
+    monkeypatch.setattr(Path, "read_text", between)
+    assert not late.take("a") and taken == [True]
+
+
+def test_one_of_several_takes_the_claim_of_a_dead_process(tmp_path, monkeypatch):
+    faster, late = Claims(tmp_path), Claims(tmp_path)
+    (tmp_path / "a").write_text(f"{DEAD} {sharing._place()}")
+    plain, taken = os.rename, []
+
+    def between(*paths):
+        """Another process, which found the same claim void, is done with it first."""
+        if not taken:
+            taken.append(None)
+            taken[0] = faster.take("a")
+        plain(*paths)
+
+    monkeypatch.setattr(os, "rename", between)
+    assert not late.take("a") and taken == [True]
+    assert [f.name for f in tmp_path.iterdir()] == ["a"]  # the faster one's
+    faster.drop("a")
+    assert late.take("a")
 
 
 def test_other_errors_of_the_file_system_are_said(tmp_path, monkeypatch):
     assert Claims(tmp_path).take("a")
 
     def broken(path: Path, **_):
+        monkeypatch.undo()  # once
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(Path, "read_text", broken)
