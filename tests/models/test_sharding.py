@@ -2,10 +2,11 @@
 
 import jax
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from remid_jax.errors import UserError
-from remid_jax.models.sharding import MeshConfig, make_mesh, path_name, spec_of
+from remid_jax.models.pretrained import check_mesh
+from remid_jax.models.sharding import AXES, MeshConfig, make_mesh, path_name, spec_of
 
 
 def test_rules():
@@ -30,3 +31,14 @@ def test_a_mesh_that_does_not_fit():
         make_mesh(MeshConfig(fsdp=4096))
     with pytest.raises(UserError, match="needs 0 x 1 x 1"):
         make_mesh(MeshConfig(data=0))
+
+
+@pytest.mark.parametrize(("changes", "parts", "said"), [
+    ({"num_kv_heads": 1}, 2, "config.mesh.tensor 2 must divide the model's"),
+    ({"vocab_size": 97}, 2, r"config.mesh.tensor 2 does not divide 97, a dimension of embedding"),
+])  # fmt: skip
+def test_a_mesh_that_does_not_divide_a_model(make_model, changes, parts, said):
+    config = make_model(**changes).config
+    check_mesh(config, None)
+    with pytest.raises(UserError, match=said):
+        check_mesh(config, AbstractMesh((1, 1, parts), AXES))
