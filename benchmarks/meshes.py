@@ -174,6 +174,14 @@ def exceeded(meshes: Mapping[str, Mapping[str, float]]) -> list[str]:
     ]
 
 
+def _in_json(meshes: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """The differences; None for infinite ones, which JSON does not know."""
+    return {
+        mesh: {what: v if math.isfinite(v) else None for what, v in values.items()}
+        for mesh, values in meshes.items()
+    }
+
+
 def print_table(meshes: Mapping[str, Mapping[str, float]]) -> None:
     """A row for each mesh, and the bounds."""
     rows = [
@@ -194,9 +202,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def compare() -> int:
         args = parser.parse_args(argv)
         found = run(argv, args)
-        if args.json:
-            program.write_json(args.json, found)
         print_table(found["meshes"])
+        if args.json:
+            program.write_json(args.json, {**found, "meshes": _in_json(found["meshes"])})
         lines = exceeded(found["meshes"])
         for line in lines:
             print(line)

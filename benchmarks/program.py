@@ -198,12 +198,13 @@ def command(
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes all figures of a benchmark; one that is not finite as Python's json does (`NaN`).
+    """Writes all figures of a benchmark.
 
     Raises:
       UserError: the file cannot be written.
+      ValueError: a figure is not finite.
     """
-    text = json.dumps(content, ensure_ascii=False, indent=1)
+    text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
     write_atomically(path, [text.encode() + b"\n"])
 
 

@@ -60,6 +60,13 @@ def command_of(settings: dict[str, Any], workdir: Path) -> list[str]:
     return [sys.executable, *main, *flags]
 
 
+def free_address() -> str:
+    """HOST:PORT on this machine where nobody listens."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{s.getsockname()[1]}"
+
+
 def together(commands: Sequence[list[str]]) -> float:
     """Seconds that processes take, all begun at once, one core each.
 
@@ -94,10 +101,7 @@ def seconds_of(kind: str, work: int, processes: int, steps: int) -> float:
             return together([command_of(_diagnosis(work), workdir)] * processes)
         settings = _training(steps, work, processes)
         if processes > 1:
-            with socket.socket() as s:
-                s.bind(("127.0.0.1", 0))
-                address = f"127.0.0.1:{s.getsockname()[1]}"
-            settings |= {"processes.coordinator": address, "processes.count": processes}
+            settings |= {"processes.coordinator": free_address(), "processes.count": processes}
         commands = [
             command_of({**settings, "processes.index": i}, workdir) for i in range(processes)
         ]

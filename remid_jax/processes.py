@@ -76,11 +76,12 @@ def _check_address(coordinator: str, listens: bool) -> None:
         raise UserError(
             f"config.processes.coordinator {coordinator}: {host} is not known here ({e.strerror})"
         ) from None
-    try:
+    if not listens:
+        return
+    try:  # XLA would end the process by a signal
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if listens:  # XLA would end the process by a signal
-                s.bind(("", port))
+            s.bind(("", port))
     except OSError as e:
         raise UserError(
             f"process 0 cannot listen at port {port} ({e.strerror}); choose another in "

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -40,13 +39,6 @@ def finished(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
     out, said = process.communicate(timeout=1800)
     assert process.returncode == code, said
     return out, said
-
-
-def free_address() -> str:
-    """HOST:PORT on this machine where nobody listens."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{s.getsockname()[1]}"
 
 
 def answer(program: str, *arguments: str, devices: int = 1) -> Any:

@@ -192,8 +192,7 @@ def shared(
         waiting, busy = [], False
         for piece in left:
             there = is_made(piece)
-            name = name_of(piece)
-            if not there and claims.take(name):
+            if not there and claims.take(name := name_of(piece)):
                 busy = True
                 try:
                     there = is_made(piece)  # it may have been finished meanwhile

@@ -81,3 +81,10 @@ def test_too_few_devices(capsys, monkeypatch):
     monkeypatch.setattr(meshes, "DEVICES", 4096)
     assert meshes.main([]) == 2
     assert "error: benchmarks.meshes needs 4096 devices; there are " in capsys.readouterr().err
+
+
+def test_an_infinite_difference_is_written_as_none():
+    apart = meshes.differences(changed("log_q", 1, 0, to=float("nan")), ONE)
+    assert apart["log q"] == float("inf")
+    written = meshes._in_json({"2x1x1": apart})["2x1x1"]
+    assert written == {**apart, "log q": None}

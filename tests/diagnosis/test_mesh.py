@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from children import answer, finished, free_address, start
+from children import answer, finished, start
 
+from benchmarks.workers import free_address
 from remid_jax.diagnosis.run import diagnose
 from remid_jax.errors import UserError
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.tpu_programs import MODELS
 from configs import rpgbench_qwen3_8b
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
@@ -15,7 +16,6 @@ from remid_jax.inference.sizes import (
     sizes_for,
     working_bytes,
 )
-from remid_jax.models.decoder import DecoderConfig
 
 GIB = 2**30
 
@@ -63,10 +63,7 @@ def test_halving_ends():
     assert steps == 4 and sizes.call == sizes.chunk == LEAST_CALL
 
 
-EIGHT_BILLION = DecoderConfig(
-    vocab_size=151936, num_layers=36, width=4096, num_heads=32, num_kv_heads=8, head_dim=128,
-    mlp_width=12288, max_positions=40960, rope_theta=1e6, norm_eps=1e-6, tie_embeddings=False,
-)  # fmt: skip
+EIGHT_BILLION = MODELS["qwen3-8b"]
 
 
 def test_a_device_holds_its_share_of_heads_and_caches():

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from children import finished, free_address, start
+from children import finished, start
 from ml_collections import ConfigDict
 from tiny_checkpoint import write_reader
 
+from benchmarks.workers import free_address
 from remid_jax.errors import UserError
 from remid_jax.processes import join, process_config
 
