@@ -1,7 +1,10 @@
 """The one exception for everything a user can get wrong."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reorder lines
 
 
 class UserError(Exception):
@@ -11,7 +14,20 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
-        super().__init__(" ".join(message.split()))
+        super().__init__(visible(" ".join(message.split())))
+
+
+def visible(text: str) -> str:
+    """A text for a terminal: what would steer it, or cannot be written, stands as an escape.
+
+    >>> print(visible("boom\\x1b[31m"))
+    boom\\x1b[31m
+    """
+    return "".join(repr(c)[1:-1] if _steers(c) else c for c in text)
+
+
+def _steers(c: str) -> bool:
+    return c in _BIDI or unicodedata.category(c) in ("Cc", "Cs")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

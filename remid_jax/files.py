@@ -11,6 +11,56 @@ from remid_jax.errors import UserError
 _TOKEN = secrets.token_hex(4)  # processes of other machines may have the same number
 
 
+def path_of(text: str | Path, what: str) -> Path:
+    """A path as a user gave it, `~` expanded.
+
+    Args:
+      text: the path.
+      what: whose it is, for messages: `--workdir`, `config.benchmark` ...
+
+    Raises:
+      UserError: it is empty, holds a NUL or bytes that are no UTF-8, or names an unknown home.
+    """
+    name = str(text)
+    if not name.strip():
+        raise UserError(f"{what} is empty; name a path")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{what} {name!r} is no UTF-8; rename it") from None
+    if "\0" in name:
+        raise UserError(f"{what} {name!r} holds a NUL character")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UserError(f"{what} {name}: there is no such home folder") from None
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """The content of a text file, without a byte order mark.
+
+    Args:
+      path: the file, `~` expanded.
+      what: its kind, for messages: `benchmark` file ...
+
+    Raises:
+      UserError: a missing or unreadable file, or one that is not UTF-8.
+    """
+    file = path_of(path, f"{what} file")
+    try:
+        # Line ends as they are: a text's own may stand in the file.
+        with open(file, encoding="utf-8-sig", newline="") as f:
+            return f.read()
+    except FileNotFoundError:
+        raise UserError(f"{what} file not found: {file}") from None
+    except UnicodeDecodeError as e:
+        raise UserError(
+            f"{what} file {file} is not UTF-8 (byte {e.start}: {e.reason}); convert it"
+        ) from None
+    except OSError as e:
+        raise UserError(f"{what} file {file} cannot be read: {e.strerror or e}") from None
+
+
 def write_atomically(path: Path, parts: Iterable[bytes]) -> None:
     """Writes a file that is as before or whole, whenever the process is killed.
 
@@ -40,11 +90,11 @@ def open_workdir(workdir: str | Path) -> Path:
     """Creates the work folder and checks that it can be written.
 
     Raises:
-      UserError: it cannot, or is an address and no path.
+      UserError: it cannot, is an address and no path, or see `path_of`.
     """
     if re.match(r"\w{2,}:/", str(workdir)):  # Path leaves one slash
         raise UserError(f"work folder {workdir} is no path; mount the bucket, and name a folder")
-    folder = Path(workdir)
+    folder = path_of(workdir, "--workdir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe.{os.getpid()}"

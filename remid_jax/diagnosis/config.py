@@ -33,6 +33,8 @@ LEAST = {
     "limits.memory_bytes": 1, "divergences.permutations": 1, "factors.swaps": 0,
 }  # fmt: skip
 
+FREE = ("config.rpms", "config.model.template_variables")  # groups whose keys are anybody's
+
 
 def rpm(view: str = "full", path: str = "") -> ConfigDict:
     """An evaluated model: what it sees (`full`, `last_turn`), its weights (default: `model`'s)."""
@@ -45,6 +47,8 @@ def default_config() -> ConfigDict:
     c.experiment = "diagnose"  # module of `experiments/` that runs
     c.benchmark = BUNDLED  # `bundled`, or the path of an RPGBench JSON file
     c.shifts = ("user", "character", "dialogue")  # shifts or subset tags; IDTest always belongs
+    c.in_distribution = "IDTest"  # tag of the subset that all others are compared with
+    c.subset_shifts = ()  # shifts of one's own tags, as ("french=user", "noir=genre")
     c.responses = ""  # file of collected responses (JSON, JSONL); then no RPM is run
 
     c.model = ConfigDict()  # the reasoner and the policy q
@@ -52,6 +56,7 @@ def default_config() -> ConfigDict:
     c.model.dtype = "float32"  # float32 | bfloat16
     c.model.cache_dtype = ""  # of cached keys and values: float32 | bfloat16; "": as dtype
     c.model.chat_template = ""  # jinja file that replaces the model's own template
+    c.model.template_variables = ConfigDict()  # of the template, as {"enable_thinking": False}
 
     c.rpms = ConfigDict()  # name -> rpm(...): the evaluated models
     c.rpms.full_context = rpm("full")
@@ -93,6 +98,7 @@ def default_config() -> ConfigDict:
     c.limits = ConfigDict()
     c.limits.contexts = 0  # per subset; 0: all
     c.limits.too_long = "error"  # error | drop_oldest_turns
+    c.limits.excluded_share = 0.1  # of an RPM's answers in a subset that may fail, in [0, 1]
     c.limits.memory_bytes = MEMORY  # bytes of a device beside its weights
 
     c.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))  # devices of each axis
@@ -108,7 +114,7 @@ def check_config(config: ConfigDict) -> None:
     Raises:
       UserError: an unknown key (with the nearest one), a missing key, or a value out of range.
     """
-    check_keys(config.to_dict(), default_config().to_dict(), ("config.rpms",))
+    check_keys(config.to_dict(), default_config().to_dict(), FREE)
     for key, allowed in CHOICES.items():
         check_choice(key, value_of(config, key), allowed)
     if not config.rpms and not config.responses:

@@ -1,0 +1,134 @@
+"""JSON that others wrote: one way to decode it, in which whatever is wrong is a `UserError`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from remid_jax.errors import UserError
+from remid_jax.files import read_text
+
+MAX_DEPTH = 100  # of objects and lists within each other
+MAX_DIGITS = 400  # of an integer; a double has at most 309
+
+
+class _Refused(Exception):
+    """What the decoder's hooks find, without the place, which they do not know."""
+
+
+def parse_json(text: str, where: str, finite: bool = True) -> Any:
+    """Decodes a JSON text.
+
+    Args:
+      text: the content.
+      where: what it is, for messages.
+      finite: whether NaN and Infinity, which are no JSON, are refused.
+
+    Raises:
+      UserError: no valid JSON, a key that stands twice in one object, an integer of more than
+        `MAX_DIGITS` digits, nesting deeper than `MAX_DEPTH`, or a number that is not finite.
+    """
+    constant = _refuse_constant if finite else float
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_unique_keys, parse_int=_integer, parse_constant=constant
+        )
+        _check_depth(value)
+    except RecursionError:
+        raise UserError(f"{where} is nested deeper than {MAX_DEPTH} levels") from None
+    except _Refused as e:
+        raise UserError(f"{where}: {e}") from None
+    except json.JSONDecodeError as e:
+        at = f" at line {e.lineno}, column {e.colno}" if "\n" in text.rstrip() else ""
+        raise UserError(f"{where} is no valid JSON: {e.msg}{at}") from None
+    return value
+
+
+def read_json(path: str | Path, what: str, finite: bool = True) -> Any:
+    """Decodes a JSON file; a byte order mark is skipped.
+
+    Args:
+      path: the file.
+      what: its kind, for messages: `benchmark` file ...
+      finite: see `parse_json`.
+
+    Raises:
+      UserError: a missing or unreadable file, or as for `parse_json`.
+    """
+    return parse_json(read_text(path, what), f"{what} file {path}", finite)
+
+
+def read_json_object(path: str | Path, what: str, finite: bool = True) -> dict[str, Any]:
+    """`read_json` of a file that must hold an object.
+
+    Raises:
+      UserError: as for `read_json`, or another kind of value.
+    """
+    value = read_json(path, what, finite)
+    if not isinstance(value, dict):
+        raise UserError(f"{what} file {path} must hold a JSON object, not {kind_of(value)}")
+    return value
+
+
+def read_json_lines(path: str | Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number, object) of a JSONL file; empty lines are skipped.
+
+    Raises:
+      UserError: as for `read_json`, naming the line; or a line that is no object.
+    """
+    # Not splitlines: texts hold U+2028.
+    for n, line in enumerate(read_text(path, what).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{what} file {path}: line {n}"
+        row = parse_json(line, where)
+        if not isinstance(row, dict):
+            raise UserError(f"{where} must be an object, not {kind_of(row)}")
+        yield n, row
+
+
+def kind_of(value: Any) -> str:
+    """JSON's name of a value's type.
+
+    >>> kind_of(None), kind_of([]), kind_of(True), kind_of(1.5)
+    ('null', 'a list', 'true or false', 'a number')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    names = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object as a dict; Python's decoder would keep the last of two equal keys in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _Refused(f"the key {twice!r} stands twice in one object")
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise _Refused(f"an integer has {len(text):,} digits ({text[:12]}...)")
+    return int(text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _Refused(f"holds {name}, which is no JSON")
+
+
+def _check_depth(value: Any) -> None:
+    level, depth = [value], 0
+    while level := [v for x in level for v in _children(x)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise RecursionError
+
+
+def _children(value: Any) -> list[Any]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [v for v in inner if isinstance(v, (dict, list))]
