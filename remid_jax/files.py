@@ -55,7 +55,7 @@ def read_text(path: str | Path, what: str) -> str:
         raise UserError(f"{what} file not found: {file}") from None
     except UnicodeDecodeError as e:
         raise UserError(
-            f"{what} file {file} is not UTF-8 (byte {e.start}: {e.reason}); convert it"
+            f"{what} file {file} cannot be read: it is not UTF-8 (byte {e.start}: {e.reason})"
         ) from None
     except OSError as e:
         raise UserError(f"{what} file {file} cannot be read: {e.strerror or e}") from None

@@ -9,6 +9,8 @@ from remid_jax.errors import UserError
 from remid_jax.files import read_text
 
 MAX_DEPTH = 100  # of objects and lists within each other
+LINES = (".jsonl", ".ndjson")
+"""How the name of a file ends that holds one JSON object a line."""
 MAX_DIGITS = 400  # of an integer; a double has at most 309
 
 
@@ -16,13 +18,14 @@ class _Refused(Exception):
     """What the decoder's hooks find, without the place, which they do not know."""
 
 
-def parse_json(text: str, where: str, finite: bool = True) -> Any:
+def parse_json(text: str, where: str, finite: bool = True, line: bool = False) -> Any:
     """Decodes a JSON text.
 
     Args:
       text: the content.
       where: what it is, for messages.
       finite: whether NaN and Infinity, which are no JSON, are refused.
+      line: whether the text is one line, which `where` names.
 
     Raises:
       UserError: no valid JSON, a key that stands twice in one object, an integer of more than
@@ -39,7 +42,7 @@ def parse_json(text: str, where: str, finite: bool = True) -> Any:
     except _Refused as e:
         raise UserError(f"{where}: {e}") from None
     except json.JSONDecodeError as e:
-        at = f" at line {e.lineno}, column {e.colno}" if "\n" in text.rstrip() else ""
+        at = f" at column {e.colno}" if line else f" at line {e.lineno}, column {e.colno}"
         raise UserError(f"{where} is no valid JSON: {e.msg}{at}") from None
     return value
 
@@ -81,24 +84,19 @@ def read_json_lines(path: str | Path, what: str) -> Iterator[tuple[int, dict[str
         if not line.strip():
             continue
         where = f"{what} file {path}: line {n}"
-        row = parse_json(line, where)
+        row = parse_json(line, where, line=True)
         if not isinstance(row, dict):
             raise UserError(f"{where} must be an object, not {kind_of(row)}")
         yield n, row
 
 
 def kind_of(value: Any) -> str:
-    """JSON's name of a value's type.
+    """The name of a decoded value's type, for messages.
 
-    >>> kind_of(None), kind_of([]), kind_of(True), kind_of(1.5)
-    ('null', 'a list', 'true or false', 'a number')
+    >>> kind_of(None), kind_of([]), kind_of(1.5)
+    ('null', 'list', 'float')
     """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    names = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number"}
-    return names.get(type(value), type(value).__name__)
+    return "null" if value is None else type(value).__name__
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ("", "is empty"),
         ("a\udce9b", "no UTF-8"),
         ("~nobody-of-that-name/x", "no such home"),
-        (tmp_path / "list.json", "not a list"),
+        (tmp_path / "list.json", "not list"),
     ]:
         with pytest.raises(UserError, match=said):
             read_json_object(path, "model")

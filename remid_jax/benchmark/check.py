@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from remid_jax.benchmark import checks, reading
+from remid_jax.benchmark import checks, reading, shifts
 from remid_jax.errors import UserError
 
 EMBEDDED = "embedded"
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "file",
         nargs="?",
         default=reading.BUNDLED,
-        help="RPGBench JSON file, or `bundled` (default)",
+        help="file of samples (RPGBench JSON, a JSON list, JSONL), or `bundled` (default)",
     )
     parser.add_argument(
         "--strict", action="store_true", help="the bundled benchmark's own rules for any file"
@@ -54,13 +54,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--limit", type=int, metavar="N", help="with --model: N samples of each subset"
     )
+    parser.add_argument(
+        "--in-distribution", default=shifts.ID_TEST, metavar="TAG",
+        help="tag that all others are compared with, as config.in_distribution",
+    )  # fmt: skip
+    parser.add_argument(
+        "--subset-shifts", default="", metavar="TAG=SHIFT,...",
+        help="shifts of your own tags, as config.subset_shifts",
+    )  # fmt: skip
     return parser
 
 
 def _run(args: argparse.Namespace) -> list[checks.Violation]:
     if args.limit is not None and (args.limit < 1 or args.model is None):
         raise UserError("--limit needs --model and a number of at least 1")
-    benchmark = reading.load_benchmark(args.file)
+    pairs = [pair for pair in args.subset_shifts.split(",") if pair.strip()]
+    benchmark = reading.load_benchmark(args.file, args.in_distribution, pairs)
     found = checks.violations(benchmark, strict=args.strict or _is_bundled(args.file))
     for violation in found:
         print(violation)

@@ -12,6 +12,8 @@ from remid_jax.benchmark import measures, shifts
 from remid_jax.benchmark.characters import character_text
 from remid_jax.benchmark.reading import Benchmark
 from remid_jax.benchmark.samples import Sample
+from remid_jax.benchmark.texts import control_characters, placeholders
+from remid_jax.errors import visible
 
 SUBSET_SIZES = {shifts.ID_TRAIN: 48, **dict.fromkeys(shifts.TEST_TAGS, 16)}
 USER_TURNS, LONG_USER_TURNS = 4, 8  # the second in TurnLevelComposition
@@ -66,7 +68,7 @@ class Violation:
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.sample}: {self.field}: {self.problem}"
+        return visible(f"{self.sample}: {self.field}: {self.problem}")
 
 
 Check = Callable[[Benchmark], Iterator[Violation]]
@@ -98,31 +100,32 @@ def _name(sample: Sample) -> str:
 
 
 def sample_ids(benchmark: Benchmark) -> Iterator[Violation]:
-    """Each sample_ID begins with its split's name."""
-    for s in benchmark:
+    """Under RPGBench's splits, each sample_ID begins with its split's name."""
+    for s in benchmark if benchmark.has_splits else ():
         split = shifts.split_of(s.tag)
-        if not s.sample_id.startswith(split):
+        if s.tag in shifts.ALL_TAGS and not s.sample_id.startswith(split):
             yield Violation(s.sample_id, "sample_ID", f"must begin with {split!r}")
 
 
 def pairing(benchmark: Benchmark) -> Iterator[Violation]:
-    """A pair_id names an IDTest sample, once a subset, from which one factor differs."""
-    anchors = {s.sample_id: s for s in benchmark.subsets.get(shifts.ID_TEST, ())}
+    """A pair_id names an in-distribution sample, once a subset, from which one factor differs."""
+    home, shift_of = benchmark.in_distribution, benchmark.shift_of
+    anchors = {s.sample_id: s for s in benchmark.subsets.get(home, ())}
     for tag, samples in benchmark.subsets.items():
-        paired = [s for s in samples if tag in shifts.SHIFT_OF and s.pair_id is not None]
+        paired = [s for s in samples if tag in shift_of and s.pair_id is not None]
         uses = Counter(str(s.pair_id) for s in paired)
         for s in paired:
             anchor = anchors.get(str(s.pair_id))
             if anchor is None:
-                yield Violation(s.sample_id, "pair_id", f"{s.pair_id!r} is no IDTest sample")
+                yield Violation(s.sample_id, "pair_id", f"{s.pair_id!r} is no {home} sample")
                 continue
             if uses[str(s.pair_id)] > 1:
                 yield Violation(s.sample_id, "pair_id", f"{s.pair_id!r} is used twice in {tag}")
-            yield from _one_factor(s, anchor)
+            if shift_of[tag] in shifts.SHIFTS:  # what another shift changes is not known
+                yield from _one_factor(s, anchor, shift_of[tag])
 
 
-def _one_factor(s: Sample, anchor: Sample) -> Iterator[Violation]:
-    shift = shifts.SHIFT_OF[s.tag]
+def _one_factor(s: Sample, anchor: Sample, shift: str) -> Iterator[Violation]:
     fields = {  # field -> (is it the anchor's?, the shifts that change it)
         "user_persona": (s.persona == anchor.persona, ("user",)),
         "agent_character": (s.character == anchor.character, ("character",)),
@@ -137,6 +140,22 @@ def _one_factor(s: Sample, anchor: Sample) -> Iterator[Violation]:
             yield Violation(s.sample_id, field, f"must equal {anchor.sample_id}'s")
     if shift == "character" and _name(s) and _name(s) == _name(anchor):
         yield Violation(s.sample_id, "agent_character", f"has the name of {anchor.sample_id}'s")
+
+
+def readable(benchmark: Benchmark) -> Iterator[Violation]:
+    """No text holds control characters, or a placeholder for a name that is not known."""
+    for s in benchmark:
+        fields = [
+            ("user_persona", s.persona),
+            ("agent_character", character_text(s.character)),
+            *((field, text) for field, _, text in _spoken(s)),
+        ]
+        for field, text in fields:
+            if found := control_characters(text):
+                yield Violation(s.sample_id, field, f"holds control characters: {', '.join(found)}")
+            if found := placeholders(text):
+                remedy = "give the record 'user_name'" if "user" in found[0].lower() else "name it"
+                yield Violation(s.sample_id, field, f"holds {', '.join(found)}: {remedy}")
 
 
 def leakage(benchmark: Benchmark) -> Iterator[Violation]:
@@ -353,7 +372,7 @@ def composition(benchmark: Benchmark) -> list[str]:
     return lines
 
 
-GENERAL: tuple[Check, ...] = (sample_ids, pairing, leakage, languages, similar_responses)
+GENERAL: tuple[Check, ...] = (sample_ids, readable, pairing, leakage, languages, similar_responses)
 STRICT: tuple[Check, ...] = (
     sizes,
     turns,

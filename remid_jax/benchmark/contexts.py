@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from remid_jax.benchmark import shifts
 from remid_jax.benchmark.reading import Benchmark
 from remid_jax.benchmark.samples import Sample
-from remid_jax.errors import UserError
+from remid_jax.benchmark.shifts import SHIFTS, resolve_shifts
+from remid_jax.errors import UserError, nearest
 
 
 def choose_contexts(
@@ -15,33 +15,53 @@ def choose_contexts(
 
     Args:
       benchmark: the samples.
-      names: shifts or OOD subset tags; IDTest always belongs.
-      contexts: number for each subset, 0 for all. Where subsets vary IDTest samples (`pair_id`),
-        the first IDTest samples in file order and their variants: the bundled file alternates
-        languages, and even distances would take more of one. Otherwise at even distances.
+      names: shifts or subset tags; the in-distribution subset always belongs.
+      contexts: number for each subset, 0 for all. Where subsets vary in-distribution samples
+        (`pair_id`), the first of these in file order and their variants: the bundled file
+        alternates languages, and even distances would take more of one. Otherwise at even
+        distances.
 
     Returns:
-      tag -> samples, IDTest first; chosen subsets that the benchmark lacks are left out.
+      tag -> samples, the in-distribution subset first; chosen subsets that the benchmark lacks are
+      left out, see `absent_subsets`.
 
     Raises:
-      UserError: unknown shift, or the benchmark lacks IDTest or all chosen subsets.
+      UserError: unknown shift, or the benchmark lacks the in-distribution subset or all chosen
+        ones.
     """
-    wanted = (shifts.ID_TEST, *shifts.resolve_shifts(names))
+    home = benchmark.in_distribution
+    wanted = resolve_shifts(names, benchmark.shift_of, home)
     present = [tag for tag in wanted if tag in benchmark.subsets]
-    if shifts.ID_TEST not in present:
-        raise UserError(f"benchmark {benchmark.name}: has no subset IDTest to compare with")
-    if len(present) == 1:
-        raise UserError(f"benchmark {benchmark.name}: has none of {', '.join(wanted[1:])}")
+    if home not in benchmark.subsets:
+        hint = nearest(home, benchmark.subsets)
+        raise UserError(
+            f"benchmark {benchmark.name}: has no subset {home}{hint} to compare with; name the "
+            "in-distribution tag in config.in_distribution"
+        )
+    if not present:
+        there = [f"{t} ({s})" for t, s in benchmark.shift_of.items() if t in benchmark.subsets]
+        raise UserError(
+            f"benchmark {benchmark.name}: has none of {', '.join(wanted or names)}; it has "
+            f"{', '.join(there) or 'no shifted subset'}: set config.shifts"
+        )
     chosen: dict[str, tuple[Sample, ...]] = {}
-    first = benchmark.subsets[shifts.ID_TEST]
-    if contexts and any(_variants(benchmark.subsets[tag]) for tag in present[1:]):
-        chosen[shifts.ID_TEST] = first[:contexts]
+    first = benchmark.subsets[home]
+    if contexts and any(_variants(benchmark.subsets[tag]) for tag in present):
+        chosen[home] = first[:contexts]
     else:
-        chosen[shifts.ID_TEST] = _take(first, contexts, ())
-    anchors = [s.sample_id for s in chosen[shifts.ID_TEST]]
-    for tag in present[1:]:
+        chosen[home] = _take(first, contexts, ())
+    anchors = [s.sample_id for s in chosen[home]]
+    for tag in present:
         chosen[tag] = _take(benchmark.subsets[tag], contexts, anchors)
     return chosen
+
+
+def absent_subsets(benchmark: Benchmark, names: Iterable[str]) -> tuple[str, ...]:
+    """What of the chosen shifts and subsets the benchmark lacks."""
+    names, known = list(names), benchmark.shift_of
+    wanted = resolve_shifts(names, known, benchmark.in_distribution)
+    none_at_all = (n for n in names if n in SHIFTS and n not in known.values())
+    return (*(tag for tag in wanted if tag not in benchmark.subsets), *none_at_all)
 
 
 def _variants(samples: Sequence[Sample]) -> dict[str, Sample]:

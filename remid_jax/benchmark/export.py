@@ -5,19 +5,30 @@ python -m remid_jax.benchmark.export --collect BATCH_OUTPUT.jsonl --policy NAME 
 """
 
 import argparse
+import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from remid_jax.benchmark import shifts
-from remid_jax.benchmark.contexts import choose_contexts
+from remid_jax.benchmark.contexts import absent_subsets, choose_contexts
 from remid_jax.benchmark.prompts import FULL, VIEWS, Messages, reply_messages
-from remid_jax.benchmark.reading import BUNDLED, load_benchmark, read_jsonl
-from remid_jax.benchmark.samples import Sample, is_unicode
-from remid_jax.errors import UserError
-from remid_jax.files import write_atomically
+from remid_jax.benchmark.reading import BUNDLED, Benchmark, load_benchmark
+from remid_jax.benchmark.responses import (
+    DETAILS,
+    RESPONSE,
+    Collected,
+    count_lines,
+    counts_of,
+    read_answer,
+    response_records,
+)
+from remid_jax.benchmark.samples import Sample, read_name
+from remid_jax.errors import UserError, visible
+from remid_jax.files import path_of, write_atomically
+from remid_jax.json_files import LINES, read_json_lines
 
 PROMPTS, BATCH = "prompts.jsonl", "openai_batch.jsonl"
 CHAT_URL = "/v1/chat/completions"
@@ -33,43 +44,69 @@ def prompt_record(sample: Sample, view: str = FULL) -> Record:
 
 
 def batch_request(
-    sample_id: str, messages: Messages, model: str = DEFAULT_MODEL, max_tokens: int = 256
+    sample_id: str,
+    messages: Messages,
+    model: str = DEFAULT_MODEL,
+    max_tokens: int = 256,
+    max_tokens_key: str = "max_tokens",
+    temperature: float | None = 0,
 ) -> Record:
-    """One greedy chat completion as a line of an OpenAI batch file.
+    """One chat completion as a line of an OpenAI batch file, greedy unless told otherwise.
+
+    Args:
+      sample_id: becomes the custom_id.
+      messages: what the model reads.
+      model: its name on the server.
+      max_tokens: of the answer, at most.
+      max_tokens_key: the server's name for it; reasoning models ask for `max_completion_tokens`.
+      temperature: None leaves it out, for servers that take none.
 
     >>> batch_request("IDTest_01", [{"role": "user", "content": "Hi"}], "qwen", 64)["body"]
     {'model': 'qwen', 'messages': [{'role': 'user', 'content': 'Hi'}], 'max_tokens': 64,
      'temperature': 0}
     """
-    body = {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
+    body = {"model": model, "messages": messages, max_tokens_key: max_tokens}
+    if temperature is not None:
+        body["temperature"] = temperature
     return {"custom_id": sample_id, "method": "POST", "url": CHAT_URL, "body": body}
 
 
-def batch_response(row: Mapping[str, Any]) -> tuple[str, str | None, bool]:
+def batch_answer(row: Mapping[str, Any], sample: Sample | None = None) -> Collected:
     """The answer in one line of a batch output file.
 
     Args:
       row: `{"custom_id", "response": {"status_code", "body"}, "error"}`.
-
-    Returns:
-      (text, None, whether it ended at max_tokens), or ("", why the request failed, False).
+      sample: its context, where that is known.
     """
     response = row.get("response")
     status = response.get("status_code") if isinstance(response, dict) else None
     body = response.get("body") if isinstance(response, dict) else None
     if row.get("error") or status != 200:
         reason = _reason(row.get("error")) or _reason(body) or f"status code {status}"
-        return "", reason, False
+        return Collected(failure=f"the request failed: {reason}")
     try:
         choice = body["choices"][0]
-        text = choice["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        return "", "its body has no choices[0].message.content", False
-    if not isinstance(text, str) or not text.strip():
-        return "", "its message content is empty", False
-    if not is_unicode(text):
-        return "", "its message content holds a \\ud8.. escape without its other half", False
-    return text, None, choice.get("finish_reason") == "length"
+        message = choice["message"]
+        content = message.get("content")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return Collected(failure="the request failed: its body has no choices[0].message")
+    finish = choice.get("finish_reason")
+    answer = read_answer(content, sample, finish if isinstance(finish, str) else "")
+    if answer.failure and (why := _why_none(message)):
+        return dataclasses.replace(answer, failure=why)
+    return answer
+
+
+def _why_none(message: Mapping[str, Any]) -> str:
+    """What else a message without answer says of itself."""
+    parts = message.get("content")
+    parts = [p for p in parts if isinstance(p, dict)] if isinstance(parts, list) else []
+    refusal = message.get("refusal") or next((p["refusal"] for p in parts if p.get("refusal")), "")
+    if isinstance(refusal, str) and refusal.strip():
+        return f"the model refused: {refusal.strip()}"
+    if any(message.get(key) for key in ("reasoning_content", "reasoning")):
+        return "the model reasoned and gave no answer"
+    return "the model called a tool and gave no answer" if message.get("tool_calls") else ""
 
 
 def _reason(error: Any) -> str:
@@ -78,69 +115,79 @@ def _reason(error: Any) -> str:
     return error if isinstance(error, str) else ""
 
 
-def collect_responses(rows: Iterable[tuple[str, Record]]) -> tuple[dict[str, str], list[str]]:
-    """The texts of a batch output file.
+def collect_responses(
+    rows: Iterable[tuple[str, Record]], samples: Mapping[str, Sample]
+) -> dict[str, Collected]:
+    """The answers of a batch output file, those that failed among them.
 
     Args:
       rows: (file and line for messages, decoded line).
+      samples: sample id -> sample, as far as they are known.
 
     Returns:
-      custom_id -> text in file order, and the ids whose answer ended at max_tokens.
+      custom_id -> answer in file order.
 
     Raises:
-      UserError: failed requests (naming the first), a repeated or missing custom_id, no line.
+      UserError: a repeated or missing custom_id, no line, or no line with an answer.
     """
-    texts: dict[str, str] = {}
-    failed: list[str] = []
-    cut: list[str] = []
+    found: dict[str, Collected] = {}
     for where, row in rows:
-        name = row.get("custom_id")
-        if not isinstance(name, str) or not name:
+        if row.get("custom_id") is None:
             raise UserError(f"{where}: needs a text 'custom_id'; is this a batch OUTPUT file?")
-        if name in texts:
+        name = read_name(row["custom_id"], f"{where}: 'custom_id'")
+        if name in found:
             raise UserError(f"{where}: duplicate custom_id {name!r}")
         if "response" not in row and "error" not in row:
             raise UserError(f"{where}: has no 'response'; is this a batch OUTPUT file?")
-        texts[name], problem, ended = batch_response(row)
-        if problem is not None:
-            failed.append(f"{where}: request {name!r} failed: {problem}")
-        if ended:
-            cut.append(name)
-    if failed:
-        more = f" ({len(failed)} of {len(texts)} requests failed)" if len(failed) > 1 else ""
-        raise UserError(f"{failed[0]}{more}")
-    if not texts:
+        found[name] = batch_answer(row, samples.get(name))
+    if not found:
         raise UserError("the batch output file holds no responses")
-    return texts, cut
+    if all(a.failure for a in found.values()):
+        name, answer = next(iter(found.items()))
+        raise UserError(
+            f"none of the {len(found)} requests has an answer; {name!r}: {answer.failure}"
+        )
+    return found
 
 
 def merge_policy(
-    records: Mapping[str, Record], policy: str, texts: Mapping[str, str]
+    records: Mapping[str, Record], policy: str, answers: Mapping[str, Collected]
 ) -> dict[str, Record]:
-    """Adds a policy's texts to response records, known samples first.
+    """Adds a policy's answers to response records, known samples first.
 
     Args:
       records: sample id -> `{"sample_ID", "model_response": {policy: text}}`.
       policy: name of the evaluated model.
-      texts: sample id -> its response.
+      answers: sample id -> its answer; one that failed never takes the place of a text.
 
     Raises:
       UserError: the records hold another text of that policy already.
     """
     merged = {name: dict(record) for name, record in records.items()}
-    for name, text in texts.items():
-        record = merged.setdefault(name, {"sample_ID": name, "model_response": {}})
-        if record["model_response"].get(policy, text) != text:
+    for name, answer in answers.items():
+        record = merged.setdefault(name, {"sample_ID": name, RESPONSE: {}})
+        texts = record[RESPONSE]
+        if answer.failure and policy in texts:
+            continue
+        if not answer.failure and texts.get(policy, answer.text) != answer.text:
             raise UserError(
                 f"the file given by --out holds another response of {policy!r} to {name!r}; "
                 "choose another --policy or --out"
             )
-        record["model_response"] = {**record["model_response"], policy: text}
+        if not answer.failure:
+            record[RESPONSE] = {**texts, policy: answer.text}
+        details = {k: v for k, v in record.get(DETAILS, {}).items() if k != policy}
+        own = {"failed": answer.failure, "finish_reason": answer.finish}
+        if own := {k: v for k, v in own.items() if v and v != "stop"}:
+            details[policy] = own
+        record.pop(DETAILS, None)
+        if details:
+            record[DETAILS] = details
     return merged
 
 
 def _numbered(file: Path, what: str) -> Iterable[tuple[str, Record]]:
-    return ((f"{what} file {file}: line {n}", row) for n, row in read_jsonl(file, what))
+    return ((f"{what} file {file}: line {n}", row) for n, row in read_json_lines(file, what))
 
 
 def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -156,48 +203,80 @@ def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def export(args: argparse.Namespace) -> str:
     """Writes the prompts; returns the lines to print."""
     names = [name.strip() for name in args.shifts.split(",") if name.strip()]
-    chosen = choose_contexts(load_benchmark(args.benchmark), names, args.contexts)
-    folder = Path(args.out)
+    benchmark = _benchmark(args)
+    chosen = choose_contexts(benchmark, names, args.contexts)
+    folder = path_of(args.out, "--out")
     rows = [prompt_record(s, args.view) for samples in chosen.values() for s in samples]
     model = args.model or args.policy or DEFAULT_MODEL
+    drawn = (args.max_tokens, args.max_tokens_key, args.temperature)
     write_jsonl(folder / PROMPTS, rows)
     write_jsonl(
         folder / BATCH,
-        (batch_request(r["sample_ID"], r["messages"], model, args.max_tokens) for r in rows),
+        (batch_request(r["sample_ID"], r["messages"], model, *drawn) for r in rows),
     )
-    absent = [t for t in shifts.resolve_shifts(names) if t not in chosen]
     counts = ", ".join(f"{tag} {len(samples)}" for tag, samples in chosen.items())
     lines = [f"{len(rows)} prompts ({counts}) in {folder / PROMPTS} and {folder / BATCH}"]
-    if absent:
+    if absent := absent_subsets(benchmark, names):
         lines.append(f"not in the benchmark: {', '.join(absent)}")
     if not args.model:
         lines.append(f"the requests name the model {model!r}; --model sets your server's name")
     return "\n".join(lines)
 
 
+def _benchmark(args: argparse.Namespace) -> Benchmark:
+    pairs = [pair for pair in args.subset_shifts.split(",") if pair.strip()]
+    return load_benchmark(args.benchmark, args.in_distribution, pairs)
+
+
 def collect(args: argparse.Namespace) -> str:
     """Turns a batch output into a response file; returns the lines to print."""
-    out = Path(args.out)
-    if out.suffix != ".jsonl":
+    out = path_of(args.out, "--out")
+    if out.suffix.lower() not in LINES:
         raise UserError(f"--out {out}: a response file must be named *.jsonl")
-    texts, cut = collect_responses(_numbered(Path(args.collect), "batch output"))
-    records: dict[str, Record] = {}
-    for where, row in _numbered(out, "response") if out.exists() else []:
-        name = row.get("sample_ID")
-        if not isinstance(name, str) or not isinstance(row.get("model_response"), dict):
-            raise UserError(f"{where}: needs 'sample_ID' and an object 'model_response'")
-        if name in records:
-            raise UserError(f"{where}: duplicate sample_ID {name!r}")
-        records[name] = row
-    merged = merge_policy(records, args.policy, texts)
-    write_jsonl(out, merged.values())
-    lines = [f"{len(texts)} responses of {args.policy!r} in {out}"]
-    lacking = [i for i, row in merged.items() if args.policy not in row["model_response"]]
+    samples = {s.sample_id: s for s in _benchmark(args)}
+    answers = collect_responses(_numbered(Path(args.collect), "batch output"), samples)
+    records = dict(response_records(out)) if out.exists() else {}
+    merged = merge_policy(records, args.policy, answers)
+    write_jsonl(out, (_tidy(record) for record in merged.values()))
+    return "\n".join(map(visible, _collected_lines(args, answers, merged, samples)))
+
+
+def _tidy(record: Record) -> Record:
+    """The record without the empty objects that reading added."""
+    return {k: v for k, v in record.items() if k != DETAILS or v}
+
+
+def _collected_lines(
+    args: argparse.Namespace,
+    answers: Mapping[str, Collected],
+    merged: Mapping[str, Record],
+    samples: Mapping[str, Sample],
+) -> Iterator[str]:
+    """What was collected, what was cut from it, and what failed."""
+    policy = args.policy
+    good = {name: a for name, a in answers.items() if not a.failure}
+    yield f"{len(good)} responses of {policy!r} in {args.out}"
+    lacking = [i for i, row in merged.items() if policy not in row[RESPONSE]]
     if lacking:
-        lines.append(f"{len(lacking)} samples there lack {args.policy!r}, first {lacking[0]!r}")
-    if cut:
-        lines.append(f"{len(cut)} of them end at max_tokens, first {cut[0]!r}")
-    return "\n".join(lines)
+        yield f"{len(lacking)} samples there lack {policy!r}, first {lacking[0]!r}"
+    for name, answer in answers.items():
+        if answer.failure:
+            yield f"excluded: {policy}, {name}: {answer.failure}"
+    yield from count_lines(policy, counts_of(good.values()))
+    if unknown := [name for name in answers if name not in samples]:
+        yield (
+            f"warning: {len(unknown)} of {len(answers)} ids are not in the benchmark "
+            f"{args.benchmark}, first {unknown[0]!r}; name its file in --benchmark"
+        )
+
+
+def _temperature(text: str) -> float | None:
+    if text.lower() == "none":
+        return None
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return int(value) if value.is_integer() else value
 
 
 class _Parser(argparse.ArgumentParser):
@@ -212,13 +291,21 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--benchmark", default=BUNDLED, help="'bundled' or an RPGBench JSON file")
+    add("--benchmark", default=BUNDLED, help="'bundled', or a file of samples (JSON, JSONL)")
     add("--shifts", default=",".join(shifts.SHIFTS), help="shifts or subset tags, comma-separated")
     add("--view", default=FULL, choices=VIEWS, help="what the evaluated model sees")
     add("--contexts", type=int, default=0, help="per subset, as config.limits.contexts; 0: all")
     add("--policy", help="name of the evaluated model in the response file")
     add("--model", help="name of the model on the server (default: --policy)")
     add("--max-tokens", type=int, default=256, help="tokens of a response, at most")
+    add("--max-tokens-key", default="max_tokens", metavar="KEY",
+        help="the server's name for it; reasoning models: max_completion_tokens")  # fmt: skip
+    add("--temperature", type=_temperature, default=0,
+        help="of the draws (default 0), or 'none' to leave it to the server")  # fmt: skip
+    add("--in-distribution", default=shifts.ID_TEST, metavar="TAG",
+        help="tag that all others are compared with, as config.in_distribution")  # fmt: skip
+    add("--subset-shifts", default="", metavar="TAG=SHIFT,...",
+        help="shifts of your own tags, as config.subset_shifts")  # fmt: skip
     add("--collect", metavar="BATCH_OUTPUT", help="batch output file to turn into responses")
     add("--out", required=True, help="folder for the prompts, or with --collect a *.jsonl file")
     args = parser.parse_args(argv)
@@ -226,8 +313,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError(f"--contexts is {args.contexts}; it must be at least 0 (all)")
     if args.max_tokens < 1:
         raise UserError(f"--max-tokens is {args.max_tokens}; it must be at least 1")
-    if args.policy is not None and not args.policy.strip():
-        raise UserError("--policy is empty")
+    if args.policy is not None:
+        read_name(args.policy, "--policy")
+    if not args.max_tokens_key.isidentifier():
+        raise UserError(f"--max-tokens-key is {args.max_tokens_key!r}; give the name of a JSON key")
     if args.collect is not None and args.policy is None:
         raise UserError("--collect needs --policy, the name that the responses get")
     return args

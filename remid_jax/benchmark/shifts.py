@@ -1,6 +1,6 @@
-"""The twelve subsets of RPGBench and the three shifts they belong to."""
+"""The twelve subsets of RPGBench, the three shifts they belong to, and shifts of one's own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from remid_jax.errors import UserError, nearest
 
@@ -29,15 +29,38 @@ def split_of(tag: str) -> str:
     return SPLITS[SHIFT_OF[tag]] if tag in SHIFT_OF else tag
 
 
-def resolve_shifts(names: Iterable[str]) -> tuple[str, ...]:
-    """Expands shift names and subset tags to the chosen OOD subset tags, in canonical order.
-
-    Args:
-      names: any of `user`, `character`, `dialogue`, or subset tags; `IDTest` is always part of a
-        diagnosis and may be named or not.
+def parse_subset_shifts(pairs: Iterable[str]) -> dict[str, str]:
+    """Reads `tag=shift` pairs.
 
     Returns:
-      OOD subset tags in the order of `SHIFT_OF`.
+      Tag -> shift.
+
+    Raises:
+      UserError: a pair that is none, or a tag with two shifts.
+
+    >>> parse_subset_shifts(["french=user", "noir = genre"])
+    {'french': 'user', 'noir': 'genre'}
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        tag, _, shift = (part.strip() for part in str(pair).rpartition("="))
+        if not tag or not shift:
+            raise UserError(f"subset_shifts holds {pair!r}; write 'tag=shift', as 'french=user'")
+        if found.setdefault(tag, shift) != shift:
+            raise UserError(f"subset_shifts gives {tag!r} two shifts, {found[tag]!r} and {shift!r}")
+    return found
+
+
+def resolve_shifts(
+    names: Iterable[str], known: Mapping[str, str] = SHIFT_OF, in_distribution: str = ID_TEST
+) -> tuple[str, ...]:
+    """Expands shift names and subset tags to the chosen subset tags, in the order of `known`.
+
+    Args:
+      names: shifts or tags among the known ones; the in-distribution tag is always part of a
+        diagnosis and may be named or not.
+      known: tag of a shifted subset -> its shift.
+      in_distribution: the tag that all others are compared with.
 
     Raises:
       UserError: a name is unknown, or none was given.
@@ -46,15 +69,12 @@ def resolve_shifts(names: Iterable[str]) -> tuple[str, ...]:
     ('german', 'TurnLevelComposition', 'WordLevelComposition')
     """
     chosen: set[str] = set()
+    every = dict.fromkeys((*SHIFTS, *known.values(), in_distribution, *known))
     for name in names:
-        if name in SHIFTS:
-            chosen.update(SHIFTS[name])
-        elif name in SHIFT_OF:
-            chosen.add(name)
-        elif name != ID_TEST:
-            known = [*SHIFTS, *TEST_TAGS]
-            hint = nearest(name, known)
-            raise UserError(f"unknown shift {name!r}{hint}; choose among {', '.join(known)}")
-    if not chosen:
+        if name not in every:
+            hint = nearest(name, every)
+            raise UserError(f"unknown shift {name!r}{hint}; choose among {', '.join(every)}")
+        chosen.update(tag for tag, shift in known.items() if name in (tag, shift))
+    if not chosen and set(names) <= {in_distribution}:
         raise UserError("no shift was chosen: name at least one in config.shifts")
-    return tuple(tag for tag in SHIFT_OF if tag in chosen)
+    return tuple(tag for tag in known if tag in chosen)

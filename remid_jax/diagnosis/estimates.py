@@ -187,6 +187,7 @@ class Subset:
       golden: its block; policies: name -> block, in the order of the report.
       negatives: the negative pairs with reasoning and without.
       labels: [N] clusters that are deleted together, or None where each context is its own.
+      shift: what is shifted; None: the in-distribution subset.
     """
 
     tag: str
@@ -197,6 +198,7 @@ class Subset:
     policies: Mapping[str, Block]
     negatives: tuple[Negatives, Negatives]
     labels: Labels | None = None
+    shift: str | None = None
     _done: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def statistic(self, policy: str, config: ConfigDict) -> Statistic:

@@ -8,9 +8,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.benchmark.samples import Sample
+from remid_jax.diagnosis.answers import Answer
 from remid_jax.diagnosis.config import MIN_CONTEXTS
 from remid_jax.diagnosis.estimates import Subset, count_groups, groups_of
-from remid_jax.diagnosis.generation import Answer
 from remid_jax.diagnosis.rows import number
 from remid_jax.information.repeated import expected_kl
 from remid_jax.information.uncertainty import jackknife

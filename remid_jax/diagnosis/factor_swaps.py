@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from remid_jax.benchmark import prompts
 from remid_jax.benchmark.factors import FACTORS, differing, swapped
 from remid_jax.benchmark.samples import Sample
-from remid_jax.diagnosis.generation import Answer
+from remid_jax.diagnosis.answers import Answer, golden_answer
 from remid_jax.diagnosis.scoring import GOLDEN, Response, find_rows, score_rows, to_response
 from remid_jax.diagnosis.selection import Selection, fit_sample
 from remid_jax.diagnosis.store import Store
@@ -135,7 +135,7 @@ def score_swaps(
     Returns:
       policy (or `golden`) -> factor -> [N, K − 1] in nats, NaN where there is none.
     """
-    texts = [{GOLDEN: Answer(s.golden)} for s in samples]
+    texts = [{GOLDEN: golden_answer(s)} for s in samples]
     for s, row in zip(samples, texts, strict=True):
         row |= {policy: by_id[s.sample_id] for policy, by_id in answers.items()}
     columns: list[list[Response | None]] = [

@@ -206,6 +206,7 @@ def subset_features(
 def shift_divergences(
     features_by_subset: Mapping[str, Mapping[str, Any]],
     *,
+    reference: str = ID_TEST,
     paired: bool = False,
     groups: Mapping[str, Any] | None = None,
     permutations: int = 200,
@@ -219,7 +220,8 @@ def shift_divergences(
     whatever the model does.
 
     Args:
-      features_by_subset: tag -> factor -> [n, d]; IDTest must be there.
+      features_by_subset: tag -> factor -> [n, d]; the reference must be there.
+      reference: tag of the subset that the others are compared with.
       paired: whether row i of each subset varies row i of IDTest; then labels are exchanged within
         pairs, and a pair is never split between folds.
       groups: tag -> [n] integers in one numbering, clusters of rows for the classifier (its folds
@@ -237,33 +239,33 @@ def shift_divergences(
       ValueError: IDTest, a factor or a subset's groups are missing, pairs of unequal number, or
         features that `representation_jsd_test` or `classifier_js` refuse.
     """
-    if ID_TEST not in features_by_subset:
-        raise ValueError(f"features_by_subset has no {ID_TEST}, only {list(features_by_subset)}")
+    if reference not in features_by_subset:
+        raise ValueError(f"features_by_subset has no {reference}, only {list(features_by_subset)}")
     rows = []
     for tag, features in features_by_subset.items():
-        if tag == ID_TEST:
+        if tag == reference:
             continue
         for factor, b in features.items():
-            a = features_by_subset[ID_TEST].get(factor)
+            a = features_by_subset[reference].get(factor)
             if a is None:
-                raise ValueError(f"{ID_TEST} has no factor {factor!r}, which {tag} has")
+                raise ValueError(f"{reference} has no factor {factor!r}, which {tag} has")
             try:
-                clusters = _clusters(groups, tag, len(a), len(b), paired)
+                clusters = _clusters(groups, (reference, tag), len(a), len(b), paired)
                 row = _compare(a, b, clusters, paired, permutations, folds, seed)
             except ValueError as e:
-                raise ValueError(f"{factor} of {tag} (b) and {ID_TEST} (a): {e}") from None
+                raise ValueError(f"{factor} of {tag} (b) and {reference} (a): {e}") from None
             rows.append({"subset": tag, "factor": factor, **row})
     return rows
 
 
 def _clusters(
-    groups: Mapping[str, Any] | None, tag: str, n: int, m: int, paired: bool
+    groups: Mapping[str, Any] | None, tags: tuple[str, str], n: int, m: int, paired: bool
 ) -> tuple[Any, Any] | None:
     if groups is not None:
-        for name in (ID_TEST, tag):
+        for name in tags:
             if name not in groups:
                 raise ValueError(f"groups has no {name}")
-        return groups[ID_TEST], groups[tag]
+        return groups[tags[0]], groups[tags[1]]
     if paired and n != m:
         raise ValueError(f"paired subsets need equal numbers, got {n} and {m} vectors")
     return (np.arange(n), np.arange(m)) if paired else None

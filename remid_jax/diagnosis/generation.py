@@ -6,32 +6,13 @@ from typing import Any
 
 from remid_jax.benchmark import prompts
 from remid_jax.benchmark.samples import Sample
+from remid_jax.diagnosis.answers import Drawn
 from remid_jax.diagnosis.sharing import shared
 from remid_jax.diagnosis.store import Store, key_of
 from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.engine import Engine
 from remid_jax.inference.prefix import LEAST_SHARED, common_prefix_length
 from remid_jax.models.tokenizer import Tokenizer
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """A generated text.
-
-    Attributes:
-      text: as decoded, stripped.
-      tokens: its token ids; empty where it came as text.
-      tokenizer: identity of the tokenizer the ids belong to.
-      stopped: whether it ended by itself rather than at the limit.
-      log_prob: log p_θ of its tokens in nats, the end of turn not counted; None where it came as
-        text or was drawn from another law than the model's own (see `is_own_law`).
-    """
-
-    text: str
-    tokens: tuple[int, ...] = ()
-    tokenizer: str = ""
-    stopped: bool = True
-    log_prob: float | None = None
 
 
 def is_own_law(config: SamplingConfig) -> bool:
@@ -61,7 +42,7 @@ def generate(
     config: SamplingConfig,
     batch_rows: int,
     advance: Callable[[float], None],
-) -> dict[str, Answer]:
+) -> dict[str, Drawn]:
     """Answers chats in batches, each stored whole as soon as it is there.
 
     Args:
@@ -74,7 +55,7 @@ def generate(
       advance: called with the number of finished chats.
 
     Returns:
-      sample id -> answer.
+      sample id -> what was drawn.
     """
     encode = engine.tokenizer.encode_chat
     encoded = {i: encode(messages) for i, (_, messages) in chats.items()}
@@ -89,18 +70,17 @@ def generate(
 
     def stored(batch: list[str]) -> list[dict[str, Any]] | None:
         rows = store.get_json(kind, key(batch))
-        whole = rows is not None and (not is_own_law(config) or all("log_prob" in r for r in rows))
+        whole = rows is not None and (not is_own_law(config) or all("log_probs" in r for r in rows))
         return rows if whole else None
 
-    answers: dict[str, Answer] = {}
+    answers: dict[str, Drawn] = {}
 
     def read(batch: list[str]) -> bool:
         rows = stored(batch)
         for i, row in zip(batch, rows or (), strict=rows is not None):
-            tokens = tuple(row["tokens"])
-            answers[i] = Answer(
-                row["text"], tokens, engine.tokenizer.identity, row["stopped"], row.get("log_prob")
-            )
+            log_probs = row.get("log_probs")
+            own = None if log_probs is None else tuple(log_probs)
+            answers[i] = Drawn(tuple(row["tokens"]), row["stopped"], own)
         return rows is not None
 
     def make(batch: list[str]) -> None:
@@ -121,12 +101,8 @@ def _generated(
     cuts: Sequence[Sequence[int]],
 ) -> list[dict[str, Any]]:
     drawn = engine.generate(asked, config, cuts=cuts)
-    decode = engine.tokenizer.decode
-    rows: list[dict[str, Any]] = [
-        {"text": decode(d.tokens).strip(), "tokens": list(d.tokens), "stopped": d.stopped}
-        for d in drawn
-    ]
+    rows: list[dict[str, Any]] = [{"tokens": list(d.tokens), "stopped": d.stopped} for d in drawn]
     if is_own_law(config):
         for row, d in zip(rows, drawn, strict=True):
-            row["log_prob"] = float(d.log_probs.sum())
+            row["log_probs"] = [float(x) for x in d.log_probs]
     return rows

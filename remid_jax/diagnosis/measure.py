@@ -1,6 +1,7 @@
 """What is generated and scored in one subset, before anything is estimated."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -10,17 +11,25 @@ from remid_jax.benchmark import prompts
 from remid_jax.benchmark.samples import Sample
 from remid_jax.benchmark.thoughts import policy_notes
 from remid_jax.diagnosis import estimates
+from remid_jax.diagnosis.answers import NO_TEXT, Answer, golden_answer, spoken_answer
 from remid_jax.diagnosis.expected_kl import own_log_probs
 from remid_jax.diagnosis.factor_swaps import Scores, Swaps, score_swaps
-from remid_jax.diagnosis.generation import Answer, cuts_of, generate, shared_beginning
-from remid_jax.diagnosis.scoring import Block, Response, Rows, find_rows, score_rows, to_response
+from remid_jax.diagnosis.generation import cuts_of, generate, shared_beginning
+from remid_jax.diagnosis.scoring import (
+    GOLDEN,
+    Block,
+    Response,
+    Rows,
+    find_rows,
+    score_rows,
+    to_response,
+)
+from remid_jax.diagnosis.selection import Answers
 from remid_jax.diagnosis.store import Store
+from remid_jax.errors import UserError
 from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.engine import Engine
 from remid_jax.progress import OPERATIONS, progress
-
-Answers = Mapping[str, Mapping[str, Answer]]
-Given = Mapping[str, Mapping[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +58,42 @@ class Measured:
 
     @property
     def excluded(self) -> list[dict[str, str]]:
-        """Answers without text: they cannot be scored."""
-        reason = "the model answered with no text"
-        return [
-            {"policy": policy, "sample_ID": sample.sample_id, "reason": reason}
-            for policy, by_id in self.answers.items()
-            for sample in self.samples
-            if not by_id[sample.sample_id].text
-        ]
+        """Answers that cannot be scored; golden ones leave out their contexts for all."""
+        golden = {s.sample_id: golden_answer(s) for s in self.samples}
+        return find_excluded(self.samples, {**self.answers, GOLDEN: golden})
+
+
+def find_excluded(samples: Sequence[Sample], answers: Answers) -> list[dict[str, str]]:
+    """Answers without text, as `{policy, sample_ID, reason}`."""
+    return [
+        {
+            "policy": policy,
+            "sample_ID": s.sample_id,
+            "reason": by_id[s.sample_id].failure or NO_TEXT,
+        }
+        for policy, by_id in answers.items()
+        for s in samples
+        if not by_id[s.sample_id].text
+    ]
+
+
+def check_excluded(
+    tag: str, samples: Sequence[Sample], answers: Answers, config: ConfigDict
+) -> None:
+    """Refuses an evaluated model of whose answers in a subset too many cannot be scored.
+
+    Raises:
+      UserError: naming model, subset, count, limit, and the first of them.
+    """
+    allowed, found = config.limits.excluded_share, find_excluded(samples, answers)
+    for policy, count in Counter(x["policy"] for x in found).items():
+        if count > allowed * len(samples):
+            first = next(x for x in found if x["policy"] == policy)
+            raise UserError(
+                f"{count} of {len(samples)} answers of {policy!r} in {tag!r} cannot be scored, "
+                f"more than config.limits.excluded_share ({allowed:g}) of them; first "
+                f"{first['sample_ID']!r}: {first['reason']}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +119,9 @@ class Measurement:
         self,
         estimator: Estimator,
         load: Callable[[str], Engine],
-        given: Given | None,
+        given: Answers | None,
         sampling: tuple[SamplingConfig, SamplingConfig],
+        shift_of: Mapping[str, str],
         store: Store,
         config: ConfigDict,
     ):
@@ -94,6 +132,7 @@ class Measurement:
           load: path of an evaluated model's own weights -> its engine.
           given: collected responses, or None.
           sampling: how evaluated models answer, and how the reasoner notes.
+          shift_of: tag of a shifted subset -> its shift.
           store: finished pieces.
           config: of the diagnosis.
         """
@@ -101,6 +140,7 @@ class Measurement:
         self._load = load
         self._given = given
         self._reply, self._reason = sampling
+        self._shift_of = shift_of
         self._store = store
         self._config = config
         # Weights named twice are loaded once.
@@ -115,6 +155,7 @@ class Measurement:
     ) -> Measured:
         """Answers, thoughts, pair matrices, and scores under swapped contexts of one subset."""
         answers, thoughts = self._generate(tag, samples)
+        check_excluded(tag, samples, answers, self._config)
         subset = self._score(tag, samples, answers, thoughts, labels)
         tokenizer, span = self._policy.tokenizer, self._config.estimator.span
         log_p = own_log_probs(samples, answers, tokenizer, self._config)
@@ -133,21 +174,26 @@ class Measurement:
         given, rows = self._given or {}, self._config.sampling.batch_rows
         rpms = {} if given else self._config.rpms
         answers = {
-            name: {x.sample_id: Answer(column[x.sample_id]) for x in samples}
+            name: {x.sample_id: column[x.sample_id] for x in samples}
             for name, column in given.items()
         }
         with progress(f"{tag}: answers and thoughts", len(samples) * (len(rpms) + 1)) as advance:
             for name, spec in rpms.items():
                 chats = {x.sample_id: (x, prompts.reply_messages(x, spec.view)) for x in samples}
-                parts = (self._rpm(spec.path), self._store, "responses", chats)
-                answers[name] = generate(*parts, self._reply, rows, advance)
+                rpm = self._rpm(spec.path)
+                drawn = generate(rpm, self._store, "responses", chats, self._reply, rows, advance)
+                answers[name] = {
+                    x.sample_id: spoken_answer(drawn[x.sample_id], x, rpm.tokenizer)
+                    for x in samples
+                }
             trained = self._estimator.trained
             asks = prompts.section_messages if trained else prompts.reason_messages
             chats = {x.sample_id: (x, asks(x)) for x in samples}
-            parts = (self._estimator.reasoner, self._store, "thoughts", chats)
-            thoughts = generate(*parts, self._reason, rows, advance)
-        read = policy_notes if trained else str
-        return answers, {i: read(a.text) for i, a in thoughts.items()}
+            reasoner = self._estimator.reasoner
+            noted = generate(reasoner, self._store, "thoughts", chats, self._reason, rows, advance)
+        read = policy_notes if trained else str.strip
+        decode = reasoner.tokenizer.decode
+        return answers, {i: read(decode(d.tokens)) for i, d in noted.items()}
 
     def _responses(
         self, samples: Sequence[Sample], by_id: Mapping[str, Answer]
@@ -168,7 +214,7 @@ class Measurement:
         """The pair matrices, with and without reasoning."""
         n = len(samples)
         with_r, without_r = estimates.negatives_for(n, self._config, labels)
-        golden = {s.sample_id: Answer(s.golden) for s in samples}
+        golden = {s.sample_id: golden_answer(s) for s in samples}
         columns = [
             r for by_id in (golden, *answers.values()) for r in self._responses(samples, by_id)
         ]
@@ -207,6 +253,7 @@ class Measurement:
             policies=dict(zip(answers, blocks[1:], strict=True)),
             negatives=(with_r, without_r),
             labels=labels,
+            shift=self._shift_of.get(tag),
         )
         return estimates.with_anchors(subset)
 

@@ -11,9 +11,10 @@ from rich.table import Table
 from remid_jax.benchmark import prompts
 from remid_jax.benchmark.samples import Sample
 from remid_jax.diagnosis import estimates
+from remid_jax.diagnosis.answers import golden_answer
 from remid_jax.diagnosis.factor_swaps import Swaps
 from remid_jax.diagnosis.generation import cuts_of, shared_beginning
-from remid_jax.diagnosis.selection import Selection
+from remid_jax.diagnosis.selection import Answers, Selection, count_tokens
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
 from remid_jax.inference.engine import row_flops
@@ -24,7 +25,6 @@ from remid_jax.models.pretrained import ModelCard
 from remid_jax.models.tokenizer import Tokenizer
 from remid_jax.tables import new_table
 
-Given = Mapping[str, Mapping[str, str]]
 SWAPPED = "contexts with a swapped factor"
 
 
@@ -84,7 +84,7 @@ class Plan:
 def make_plan(
     selection: Selection,
     labels: Mapping[str, estimates.Labels | None],
-    given: Given | None,
+    given: Answers | None,
     swaps: Mapping[str, Swaps],
     cards: Mapping[str, ModelCard],
     config: ConfigDict,
@@ -124,7 +124,7 @@ def make_plan(
 class _Counter:
     """Adds up the stages, subset by subset, in the order in which the line runs them."""
 
-    def __init__(self, cards: Mapping[str, ModelCard], given: Given | None, config: ConfigDict):
+    def __init__(self, cards: Mapping[str, ModelCard], given: Answers | None, config: ConfigDict):
         self._cards, self._given, self._config = cards, given or {}, config
         shape = cards[""].config
         rpms = {} if given else config.rpms
@@ -149,7 +149,7 @@ class _Counter:
         chats = [(s, prompts.reason_messages(s)) for s in samples]
         self._generation(self.stages["thoughts"], self._cards[""], "reasoner", chats, c.reasoning)
         tokenizer = self._cards[""].tokenizer
-        golden = [len(tokenizer.encode(s.golden)) for s in samples]
+        golden = [count_tokens(golden_answer(s), tokenizer) for s in samples]
         columns = [golden, *self._answers(samples, tokenizer)]
         pairs = estimates.wanted_columns(len(samples), len(columns) - 1, c, labels)
         flat = np.concatenate(columns).astype(int)
@@ -166,7 +166,7 @@ class _Counter:
     def _answers(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[list[int]]:
         """Tokens of each policy's answers, of unknown ones the most that they can have."""
         for column in self._given.values():
-            yield [len(tokenizer.encode(column[s.sample_id])) for s in samples]
+            yield [count_tokens(column[s.sample_id], tokenizer) for s in samples]
         for _ in self._rpms:
             yield [self._config.sampling.max_tokens] * len(samples)
 

@@ -1,8 +1,10 @@
 """What a diagnosis leaves behind: the table, results.json, and the pair matrices."""
 
+import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from remid_jax.benchmark.responses import count_lines
+from remid_jax.benchmark.shifts import ALL_TAGS
 from remid_jax.diagnosis.cross_columns import saturation_lines
 from remid_jax.diagnosis.divergences import CAVEATS, divergence_table
 from remid_jax.diagnosis.estimates import ANCHORS, Subset
@@ -23,6 +27,7 @@ from remid_jax.diagnosis.factor_report import factor_lines, factor_tables
 from remid_jax.diagnosis.scoring import GOLDEN
 from remid_jax.diagnosis.shift_shares import shift_lines
 from remid_jax.diagnosis.store import npz_bytes
+from remid_jax.errors import visible
 from remid_jax.files import write_atomically
 from remid_jax.tables import new_table
 
@@ -78,7 +83,6 @@ def _plain(value: Any) -> Any:
 
 def write_matrices(workdir: Path, subset: Subset) -> Path:
     """Writes a subset's pair matrices and what is needed to estimate from them again."""
-    name = subset.tag.lower().replace(" & ", "_and_").replace(" ", "_")
     arrays: dict[str, np.ndarray] = {"sample_ids": np.array(subset.sample_ids)}
     own = {p: b for p, b in subset.policies.items() if p not in ANCHORS}
     for policy, block in {GOLDEN: subset.golden, **own}.items():
@@ -86,9 +90,18 @@ def write_matrices(workdir: Path, subset: Subset) -> Path:
         arrays[f"{policy}/scores_without_reasoning"] = block.plain
         arrays[f"{policy}/num_tokens"] = block.lengths
         arrays[f"{policy}/where"] = block.where
-    path = workdir / "pairs" / f"{name}.npz"
+    path = workdir / "pairs" / f"{_file_name(subset.tag)}.npz"
     write_atomically(path, [npz_bytes(arrays)])
     return path
+
+
+def _file_name(tag: str) -> str:
+    """A tag as the name of a file, whatever it holds; tags that would be alike stay apart."""
+    plain = tag.lower().replace(" & ", "_and_").replace(" ", "_")
+    name = re.sub(r"[^\w-]", "_", plain)[:80]
+    if name == plain and tag in (*ALL_TAGS, plain):
+        return name
+    return f"{name}-{hashlib.sha256(tag.encode()).hexdigest()[:8]}"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -147,7 +160,7 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
     for line in shift_lines(results["by_shift"], digits):
         console.print(line, markup=False, highlight=False)
     for line in _remarks(results, e["confidence"], digits):
-        console.print(line, markup=False, highlight=False)
+        console.print(visible(line), markup=False, highlight=False)
 
 
 def _power_lines(rows: Sequence[Mapping[str, Any]], unit: str, digits: int) -> Iterator[str]:
@@ -205,5 +218,7 @@ def _remarks(results: Mapping[str, Any], level: float, digits: int) -> Iterator[
             yield f"answers of {policy} that did not end within {tokens} tokens: {total}"
     if results["contributions"]:
         yield f"what each sample adds to R-EMI, the largest loss first: {results['contributions']}"
+    for policy, counted in results["answers"].items():
+        yield from count_lines(policy, counted)
     for item in results["excluded"]:
         yield f"excluded: {item['policy']}, {item['sample_ID']}: {item['reason']}"

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark.shifts import SHIFT_OF
 from remid_jax.diagnosis.config import MIN_CONTEXTS
 from remid_jax.diagnosis.estimates import (
     ANCHORS,
@@ -51,14 +50,15 @@ def add_holm(rows: Sequence[dict[str, Any]], key: str = "p_value") -> None:
 def estimate_rows(subsets: Sequence[Subset], config: ConfigDict) -> list[dict[str, Any]]:
     """One row a policy and subset.
 
-    The standard error of an R-EMID deletes an anchor together with the sample that varies it where
-    the subset is paired with IDTest, and takes the subsets as independent where it is not (too wide
-    where such subsets share clusters). `p_value` tests R-EMID = 0, `p_holm` adjusts it over the
+    Where a subset is paired with the in-distribution one, R-EMID is taken on the `n_paired`
+    contexts that can be used in both, and its standard error deletes an anchor together with the
+    sample that varies it; other subsets are taken as independent (too wide where they share
+    clusters). `p_value` tests R-EMID = 0, `p_holm` adjusts it over the
     policy's subsets, `detectable` is the |R-EMID| seen with power .8, `p_independence` tests that
     the responses do not depend on their contexts.
 
     Args:
-      subsets: `IDTest` first.
+      subsets: the in-distribution one first.
       config: of the diagnosis.
 
     Returns:
@@ -121,7 +121,7 @@ def _level(
     row: dict[str, Any] = {
         "policy": policy,
         "subset": subset.tag,
-        "shift": SHIFT_OF.get(subset.tag),
+        "shift": subset.shift,
         "n": int(used.sum()),
         "clusters": count_groups(groups),
     }
@@ -147,10 +147,11 @@ def _p_independence(
 
 
 def _difference(
-    parts: Mapping[str, Any] | None, config: ConfigDict, paired: bool | None
+    parts: Mapping[str, Any] | None, config: ConfigDict, paired: bool | None, n: int | None = None
 ) -> dict[str, Any]:
     parts = parts or interval(np.nan, np.nan, 0, config)
-    return {**{_R_EMID.get(k, k): v for k, v in parts.items()}, "paired": paired, "p_holm": None}
+    renamed = {_R_EMID.get(k, k): v for k, v in parts.items()}
+    return {**renamed, "paired": paired, "n_paired": n, "p_holm": None}
 
 
 def _paired_difference(
@@ -160,14 +161,16 @@ def _paired_difference(
     config: ConfigDict,
     chosen: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    either = subset.used(policy) | reference.used(policy)
-    groups = groups_of(either if chosen is None else either & chosen, subset, reference)
+    """On the contexts whose answer can be used in both subsets."""
+    both = subset.used(policy) & reference.used(policy)
+    both = both if chosen is None else both & chosen
+    groups, n = groups_of(both, subset, reference), int(both.sum())
     if count_groups(groups) < MIN_CONTEXTS:  # clusters of the two subsets together are fewer
-        return _difference(None, config, True)
+        return _difference(None, config, True, n)
     here, there = (s.delete_one(policy, groups, config) for s in (subset, reference))
     value = mi.emid(there[0][0], here[0][0])
     error, freedom = jackknife_error(mi.emid(there[1][:, 0], here[1][:, 0]))
-    return _difference(interval(value, error, freedom, config), config, True)
+    return _difference(interval(value, error, freedom, config), config, True, n)
 
 
 def _independent_difference(

@@ -11,19 +11,34 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark.reading import load_benchmark, load_responses
+from remid_jax.benchmark.reading import load_benchmark
+from remid_jax.benchmark.responses import DETAILS, RESPONSE, Column, counts_of, read_responses
 from remid_jax.diagnosis import comparisons, estimates, report
+from remid_jax.diagnosis.answers import Answer, answer_of, golden_answer
 from remid_jax.diagnosis.config import check_config
 from remid_jax.diagnosis.cross_columns import add_cross_information
 from remid_jax.diagnosis.divergences import check_divergences, estimate_divergences
 from remid_jax.diagnosis.expected_kl import add_expected_kl
 from remid_jax.diagnosis.factor_information import factor_rows
 from remid_jax.diagnosis.factor_swaps import Swaps, plan_swaps
-from remid_jax.diagnosis.measure import Estimator, Given, Measured, Measurement, sampling_of
+from remid_jax.diagnosis.measure import (
+    Estimator,
+    Measured,
+    Measurement,
+    check_excluded,
+    sampling_of,
+)
 from remid_jax.diagnosis.plan import Plan, make_plan, memory_lines
 from remid_jax.diagnosis.rows import estimate_by_language, estimate_rows
 from remid_jax.diagnosis.sample_contributions import write_contributions
-from remid_jax.diagnosis.selection import Selection, fit_window, select
+from remid_jax.diagnosis.selection import (
+    Answers,
+    Selection,
+    count_tokens,
+    fit_window,
+    select,
+    without_too_long,
+)
 from remid_jax.diagnosis.shift_shares import estimate_by_shift
 from remid_jax.diagnosis.store import Store
 from remid_jax.errors import UserError
@@ -53,7 +68,8 @@ def diagnose(
 
     Returns:
       The content of `workdir/results.json`: `provenance`, `excluded`,
-      `cut_at_max_tokens` (answers that did not end by themselves), `rows`, `by_language`,
+      `cut_at_max_tokens` (answers that did not end by themselves), `answers` (see `counts_of`, by
+      policy), `rows`, `by_language`,
       `worst`, `comparisons`, `warnings`, `by_shift` (see `estimate_by_shift`), `divergences` (see
       `estimate_divergences`), `contributions` (name of their file in `workdir`, or None),
       `factors` (see `factor_rows`). With `config.dry_run` only `plan`, and nothing is written.
@@ -65,15 +81,15 @@ def diagnose(
     sampling = sampling_of(config)
     origin = report.provenance(config)  # now: the checkout may change during a long run
     folder = Path(workdir) if config.dry_run else open_workdir(workdir)
-    benchmark = load_benchmark(config.benchmark)
+    benchmark = load_benchmark(config.benchmark, config.in_distribution, config.subset_shifts)
     selection = select(benchmark, config)
     labels = _labels(selection, config)
-    given = _given(selection, config)
-    cards = _cards(config, given, engine)
+    collected = _collected(selection, config)
+    cards = _cards(config, collected is not None, engine)
     mesh = _mesh(cards, config)
-    longest = _longest_given(selection, given, cards[""])
-    selection = fit_window(selection, cards[""], config, longest)
-    swaps = plan_swaps(selection, cards[""], config, longest)
+    selection = fit_window(selection, cards[""], config, _longest(selection, {}, cards[""]))
+    given = collected and _given(collected, selection, cards[""], config)
+    swaps = plan_swaps(selection, cards[""], config, _longest(selection, given or {}, cards[""]))
     plan = make_plan(selection, labels, given, swaps, cards, config)
     if config.dry_run:
         return {"plan": plan}
@@ -86,8 +102,11 @@ def diagnose(
         policy = estimator.policy
         own = policy if isinstance(policy, JaxEngine) else None
         features = own and own.model
-        divergences = estimate_divergences(selection.subsets, labels, features, store, config)
-        measurement = Measurement(estimator, load, given, sampling, store, config)
+        shift_of = selection.shift_of
+        divergences = estimate_divergences(
+            selection.subsets, shift_of, labels, features, store, config
+        )
+        measurement = Measurement(estimator, load, given, sampling, shift_of, store, config)
         measured: dict[str, Measured] = {}
         for tag, samples in selection.subsets.items():
             measured[tag] = measurement.of(tag, samples, labels[tag], swaps.get(tag))
@@ -108,6 +127,7 @@ def diagnose(
     results = {
         "provenance": origin,
         "excluded": [x for m in measured.values() for x in m.excluded],
+        "answers": _answer_counts(measured),
         "cut_at_max_tokens": {tag: m.cut for tag, m in measured.items()},
         **_estimate(measured, swaps, config),
         "divergences": divergences,
@@ -118,7 +138,7 @@ def diagnose(
 
 
 def _cards(
-    config: ConfigDict, given: Given | None, engine: Engine | None
+    config: ConfigDict, collected: bool, engine: Engine | None
 ) -> dict[str, ModelCard | Engine]:
     """Every model of the run by its path, opened and checked; under "" the policy."""
     dtype, template = config.model.dtype, config.model.chat_template or None
@@ -127,7 +147,7 @@ def _cards(
         raise UserError(f"{engine.name} has no hidden states; set divergences.features='none'")
     policy = engine or open_language_model(config.model.path, dtype, template)
     cards = dict.fromkeys(("", config.model.path), policy)
-    for spec in {} if given else config.rpms.values():
+    for spec in {} if collected else config.rpms.values():
         if spec.path not in cards:
             cards[spec.path] = open_language_model(spec.path, dtype)
     return cards
@@ -178,14 +198,29 @@ def _labels(selection: Selection, config: ConfigDict) -> dict[str, estimates.Lab
     return labels
 
 
-def _given(selection: Selection, config: ConfigDict) -> Given | None:
+def _collected(selection: Selection, config: ConfigDict) -> dict[str, Column] | None:
     """Collected responses, where the configuration names a file of them."""
     samples = [s for subset in selection.subsets.values() for s in subset]
-    given = load_responses(config.responses, samples) if config.responses else None
+    found = read_responses(config.responses, samples) if config.responses else None
     for name in estimates.ANCHORS:
-        if name in (given or config.rpms):
+        if name in (found or config.rpms):
             raise UserError(f"a policy cannot be called {name!r}: the table has a row of that name")
-    return given
+    return found
+
+
+def _given(
+    collected: Mapping[str, Column], selection: Selection, model: ModelCard | Engine,
+    config: ConfigDict,
+) -> Answers:  # fmt: skip
+    """Collected responses as they can be scored; refuses a policy of which too many cannot."""
+    answers = {
+        policy: {i: answer_of(a, model.tokenizer) for i, a in column.items()}
+        for policy, column in collected.items()
+    }
+    answers = without_too_long(selection, answers, model, config)
+    for tag, samples in selection.subsets.items():
+        check_excluded(tag, samples, answers, config)
+    return answers
 
 
 def _counts(selection: Selection, swaps: Mapping[str, Swaps]) -> dict[str, Any]:
@@ -224,15 +259,23 @@ def _estimate(
     }
 
 
-def _longest_given(
-    selection: Selection, given: Given | None, model: ModelCard | Engine
-) -> dict[str, int]:
+def _longest(selection: Selection, given: Answers, model: ModelCard | Engine) -> dict[str, int]:
+    """Tag -> tokens of the longest response that is already known, golden or given."""
     longest = {}
     for tag, samples in selection.subsets.items():
-        texts = [s.golden for s in samples]
-        texts += [column[s.sample_id] for column in (given or {}).values() for s in samples]
-        longest[tag] = max(len(model.tokenizer.encode(t)) for t in texts)
+        known = [golden_answer(s) for s in samples]
+        known += [column[s.sample_id] for column in given.values() for s in samples]
+        longest[tag] = max(count_tokens(a, model.tokenizer) for a in known)
     return longest
+
+
+def _answer_counts(measured: Mapping[str, Measured]) -> dict[str, dict[str, Any]]:
+    """Policy -> what its answers in all subsets went through."""
+    answers: dict[str, list[Answer]] = {}
+    for m in measured.values():
+        for policy, by_id in m.answers.items():
+            answers.setdefault(policy, []).extend(by_id.values())
+    return {policy: counts_of(found) for policy, found in answers.items()}
 
 
 def _say_plan(selection: Selection, plan: Plan) -> None:
@@ -263,9 +306,12 @@ def _write_texts(folder: Path, measured: Mapping[str, Measured]) -> None:
     for m in measured.values():
         for sample in m.samples:
             i = sample.sample_id
-            responses = {name: by_id[i].text for name, by_id in m.answers.items()}
+            answers = {name: by_id[i] for name, by_id in m.answers.items()}
             record = {
-                **sample.to_record(), "model_response": responses, "thought": m.thoughts[i]
-            }  # fmt: skip
+                **sample.to_record(),
+                RESPONSE: {name: a.text for name, a in answers.items() if a.text},
+                DETAILS: {name: d for name, a in answers.items() if (d := a.details())},
+                "thought": m.thoughts[i],
+            }
             lines.append(json.dumps(record, ensure_ascii=False))
     write_atomically(folder / "responses.jsonl", [("\n".join(lines) + "\n").encode()])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from remid_jax.diagnosis.generation import Answer
+from remid_jax.diagnosis.answers import Answer
 from remid_jax.diagnosis.sharing import shared
 from remid_jax.diagnosis.store import Store, key_of
 from remid_jax.errors import UserError

@@ -5,13 +5,17 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark import prompts, shifts
-from remid_jax.benchmark.contexts import choose_contexts
+from remid_jax.benchmark import prompts
+from remid_jax.benchmark.contexts import absent_subsets, choose_contexts
 from remid_jax.benchmark.reading import Benchmark
 from remid_jax.benchmark.samples import Sample
+from remid_jax.diagnosis.answers import Answer
 from remid_jax.diagnosis.config import MIN_CONTEXTS
 from remid_jax.errors import UserError
 from remid_jax.models.pretrained import ModelCard
+from remid_jax.models.tokenizer import Tokenizer
+
+Answers = Mapping[str, Mapping[str, Answer]]  # policy -> sample id -> answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,15 +23,17 @@ class Selection:
     """The chosen contexts.
 
     Attributes:
-      subsets: tag -> samples, `IDTest` first.
+      subsets: tag -> samples, the in-distribution one first.
       absent: chosen tags that the benchmark does not have.
       available: tag -> number of samples in the benchmark.
+      shift_of: tag of a shifted subset -> its shift.
       shortened: (sample id, dropped user turns) where `drop_oldest_turns` was at work.
     """
 
     subsets: Mapping[str, tuple[Sample, ...]]
     absent: tuple[str, ...]
     available: Mapping[str, int]
+    shift_of: Mapping[str, str]
     shortened: tuple[tuple[str, int], ...] = ()
 
 
@@ -35,7 +41,7 @@ def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
     """Takes `limits.contexts` samples of each chosen subset; see `choose_contexts`.
 
     Raises:
-      UserError: IDTest or all chosen subsets are absent, or a subset has too few samples.
+      UserError: the in-distribution or all chosen subsets are absent, or one has too few samples.
     """
     chosen = choose_contexts(benchmark, config.shifts, config.limits.contexts)
     for tag, samples in chosen.items():
@@ -44,12 +50,13 @@ def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
                 f"benchmark {benchmark.name}: subset {tag!r} gives {len(samples)} contexts; "
                 f"a standard error needs at least {MIN_CONTEXTS}"
             )
-    absent = tuple(t for t in shifts.resolve_shifts(config.shifts) if t not in chosen)
-    return Selection(chosen, absent, {tag: len(benchmark.subsets[tag]) for tag in chosen})
+    available = {tag: len(benchmark.subsets[tag]) for tag in chosen}
+    absent = absent_subsets(benchmark, config.shifts)
+    return Selection(chosen, absent, available, benchmark.shift_of)
 
 
 def fit_window(
-    selection: Selection, model: ModelCard, config: ConfigDict, longest_given: Mapping[str, int]
+    selection: Selection, model: ModelCard, config: ConfigDict, longest_golden: Mapping[str, int]
 ) -> Selection:
     """Checks that every prompt, thought and response fits the context window, before any work.
 
@@ -57,7 +64,7 @@ def fit_window(
       selection: the chosen contexts.
       model: the policy.
       config: `limits.too_long` says what to do where one does not fit.
-      longest_given: tag -> tokens of the longest response that is already known.
+      longest_golden: tag -> tokens of the longest golden response.
 
     Raises:
       UserError: naming the first sample that does not fit, under `too_long='error'`, or when even
@@ -65,7 +72,7 @@ def fit_window(
     """
     shortened, subsets = [], {}
     for tag, samples in selection.subsets.items():
-        room = max(longest_given[tag], config.sampling.max_tokens) + config.reasoning.max_tokens
+        room = max(longest_golden[tag], config.sampling.max_tokens) + config.reasoning.max_tokens
         fitting = []
         for sample in samples:
             current, dropped = fit_sample(sample, model, config, room)
@@ -74,6 +81,41 @@ def fit_window(
                 shortened.append((sample.sample_id, dropped))
         subsets[tag] = tuple(fitting)
     return dataclasses.replace(selection, subsets=subsets, shortened=tuple(shortened))
+
+
+def without_too_long(
+    selection: Selection, given: Answers, model: ModelCard, config: ConfigDict
+) -> Answers:
+    """Collected answers, of which those are failures that no longer fit beside their contexts.
+
+    Contexts are not shortened for an answer that is longer than `sampling.max_tokens`: one that
+    loops would take turns from all others.
+
+    Args:
+      selection: the contexts as they fit.
+      given: policy -> sample id -> answer.
+      model: the policy q.
+      config: of the diagnosis.
+    """
+    table = {name: dict(column) for name, column in given.items()}
+    for samples in selection.subsets.values():
+        prompts_too = [_excess(s, model, config.reasoning.max_tokens) for s in samples]
+        room = -max(prompts_too)
+        for column in table.values():
+            for s in samples:
+                answer = column[s.sample_id]
+                if answer.text and (n := count_tokens(answer, model.tokenizer)) > room:
+                    why = (
+                        f"the answer has {n} tokens, and the window of {model.name} leaves {room} "
+                        "beside its subset's contexts and thoughts"
+                    )
+                    column[s.sample_id] = dataclasses.replace(answer, text="", failure=why)
+    return table
+
+
+def count_tokens(answer: Answer, tokenizer: Tokenizer) -> int:
+    """Tokens of an answer."""
+    return len(answer.tokens or tokenizer.encode(answer.text))
 
 
 def fit_sample(
@@ -98,10 +140,12 @@ def fit_sample(
     while (excess := _excess(current, model, room)) > 0:
         shorter = prompts.drop_oldest_turn(current)
         if config.limits.too_long == "error" or shorter is None:
+            shorten = "set config.limits.too_long='drop_oldest_turns'"
+            remedy = shorten if shorter is not None else "lower config.sampling.max_tokens"
             raise UserError(
                 f"sample {sample.sample_id!r} is {excess} tokens too long for the context "
-                f"window of {model.name} ({model.config.max_positions}); set "
-                "config.limits.too_long='drop_oldest_turns' or choose another model"
+                f"window of {model.name} ({model.config.max_positions}), with {room} tokens kept "
+                f"for thought and response; {remedy} or choose another model"
             )
         current, dropped = shorter, dropped + 1
     return current, dropped

@@ -124,7 +124,7 @@ def test_a_profile_may_be_text(tmp_path):
 @pytest.mark.parametrize(
     ("data", "parts"),
     [
-        ([record()], ["must be an object of splits"]),
+        (3, ["must be an object of splits", "not int"]),
         ({"train": [record()]}, ["holds none of the splits", "IDTest", "OOD3Test"]),
         ({"IDTest": {"a": 1}}, ["split 'IDTest' must be a list"]),
         ({"IDTest": []}, ["has no samples"]),
@@ -160,7 +160,15 @@ def test_wrong_files(tmp_path, data, parts):
         ("agent_golden_response", "", "is empty"),
         ("agent_golden_response", None, "must be a string, not null"),
         ("sample_ID", "", "is empty"),
-        ("sample_ID", 7, "must be a string, not int"),
+        ("sample_ID", 7.5, "must be a string, not float"),
+        ("sample_ID", True, "must be a string, not bool"),
+        ("subset_tag", "a\x1bb", "control character U+001B"),
+        ("user_persona", "\u2060\u200b", "nothing in it can be seen"),
+        ("agent_golden_response", "\u200e", "nothing in it can be seen"),
+        ("agent_character", {"age": None, "kin": {"sister": None}}, "is empty"),
+        ("agent_character", {"spec": "chara_card_v3", "data": []}, "without an object 'data'"),
+        ("pair_id", ["IDTest_0"], "must be a string, not list"),
+        ("shift", 1.5, "must be a string, not float"),
         ("subset_tag", None, "must be a string, not null"),
         ("agent_character", None, "must be an object or a string"),
         ("agent_character", {}, "is empty"),
@@ -214,7 +222,7 @@ def test_broken_json_names_the_line(tmp_path):
     assert "line 5" in message
 
 
-@pytest.mark.parametrize("text", ["", '{"IDTest": [', "\ufeff{}"])
+@pytest.mark.parametrize("text", ["", '{"IDTest": [', "\ufeff{"])
 def test_cut_empty_or_marked_files(tmp_path, text):
     assert "is no valid JSON" in error_of(load_benchmark, write(tmp_path / "b.json", text))
 
@@ -315,7 +323,7 @@ def test_responses_jsonl(tmp_path):
     odd = "two\u2028lines\u0085and\x0bmore\nend"
     text = "\n".join([line("x", a=odd), "", line("y", a=" kept as it is ")]) + "\n"
     table = load_responses(write(tmp_path / "r.jsonl", text), iter(samples("x", "y")))
-    assert table == {"a": {"x": odd, "y": " kept as it is "}}
+    assert table == {"a": {"x": odd, "y": "kept as it is"}}
 
 
 def test_jsonl_with_windows_line_ends(tmp_path):
@@ -336,11 +344,11 @@ def test_jsonl_with_windows_line_ends(tmp_path):
         ),
         (
             "\n".join([line("x", a="1"), line("y", a=" \n"), line("z", a="1")]),
-            ["sample 'y'", "response of 'a' is empty"],
+            ["sample 'y' has no response of 'a'", "is empty"],
         ),
         (
             "\n".join([line("x", a="1"), line("y", a=None), line("z", a="1")]),
-            ["sample 'y'", "response of 'a' is empty"],
+            ["sample 'y' has no response of 'a'", "holds nothing"],
         ),
         (
             "\n".join(
@@ -378,7 +386,7 @@ def test_wrong_jsonl_responses(tmp_path, text, parts):
         ('{"x": "text"}', "'x'"),
         ('{"x": {"model_response": ["text"]}}', "'model_response'"),
         ('{"x": {"model_response": {"a": ""}}}', "is empty"),
-        ('{"x": {"model_response": {"a": 3}}}', "is empty"),
+        ('{"x": {"model_response": {"a": 3}}}', "holds int"),
         ('{"y": {"model_response": {"a": "1"}}}', "lacks 1 of 1"),
         (
             '{"x": {"model_response": {"a": "1"}}, "x": {"model_response": {"a": "2"}}}',

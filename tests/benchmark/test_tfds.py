@@ -41,11 +41,11 @@ ODD = [
     Sample(
         sample_id="OOD2Test_b",
         persona="x" * 100_000,
-        character={"name": "Ä", "list": [1, 2.5, None, True, {"k": []}]},
+        character={"name": "Ä", "list": [1, 2.5, True, {"k": "v"}]},
         dialogue=tuple((("user", "character")[i % 2], f"turn {i}") for i in range(41)),
         golden="y",
         tag="Film & Television",
-        extra={"pair_id": 7, "language": None, "more": {"a": [1, "ü"]}, "pairs": "IDTest_a"},
+        extra={"pair_id": "7", "language": None, "more": {"a": [1, "ü"]}, "pairs": "IDTest_a"},
     ),
 ]
 
@@ -95,7 +95,8 @@ def test_features_and_format(data_dir):
 
 def test_only_text_is_put_into_the_text_columns():
     example = tfds_builder.to_example(ODD[1])
-    assert (example["pair_id"], example["language"]) == ("", "")
+    assert (example["pair_id"], example["language"]) == ("7", "")
+    assert tfds_builder.to_example(ODD[0])["pair_id"] == ""
 
 
 def test_an_existing_build_is_used_again(data_dir):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from remid_jax.benchmark.reading import load_benchmark
+from remid_jax.benchmark.shifts import SHIFT_OF
 from remid_jax.diagnosis import estimates
 from remid_jax.diagnosis.comparisons import compare_policies, find_warnings, worst_shifts
 from remid_jax.diagnosis.config import check_config, default_config
@@ -32,7 +33,9 @@ def subset(tag, seed, lift, paired=False, where=None, labels=None, config=None) 
     policies = {"a": block(seed + 1, lift, where), "b": block(seed + 2, 2.0)}
     negatives = estimates.negatives_for(N, config or default_config(), labels)
     golden = block(seed, 20.0)
-    return estimates.Subset(tag, ids, anchors, (None,) * N, golden, policies, negatives, labels)
+    return estimates.Subset(
+        tag, ids, anchors, (None,) * N, golden, policies, negatives, labels, SHIFT_OF.get(tag)
+    )
 
 
 def club(scores, keep, labels=None):

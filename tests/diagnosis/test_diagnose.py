@@ -166,24 +166,30 @@ def test_responses_from_a_file_run_no_model(small_config, tmp_path):
 
 
 def test_empty_answers_are_excluded_and_said(small_config, tmp_path, monkeypatch):
+    from remid_jax.diagnosis import answers as texts
     from remid_jax.diagnosis import generation, measure
 
     def some_silent(*arguments):
         answers = generation.generate(*arguments)
         if arguments[2] == "responses":
-            answers["IDTest_1"] = generation.Answer("")
+            answers["IDTest_1"] = texts.Drawn((), True)
         return answers
 
     monkeypatch.setattr(measure, "generate", some_silent)
     small_config.limits.contexts = 0
+    small_config.limits.excluded_share = 0.125
     results = diagnose(small_config, tmp_path)
     assert {(e["policy"], e["sample_ID"]) for e in results["excluded"]} == {
         ("full_context", "IDTest_1"), ("last_turn_only", "IDTest_1"),
     }  # fmt: skip
     assert row_of(results, "full_context", "IDTest")["n"] == 7
-    assert row_of(results, "full_context", "german")["n"] == 8
+    german = row_of(results, "full_context", "german")
+    assert (german["n"], german["n_paired"]) == (8, 7)  # its partner is left out of R-EMID
     assert row_of(results, "golden", "IDTest")["n"] == 8
     assert all(np.isfinite(r["r_emi"]) for r in results["rows"])
+    small_config.limits.excluded_share = 0.1
+    with pytest.raises(UserError, match=r"1 of 8 answers of 'full_context' in 'IDTest' cannot be"):
+        diagnose(small_config, tmp_path)
 
 
 @pytest.mark.parametrize("negatives", ["cyclic", "random"])

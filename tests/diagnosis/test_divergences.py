@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from remid_jax.benchmark.reading import load_benchmark
+from remid_jax.benchmark.shifts import SHIFT_OF
 from remid_jax.diagnosis import divergences, features
 from remid_jax.diagnosis.config import check_config, default_config
 from remid_jax.diagnosis.divergences import check_divergences, estimate_divergences
@@ -102,7 +103,9 @@ def test_the_whole_line(config, subsets, tmp_path, capsys):
 
 
 def test_rows_are_those_of_the_features(config, subsets, model, tmp_path):
-    rows = estimate_divergences(subsets, unclustered(subsets), model, Store(tmp_path), config)
+    rows = estimate_divergences(
+        subsets, SHIFT_OF, unclustered(subsets), model, Store(tmp_path), config
+    )
     plain = features.subset_features(subsets, lambda t: features.hidden_features(model, t))
     expected = []
     for tag, paired, folds in (("german", True, 4), ("Gaming", False, 3)):
@@ -125,19 +128,19 @@ def test_rows_are_those_of_the_features(config, subsets, model, tmp_path):
 
 def test_stored_pieces_give_the_same_rows(config, subsets, model, tmp_path):
     labels = unclustered(subsets)
-    first = estimate_divergences(subsets, labels, model, Store(tmp_path), config)
+    first = estimate_divergences(subsets, SHIFT_OF, labels, model, Store(tmp_path), config)
     texts = {t for s in subsets.values() for x in s for t in features.factor_texts(x).values()}
     files = sorted((tmp_path / "features").iterdir())
     assert len(files) == len(texts)
     again = Store(tmp_path)
-    assert estimate_divergences(subsets, labels, model, again, config) == first
+    assert estimate_divergences(subsets, SHIFT_OF, labels, model, again, config) == first
     assert (again.made, again.reused) == (0, len(texts) + len(first))
     for file in [*files[::3], *sorted((tmp_path / "divergences").iterdir())[::2]]:
         file.unlink()
-    assert estimate_divergences(subsets, labels, model, Store(tmp_path), config) == first
+    assert estimate_divergences(subsets, SHIFT_OF, labels, model, Store(tmp_path), config) == first
     config.divergences.permutations = 9
     other = Store(tmp_path)
-    changed = estimate_divergences(subsets, labels, model, other, config)
+    changed = estimate_divergences(subsets, SHIFT_OF, labels, model, other, config)
     assert (other.made, other.reused) == (len(first), len(texts))  # rows anew, features kept
     assert [r["rjsd"] for r in changed] == [r["rjsd"] for r in first]
     assert [r["rjsd_floor"] for r in changed] != [r["rjsd_floor"] for r in first]
@@ -146,8 +149,10 @@ def test_stored_pieces_give_the_same_rows(config, subsets, model, tmp_path):
 def test_clusters_are_not_permuted_one_by_one(config, subsets, model, tmp_path):
     labels = {t: tuple("aabc"[: len(s)]) for t, s in subsets.items()}
     labels["Gaming"] = tuple("def")
-    plain = estimate_divergences(subsets, unclustered(subsets), model, Store(tmp_path), config)
-    rows = estimate_divergences(subsets, labels, model, Store(tmp_path), config)
+    plain = estimate_divergences(
+        subsets, SHIFT_OF, unclustered(subsets), model, Store(tmp_path), config
+    )
+    rows = estimate_divergences(subsets, SHIFT_OF, labels, model, Store(tmp_path), config)
     assert all(r["rjsd_p"] is None for r in rows) and all(r["rjsd_p"] for r in plain)
     assert [r["rjsd"] for r in rows] == [r["rjsd"] for r in plain]
     assert rows[0]["classifier_js"] != plain[0]["classifier_js"]  # other folds
@@ -166,7 +171,12 @@ def test_clusters_are_not_permuted_one_by_one(config, subsets, model, tmp_path):
 def test_off_by_default_and_free(config, subsets, model, tmp_path):
     assert default_config().divergences.features == "none"
     config.divergences.features = "none"
-    assert estimate_divergences(subsets, unclustered(subsets), model, Store(tmp_path), config) == []
+    assert (
+        estimate_divergences(
+            subsets, SHIFT_OF, unclustered(subsets), model, Store(tmp_path), config
+        )
+        == []
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -197,6 +207,8 @@ def test_an_absent_encoder_is_said_before_any_work(config, tmp_path, monkeypatch
 def test_sentence_features(config, subsets, model, tmp_path):
     config.divergences.features = "sentence"
     check_divergences(subsets, unclustered(subsets), config)
-    rows = estimate_divergences(subsets, unclustered(subsets), model, Store(tmp_path), config)
+    rows = estimate_divergences(
+        subsets, SHIFT_OF, unclustered(subsets), model, Store(tmp_path), config
+    )
     assert {r["features"] for r in rows} == {"sentence"} and len(rows) == 8
     assert rows[0]["rjsd"] > 0.01 and np.isclose(rows[1]["rjsd"], 0, atol=1e-5)

@@ -25,16 +25,15 @@ def test_it_is_the_mean_of_log_ratios(own_law, tmp_path):
     model = load_language_model(own_law.model.path)
     encode = model.tokenizer.encode_chat
     stored = [json.loads(f.read_text()) for f in (tmp_path / "store" / "responses").iterdir()]
-    tokens = {tuple(row["tokens"]): row["log_prob"] for batch in stored for row in batch}
+    tokens = {tuple(row["tokens"]): sum(row["log_probs"]) for batch in stored for row in batch}
     with np.load(tmp_path / "pairs" / "german.npz") as saved:
         ids, scores = saved["sample_ids"].tolist(), saved["full_context/scores"]
     by_id = {s.sample_id: s for s in load_benchmark(own_law.benchmark).subsets["german"]}
-    drawn = {tuple(row["tokens"]): row["text"] for batch in stored for row in batch}
     lines = (tmp_path / "responses.jsonl").read_text().splitlines()
-    texts = {r["sample_ID"]: r["model_response"]["full_context"] for r in map(json.loads, lines)}
+    details = {r["sample_ID"]: r["response_details"] for r in map(json.loads, lines)}
     gaps = []
     for i, sample_id in enumerate(ids):
-        y = next(t for t, text in drawn.items() if text == texts[sample_id])
+        y = tuple(details[sample_id]["full_context"]["tokens"])
         chat = encode(prompts.reply_messages(by_id[sample_id]))
         log_p = pair_log_likelihoods(model, [chat], [y]).sums[0, 0]
         assert tokens[y] == pytest.approx(log_p, abs=1e-3)
@@ -51,7 +50,7 @@ def test_another_law_has_none_and_old_answers_are_drawn_again(own_law, tmp_path)
     results = diagnose(own_law, tmp_path)
     piece, *_ = sorted((tmp_path / "store" / "responses").iterdir())
     stored = json.loads(piece.read_text())
-    piece.write_text(json.dumps([{k: r[k] for k in ("text", "tokens", "stopped")} for r in stored]))
+    piece.write_text(json.dumps([{k: r[k] for k in ("tokens", "stopped")} for r in stored]))
     assert diagnose(own_law, tmp_path)["rows"] == results["rows"]
     assert json.loads(piece.read_text()) == stored
     own_law.sampling.top_p = 0.9

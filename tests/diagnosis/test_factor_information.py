@@ -139,7 +139,7 @@ def test_a_swapped_context_that_does_not_fit(finished):
     ]
     window = dataclasses.replace(model.config, max_positions=max(length) + room + 16)
     small = dataclasses.replace(model, config=window)
-    selection = Selection({"IDTest": samples}, (), {"IDTest": 4})
+    selection = Selection({"IDTest": samples}, (), {"IDTest": 4}, {})
     with pytest.raises(UserError, match=r"swaps: with the \w+ of another sample, sample '.*too l"):
         plan_swaps(selection, small, config, {"IDTest": 7})
     config.limits.too_long = "drop_oldest_turns"

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from remid_jax.benchmark.shifts import SHIFT_OF
 from remid_jax.diagnosis import estimates
 from remid_jax.diagnosis.config import default_config
 from remid_jax.diagnosis.rows import estimate_rows
@@ -31,7 +32,9 @@ def subset(tag, seed, lift, paired=False, where=None, config=None) -> estimates.
     negatives = estimates.negatives_for(N, config or default_config())
     policies = {"a": block(seed + 1, lift, where)}
     golden = block(seed, 20.0)
-    return estimates.Subset(tag, ids, anchors, (None,) * N, golden, policies, negatives)
+    return estimates.Subset(
+        tag, ids, anchors, (None,) * N, golden, policies, negatives, shift=SHIFT_OF.get(tag)
+    )
 
 
 def lowered(s, tag, by):
@@ -39,7 +42,9 @@ def lowered(s, tag, by):
     a = s.policies["a"]
     policies = {"a": dataclasses.replace(a, scores=a.scores - by * np.eye(N))}
     ids = tuple(f"{tag}_{i}" for i in range(N))
-    return dataclasses.replace(s, tag=tag, sample_ids=ids, policies=policies)
+    return dataclasses.replace(
+        s, tag=tag, sample_ids=ids, policies=policies, shift=SHIFT_OF.get(tag)
+    )
 
 
 def club(scores, keep):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from remid_jax.diagnosis.generation import Answer
+from remid_jax.diagnosis.answers import Answer
 from remid_jax.diagnosis.scoring import to_response
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.information.mutual_information import club, random_negatives
