@@ -42,11 +42,12 @@ _LEADING = re.compile(
     rf"|{_CONTROL}|{_AT_EDGES})\s*",
     re.IGNORECASE,
 )
-_TRAILING = re.compile(rf"(?:\s*(?:{_CONTROL}|{_AT_EDGES}))+\s*\Z", re.IGNORECASE)
+_TRAILING = re.compile(rf"(?:{_CONTROL}|{_AT_EDGES})\Z", re.IGNORECASE)
+_LONGEST_TOKEN = 48  # characters
 _INNER = re.compile(_CONTROL)
 
-_MARKS = r"[*_`\"'\[(<#>\s]*"  # bold, italics, quotes and brackets around a label
-_CLOSED = r"[*_`\"'\])>]*"
+_MARKS = r"[*_`\"'\[(<#>\s]{0,12}"  # bold, italics, quotes and brackets around a label
+_CLOSED = r"[*_`\"'\])>]{0,6}"
 _COLON = rf"{_CLOSED}\s*[:：]{_CLOSED}"
 _ROLES = (
     r"(?:the\s+)?(?:assistant|character|agent)", r"ai", r"bot", r"model", r"\{\{\s*char\s*\}\}",
@@ -60,6 +61,7 @@ _USER_MARKERS = (
     r"<\|im_start\|>\s*user\b|<\|start_header_id\|>\s*user\b|<start_of_turn>\s*user\b"
     r"|<\|user\|>|<｜User｜>|\[INST\]|#{2,}\s*(?:user|human|instruction)\b"
 )
+_USER_MARKER = re.compile(_USER_MARKERS, re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,25 +99,24 @@ def find_speech(
     >>> answer[found.start : found.end], found.cuts
     ('Tea, please.', ('thought', 'speaker_label', 'end_token'))
     """
-    span, cuts = (0, len(text)), []
+    start, end, cuts = 0, len(text), []
 
-    def cut(kind: str, to: tuple[int, int]) -> None:
-        nonlocal span
-        if text[slice(*to)] != text[slice(*span)] and kind not in cuts:
+    def cut(kind: str, to: tuple[int, int]) -> bool:
+        nonlocal start, end
+        changed = to != (0, end - start)
+        if changed and kind not in cuts:
             cuts.append(kind)
-        span = to
+        start, end = start + to[0], start + to[1]
+        return changed
 
+    finders = (
+        (EDGES, lambda x: strip_edges(x, 0, len(x))), (END_TOKEN, _leading_tokens),
+        (LABEL, _labels(character)), (USER_TURN, _user_turn(user)), (END_TOKEN, _end_tokens),
+    )  # fmt: skip
     cut(THOUGHT, (_after_thoughts(text, opened_thought), len(text)))
-    before = None
-    while before != span:  # what is cut can lay another piece bare
-        before = span
-        cut(EDGES, strip_edges(text, *span))
-        for kind, found in (
-            (END_TOKEN, _leading_tokens), (LABEL, _labels(character)),
-            (USER_TURN, _user_turn(user)), (END_TOKEN, _end_tokens),
-        ):  # fmt: skip
-            cut(kind, found(text, *span))
-    return Speech(*span, tuple(k for k in CUTS if k in cuts))
+    while any(cut(kind, found(text[start:end])) for kind, found in finders):
+        pass  # what is cut can lay another piece bare
+    return Speech(start, end, tuple(k for k in CUTS if k in cuts))
 
 
 def speech_of(text: str, speech: Speech) -> str:
@@ -131,30 +132,30 @@ def _after_thoughts(text: str, opened: bool) -> int:
     return len(text) if unclosed else start
 
 
-def _leading_tokens(text: str, start: int, end: int) -> tuple[int, int]:
-    found = _LEADING.match(text, start, end)
-    if found is None or re.compile(_USER_MARKERS, re.IGNORECASE).match(text, start, end):
-        return start, end
-    return found.end(), end
+# Where the speech stands in a text, from one point of view.
+Found = Callable[[str], tuple[int, int]]
 
 
-def _end_tokens(text: str, start: int, end: int) -> tuple[int, int]:
-    """Without the tokens at the end, and without anything from a token on that ends a turn."""
-    inner = _INNER.search(text, start, end)
-    end = inner.start() if inner else end
-    trailing = _TRAILING.search(text, start, end)
-    return start, trailing.start() if trailing else end
+def _leading_tokens(text: str) -> tuple[int, int]:
+    found = None if _USER_MARKER.match(text) else _LEADING.match(text)
+    return (found.end() if found else 0), len(text)
 
 
-Found = Callable[[str, int, int], tuple[int, int]]
+def _end_tokens(text: str) -> tuple[int, int]:
+    """Without the token at the end, and without anything from a token on that ends a turn."""
+    if inner := _INNER.search(text):
+        return 0, inner.start()
+    before = max(0, len(text) - _LONGEST_TOKEN)
+    trailing = _TRAILING.search(text, before)
+    return 0, trailing.start() if trailing else len(text)
 
 
 def _labels(character: str) -> Found:
     pattern = _label_pattern(character)
 
-    def found(text: str, start: int, end: int) -> tuple[int, int]:
-        match = pattern.match(text, start, end)
-        return (match.end() if match else start), end
+    def found(text: str) -> tuple[int, int]:
+        match = pattern.match(text)
+        return (match.end() if match else 0), len(text)
 
     return found
 
@@ -162,11 +163,9 @@ def _labels(character: str) -> Found:
 def _user_turn(user: str) -> Found:
     pattern = _turn_pattern(user)
 
-    def found(text: str, start: int, end: int) -> tuple[int, int]:
-        for match in pattern.finditer(text, start, end):
-            if match.start() == start or text[match.start()] == "\n" or match["marker"]:
-                return start, match.start()
-        return start, end
+    def found(text: str) -> tuple[int, int]:
+        match = pattern.search(text)
+        return 0, match.start() if match else len(text)
 
     return found
 
@@ -185,8 +184,7 @@ def _label_pattern(character: str) -> re.Pattern[str]:
 def _turn_pattern(user: str) -> re.Pattern[str]:
     users = "|".join((*_parts_of_name(user), *_USERS))
     return re.compile(
-        rf"(?P<marker>{_USER_MARKERS})|(?:\n|(?<![^\n])){_MARKS.replace(chr(92) + 's', ' ')}"
-        rf"(?:(?:{users}){_COLON}|(?<=\n)You{_COLON})",
+        rf"{_USER_MARKERS}|(?:\n|\A){_MARKS}(?:{users}){_COLON}|\n{_MARKS}You{_COLON}",
         re.IGNORECASE,
     )
 
@@ -194,7 +192,8 @@ def _turn_pattern(user: str) -> re.Pattern[str]:
 def _parts_of_name(name: str) -> list[str]:
     """Patterns of a name and of its parts, the longest first; particles alone are no part."""
     words = name.split()
-    parts = [words[a:b] for a in range(len(words)) for b in range(len(words), a, -1)]
+    n = len(words) if len(words) <= 8 else 0  # no name, but a description
+    parts = [words[a:b] for a in range(n) for b in range(n, a, -1)]
     parts = [p for p in parts if p == words or len(p) > 1 or (len(p[0]) > 1 and not p[0].islower())]
     return [r"\s+".join(map(re.escape, p)) for p in sorted(parts, key=len, reverse=True)]
 

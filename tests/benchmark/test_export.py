@@ -15,9 +15,9 @@ def lines_of(file):
     return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
 
 
-def answer(custom_id, text, finish="stop"):
+def answer(custom_id, text, finish="stop", **more):
     """A line of a batch output file, as OpenAI and vLLM write it."""
-    message = {"role": "assistant", "content": text}
+    message = {"role": "assistant", "content": text, **more}
     choice = {"index": 0, "message": message, "finish_reason": finish}
     body = {"id": "chatcmpl-1", "object": "chat.completion", "choices": [choice]}
     response = {"status_code": 200, "request_id": "r", "body": body}
@@ -228,7 +228,36 @@ def test_answers_that_ran_out_of_tokens_are_counted(tmp_path, capsys):
     rows = [answer("x", "a"), answer("y", "b", "length"), answer("z", "c", "length")]
     batch = write_lines(tmp_path / "b.jsonl", rows)
     _, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
-    assert "2 of them end at max_tokens, first 'y'" in said
+    assert "answers of p that did not end by themselves: length (2)" in said
+    (x, y, z) = lines_of(tmp_path / "r.jsonl")
+    assert "response_details" not in x
+    assert y["response_details"] == z["response_details"] == {"p": {"finish_reason": "length"}}
+
+
+def test_what_is_not_speech_is_cut_and_said(tmp_path, capsys):
+    rows = [
+        answer("IDTest_01", "<think>hm</think>\nAye.<|eot_id|>"),
+        answer("IDTest_02", "Aye.</s>\nUser: x", "content_filter"),
+        answer("IDTest_03", "Aye.", "stop"),
+    ]
+    batch = write_lines(tmp_path / "b.jsonl", rows)
+    _, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    assert [r["model_response"]["p"] for r in lines_of(tmp_path / "r.jsonl")] == ["Aye."] * 3
+    cut = "a thought before the answer (1), end tokens (2), a turn made up for the user (1)"
+    assert f"cut from answers of p: {cut}, white space at the edges (1)" in said
+    assert "did not end by themselves: content_filter (1)" in said
+    assert "are not in the benchmark" not in said
+
+
+def test_a_label_is_cut_where_the_benchmark_names_the_character(tmp_path, capsys):
+    first = load_benchmark().subsets["IDTest"][0]
+    label = f"**{first.character['name']}:** Aye."
+    rows = [answer(first.sample_id, label), answer("elsewhere", label)]
+    batch = write_lines(tmp_path / "b.jsonl", rows)
+    _, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    texts = [r["model_response"]["p"] for r in lines_of(tmp_path / "r.jsonl")]
+    assert texts == ["Aye.", label]
+    assert "warning: 1 of 2 ids are not in the benchmark bundled, first 'elsewhere'" in said
 
 
 def failed(**changes):
@@ -247,32 +276,65 @@ def failed(**changes):
         (failed(response=None), "status code None"),
         (failed(response={"status_code": 200, "body": {"choices": []}}), "choices[0]"),
         (failed(response={"status_code": 200, "body": None}), "choices[0]"),
-        (answer("bad", None), "empty"),
+        (
+            failed(response={"status_code": 200, "body": {"choices": [{"message": 3}]}}),
+            "choices[0]",
+        ),
+        (answer("bad", None), "holds nothing"),
         (answer("bad", " \n"), "empty"),
-        (answer("bad", [{"type": "text", "text": "x"}]), "empty"),
+        (answer("bad", None, refusal="I cannot."), "the model refused: I cannot."),
+        (answer("bad", [{"type": "refusal", "refusal": "No."}]), "the model refused: No."),
+        (answer("bad", "", "length", reasoning_content="hm"), "reasoned and gave no answer"),
+        (answer("bad", "<think>hm", "length"), "nothing of the answer was spoken"),
+        (answer("bad", None, tool_calls=[{}]), "called a tool"),
+        (failed(error="boom\x1b[31m red \x07"), "boom\\x1b[31m red \\x07"),
     ],
 )
-def test_a_failed_request_is_named(tmp_path, capsys, row, reason):
+def test_a_failed_request_is_named_and_the_rest_collected(tmp_path, capsys, row, reason):
     out = tmp_path / "r.jsonl"
     batch = write_lines(tmp_path / "b.jsonl", [answer("good", "text"), row])
-    err = refused(capsys, "--collect", batch, "--policy", "p", "--out", out)
-    assert "line 2: request 'bad' failed" in err
-    assert reason in err
-    assert not out.exists()
+    code, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", out)
+    assert code == 0 and "1 responses of 'p'" in said
+    assert "excluded: p, bad: " in said and reason in said and "\x1b" not in said
+    good, bad = lines_of(out)
+    assert good["model_response"] == {"p": "text"}
+    assert bad["model_response"] == {} and bad["response_details"]["p"]["failed"]
 
 
-def test_all_failures_are_counted(tmp_path, capsys):
-    rows = [answer("a", ""), answer("b", "text"), answer("c", "")]
-    batch = write_lines(tmp_path / "b.jsonl", rows)
-    err = refused(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
-    assert "'a'" in err and "2 of 3 requests failed" in err
+def test_a_retry_takes_the_place_of_a_failure(tmp_path, capsys):
+    out = tmp_path / "r.jsonl"
+    first = write_lines(tmp_path / "1.jsonl", [answer("x", "a"), answer("y", None)])
+    retry = write_lines(tmp_path / "2.jsonl", [answer("y", "b"), answer("x", None)])
+    for batch in (first, retry):
+        assert run(capsys, "--collect", batch, "--policy", "p", "--out", out)[0] == 0
+    assert lines_of(out) == [
+        {"sample_ID": "x", "model_response": {"p": "a"}},
+        {"sample_ID": "y", "model_response": {"p": "b"}},
+    ]
 
 
 def test_half_a_surrogate_pair_in_an_answer(tmp_path, capsys):
     batch = tmp_path / "b.jsonl"
-    batch.write_text(json.dumps(answer("bad", "x \ud83d")), encoding="utf-8")
+    batch.write_text("\n".join(map(json.dumps, [answer("good", "x"), answer("bad", "x \ud83d")])))
+    _, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    assert "excluded: p, bad: " in said and "\\ud8.." in said
+
+
+def test_nothing_but_failures(tmp_path, capsys):
+    batch = write_lines(tmp_path / "b.jsonl", [answer("a", ""), answer("c", "")])
     err = refused(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
-    assert "'bad'" in err and "\\ud8.." in err
+    assert "none of the 2 requests has an answer; 'a': the answer is empty" in err
+
+
+def test_requests_for_servers_that_know_other_keys(tmp_path, capsys):
+    options = ("--max-tokens", "9", "--max-tokens-key", "max_completion_tokens")
+    run(capsys, "--out", tmp_path, "--contexts", "3", *options, "--temperature", "none")
+    body = lines_of(tmp_path / export.BATCH)[0]["body"]
+    assert body["max_completion_tokens"] == 9
+    assert not {"max_tokens", "temperature"} & set(body)
+    run(capsys, "--out", tmp_path, "--contexts", "3", "--temperature", "0.5")
+    body = lines_of(tmp_path / export.BATCH)[0]["body"]
+    assert (body["max_tokens"], body["temperature"]) == (256, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -329,6 +391,13 @@ def test_a_broken_response_file_is_not_overwritten(tmp_path, capsys, text, part)
         (["--out", "OUT", "--benchmark", "none.json"], ["not found", "none.json"]),
         (["--out", "OUT", "--polcy", "x"], ["--polcy"]),
         (["--out", "OUT", "--policy", " "], ["--policy is empty"]),
+        (["--out", "OUT", "--policy", "a\x1bb"], ["--policy", "control character U+001B"]),
+        (["--out", ""], ["--out is empty"]),
+        (["--out", "OUT", "--max-tokens-key", "a b"], ["--max-tokens-key"]),
+        (["--out", "OUT", "--temperature", "-1"], ["--temperature"]),
+        (["--out", "OUT", "--temperature", "nan"], ["--temperature"]),
+        (["--out", "OUT", "--subset-shifts", "x"], ["'tag=shift'"]),
+        (["--out", "OUT", "--in-distribution", "IDtest"], ["no subset IDtest", "'IDTest'"]),
         (["--out", "OUT.jsonl", "--collect", "x.jsonl"], ["--policy"]),
         (["--out", "OUT.jsonl", "--collect", "x.jsonl", "--policy", "p"], ["not found", "x.jsonl"]),
         (["--out", "OUT.json", "--collect", "x.jsonl", "--policy", "p"], ["*.jsonl"]),

@@ -7,6 +7,8 @@ import textwrap
 import pytest
 
 from remid_jax.benchmark import shifts
+from remid_jax.benchmark.checks import violations
+from remid_jax.benchmark.contexts import absent_subsets, choose_contexts
 from remid_jax.benchmark.reading import bundled_path, load_benchmark, load_responses
 from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
@@ -121,6 +123,85 @@ def test_a_profile_may_be_text(tmp_path):
     assert sample.to_record()["agent_character"] == "A grumpy wizard."
 
 
+def test_flat_files_of_samples(tmp_path):
+    rows = [record("a"), record("b", "german"), record(7)]
+    text = "\ufeff" + "\r\n".join(map(json.dumps, rows)) + "\n\n"
+    for file in (
+        write(tmp_path / "b.json", rows), write(tmp_path / "b.jsonl", text),
+        write(tmp_path / "b.NDJSON", text),
+    ):  # fmt: skip
+        benchmark = load_benchmark(file)
+        assert [s.sample_id for s in benchmark] == ["a", "7", "b"]
+        assert not benchmark.has_splits and benchmark.own_shifts == {}
+        assert not [v for v in violations(benchmark, strict=False) if v.field == "sample_ID"]
+    bad = write(tmp_path / "c.jsonl", text + "[1]")
+    assert "line 5 must be an object" in error_of(load_benchmark, bad)
+    assert "[1]: a sample must be" in error_of(
+        load_benchmark, write(tmp_path / "d.json", [*rows[:1], 3])
+    )
+
+
+def test_whole_numbers_are_ids(tmp_path):
+    data = {"IDTest": [record(7)], "OOD1Test": [record(8, "german", pair_id=7)]}
+    home, german = load_benchmark(write(tmp_path / "b.json", data))
+    assert (home.sample_id, german.pair_id) == ("7", "7")
+
+
+def test_tags_and_shifts_of_ones_own(tmp_path):
+    rows = [
+        record("a", "mine"), record("b", "french", shift="user"), record("c", "noir"),
+        record("d", "noir"), record("e", "german"),
+    ]  # fmt: skip
+    file = write(tmp_path / "b.json", rows)
+    benchmark = load_benchmark(file, "mine", ("noir=genre",))
+    assert benchmark.own_shifts == {"french": "user", "noir": "genre"}
+    assert list(benchmark.subsets) == ["german", "mine", "french", "noir"]
+    assert benchmark.shift_of["german"] == "user" and "mine" not in benchmark.shift_of
+    chosen = choose_contexts(benchmark, ["user", "genre"])
+    assert list(chosen) == ["mine", "german", "french", "noir"]
+    assert absent_subsets(benchmark, ["user", "character"])[:2] == ("spanish", "chinese")
+    assert load_benchmark(file, "mine", ["noir=x", "german=y"]).shift_of["german"] == "y"
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "parts"),
+    [
+        ({}, {}, ["unknown subset_tag 'noir'", "subset_shifts=('noir=SHIFT',)"]),
+        ({}, {"subset_shifts": ["noire=x"]}, ["unknown subset_tag 'noir'"]),
+        ({"shift": "genre"}, {"subset_shifts": ["noire=x"]}, ["no subset 'noire'", "'noir'"]),
+        ({"shift": "genre"}, {"subset_shifts": ["noir"]}, ["write 'tag=shift'"]),
+        ({"shift": "genre"}, {"subset_shifts": ["noir=x", "noir=y"]}, ["two shifts"]),
+        ({"shift": 3.5}, {}, ["field 'shift'"]),
+    ],
+)
+def test_tags_without_a_shift_of_their_own(tmp_path, changes, settings, parts):
+    file = write(tmp_path / "b.json", [record("a"), record("b", "noir", **changes)])
+    with pytest.raises(UserError) as e:
+        load_benchmark(file, **settings)
+    for part in parts:
+        assert part in str(e.value)
+
+
+def test_one_tag_has_one_shift(tmp_path):
+    rows = [record("a"), record("b", "noir", shift="genre"), record("c", "noir", shift="user")]
+    assert "has the shift 'genre' in earlier" in error_of(
+        load_benchmark, write(tmp_path / "b.json", rows)
+    )
+
+
+def test_none_of_the_chosen_shifts(tmp_path):
+    rows = [record("a"), record("b", "noir", shift="genre")]
+    benchmark = load_benchmark(write(tmp_path / "b.json", rows))
+    with pytest.raises(
+        UserError, match=r"none of user, dialogue; it has noir \(genre\): set config"
+    ):
+        choose_contexts(benchmark, ["user", "dialogue"])
+    with pytest.raises(UserError, match=r"unknown shift 'genr' .did you mean 'genre'"):
+        choose_contexts(benchmark, ["genr"])
+    with pytest.raises(UserError, match="no subset mine to compare with"):
+        choose_contexts(load_benchmark(tmp_path / "b.json", "mine", ["IDTest=x"]), ["genre"])
+
+
 @pytest.mark.parametrize(
     ("data", "parts"),
     [
@@ -128,6 +209,7 @@ def test_a_profile_may_be_text(tmp_path):
         ({"train": [record()]}, ["holds none of the splits", "IDTest", "OOD3Test"]),
         ({"IDTest": {"a": 1}}, ["split 'IDTest' must be a list"]),
         ({"IDTest": []}, ["has no samples"]),
+        ({"IDTest": [record()], "OOD1test": {}}, ["unknown split 'OOD1test'", "'OOD1Test'"]),
         ({"IDTest": [record()], "OOD1test": [record("x", "german")]}, ["'OOD1test'", "'OOD1Test'"]),
         ({"IDTest": [record(), "text"]}, ["IDTest[1]", "must be a JSON object, not str"]),
         ({"IDTest": [record(), None]}, ["IDTest[1]", "not null"]),
