@@ -201,7 +201,11 @@ def counts_of(answers: Iterable[Counted]) -> dict[str, Any]:
     cut = Counter(kind for a in answers for kind in a.cuts)
     finish = Counter(a.finish for a in answers if a.finish not in ENDED)
     unused = sum(a.unused for a in answers)
-    return {"cut": {k: cut[k] for k in CUTS if k in cut}, "finish_reasons": dict(finish), "unused_draws": unused}
+    return {
+        "cut": {k: cut[k] for k in CUTS if k in cut},
+        "finish_reasons": dict(finish),
+        "unused_draws": unused,
+    }
 
 
 def count_lines(policy: str, counts: Mapping[str, Any]) -> Iterator[str]:

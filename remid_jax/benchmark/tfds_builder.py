@@ -6,6 +6,7 @@ tfds is the format on disk, grain the loader; importing this module imports tens
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ def split_name(tag: str) -> str:
     >>> split_name("Film & Television")
     'Film_and_Television'
     """
-    return tag.replace("&", "and").replace(" ", "_")
+    return re.sub(r"\W", "_", tag.replace("&", "and"), flags=re.ASCII)
 
 
 class RolePlayBenchmark(tfds.core.GeneratorBasedBuilder):
@@ -85,6 +86,13 @@ class RolePlayBenchmark(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         del dl_manager  # nothing is downloaded
         subsets = load_benchmark(self._path).subsets
+        by_split = {split_name(tag): tag for tag in subsets}
+        for tag in subsets:
+            if by_split[split_name(tag)] != tag:
+                raise UserError(
+                    f"the subsets {by_split[split_name(tag)]!r} and {tag!r} would share the "
+                    f"tfds split {split_name(tag)!r}; rename one"
+                )
         return {split_name(tag): self._generate_examples(s) for tag, s in subsets.items()}
 
     def _generate_examples(self, samples: tuple[Sample, ...]) -> Iterator[tuple[int, dict]]:
@@ -160,7 +168,8 @@ def _data_source(data_dir: str | os.PathLike, tag: str) -> Any:
         raise UserError(f"{data_dir} holds no built benchmark; call build({str(data_dir)!r}) first")
     builder = tfds.builder_from_directory(folder)
     if split_name(tag) not in builder.info.splits:
-        known = [t for t in shifts.ALL_TAGS if split_name(t) in builder.info.splits]
+        paper = {split_name(t): t for t in shifts.ALL_TAGS}
+        known = [paper.get(name, name) for name in builder.info.splits]
         raise UserError(f"{folder} has no subset {tag!r}{nearest(tag, known)}: {', '.join(known)}")
     return builder.as_data_source(split=split_name(tag))
 

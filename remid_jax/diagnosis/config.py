@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.benchmark.prompts import VIEWS
 from remid_jax.benchmark.reading import BUNDLED
-from remid_jax.benchmark.shifts import resolve_shifts
+from remid_jax.benchmark.shifts import parse_subset_shifts
 from remid_jax.config_checks import check_choice, check_keys, check_least, value_of
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import MEMORY
@@ -126,7 +126,9 @@ def check_config(config: ConfigDict) -> None:
         check_choice(f"rpms.{name}.view", spec.view, VIEWS)
     if isinstance(config.shifts, str) or not all(isinstance(s, str) for s in config.shifts):
         raise UserError("config.shifts must be a tuple of names, for example ('user', 'german')")
-    resolve_shifts(config.shifts)
+    if not config.shifts:
+        raise UserError("no shift was chosen: name at least one in config.shifts")
+    parse_subset_shifts(config.subset_shifts)
     check_least(config, LEAST)
     if 0 < config.limits.contexts < MIN_CONTEXTS:
         raise UserError(

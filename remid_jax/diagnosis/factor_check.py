@@ -40,10 +40,11 @@ class Effect:
 
 
 def english_subsets(benchmark: Benchmark) -> dict[str, list[Sample]]:
-    """The English samples of each test subset that has any."""
+    """The English samples of each subset beside IDTrain that has any."""
     chosen = {
-        tag: [s for s in benchmark.subsets.get(tag, ()) if language_of(s) == "en"]
-        for tag in shifts.TEST_TAGS
+        tag: [s for s in benchmark.subsets[tag] if language_of(s) == "en"]
+        for tag in benchmark.subsets
+        if tag != shifts.ID_TRAIN
     }
     return {tag: samples for tag, samples in chosen.items() if samples}
 
