@@ -43,7 +43,8 @@ def parse_json(text: str, where: str, finite: bool = True, line: bool = False) -
         raise UserError(f"{where}: {e}") from None
     except json.JSONDecodeError as e:
         at = f" at column {e.colno}" if line else f" at line {e.lineno}, column {e.colno}"
-        raise UserError(f"{where} is no valid JSON: {e.msg}{at}") from None
+        reason = e.msg.removesuffix(" at")
+        raise UserError(f"{where} is no valid JSON: {reason}{at}") from None
     return value
 
 
