@@ -16,7 +16,7 @@ LARGEST = 2**31 - 1  # of a size: indices and positions are 32-bit integers
 class Fields:
     """The keys of one file, or of an object in it.
 
-    A key that holds null is one that is absent, where it has a default.
+    Where a size, a flag or a text has a default, null is that default.
     """
 
     def __init__(self, values: Mapping[str, Any], where: str | Path, prefix: str = ""):
