@@ -89,7 +89,7 @@ def check_kind(name: str, kind: str, where: Path) -> None:
 def as_float32(values: np.ndarray) -> np.ndarray:
     """Values in float32; what is too large for it becomes infinite, which is refused later."""
     with np.errstate(over="ignore"):
-        return values.astype(np.float32)
+        return values.astype(np.float32, copy=False)
 
 
 def check_finite(values: np.ndarray, name: str, where: Path) -> None:

@@ -84,9 +84,6 @@ def _open_gguf(path: Path) -> Checkpoint:
         fields = {name: field.contents() for name, field in reader.fields.items()}
     except Exception as e:  # the reader fails in many ways on a damaged file
         raise UserError(f"{path}: not a readable GGUF file, or truncated ({e})") from None
-    twice = [f.name for name, f in reader.fields.items() if f.name != name]
-    if twice:
-        raise UserError(f"{path}: GGUF metadata holds {twice[0]!r} twice")
     _refuse_part(path, fields)
     family = _family(fields.get("general.architecture"), path)
     tensors = {t.name: t for t in reader.tensors}
