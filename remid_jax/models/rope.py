@@ -61,15 +61,7 @@ def from_hf(config: Mapping[str, Any], head_dim: int) -> tuple[float, Divisors]:
     said = _scaling(fields)
     for place in (said, fields):
         _refuse_partial(place)
-    outside = fields.number("rope_theta", 10000.0, least=1.0)
-    theta = said.number("rope_theta", outside, least=1.0)
-    if "rope_theta" in fields.values and theta != outside:
-        raise said.error("rope_theta", f"{outside:g}, as rope_theta outside of it")
-    kind = said.text("rope_type", said.text("type", _PLAIN))
-    if said.text("type", kind) != kind:
-        raise said.error("type", f"{kind!r}, as rope_type says")
-    if kind not in (_PLAIN, "llama3"):
-        raise UserError(f"rotary scaling {shown(kind)} is not supported, only 'llama3'")
+    theta, kind = _theta(fields, said), _kind(said)
     _refuse_other_keys(said, kind)
     if kind == _PLAIN:
         return theta, None
@@ -87,6 +79,25 @@ def _scaling(fields: Fields) -> Fields:
     if len(found) == 2 and found[0].values != found[1].values:
         raise fields.error("rope_scaling", "the same as rope_parameters, which is also there")
     return found[0] if found else Fields({}, fields.where)
+
+
+def _theta(fields: Fields, said: Fields) -> float:
+    """The base of the frequencies, which may stand within the scaling, or beside it."""
+    outside = fields.number("rope_theta", 10000.0, least=1.0)
+    theta = said.number("rope_theta", outside, least=1.0)
+    if "rope_theta" in fields.values and theta != outside:
+        raise said.error("rope_theta", f"{outside:g}, as rope_theta outside of it")
+    return theta
+
+
+def _kind(said: Fields) -> str:
+    """The kind of scaling, under its newer or older name."""
+    kind = said.text("rope_type", said.text("type", _PLAIN))
+    if said.text("type", kind) != kind:
+        raise said.error("type", f"{kind!r}, as rope_type says")
+    if kind not in (_PLAIN, "llama3"):
+        raise UserError(f"rotary scaling {shown(kind)} is not supported, only 'llama3'")
+    return kind
 
 
 def _refuse_partial(place: Fields) -> None:
