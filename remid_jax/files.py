@@ -1,5 +1,7 @@
 """Files that are never half written, and the folder of a run."""
 
+import errno
+import hashlib
 import os
 import re
 import secrets
@@ -19,7 +21,8 @@ def path_of(text: str | Path, what: str) -> Path:
       what: whose it is, for messages: `--workdir`, `config.benchmark` ...
 
     Raises:
-      UserError: it is empty, holds a NUL or bytes that are no UTF-8, or names an unknown home.
+      UserError: it is empty, too long, holds a NUL or bytes that are no UTF-8, or names an unknown
+        home.
     """
     name = str(text)
     if not name.strip():
@@ -31,9 +34,14 @@ def path_of(text: str | Path, what: str) -> Path:
     if "\0" in name:
         raise UserError(f"{what} {name!r} holds a NUL character")
     try:
-        return Path(name).expanduser()
+        path = Path(name).expanduser()
+        os.stat(path)
     except RuntimeError:
         raise UserError(f"{what} {name}: there is no such home folder") from None
+    except OSError as e:
+        if e.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{what} {name[:40]}... is too long for a path") from None
+    return path
 
 
 def read_text(path: str | Path, what: str) -> str:
@@ -59,6 +67,12 @@ def read_text(path: str | Path, what: str) -> str:
         ) from None
     except OSError as e:
         raise UserError(f"{what} file {file} cannot be read: {e.strerror or e}") from None
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's content, which is never held in memory as a whole."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, parts: Iterable[bytes]) -> None:

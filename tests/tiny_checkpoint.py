@@ -112,8 +112,13 @@ def quantised(w: np.ndarray, kind: str) -> tuple[np.ndarray, gguf.GGMLQuantizati
     return gguf.quants.quantize(w, kind), kind
 
 
-def write_gguf(path, tensors, kind="F32", fields=(), drop=(), family="llama"):
-    """Writes tensors (Hugging Face names) as GGUF; `fields` adds or replaces, `drop` leaves out."""
+def write_gguf(path, tensors, kind="F32", fields=(), drop=(), family="llama", raw=(), stored_as=()):
+    """Writes tensors (Hugging Face names) as GGUF; `fields` adds or replaces, `drop` leaves out.
+
+    `raw` adds or replaces keys by their whole name, with values of any type; `stored_as` gives
+    NumPy types of tensors.
+    """
+    raw = dict(raw)
     writer = gguf.GGUFWriter(str(path), dict(fields).get("arch", family))
     numbers = {
         "block_count": LAYERS, "embedding_length": WIDTH, "feed_forward_length": MLP,
@@ -123,10 +128,17 @@ def write_gguf(path, tensors, kind="F32", fields=(), drop=(), family="llama"):
         numbers["attention.key_length"] = numbers["attention.value_length"] = HEAD_DIMS[family]
     numbers |= {k: v for k, v in dict(fields).items() if isinstance(v, int)}
     for name, value in numbers.items():
-        if name not in drop:
+        if name not in drop and f"{family}.{name}" not in raw:
             writer.add_uint32(f"{family}.{name}", value)
-    writer.add_float32(f"{family}.rope.freq_base", 5000.0)
-    writer.add_float32(f"{family}.attention.layer_norm_rms_epsilon", 1e-5)
+    floats = {"rope.freq_base": 5000.0, "attention.layer_norm_rms_epsilon": 1e-5}
+    for name, value in floats.items():
+        if f"{family}.{name}" not in raw:
+            writer.add_float32(f"{family}.{name}", value)
+    for key, value in raw.items():
+        if isinstance(value, list):
+            writer.add_array(key, value)
+        else:
+            writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
     if "tokens" not in drop:
         writer.add_tokenizer_model(dict(fields).get("tokenizer", "gpt2"))
         writer.add_tokenizer_pre(dict(fields).get("pre", "smollm"))
@@ -143,6 +155,8 @@ def write_gguf(path, tensors, kind="F32", fields=(), drop=(), family="llama"):
         stored = as_llama_cpp_stores(name, w) if family == "llama" else w
         data, number = quantised(stored, kind)
         known = gguf_name(name) if name in tiny_tensors(0, family) else name
+        if name in dict(stored_as):
+            data, number = stored.astype(dict(stored_as)[name]), None
         writer.add_tensor(known, data, raw_dtype=number)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from remid_jax.checkpoints import load_tree, read_record, save_tree
+from remid_jax.checkpoints import RECORD, load_tree, read_record, save_tree
 from remid_jax.errors import UserError
+from remid_jax.files import path_of
 from remid_jax.models.decoder import Decoder, DecoderConfig
+from remid_jax.models.fields import Fields, shown
 from remid_jax.models.lora import LoraConfig, LoraParam, lora_names
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import place
@@ -148,10 +150,23 @@ def load_adapter(folder: str | Path, model: Base) -> Adapter:
     Raises:
       UserError: no adapter there, or one of another base or shape.
     """
-    record = read_record(folder)
-    if record.get("kind") != "adapter":
-        raise UserError(f"{folder}: no adapter, but {record.get('kind', 'something else')}")
-    check_base(model, record["base"], str(folder))
-    lora = LoraConfig(**record["lora"])
+    folder = path_of(folder, "adapter folder")
+    record = Fields(read_record(folder), folder / RECORD)
+    if record.values.get("kind") != "adapter":
+        kind = shown(record.values.get("kind", "something else"))
+        raise UserError(f"{folder}: no adapter, but {kind}")
+    base = record.text("base")
+    check_base(model, base, str(folder))
+    lora = _stored_shape(record)
     _, abstract = adapted_structure(model.config, lora)
-    return Adapter(lora, load_tree(folder, abstract), record["base"])
+    return Adapter(lora, load_tree(folder, abstract), base)
+
+
+def _stored_shape(record: Fields) -> LoraConfig:
+    shape = record.group("lora")
+    if shape is None:
+        raise record.error("lora", "the shape of an adapter")
+    try:
+        return LoraConfig(**shape.values)
+    except (TypeError, UserError) as e:
+        raise UserError(f"{record.where}: lora is no shape of an adapter ({e})") from None

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from remid_jax.errors import UserError
+from remid_jax.files import path_of
 from remid_jax.models import rope
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import DEFAULT, LanguageModel, fetch_default
@@ -51,7 +52,7 @@ def export_hugging_face(
       UserError: the folder holds something or cannot be written, the source has another shape
         than the model, or its rotary frequencies have no form in config.json.
     """
-    folder = Path(folder)
+    folder = path_of(folder, "export folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is there already; name a new folder for the export")
     checkpoint = open_checkpoint(fetch_default() if source == DEFAULT else source)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from remid_jax.errors import UserError
-from remid_jax.models import rope
+from remid_jax.models import rope, unsupported
 from remid_jax.models.decoder import DecoderConfig
+from remid_jax.models.fields import Fields
 
+CONFIG = "config.json"
 HF_CLASS = "LlamaForCausalLM"
 GGUF_INTERLEAVES_ROTARY = True  # query and key rows (2i, 2i+1) of a head are a rotary pair there
 
@@ -37,74 +39,95 @@ TENSORS: dict[str, tuple[str, str]] = {
 IGNORED = ("rope_freqs.weight", "lm_head.weight", "rotary_emb.inv_freq")
 
 
+# Size of `DecoderConfig` -> (GGUF key, Hugging Face key).
+SIZES: dict[str, tuple[str, str]] = {
+    "vocab_size": ("vocab_size", "vocab_size"),
+    "num_layers": ("block_count", "num_hidden_layers"),
+    "width": ("embedding_length", "hidden_size"),
+    "num_heads": ("attention.head_count", "num_attention_heads"),
+    "mlp_width": ("feed_forward_length", "intermediate_size"),
+    "max_positions": ("context_length", "max_position_embeddings"),
+}
+_KV_HEADS = ("attention.head_count_kv", "num_key_value_heads")
+_HEAD_DIM = ("attention.key_length", "head_dim")
+_LARGEST_HEAD = 2**16  # the frequencies of a head are listed before a tensor is looked at
+
+
 def config_from_gguf(
-    field: Callable[..., Any], names: set[str], read: Callable[[str], np.ndarray]
+    fields: Fields, names: set[str], read: Callable[[str], np.ndarray]
 ) -> DecoderConfig:
     """Reads the shape from GGUF metadata.
 
     Args:
-      field: name without the architecture's prefix -> value, raising `UserError` where absent and
-        no default is given.
+      fields: the keys of the architecture, without its name before them.
       names: names of the file's tensors.
       read: tensor name -> values, for the divisors of the rotary frequencies.
 
     Raises:
-      UserError: a field is absent, or a feature that the decoder does not have is on.
+      UserError: a field is absent or of a wrong type, or a feature that the decoder does not have
+        is on.
     """
-    kind = field("rope.scaling.type", "none")
-    if kind != "none":
-        raise UserError(f"rotary scaling {kind!r} is not supported yet")
-    width, heads = int(field("embedding_length")), int(field("attention.head_count"))
-    head_dim = int(field("attention.key_length", field("rope.dimension_count", width // heads)))
+    unsupported.refuse_gguf(fields)
+    rope.refuse_gguf_scaling(fields)
+    sizes = _sizes(fields, 0, fields.size("rope.dimension_count", None))
+    head_dim = sizes["head_dim"]
     for name in ("rope.dimension_count", "attention.value_length"):
-        if int(field(name, head_dim)) != head_dim:
-            raise UserError(f"{name} {field(name)} other than the heads' {head_dim}: not supported")
+        if fields.size(name, head_dim) != head_dim:
+            said = fields.size(name)
+            raise UserError(f"{name} {said} other than the heads' {head_dim}: not supported")
     return DecoderConfig(
-        vocab_size=int(field("vocab_size")),
-        num_layers=int(field("block_count")),
-        width=width,
-        num_heads=heads,
-        num_kv_heads=int(field("attention.head_count_kv", heads)),
-        head_dim=head_dim,
-        mlp_width=int(field("feed_forward_length")),
-        max_positions=int(field("context_length")),
-        rope_theta=float(field("rope.freq_base", 10000.0)),
-        norm_eps=float(field("attention.layer_norm_rms_epsilon")),
+        **sizes,
+        rope_theta=fields.number("rope.freq_base", 10000.0, least=1.0),
+        norm_eps=fields.number("attention.layer_norm_rms_epsilon", below=1.0),
         tie_embeddings=TENSORS["head"][0] not in names,
         rope_divisors=rope.divisors_from_gguf(names, read, head_dim),
     )
 
 
-def config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
+def config_from_hf(config: Mapping[str, Any], windows: bool = True) -> DecoderConfig:
     """Reads the shape from a Hugging Face config.json.
 
+    Args:
+      config: the file's content.
+      windows: whether a `sliding_window` counts where `use_sliding_window` is absent.
+
     Raises:
-      UserError: a required key is absent, or a feature that the decoder does not have is on.
+      UserError: a required key is absent, a key holds a value of a wrong type, or a feature that
+        the decoder does not have is on.
     """
-    if config.get("hidden_act", "silu") != "silu":
-        raise UserError(f"activation {config['hidden_act']!r} is not supported, only 'silu'")
-    for bias in ("attention_bias", "mlp_bias"):
-        if config.get(bias):
-            raise UserError(f"{bias} is not supported yet")
-    try:
-        heads = config["num_attention_heads"]
-        head_dim = config.get("head_dim") or config["hidden_size"] // heads
-        theta, divisors = rope.from_hf(config, head_dim)
-        return DecoderConfig(
-            vocab_size=config["vocab_size"],
-            num_layers=config["num_hidden_layers"],
-            width=config["hidden_size"],
-            num_heads=heads,
-            num_kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=head_dim,
-            mlp_width=config["intermediate_size"],
-            max_positions=config["max_position_embeddings"],
-            rope_theta=theta,
-            norm_eps=config["rms_norm_eps"],
-            tie_embeddings=bool(config.get("tie_word_embeddings", False)),
-            rope_divisors=divisors,
+    fields = Fields(config, CONFIG)
+    sizes = _sizes(fields, 1, None)
+    unsupported.refuse_hf(fields, windows)
+    theta, divisors = rope.from_hf(config, sizes["head_dim"])
+    return DecoderConfig(
+        **sizes,
+        rope_theta=theta,
+        norm_eps=fields.number("rms_norm_eps", below=1.0),
+        tie_embeddings=fields.flag("tie_word_embeddings"),
+        rope_divisors=divisors,
+    )
+
+
+def _sizes(fields: Fields, column: int, head_dim: int | None) -> dict[str, int]:
+    """The sizes of a shape, which fit each other.
+
+    Args:
+      fields: of the file; column: of the names of its keys.
+      head_dim: where the file names none under its own key.
+    """
+    sizes = {name: fields.size(keys[column]) for name, keys in SIZES.items()}
+    width, heads, kv = SIZES["width"][column], SIZES["num_heads"][column], _KV_HEADS[column]
+    sizes["num_kv_heads"] = fields.size(kv, sizes["num_heads"])
+    if sizes["num_heads"] % sizes["num_kv_heads"]:
+        raise fields.error(heads, f"a multiple of {kv}, {sizes['num_kv_heads']}")
+    head_dim = fields.size(_HEAD_DIM[column], head_dim)
+    if head_dim is None and sizes["width"] % sizes["num_heads"]:
+        raise fields.error(width, f"a multiple of {heads}, {sizes['num_heads']}")
+    sizes["head_dim"] = head_dim or sizes["width"] // sizes["num_heads"]
+    if sizes["head_dim"] % 2 or sizes["head_dim"] > _LARGEST_HEAD:
+        raise UserError(
+            f"{fields.where}: the width of one head is {sizes['head_dim']} "
+            f"({_HEAD_DIM[column]}, or {width} / {heads}); it must be even, and at most "
+            f"{_LARGEST_HEAD:,}"
         )
-    except KeyError as e:
-        raise UserError(f"config.json lacks {e.args[0]!r}") from None
-    except (TypeError, ValueError, ZeroDivisionError) as e:
-        raise UserError(f"config.json holds a value that is no size ({e})") from None
+    return sizes

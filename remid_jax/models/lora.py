@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from remid_jax.errors import UserError
+from remid_jax.models.fields import is_number, is_whole
 
 Array = jax.Array
 
@@ -44,14 +45,15 @@ class LoraConfig:
     targets: str = ".*"
 
     def __post_init__(self):
-        if self.rank < 1 or not self.alpha > 0 or not 0 <= self.dropout < 1:
+        numbers = is_whole(self.rank) and all(map(is_number, (self.alpha, self.dropout)))
+        if not numbers or self.rank < 1 or not self.alpha > 0 or not 0 <= self.dropout < 1:
             raise UserError(
                 "an adapter needs rank >= 1, alpha > 0 and 0 <= dropout < 1, got "
                 f"{self.rank}, {self.alpha}, {self.dropout}"
             )
         try:
             found = self.kernels
-        except re.error as e:
+        except (re.error, TypeError) as e:
             raise UserError(f"targets {self.targets!r} is no regular expression ({e})") from None
         if not found:
             known = ", ".join(KERNELS)

@@ -11,15 +11,32 @@ import numpy as np
 from flax import nnx
 
 from remid_jax.errors import UserError
+from remid_jax.files import path_of
+from remid_jax.json_files import read_json_object
 from remid_jax.models.adapters import Adapter, adapted_structure, check_base
+from remid_jax.models.decoder import DecoderConfig
+from remid_jax.models.fields import Fields, is_number, shown
 from remid_jax.models.lora import KERNELS, LoraConfig, lora_names
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.weights import HUGGING_FACE, read_json_file
+from remid_jax.models.tensor_files import Tensors, check_finite, check_kind, open_tensors
+from remid_jax.models.weights import HUGGING_FACE, parameter_shapes
 
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _PREFIX = "base_model.model."
 _PARTS = ("lora_A", "lora_B")
-# Settings of peft that change what an adapter computes, and the value that is understood here.
+# Keys that decide nothing of what a stored adapter computes.
+_HARMLESS = frozenset((
+    "auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode", "megatron_core",
+    "merge_weights", "peft_version", "qalora_group_size", "revision", "runtime_config",
+))  # fmt: skip
+_READ = frozenset(("peft_type", "r", "lora_alpha", "lora_dropout", "target_modules"))
+# Keys with a default of their own; any other must be null, false or empty.
+_EMPTY = (None, False, {}, [], "")
+_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "bias": ("none",), "init_lora_weights": (True, False, "gaussian"),
+    "task_type": (None, "CAUSAL_LM"),
+}  # fmt: skip
+# What is written of other keys, as peft needs them.
 _PLAIN = {
     "use_dora": False, "use_rslora": False, "bias": "none", "fan_in_fan_out": False,
     "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None, "layers_to_transform": None,
@@ -49,7 +66,7 @@ def export_peft(folder: str | Path, adapter: Adapter, family: Any, base_name: st
     """
     from safetensors.numpy import save_file
 
-    folder, names = Path(folder), _names(family)
+    folder, names = path_of(folder, "adapter folder"), _names(family)
     layers = nnx.to_pure_dict(adapter.params)["layers"]
     tensors = {}
     for kernel in adapter.lora.kernels:
@@ -84,69 +101,131 @@ def import_peft(folder: str | Path, model: LanguageModel, family: Any) -> Adapte
       family: module of the base's architecture.
 
     Raises:
-      UserError: files that are missing or damaged, a kind of adapter that is not supported,
-        tensors that are missing, unknown or of another shape, or another base.
+      UserError: files that are missing or damaged, a kind of adapter that is not supported, a key
+        that changes what it computes, tensors that are missing, unknown or of another shape, or
+        another base.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    folder = Path(folder)
-    config = read_json_file(folder / CONFIG)
-    _check_plain(config, folder)
-    if (folder / BASE).exists():
-        check_base(model, read_json_file(folder / BASE).get("identity", ""), str(folder))
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as e:
-        raise UserError(f"{folder / WEIGHTS}: cannot be read ({e})") from None
-    names = _names(family)
-    kernels = [k for k in KERNELS if any(_kernel_pattern(names[k]).fullmatch(t) for t in tensors)]
+    folder = path_of(folder, "adapter folder")
+    fields = Fields(read_json_object(folder / CONFIG, "adapter", finite=False), folder / CONFIG)
+    _check_keys(fields)
+    _check_own_base(folder, model)
+    file = _weights_file(folder)
+    tensors, names = open_tensors([file]), _names(family)
+    kernels = [kernel for kernel in KERNELS if _adapts(names[kernel], tensors)]
     if not kernels:
-        raise UserError(f"{folder / WEIGHTS}: adapts none of {', '.join(KERNELS)}")
-    lora = LoraConfig(
-        config["r"], float(config["lora_alpha"]), float(config.get("lora_dropout", 0.0)),
-        "|".join(kernels),
-    )  # fmt: skip
+        raise UserError(f"{file}: adapts none of {', '.join(KERNELS)}")
+    _check_targets(fields, names, kernels)
+    lora = _lora(fields, kernels)
+    stored = _stored(model.config, lora, names)
+    _check_tensors(tensors, stored, file)
+    layers = {
+        name: jnp.asarray(np.stack([_value(tensors, key, file).T for key in keys]))
+        for name, (keys, _) in stored.items()
+    }
     _, abstract = adapted_structure(model.config, lora)
-    shapes = nnx.to_pure_dict(abstract)["layers"]
-    layers = {}
-    for kernel in kernels:
-        for part, name in zip(_PARTS, lora_names(kernel), strict=True):
-            keys = [f"{_PREFIX}{names[kernel].format(i)}.{part}.weight"
-                    for i in range(model.config.num_layers)]  # fmt: skip
-            found = [_taken(tensors, key, shapes[name].shape[1:], folder) for key in keys]
-            layers[name] = jnp.asarray(np.stack(found))
-    if tensors:
-        raise UserError(f"{folder / WEIGHTS}: unknown tensor {min(tensors)!r}")
     nnx.replace_by_pure_dict(abstract, {"layers": layers})
     return Adapter(lora, abstract, model.identity)
 
 
-def _kernel_pattern(name: str) -> re.Pattern[str]:
+def _check_keys(fields: Fields) -> None:
+    """Refuses every key of adapter_config.json that is not known to change nothing."""
+    if fields.values.get("peft_type") != "LORA":
+        kind = shown(fields.values.get("peft_type"))
+        raise UserError(f"{fields.where}: peft_type {kind} is not LORA")
+    for key in sorted(fields.values.keys() - _HARMLESS - _READ):
+        value = fields.values[key]
+        if is_number(value) or value not in _DEFAULTS.get(key, _EMPTY):  # 0 may be a layer
+            raise UserError(
+                f"{fields.where}: {key}={shown(value)} is not supported: it may change what the "
+                "adapter computes"
+            )
+
+
+def _check_own_base(folder: Path, model: LanguageModel) -> None:
+    """Refuses another base where the folder names the identity of its own, as ours do."""
+    if (folder / BASE).exists():
+        own = Fields(read_json_object(folder / BASE, "adapter"), folder / BASE)
+        check_base(model, own.text("identity"), str(folder))
+
+
+def _weights_file(folder: Path) -> Path:
+    file = folder / WEIGHTS
+    if not file.is_file():
+        pickled = (folder / "adapter_model.bin").exists()
+        why = "only a pickle is there, which is never read" if pickled else "it is missing"
+        raise UserError(f"{file}: cannot be read, {why}; save the adapter with safetensors")
+    return file
+
+
+def _adapts(name: str, tensors: Tensors) -> bool:
+    """Whether a tensor belongs to this module of some layer."""
     module = re.escape(_PREFIX + name).replace(r"\{\}", r"\d+")
-    return re.compile(rf"{module}\.lora_[AB]\.weight")
+    pattern = re.compile(rf"{module}\.lora_[AB]\.weight")
+    return any(pattern.fullmatch(t) for t in tensors.shapes)
 
 
-def _taken(
-    tensors: dict[str, np.ndarray], key: str, shape: tuple[int, ...], folder: Path
-) -> np.ndarray:
-    if key not in tensors:
-        raise UserError(f"{folder / WEIGHTS}: tensor {key!r} is missing")
-    value = np.asarray(tensors.pop(key), np.float32).T
-    if value.shape != tuple(shape):
-        raise UserError(
-            f"{folder / WEIGHTS}: tensor {key!r} is {value.T.shape}, not {tuple(shape[::-1])}"
-        )
+def _check_targets(fields: Fields, names: Mapping[str, str], kernels: list[str]) -> None:
+    """Refuses tensors of modules that `target_modules` does not name, and names without tensors.
+
+    A text is a pattern of peft, which is not evaluated: the tensors say what is adapted.
+    """
+    targets = fields.values.get("target_modules")
+    if isinstance(targets, str):
+        return
+    if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
+        raise fields.error("target_modules", "a list of names, or a pattern")
+    last = {target.rpartition(".")[2] for target in targets}
+    for kernel in KERNELS:
+        module = names[kernel].rpartition(".")[2]
+        if kernel in kernels and module not in last:
+            raise fields.error("target_modules", f"what the tensors adapt: {module} is not named")
+        if module in last and kernel not in kernels and not fields.values.get("exclude_modules"):
+            raise fields.error("target_modules", f"what the tensors adapt: {module} has none")
+
+
+def _lora(fields: Fields, kernels: list[str]) -> LoraConfig:
+    rank, alpha = fields.size("r"), fields.number("lora_alpha")
+    dropout = fields.values.get("lora_dropout", 0.0)
+    if not is_number(dropout):
+        raise fields.error("lora_dropout", "a number from 0 to below 1")
+    try:
+        return LoraConfig(rank, alpha, float(dropout), "|".join(kernels))
+    except UserError as e:
+        raise UserError(f"{fields.where}: {e}") from None
+
+
+def _stored(
+    config: DecoderConfig, lora: LoraConfig, names: Mapping[str, str]
+) -> dict[str, tuple[list[str], tuple[int, int]]]:
+    """Parameter of an adapter -> its tensors, one for each layer, and their shape."""
+    found = {}
+    for kernel in lora.kernels:
+        width_in, width_out = parameter_shapes(config)[kernel]
+        shapes = (lora.rank, width_in), (width_out, lora.rank)
+        for part, name, shape in zip(_PARTS, lora_names(kernel), shapes, strict=True):
+            modules = (_PREFIX + names[kernel].format(i) for i in range(config.num_layers))
+            found[name] = [f"{module}.{part}.weight" for module in modules], shape
+    return found
+
+
+def _check_tensors(
+    tensors: Tensors, stored: Mapping[str, tuple[list[str], tuple[int, int]]], file: Path
+) -> None:
+    """Checks names, types and shapes; reads no value."""
+    for keys, shape in stored.values():
+        for key in keys:
+            if key not in tensors.shapes:
+                raise UserError(f"{file}: tensor {key!r} is missing")
+            check_kind(key, tensors.kinds[key], file)
+            if tensors.shapes[key] != shape:
+                found = tensors.shapes[key]
+                raise UserError(f"{file}: tensor {key!r} has shape {found}, not {shape}")
+    unknown = set(tensors.shapes).difference(*(keys for keys, _ in stored.values()))
+    if unknown:
+        raise UserError(f"{file}: unknown tensor {min(unknown)!r}")
+
+
+def _value(tensors: Tensors, key: str, file: Path) -> np.ndarray:
+    value = tensors.read(key)
+    check_finite(value, key, file)
     return value
-
-
-def _check_plain(config: Mapping[str, Any], folder: Path) -> None:
-    if config.get("peft_type") != "LORA":
-        raise UserError(f"{folder / CONFIG}: peft_type {config.get('peft_type')!r} is not LORA")
-    for key in ("r", "lora_alpha"):
-        if not isinstance(config.get(key), (int, float)):
-            raise UserError(f"{folder / CONFIG}: {key} is missing or no number")
-    for key, plain in _PLAIN.items():
-        value = config.get(key, plain)
-        if value != plain and (value or plain):
-            raise UserError(f"{folder / CONFIG}: {key}={value!r} is not supported")

@@ -15,13 +15,13 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from remid_jax.errors import UserError
+from remid_jax.files import file_sha256, path_of
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.sharding import check_heads, mesh_of, place_one, shardings_of
 from remid_jax.models.tokenizer import Tokenizer, load_tokenizer
 from remid_jax.models.weights import (
     Checkpoint,
     check_tensors,
-    file_sha256,
     open_checkpoint,
     read_parameters,
     weights_identity,
@@ -165,7 +165,7 @@ def open_language_model(
             raise UserError(f"chat template {chat_template}: {e.strerror}") from None
         except UnicodeDecodeError as e:
             raise UserError(f"chat template {chat_template} is not UTF-8: {e}") from None
-    file = fetch_default() if path == DEFAULT else Path(path)
+    file = fetch_default() if path == DEFAULT else path_of(path, "config.model.path")
     checkpoint = open_checkpoint(file)
     tokenizer = load_tokenizer(checkpoint, template)
     check_tensors(checkpoint)

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from remid_jax.errors import UserError
 from remid_jax.models import llama
 from remid_jax.models.decoder import DecoderConfig
 
@@ -27,14 +26,6 @@ def config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
     """Reads the shape from a Hugging Face config.json.
 
     Raises:
-      UserError: as for Llama, or attention within a sliding window is on.
+      UserError: as for Llama; a `sliding_window` counts only where `use_sliding_window` is true.
     """
-    refuse_sliding_window(config)
-    return dataclasses.replace(llama.config_from_hf(config), attention_bias=True)
-
-
-def refuse_sliding_window(config: Mapping[str, Any]) -> None:
-    """Raises `UserError` where a config.json confines attention to a window of tokens."""
-    kinds = set(config.get("layer_types") or ()) - {"full_attention"}
-    if config.get("use_sliding_window") or kinds:
-        raise UserError("attention within a sliding window (use_sliding_window) is not supported")
+    return dataclasses.replace(llama.config_from_hf(config, windows=False), attention_bias=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 from remid_jax.models import llama
 from remid_jax.models.decoder import DecoderConfig
-from remid_jax.models.qwen2 import refuse_sliding_window
 
 HF_CLASS = "Qwen3ForCausalLM"
 GGUF_INTERLEAVES_ROTARY = False
@@ -27,8 +26,7 @@ def config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
     """Reads the shape from a Hugging Face config.json.
 
     Raises:
-      UserError: as for Llama, or attention within a sliding window is on.
+      UserError: as for Qwen2.
     """
-    refuse_sliding_window(config)
-    shape = llama.config_from_hf({"head_dim": _HEAD_DIM, **config})
+    shape = llama.config_from_hf({"head_dim": _HEAD_DIM, **config}, windows=False)
     return dataclasses.replace(shape, qk_norm=True)

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from remid_jax.errors import UserError
+from remid_jax.models.fields import Fields, is_number, shown
 
 Divisors = tuple[float, ...] | None
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+_PLAIN = "default"
 _GGUF_TENSOR = "rope_freqs.weight"
 
 
@@ -51,23 +53,93 @@ def from_hf(config: Mapping[str, Any], head_dim: int) -> tuple[float, Divisors]:
       head_dim: width of one head.
 
     Raises:
-      UserError: a kind of scaling other than `llama3`, one that lacks a number, or rotation of a
-        part of the head only.
+      UserError: a value of a wrong type, a kind of scaling other than `llama3`, one that lacks a
+        number, a key of it that is not known, two that disagree, or rotation of a part of the head
+        only.
     """
-    said = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    theta = float(said.get("rope_theta", config.get("rope_theta", 10000.0)))
-    part = said.get("partial_rotary_factor", config.get("partial_rotary_factor")) or 1.0
-    if part != 1.0:
-        raise UserError(f"partial_rotary_factor {part} is not supported, only 1.0")
-    kind = said.get("rope_type", said.get("type", "default"))
-    if kind == "default":
+    fields = Fields(config, "config.json")
+    said = _scaling(fields)
+    for place in (said, fields):
+        _refuse_partial(place)
+    theta, kind = _theta(fields, said), _kind(said)
+    _refuse_other_keys(said, kind)
+    if kind == _PLAIN:
         return theta, None
-    if kind != "llama3":
-        raise UserError(f"rotary scaling {kind!r} is not supported, only 'llama3'")
-    lacking = [name for name in _LLAMA3 if name not in said]
+    lacking = [name for name in _LLAMA3 if name not in said.values]
     if lacking:
         raise UserError(f"rotary scaling 'llama3' in config.json lacks {lacking[0]!r}")
-    return theta, llama3_divisors(theta, head_dim, *(float(said[name]) for name in _LLAMA3))
+    least = {"factor": 1.0, "original_max_position_embeddings": 1.0}
+    numbers = [said.number(name, least=least.get(name, 1e-3)) for name in _LLAMA3]
+    return theta, llama3_divisors(theta, head_dim, *numbers)
+
+
+def _scaling(fields: Fields) -> Fields:
+    """What is said of scaling, under either name."""
+    found = [f for f in map(fields.group, ("rope_parameters", "rope_scaling")) if f is not None]
+    if len(found) == 2 and found[0].values != found[1].values:
+        raise fields.error("rope_scaling", "the same as rope_parameters, which is also there")
+    return found[0] if found else Fields({}, fields.where)
+
+
+def _theta(fields: Fields, said: Fields) -> float:
+    """The base of the frequencies, which may stand within the scaling, or beside it."""
+    outside = fields.number("rope_theta", 10000.0, least=1.0)
+    theta = said.number("rope_theta", outside, least=1.0)
+    if "rope_theta" in fields.values and theta != outside:
+        raise said.error("rope_theta", f"{outside:g}, as rope_theta outside of it")
+    return theta
+
+
+def _kind(said: Fields) -> str:
+    """The kind of scaling, under its newer or older name."""
+    kind = said.text("rope_type", said.text("type", _PLAIN))
+    if said.text("type", kind) != kind:
+        raise said.error("type", f"{kind!r}, as rope_type says")
+    if kind not in (_PLAIN, "llama3"):
+        raise UserError(f"rotary scaling {shown(kind)} is not supported, only 'llama3'")
+    return kind
+
+
+def _refuse_partial(place: Fields) -> None:
+    part = place.values.get("partial_rotary_factor")
+    if part is not None and not (is_number(part) and part == 1):
+        raise UserError(f"partial_rotary_factor {shown(part)} is not supported, only 1.0")
+
+
+def _refuse_other_keys(said: Fields, kind: str) -> None:
+    """Keys of a scaling that are not understood, and factors where nothing is scaled."""
+    known = {"type", "rope_type", "rope_theta", "partial_rotary_factor", *_LLAMA3}
+    if kind == _PLAIN:
+        known -= {"factor"}
+    for key, value in said.values.items():
+        neutral = key in ("factor", "attention_factor") and value == 1
+        if key not in known and not neutral and value not in (None, False, [], {}):
+            raise UserError(
+                f"{said.where}: {said.prefix}{key} ({shown(value)}) is not supported with rotary "
+                f"scaling {kind!r}"
+            )
+
+
+def refuse_gguf_scaling(fields: Fields) -> None:
+    """Refuses scaled frequencies other than those of a tensor of divisors.
+
+    llama.cpp reads a factor without a type as linear scaling, and 0 as none.
+
+    Raises:
+      UserError: a type other than `none`, or a factor without one.
+    """
+    kind = fields.text("rope.scaling.type", None)
+    if kind not in (None, "none"):
+        raise UserError(f"rotary scaling {shown(kind)} is not supported yet")
+    for key in ("rope.scaling.factor", "rope.scale_linear"):
+        factor = fields.values.get(key, 1)
+        if not is_number(factor):
+            raise fields.error(key, "a number")
+        if kind is None and factor not in (0, 1):
+            raise UserError(
+                f"rotary scaling 'linear', which {key} {factor:g} without a type means, is not "
+                "supported yet"
+            )
 
 
 def divisors_from_gguf(

@@ -11,8 +11,9 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from remid_jax.errors import UserError
+from remid_jax.json_files import read_json
 from remid_jax.models.chat_template import render_chat
-from remid_jax.models.weights import GGUF, Checkpoint, gguf_field, read_json_file
+from remid_jax.models.weights import GGUF, Checkpoint, gguf_field
 
 CONTROL_TOKEN, USER_DEFINED_TOKEN = 3, 4  # GGUF token types
 
@@ -157,7 +158,7 @@ def _from_hugging_face(
     file = checkpoint.path / "tokenizer.json"
     if not file.exists():
         raise UserError(f"{checkpoint.path}: no tokenizer.json")
-    read_json_file(file)  # a clear message where it is broken
+    read_json(file, "tokenizer", finite=False)  # a clear message where it is broken
     try:
         backend = tokenizers.Tokenizer.from_file(str(file))
     except Exception as e:  # the library raises plain Exception

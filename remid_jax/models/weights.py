@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,18 @@ from typing import Any
 import numpy as np
 
 from remid_jax.errors import UserError
+from remid_jax.files import file_sha256, path_of
+from remid_jax.json_files import read_json_object
 from remid_jax.models import llama, qwen2, qwen3
 from remid_jax.models.decoder import DecoderConfig
+from remid_jax.models.fields import Fields, shown
+from remid_jax.models.llama import CONFIG
+from remid_jax.models.tensor_files import as_float32, check_finite, check_kind, open_tensors
 
 FAMILIES = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3}
 GGUF, HUGGING_FACE = 0, 1
 INDEX = "model.safetensors.index.json"
+_INTEGERS = ("I8", "I16", "I32", "I64")  # of GGUF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Checkpoint:
       family: the module of the architecture.
       config: shape of the decoder.
       shapes: tensor name -> shape as stored.
+      kinds: tensor name -> type as stored (`BF16`, `Q4_1` ...).
       read: tensor name -> float array as stored ([out, in] for kernels).
       metadata: GGUF fields, or the parsed JSON files of the directory.
     """
@@ -37,6 +44,7 @@ class Checkpoint:
     family: Any
     config: DecoderConfig
     shapes: Mapping[str, tuple[int, ...]]
+    kinds: Mapping[str, str]
     read: Callable[[str], np.ndarray]
     metadata: dict[str, Any]
 
@@ -45,20 +53,26 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Opens a GGUF file or a Hugging Face directory.
 
     Raises:
-      UserError: nothing there, unreadable or truncated, or an unknown architecture.
+      UserError: nothing there, unreadable or truncated, an unknown architecture, or a configuration
+        that the decoder does not compute.
     """
-    path = Path(path)
-    if path.is_dir():
-        return _open_hugging_face(path)
-    if not path.exists():
-        raise UserError(f"model not found: {path} (a GGUF file or a Hugging Face directory)")
-    return _open_gguf(path)
+    path = path_of(path, "model path")
+    try:
+        if path.is_dir():
+            return _open_hugging_face(path)
+        if path.is_file():
+            return _open_gguf(path)
+    except OSError as e:
+        raise UserError(f"model {shown(str(path))}: {e.strerror or e}") from None
+    raise UserError(f"model not found: {path} (a GGUF file or a Hugging Face directory)")
 
 
-def _family(name: str, path: Path) -> Any:
-    if name not in FAMILIES:
+def _family(name: Any, path: Path) -> Any:
+    if not isinstance(name, str) or name not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
-        raise UserError(f"{path}: architecture {name!r} is not supported; supported: {known}")
+        raise UserError(
+            f"{path}: architecture {shown(str(name))} is not supported; supported: {known}"
+        )
     return FAMILIES[name]
 
 
@@ -70,72 +84,69 @@ def _open_gguf(path: Path) -> Checkpoint:
         fields = {name: field.contents() for name, field in reader.fields.items()}
     except Exception as e:  # the reader fails in many ways on a damaged file
         raise UserError(f"{path}: not a readable GGUF file, or truncated ({e})") from None
-    architecture = fields.get("general.architecture")
-    family = _family(str(architecture), path)
+    _refuse_part(path, fields)
+    family = _family(fields.get("general.architecture"), path)
     tensors = {t.name: t for t in reader.tensors}
 
-    def field(name: str, *default: Any) -> Any:
-        key = f"{architecture}.{name}"
-        if key in fields:
-            return fields[key]
-        if name == "vocab_size":
-            return len(gguf_field(path, fields, "tokenizer.ggml.tokens"))
-        return default[0] if default else gguf_field(path, fields, key)
-
     def read(name: str) -> np.ndarray:
-        tensor = tensors[name]
+        tensor, kind = tensors[name], tensors[name].tensor_type
         try:
-            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            plain = kind.name == "F64"
+            values = tensor.data if plain else gguf.quants.dequantize(tensor.data, kind)
         except NotImplementedError:
-            kind = tensor.tensor_type.name
-            raise UserError(f"{path}: tensor {name!r}: cannot dequantise {kind}") from None
-        return values.reshape(tuple(int(n) for n in tensor.shape[::-1]))
+            raise UserError(f"{path}: tensor {name!r}: cannot dequantise {kind.name}") from None
+        return as_float32(values).reshape(tuple(int(n) for n in tensor.shape[::-1]))
 
     try:
-        config = family.config_from_gguf(field, set(tensors), read)
+        config = family.config_from_gguf(_architecture(path, fields), set(tensors), read)
     except UserError as e:
         raise e if str(path) in str(e) else UserError(f"{path}: {e}") from None
     shapes = {name: tuple(int(n) for n in t.shape[::-1]) for name, t in tensors.items()}
-    return Checkpoint(path, GGUF, family, config, shapes, read, fields)
+    kinds = {name: t.tensor_type.name for name, t in tensors.items()}
+    return Checkpoint(path, GGUF, family, config, shapes, kinds, read, fields)
+
+
+def _refuse_part(path: Path, fields: Mapping[str, Any]) -> None:
+    """Refuses one of several GGUF files, which llama.cpp reads together."""
+    name = re.search(r"-(\d{5})-of-(\d{5})\.gguf$", path.name)
+    count = fields.get("split.count", int(name[2]) if name else 1)
+    if count not in (0, 1):
+        which = fields.get("split.no", int(name[1]) - 1 if name else None)
+        number = f"part {which + 1}" if isinstance(which, int) else "one"
+        first = path.name.replace(f"-{name[1]}-of-", "-00001-of-") if name else "FIRST.gguf"
+        raise UserError(
+            f"{path}: is {number} of {shown(count)} files; merge them with llama.cpp's "
+            f"`llama-gguf-split --merge {first} MERGED.gguf`, and name the merged file"
+        )
+
+
+def _architecture(path: Path, fields: Mapping[str, Any]) -> Fields:
+    """The fields of the architecture, without its name before them."""
+    prefix = f"{fields['general.architecture']}."
+    own = {k.removeprefix(prefix): v for k, v in fields.items() if k.startswith(prefix)}
+    if "vocab_size" not in own:
+        tokens = gguf_field(path, fields, "tokenizer.ggml.tokens")
+        own["vocab_size"] = len(tokens) if isinstance(tokens, list) else tokens
+    return Fields(own, "GGUF metadata", prefix)
 
 
 def _open_hugging_face(path: Path) -> Checkpoint:
-    from safetensors import SafetensorError, safe_open
-
     metadata = {
-        file: read_json_file(path / file)
-        for file in ("config.json", "tokenizer_config.json", "generation_config.json")
+        file: read_json_object(path / file, "model", finite=False)
+        for file in (CONFIG, "tokenizer_config.json", "generation_config.json")
         if (path / file).exists()
     }
-    if "config.json" not in metadata:
-        raise UserError(f"{path}: no config.json; give a Hugging Face model directory")
-    config_json = metadata["config.json"]
-    for file, content in metadata.items():
-        if not isinstance(content, dict):
-            raise UserError(f"{path / file}: must hold a JSON object")
-    family = _family(str(config_json.get("model_type")), path)
-    where: dict[str, Any] = {}
-    for shard in weight_files(path):
-        try:
-            handle = safe_open(str(shard), framework="numpy")
-            where.update(dict.fromkeys(handle.keys(), handle))
-        except (SafetensorError, OSError) as e:
-            raise UserError(
-                f"{shard}: not a readable safetensors file, or truncated ({e})"
-            ) from None
-
-    def read(name: str) -> np.ndarray:
-        try:
-            return where[name].get_tensor(name).astype(np.float32)
-        except TypeError as e:
-            raise UserError(f"{path}: tensor {name!r} cannot be read ({e})") from None
-
+    if CONFIG not in metadata:
+        raise UserError(f"{path}: no {CONFIG}; give a Hugging Face model directory")
+    family = _family(metadata[CONFIG].get("model_type"), path)
+    tensors = open_tensors(weight_files(path))
     try:
-        config = family.config_from_hf(config_json)
+        config = family.config_from_hf(metadata[CONFIG])
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
-    shapes = {name: tuple(h.get_slice(name).get_shape()) for name, h in where.items()}
-    return Checkpoint(path, HUGGING_FACE, family, config, shapes, read, metadata)
+    return Checkpoint(
+        path, HUGGING_FACE, family, config, tensors.shapes, tensors.kinds, tensors.read, metadata
+    )
 
 
 def gguf_field(path: Path, fields: dict[str, Any], key: str) -> Any:
@@ -145,30 +156,24 @@ def gguf_field(path: Path, fields: dict[str, Any], key: str) -> Any:
     return fields[key]
 
 
-def read_json_file(path: Path) -> Any:
-    """Decodes a JSON file of a model directory, or raises a `UserError` that names it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UserError(f"{path}: cannot be read as JSON ({e})") from None
-
-
 def tensor_names(checkpoint: Checkpoint) -> dict[str, list[str]]:
     """Parameter of `Decoder` -> the file's tensors: one, or one for each layer."""
     c, family, column = checkpoint.config, checkpoint.family, checkpoint.source
-    names = {k: [v[column]] for k, v in family.TENSORS.items() if k in _shapes(c)}
+    names = {k: [v[column]] for k, v in family.TENSORS.items() if k in parameter_shapes(c)}
     for name, files in family.LAYER_TENSORS.items():
         names[name] = [files[column].format(i) for i in range(c.num_layers)]
     return names
 
 
 def check_tensors(checkpoint: Checkpoint) -> None:
-    """Checks names and shapes of all tensors; reads none of them.
+    """Checks number, names, types and shapes of all tensors; reads none of them.
 
     Raises:
-      UserError: a tensor is missing, unexpected, or of a wrong shape.
+      UserError: a tensor is missing, unexpected, or of a wrong type or shape.
     """
-    shapes, names = _shapes(checkpoint.config), tensor_names(checkpoint)
+    _check_kinds(checkpoint)
+    _check_layers(checkpoint)  # before a name for each is made
+    shapes, names = parameter_shapes(checkpoint.config), tensor_names(checkpoint)
     expected = {file for files in names.values() for file in files}
     for file in sorted(expected - set(checkpoint.shapes)):
         raise UserError(f"{checkpoint.path}: tensor {file!r} is missing")
@@ -180,10 +185,42 @@ def check_tensors(checkpoint: Checkpoint) -> None:
                     f"{checkpoint.path}: tensor {file!r} has shape {checkpoint.shapes[file]}, "
                     f"not {stored}"
                 )
-    ignored = checkpoint.family.IGNORED
-    extra = [n for n in checkpoint.shapes if n not in expected and not n.endswith(ignored)]
+    extra = [n for n in _used(checkpoint) if n not in expected]
     if extra:
         raise UserError(f"{checkpoint.path}: unexpected tensors {_some(extra)}")
+
+
+def _used(checkpoint: Checkpoint) -> Iterator[str]:
+    """Names of the tensors that are not passed over."""
+    needed = checkpoint.family.TENSORS.values()
+    untied = () if checkpoint.config.tie_embeddings else {n[checkpoint.source] for n in needed}
+    for name in checkpoint.shapes:
+        if name in untied or not name.endswith(checkpoint.family.IGNORED):
+            yield name
+
+
+def _check_kinds(checkpoint: Checkpoint) -> None:
+    for name in _used(checkpoint):
+        kind = checkpoint.kinds[name]
+        if checkpoint.source == HUGGING_FACE or kind in _INTEGERS:
+            check_kind(name, kind, checkpoint.path)
+
+
+def _check_layers(checkpoint: Checkpoint) -> None:
+    """Refuses a number of layers that the tensors' names cannot hold."""
+    column, found = checkpoint.source, set()
+    patterns = [re.escape(files[column]) for files in checkpoint.family.LAYER_TENSORS.values()]
+    pattern = re.compile("|".join(p.replace(r"\{\}", r"(\d+)") for p in patterns))
+    for name in checkpoint.shapes:
+        match = pattern.fullmatch(name)
+        found |= {n for n in match.groups() if n} if match else set()
+    said = checkpoint.config.num_layers
+    if said > len(found):
+        key = llama.SIZES["num_layers"][column]
+        raise UserError(
+            f"{checkpoint.path}: {key} is {said:,}, but there are tensors of {len(found)} layers; "
+            "fetch the model again"
+        )
 
 
 def read_parameters(
@@ -203,7 +240,7 @@ def read_parameters(
       UserError: a tensor is missing, unexpected, of a wrong shape, or not finite.
     """
     check_tensors(checkpoint)
-    shapes, names = _shapes(checkpoint.config), tensor_names(checkpoint)
+    shapes, names = parameter_shapes(checkpoint.config), tensor_names(checkpoint)
     for name, files in names.items():
         if name not in checkpoint.family.LAYER_TENSORS:
             yield name, _tensor(checkpoint, files[0], name).astype(dtype)
@@ -220,7 +257,8 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Parameter of `Decoder`, or of one of its layers -> its shape."""
     query, kv = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
     shapes = {
         "embedding": (c.vocab_size, c.width),
@@ -244,8 +282,7 @@ def _shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
 
 def _tensor(checkpoint: Checkpoint, file: str, name: str) -> np.ndarray:
     values = checkpoint.read(file)
-    if not np.isfinite(values).all():
-        raise UserError(f"{checkpoint.path}: tensor {file!r} holds NaN or infinity")
+    check_finite(values, file, checkpoint.path)
     interleaved = checkpoint.source == GGUF and checkpoint.family.GGUF_INTERLEAVES_ROTARY
     if interleaved and name in ("query", "key"):
         values = _rotate_half_order(values, checkpoint.config.head_dim)
@@ -270,8 +307,7 @@ def weight_files(folder: Path) -> list[Path]:
         if not files:
             raise UserError(f"{folder}: no *.safetensors file")
         return files
-    content = read_json_file(index)
-    where = content.get("weight_map") if isinstance(content, dict) else None
+    where = read_json_object(index, "index").get("weight_map")
     if not isinstance(where, dict) or not where:
         raise UserError(f"{index}: must map tensors to files in 'weight_map'")
     names = sorted(set(map(str, where.values())))
@@ -281,12 +317,6 @@ def weight_files(folder: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise UserError(f"{index}: names {name!r}, which is not there; fetch the shard again")
     return [folder / name for name in names]
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's content."""
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def weights_identity(path: Path) -> str:

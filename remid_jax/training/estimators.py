@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from remid_jax.files import path_of
 from remid_jax.models.adapters import Adapter, Base, load_adapter, save_adapter, with_adapter
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.training.config import ROLES
@@ -15,7 +16,7 @@ def save_estimator(folder: str | Path, adapters: Mapping[str, Adapter]) -> Path:
     Raises:
       UserError: the folder cannot be written.
     """
-    folder = Path(folder)
+    folder = path_of(folder, "estimator folder")
     for role in ROLES:
         save_adapter(folder / role, adapters[role])
     return folder
@@ -27,7 +28,8 @@ def load_adapters(folder: str | Path, base: Base) -> dict[str, Adapter]:
     Raises:
       UserError: no estimator there, or one of another base.
     """
-    return {role: load_adapter(Path(folder) / role, base) for role in ROLES}
+    folder = path_of(folder, "estimator folder")
+    return {role: load_adapter(folder / role, base) for role in ROLES}
 
 
 def load_estimator(folder: str | Path, base: LanguageModel) -> dict[str, LanguageModel]:

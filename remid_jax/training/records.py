@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from ml_collections import ConfigDict
 from remid_jax.benchmark.samples import Sample
 from remid_jax.checkpoints import load_tree, newest, read_record, save_newest
 from remid_jax.errors import UserError
-from remid_jax.files import write_atomically
+from remid_jax.files import read_text, write_atomically
+from remid_jax.json_files import parse_json, read_json_object
+from remid_jax.models.fields import is_number, is_whole
 from remid_jax.processes import is_first
 from remid_jax.training.evaluation import Predicted
 
 METRICS, EVALUATIONS, CHECKPOINTS = "metrics.jsonl", "evaluations.jsonl", "checkpoints"
+_PLACE = ("stage", "step")
 SHOWN = 2  # samples of a step whose texts are written, and completions of each
 # Keys that may change between a run and its continuation.
 _FREE = (
@@ -47,7 +51,7 @@ class Records:
         self._identity = hashlib.sha256(f"{identity}/{_fixed(config)}".encode()).hexdigest()
         self._writes = is_first()
         found = self.reached()
-        if found is not None and read_record(found.path)["run"] != self._identity:
+        if found is not None and read_record(found.path).get("run") != self._identity:
             raise UserError(
                 f"{folder} holds a run of another configuration or base; choose another --workdir"
             )
@@ -63,12 +67,18 @@ class Records:
             self._writer = _tensorboard(folder, self._count)
 
     def reached(self) -> Reached | None:
-        """The last whole checkpoint, or None."""
+        """The last whole checkpoint, or None.
+
+        Raises:
+          UserError: a checkpoint that no run has written.
+        """
         path = newest(self.folder / CHECKPOINTS)
         if path is None:
             return None
-        stage, step = path.name.split("-")
-        return Reached(int(stage), int(step), path)
+        name = re.fullmatch(r"(\d{3,9})-(\d{6,9})", path.name)
+        if name is None:
+            raise UserError(f"{path}: no checkpoint of a run; move it elsewhere")
+        return Reached(int(name[1]), int(name[2]), path)
 
     def save(self, stage: int, step: int, state: Any) -> None:
         """Writes a checkpoint, then lets older ones go."""
@@ -145,24 +155,33 @@ def _append(file: Path, line: Mapping[str, Any]) -> None:
 
 def _keep(file: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
     """Keeps the whole lines of a file that are wanted; a half-written last one is dropped."""
-    if not file.exists():
-        return
-    kept = []
-    for text in file.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if wanted(line):
-            kept.append(text + "\n")
-    write_atomically(file, [t.encode() for t in kept])
+    if file.exists():
+        kept = [text + "\n" for line, text in _lines(file) if wanted(line)]
+        write_atomically(file, [t.encode() for t in kept])
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a JSONL file of this module; none where nothing was written."""
-    if not file.exists():
-        return []
-    return [json.loads(t) for t in file.read_text(encoding="utf-8").splitlines()]
+    """The records of a JSONL file of this module; none where nothing was written.
+
+    Raises:
+      UserError: a line that this module has not written.
+    """
+    return [line for line, _ in _lines(file)] if file.exists() else []
+
+
+def _lines(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each whole line, decoded and as it stands."""
+    *whole, last = read_text(file, "run").split("\n")
+    for n, text in enumerate([*whole, last], 1):
+        try:
+            line = parse_json(text, f"{file}: line {n}", finite=False)
+        except UserError:
+            if n > len(whole):  # nothing, or half written when the process was killed
+                return
+            raise
+        if not isinstance(line, dict) or not all(is_whole(line.get(k)) for k in _PLACE):
+            raise UserError(f"{file}: line {n} is no record of a step; delete it, or the file")
+        yield line, text
 
 
 def _predictions(folder: Path, stage: int, step: int, tag: str) -> Path:
@@ -170,9 +189,19 @@ def _predictions(folder: Path, stage: int, step: int, tag: str) -> Path:
 
 
 def read_predictions(folder: Path, stage: int, step: int, tag: str) -> dict[str, float]:
-    """log q in nats of a subset's golden responses at one evaluation, by the id of their sample."""
-    content = json.loads(_predictions(folder, stage, step, tag).read_text(encoding="utf-8"))
-    return dict(zip(content["ids"], content["log_q"], strict=True))
+    """log q in nats of a subset's golden responses at one evaluation, by the id of their sample.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    file = _predictions(folder, stage, step, tag)
+    content = read_json_object(file, "prediction", finite=False)
+    ids, sums = (content.get(key) for key in ("ids", "log_q"))
+    lists = isinstance(ids, list) and isinstance(sums, list) and len(ids) == len(sums)
+    texts = lists and all(isinstance(i, str) for i in ids)
+    if not texts or not all(is_number(value) for value in sums):
+        raise UserError(f"{file}: must hold as many numbers log_q as ids; evaluate again")
+    return dict(zip(ids, sums, strict=True))
 
 
 def _tensorboard(folder: Path, count: int) -> Any:

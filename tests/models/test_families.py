@@ -208,7 +208,7 @@ def test_tensors_of_another_family(tmp_path, tiny_llama):
         ({"layer_types": ["full_attention", "sliding_attention"]}, "within a sliding window"),
         ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rotary scaling 'yarn' is not"),
         ({"attention_bias": True}, "attention_bias is not supported"),
-        ({"hidden_size": "64"}, "config.json holds a value that is no size"),
+        ({"hidden_size": "64"}, "config.json: hidden_size is '64'; it must be a whole number"),
     ],
 )
 def test_unsupported_configurations(tmp_path, tiny_llama, family, config, message):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import gguf
 import jax
@@ -9,9 +10,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
 from remid_jax.errors import UserError
-from remid_jax.models.pretrained import load_language_model
+from remid_jax.models.pretrained import load_language_model, open_language_model
 from remid_jax.models.weights import open_checkpoint, read_parameters, weights_identity
 
 QUERY = "model.layers.1.self_attn.q_proj.weight"
@@ -82,6 +84,69 @@ def test_bfloat16_and_float16_files(tmp_path, tiny_llama):
         query = parameters(model)["['layers']['query']"]
         assert query.dtype == np.float32
         np.testing.assert_array_equal(query[1], stored[QUERY].astype(np.float32).T)
+
+
+def test_float64_files(tmp_path, tiny_llama):
+    tensors = tiny_llama.tensors()
+    plain = parameters(load_language_model(str(tiny_llama.hugging_face(tmp_path / "a", tensors))))
+    wide = {k: v.astype(np.float64) for k, v in tensors.items()}
+    model = load_language_model(str(tiny_llama.hugging_face(tmp_path / "b", wide)))
+    assert_same_parameters(parameters(model), plain)
+    wide["model.norm.weight"][0] = 1e300  # no float32
+    folder = tiny_llama.hugging_face(tmp_path / "c", wide)
+    assert "tensor 'model.norm.weight' holds NaN or infinity" in error(folder)
+
+
+def rename_kind(file, old, new):
+    """Writes another type into the header of a safetensors file, for types that NumPy lacks."""
+    content = file.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].replace(f'"{old}"'.encode(), f'"{new}"'.encode())
+    file.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+
+
+@pytest.mark.parametrize(
+    "kind", ["F8_E4M3", "F8_E5M2", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "BOOL"]
+)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_types_that_are_no_weights(tmp_path, tiny_llama, kind, scaled):
+    tensors = tiny_llama.tensors()
+    number = kind.replace("I", "int").replace("U", "uint")
+    plain = {"B": "bool", "F": "uint8"}.get(kind[0], number)
+    tensors[QUERY] = np.zeros(tensors[QUERY].shape, plain)
+    if scaled:  # what such models hold besides is not what is named
+        tensors[QUERY.replace("weight", "weight_scale_inv")] = np.ones((1, 1), np.float32)
+    folder = tiny_llama.hugging_face(tmp_path / "hf", tensors)
+    if kind.startswith("F"):
+        rename_kind(next(folder.glob("*.safetensors")), "U8", kind)
+    with pytest.raises(UserError) as caught:
+        open_language_model(str(folder))
+    said = f"{folder}: tensor '{QUERY}' is stored as {kind}, which is no weight by itself"
+    assert said in str(caught.value)
+
+
+def test_a_head_that_is_not_used_may_be_of_any_type(tmp_path, tiny_llama):
+    tensors = tiny_llama.tensors()
+    tensors["lm_head.weight"] = np.zeros((2, 2), np.int8)
+    tied = {"tie_word_embeddings": True}
+    assert load_language_model(str(tiny_llama.hugging_face(tmp_path / "a", tensors, tied)))
+    assert "'lm_head.weight' is stored as I8" in error(
+        tiny_llama.hugging_face(tmp_path / "b", tensors)
+    )
+
+
+def test_gguf_integers_and_doubles(tmp_path, tiny_llama):
+    tensors = tiny_llama.tensors()
+    plain = load_language_model(str(tiny_llama.gguf(tmp_path / "a.gguf", tensors)))
+    for kind in (np.int8, np.int16, np.int32, np.int64, np.float64):
+        path = tmp_path / f"{np.dtype(kind).name}.gguf"
+        tiny_llama.gguf(path, tensors, stored_as={QUERY: kind})
+        if kind != np.float64:
+            assert f"'blk.1.attn_q.weight' is stored as I{8 * np.dtype(kind).itemsize}" in error(
+                path
+            )
+            continue
+        assert_same_parameters(parameters(load_language_model(str(path))), parameters(plain))
 
 
 def test_bfloat16_parameters(tmp_path, tiny_llama):
@@ -157,7 +222,7 @@ def test_files_that_are_no_model(tmp_path, tiny_llama):
     assert "no *.safetensors" in error(empty)
     folder = tiny_llama.hugging_face(tmp_path / "hf", tiny_llama.tensors())
     (folder / "config.json").write_text("{'model_type'")
-    assert "config.json: cannot be read as JSON" in error(folder)
+    assert "config.json is no valid JSON" in error(folder)
 
 
 @pytest.mark.parametrize(
@@ -239,8 +304,9 @@ def test_damaged_rotary_divisors(tmp_path, tiny_llama, values, message):
 @pytest.mark.parametrize(
     "index, message",
     [
-        ("{", "index.json: cannot be read as JSON"),
-        ("[]", "index.json: must map tensors to files in 'weight_map'"),
+        ("{", "index.json is no valid JSON"),
+        ("[]", "index.json must hold a JSON object, not a list"),
+        ('{"weight_map": [1]}', "index.json: must map tensors to files in 'weight_map'"),
         ('{"weight_map": {}}', "index.json: must map tensors to files in 'weight_map'"),
         ('{"weight_map": {"a": "lost.safetensors"}}', "names 'lost.safetensors', which is not"),
         ('{"weight_map": {"a": "../hf/model.safetensors"}}', "is no plain file name"),
@@ -266,12 +332,47 @@ def test_only_the_files_of_the_index_are_read(tmp_path, tiny_llama):
     assert models[0].identity == models[1].identity
 
 
+def test_two_files_that_hold_the_same_tensor(tmp_path, tiny_llama):
+    folder = tiny_llama.hugging_face(tmp_path / "hf", tiny_llama.tensors(), shards=2)
+    first, second = sorted(folder.glob("*.safetensors"))
+    name = min(load_file(second))
+    save_file({**load_file(first), name: load_file(second)[name] + 1}, first)
+    said = error(folder)
+    assert f"{first} and {second.name} both hold tensor '{name}'" in said
+    (folder / "copy.safetensors").write_bytes(second.read_bytes())
+    assert f"copy.safetensors and {first.name} both hold tensor" in error(folder)
+    index = {"weight_map": dict.fromkeys(load_file(first), first.name)}
+    index["weight_map"] |= dict.fromkeys(load_file(second), second.name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "both hold tensor" in error(folder)
+
+
 def test_what_may_be_ignored(tmp_path, tiny_llama):
     tensors = tiny_llama.tensors()  # a tied model whose file repeats the head
     folder = tiny_llama.hugging_face(tmp_path / "hf", tensors, {"tie_word_embeddings": True})
     names = [name for name, _ in read_parameters(open_checkpoint(folder))]
     assert len(names) == len(set(names)) == 2 + 9
     assert {n for n in names if not n.startswith("layers/")} == {"embedding", "final_norm"}
+
+
+def test_paths(tmp_path, tiny_llama, monkeypatch):
+    folder = tiny_llama.hugging_face(tmp_path / "hf", tiny_llama.tensors())
+    file = tiny_llama.gguf(tmp_path / "a.gguf", tiny_llama.tensors())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (folder, file):
+        assert open_language_model(f"~/{path.name}").checkpoint.path == path
+        assert open_checkpoint(f"~/{path.name}").path == path
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for path, said in (
+        ("a\0b", "holds a NUL character"), ("x" * 300, "is too long"), ("", "is empty"),
+        ("y/" * 3000, "is too long"), ("~nobody-here/m", "no such home folder"),
+        ("\udcff", "is no UTF-8"), (tmp_path / "pipe", "model not found"),
+        (tmp_path / "loop", "model not found"), (file / "inner", "model not found"),
+    ):  # fmt: skip
+        for use in (open_checkpoint, open_language_model):
+            with pytest.raises(UserError, match=said):
+                use(str(path))
 
 
 def test_tokenizer_files(tmp_path, tiny_llama):
@@ -286,7 +387,7 @@ def test_tokenizer_files(tmp_path, tiny_llama):
     (folder / "chat_template.jinja").write_text("file")
     assert load_language_model(str(folder)).tokenizer.render([]) == "file"
     (folder / "tokenizer.json").write_text("{")
-    assert "tokenizer.json: cannot be read as JSON" in error(folder)
+    assert "tokenizer.json is no valid JSON" in error(folder)
     (folder / "tokenizer.json").write_text("{}")
     assert "tokenizer.json: not a tokenizer" in error(folder)
     (folder / "tokenizer.json").unlink()

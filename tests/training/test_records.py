@@ -1,13 +1,24 @@
-"""What a run writes for TensorBoard: scalars by step; a resumed run voids those it repeats."""
+"""What a run writes is read back, for TensorBoard too; what no run has written is refused."""
 
+import json
+import shutil
 import struct
 from pathlib import Path
 
 import jax.numpy as jnp
+import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tiny_corl import tiny_config
 
-from remid_jax.training.records import Records
+from remid_jax.checkpoints import save_tree
+from remid_jax.errors import UserError
+from remid_jax.training.records import (
+    CHECKPOINTS,
+    METRICS,
+    Records,
+    read_lines,
+    read_predictions,
+)
 
 
 def events(file: Path) -> list[Event]:
@@ -47,3 +58,69 @@ def test_a_resumed_run_goes_on_where_the_checkpoint_was(tmp_path):
     assert scalars(two) == [("policy_sft/loss", 2, 2.0)]
     voided = [e.step for e in events(two) if e.session_log.status == SessionLog.START]
     assert voided == [2]  # TensorBoard forgets what it read from step 2 on
+
+
+def line(step, **more):
+    return json.dumps({"stage": 0, "step": step, "kind": "policy_sft", **more}) + "\n"
+
+
+def test_a_half_written_last_line_is_left_out(tmp_path):
+    file = tmp_path / METRICS
+    Records(tmp_path, "base", tiny_config()).save(0, 9, {"x": jnp.ones(2)})
+    for half in ('{"stage": 0, "st', "", line(2)[:-1]):
+        file.write_text(line(0, loss=float("nan")) + line(1) + half)
+        steps = [0, 1, 2] if half.endswith("}") else [0, 1]
+        assert [x["step"] for x in read_lines(file)] == steps
+        Records(tmp_path, "base", tiny_config())
+        kept = file.read_text()
+        assert kept.endswith("}\n") and len(kept.splitlines()) == len(steps)
+
+
+@pytest.mark.parametrize("bad", ["[]", "3", "{", '{"stage": 0}', '{"stage": 0, "step": "1"}', ""])
+def test_lines_that_no_run_has_written(tmp_path, bad):
+    file = tmp_path / METRICS
+    file.write_text(line(0) + bad + "\n" + line(1))
+    for use in (lambda: read_lines(file), lambda: Records(tmp_path, "base", tiny_config())):
+        with pytest.raises(UserError, match=f"{METRICS}: line 2"):
+            use()
+
+
+def test_checkpoints_that_no_run_has_written(tmp_path):
+    folder = tmp_path / CHECKPOINTS
+    save_tree(folder / "final", {"x": jnp.ones(2)}, {"kind": "corl"})
+    with pytest.raises(UserError, match="final: no checkpoint of a run"):
+        Records(tmp_path, "base", tiny_config())
+    shutil.rmtree(folder)
+    save_tree(folder / "000-000001", {"x": jnp.ones(2)}, {"kind": "corl"})
+    with pytest.raises(UserError, match="another configuration or base"):
+        Records(tmp_path, "base", tiny_config())
+
+
+def test_an_altered_checkpoint_is_refused(tmp_path):
+    state = {"x": jnp.ones(200)}
+    records = Records(tmp_path, "base", tiny_config())
+    records.save(0, 1, state)
+    reached = records.reached()
+    for file in (p for p in reached.path.rglob("*") if p.is_file() and p.stat().st_size):
+        whole = file.read_bytes()
+        file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+        with pytest.raises(UserError, match=r"digests.json|was altered since"):
+            records.load(reached, state)
+        file.write_bytes(whole)
+    assert records.load(reached, state)["x"].sum() == 200
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"ids": ["a"], "log_q": []}', '{"ids": [[]], "log_q": [1.0]}',
+             '{"ids": ["a"], "log_q": ["1"]}', '{"ids": ["a"], "log_q": [NaN]}', "{}"],
+)  # fmt: skip
+def test_damaged_predictions(tmp_path, text):
+    file = tmp_path / "predictions" / "000-000001-IDTest.json"
+    with pytest.raises(UserError, match="not found"):
+        read_predictions(tmp_path, 0, 1, "IDTest")
+    file.parent.mkdir()
+    file.write_text(text)
+    with pytest.raises(UserError, match=file.name):
+        read_predictions(tmp_path, 0, 1, "IDTest")
+    file.write_text('{"ids": ["a", "b"], "log_q": [-1.5, -2]}')
+    assert read_predictions(tmp_path, 0, 1, "IDTest") == {"a": -1.5, "b": -2}
