@@ -305,7 +305,7 @@ def test_damaged_rotary_divisors(tmp_path, tiny_llama, values, message):
     "index, message",
     [
         ("{", "index.json is no valid JSON"),
-        ("[]", "index.json must hold a JSON object, not a list"),
+        ("[]", "index.json must hold a JSON object, not list"),
         ('{"weight_map": [1]}', "index.json: must map tensors to files in 'weight_map'"),
         ('{"weight_map": {}}', "index.json: must map tensors to files in 'weight_map'"),
         ('{"weight_map": {"a": "lost.safetensors"}}', "names 'lost.safetensors', which is not"),
