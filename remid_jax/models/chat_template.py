@@ -59,6 +59,14 @@ def unused_variables(template: str, variables: Mapping[str, Any]) -> list[str]:
     return sorted(set(variables) - meta.find_undeclared_variables(environment.parse(template)))
 
 
+def date_note(template: str) -> tuple[str, ...]:
+    """What a template is told of the day, where it asks."""
+    from remid_jax.models.template_sandbox import DATE
+
+    asks = "strftime_now" in template
+    return (f"strftime_now gives {DATE:%Y-%m-%d} to the chat template",) if asks else ()
+
+
 @functools.lru_cache(maxsize=8)
 def _compiled(template: str) -> Any:
     import jinja2
