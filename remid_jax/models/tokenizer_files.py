@@ -37,6 +37,10 @@ def read_tokenizer(checkpoint: Checkpoint) -> TokenizerFiles:
             f"{path}: token {last!r} has id {vocabulary[last]}, but the embedding has {rows} rows; "
             "take the tokenizer that belongs to these weights"
         )
+    texts = {i: token for token, i in vocabulary.items()}
+    for token, i in vocabulary.items():
+        if texts[i] != token:
+            raise UserError(f"{path}: tokens {token!r} and {texts[i]!r} stand for one id, {i}")
     return files
 
 
