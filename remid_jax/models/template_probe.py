@@ -64,16 +64,17 @@ def opens_thought(render: Render) -> bool:
 
 def _prompt(render: Render) -> tuple[str, str]:
     """The prompt of a system text and a question, and what had to be done for it."""
-    chat = [SYSTEM, USER]
+    chat, note = [SYSTEM, USER], ""
     prompt, problem = _attempt(render, chat, True)
-    note = ""
     if not _shows(prompt, chat):
-        note = "the system text stands in the first user turn, as the chat template "
-        note += f"does not take it elsewhere ({problem or 'it leaves it out'})"
-        prompt, again = _attempt(render, without_system(chat), True)
-        if not _shows(prompt, chat):
+        folded, again = _attempt(render, without_system(chat), True)
+        if not _shows(folded, chat):
             raise UserError(again or problem or _left_out(prompt, chat))
-        chat = without_system(chat)
+        chat, prompt = without_system(chat), folded
+        note = (
+            "the system text stands in the first user turn: the chat template does not take it "
+            f"elsewhere ({problem or 'it leaves it out'})"
+        )
     if render(chat, True) != prompt:
         raise UserError("the chat template renders a chat differently from time to time")
     alone, problem = _attempt(render, [USER], True)
