@@ -98,7 +98,6 @@ def test_what_is_too_long(template):
         "{{ '%1000000000d' | format(1) }}",
         "{{ '{:1000000000}'.format(1) }}",
         "{{ '{:{}}'.format(1, 10**9) }}",
-        "{{ ('{:1000000000}' | attr('format'))(1) }}",
         "{{ 1.5 | round(10**9, 'floor') }}",
         "{{ range(9) | batch(10**9, 1) | list }}",
         "{{ range(9) | slice(10**9) | list }}",
@@ -216,6 +215,12 @@ def test_what_templates_need_is_as_in_jinja(template):
 )
 def test_what_is_added_to_jinja(template, expected):
     assert render(template) == expected
+
+
+def test_a_method_taken_by_a_filter():
+    """Jinja's releases differ in what the filter gives."""
+    said = refusal("{{ ('{:1000000000}' | attr('format'))(1) }}")
+    assert "beyond 9,999" in said or "format may not be called" in said
 
 
 def test_the_marks_of_generation_are_those_of_a_block():
