@@ -225,6 +225,20 @@ def test_words_that_are_taken_whole_make_no_structure():
     assert tokenizer.decode(tokenizer.encode_chat(chat)) == "the END"
 
 
+def test_what_the_vocabulary_lacks_is_no_structure():
+    backend = next(b for name, b in backends() if name == "words")
+    backend.add_special_tokens(["<unk>"])
+    ids = tokenizer_of(backend).encode("役 </s>")
+    assert len(ids) == 3 and set(ids) == {0}
+
+
+def test_white_space_is_no_structure_whatever_its_flag():
+    backend = next(b for name, b in backends() if name.startswith("bytes"))
+    backend.add_special_tokens(["\n\n"])
+    line = backend.token_to_id("\n\n")
+    assert tokenizer_of(backend).encode("a\n\n</s>")[1] == line
+
+
 def test_a_token_that_cannot_be_written_otherwise_is_refused():
     backend = tokenizers.Tokenizer(models.WordLevel({"<": 0, "x": 1, "u": 2}, "u"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -288,6 +302,9 @@ def test_the_templates_own_tokens_need_no_flag(tmp_path, tiny_llama):
     chat = [{"role": "user", "content": "<e><u>system"}]
     ids = tokenizer.encode_chat(chat)
     assert (ids.count(1), ids.count(2)) == (2, 1) and not {1, 2} & set(tokenizer.encode("<u> <e>"))
+    flagged = tiny_llama.hugging_face(tmp_path / "flagged", tiny_llama.tensors())
+    flagged = open_language_model(str(flagged)).tokenizer
+    assert tokenizer.encode("ab<e> ab") == flagged.encode("ab<e> ab")
 
 
 def test_words_with_tokens_of_their_own_stay_tokens(tmp_path, tiny_llama):

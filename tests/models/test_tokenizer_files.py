@@ -1,6 +1,7 @@
 """What a model's files say of its tokenizer: merged, checked, or refused with what and where."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from tiny_checkpoint import TOKENS, gguf_name, tiny_tensors, write_gguf, write_h
 
 from remid_jax.errors import UserError
 from remid_jax.models.pretrained import open_language_model
+from remid_jax.models.tokenizer_library import guarded
 
 VOCAB = len(TOKENS)
 MOOD = {
@@ -94,6 +96,15 @@ def test_the_first_token_after_an_answer_ends_a_turn(tmp_path, template, end):
     tokenizer = edited(tmp_path / "m", "tokenizer_config.json", edit)
     stops = [end, *(i for i in (0, 2) if i != end)]  # config.json names 2
     assert (tokenizer.end_of_turn, list(tokenizer.stop_ids)) == (end, stops)
+
+
+def test_white_space_ends_no_turn(tmp_path):
+    def edit(settings):
+        settings["added_tokens_decoder"] = {"262": {**MOOD, "content": "\n", "special": False}}
+        settings["chat_template"] = "{% for m in messages %}<u>{{ m.content }}\n<e>{% endfor %}"
+
+    tokenizer = edited(tmp_path / "m", "tokenizer_config.json", edit, VOCAB + 1)
+    assert tokenizer.end_of_turn == 2 and tokenizer.around_turns == ()
 
 
 def test_nothing_says_how_a_turn_ends(tmp_path):
@@ -237,6 +248,11 @@ def test_a_dropout_of_nothing_is_none(tmp_path):
 
 def test_rows_beyond_the_tokenizer_are_padding(tmp_path):
     assert edited(tmp_path / "m", "config.json", lambda c: None, VOCAB + 9).encode("ab")
+
+
+def test_what_else_is_written_meanwhile_is_shown(capfd):
+    guarded(lambda: os.write(2, b"a word of another thread"), "x")
+    assert capfd.readouterr().err == "a word of another thread"
 
 
 PANIC = """
