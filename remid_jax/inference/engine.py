@@ -142,7 +142,8 @@ class JaxEngine:
         """See `Engine.log_likelihood`; prompts of one beginning run together, the costliest first.
 
         Raises:
-          PromptError: an empty prompt or response, one too long, or a value that is not finite.
+          PromptError: an empty prompt or response, one too long or with an id that the model does
+            not have, or a value that is not finite.
           UserError: too little memory for the smallest pieces.
           ValueError: `pairs` has another shape.
         """
@@ -196,7 +197,8 @@ class JaxEngine:
           expected: N, about how long responses will be: rows that end together run together.
 
         Raises:
-          UserError: a prompt is empty, or it and its response exceed the context window.
+          UserError: a prompt is empty or has an id that the model does not have, or it and its
+            response exceed the context window.
         """
         cuts = branch_points(prompts) if cuts is None else cuts
 

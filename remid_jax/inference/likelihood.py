@@ -13,7 +13,7 @@ from remid_jax.errors import UserError
 from remid_jax.inference.packing import pack
 from remid_jax.inference.prefix import Prefix, PrefixCache, branch_points
 from remid_jax.inference.sizes import Sizes, Work, share_of, sizes_for
-from remid_jax.inference.vocabulary import next_log_probs, target_log_probs
+from remid_jax.inference.vocabulary import check_ids, next_log_probs, target_log_probs
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import ROWS, parts_of_mesh, pinned, using
 
@@ -87,11 +87,13 @@ def score_responses(
       token.
 
     Raises:
-      UserError: an empty response, prompt and response exceed the context window, or the model
-        yields a value that is not finite.
+      UserError: an empty response, an id that the model does not have, prompt and response exceed
+        the context window, or the model yields a value that is not finite.
     """
     if not all(len(y) for y in responses):
         raise UserError("a response has no tokens to score")
+    for y in responses:
+        check_ids(y, model.config.vocab_size, "a response")
     longest = prefix.length + max(map(len, responses), default=0) + 1
     if longest > model.config.max_positions:
         raise UserError(
@@ -148,8 +150,8 @@ def pair_log_likelihoods(
       The blocks, in nats.
 
     Raises:
-      UserError: an empty prompt or response, one too long, a value that is not finite, or too
-        little memory.
+      UserError: an empty prompt or response, one too long or with an id that the model does not
+        have, a value that is not finite, or too little memory.
       ValueError: `pairs` has another shape.
     """
     shape = (len(contexts), len(responses))

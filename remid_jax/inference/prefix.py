@@ -15,6 +15,7 @@ from flax import nnx
 
 from remid_jax.errors import UserError
 from remid_jax.inference.sizes import CHUNK, CHUNK_STEP, Work, capacity_for, stepped
+from remid_jax.inference.vocabulary import check_ids
 from remid_jax.models.pretrained import DTYPES, LanguageModel
 from remid_jax.models.sharding import ROWS, pinned, using
 
@@ -201,10 +202,12 @@ class PrefixCache:
           cuts: ascending lengths, each less than the prompt's; see `branch_points`.
 
         Raises:
-          UserError: the prompt is empty or longer than the context window.
+          UserError: the prompt is empty or longer than the context window, or holds an id that the
+            model does not have.
         """
         if not prompt:
             raise UserError("a prompt has no tokens")
+        check_ids(prompt, self._model.config.vocab_size, "a prompt")
         limit = self._model.config.max_positions
         if len(prompt) > limit:
             raise UserError(

@@ -189,7 +189,8 @@ def sample(
       One response a draw, a prompt's draws side by side, in the order of the prompts.
 
     Raises:
-      UserError: a prompt is empty, or it and its response exceed the context window.
+      UserError: a prompt is empty or has an id that the model does not have, or it and its response
+        exceed the context window.
     """
     cache = PrefixCache(model, 0, CHUNK)
     return in_batches(

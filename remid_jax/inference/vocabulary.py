@@ -1,18 +1,40 @@
 """Log-probabilities over a large vocabulary: a piece at a time, each device its own part."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from remid_jax.errors import UserError
 from remid_jax.inference.sizes import HEAD
 from remid_jax.models.decoder import logits_of
 from remid_jax.models.sharding import ROWS, parts_in_force
 
 Array = jax.Array
+
+
+def check_ids(ids: Sequence[int], size: int, what: str) -> None:
+    """Refuses token ids that a model has no row for; they would be read as others.
+
+    Args:
+      ids: token ids.
+      size: of the vocabulary.
+      what: whose they are, for messages.
+
+    Raises:
+      UserError: one of them is not an integer from 0 to size - 1.
+    """
+    values = np.asarray(ids)
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise UserError(f"{what} must be token ids, whole numbers from 0 to {size - 1}")
+    outside = values[(values < 0) | (values >= size)]
+    if outside.size:
+        raise UserError(f"{what} has the token id {outside[0]}; the model's are 0 to {size - 1}")
 
 
 def target_log_probs(decoder: Any, hidden: Array, targets: Array, chunk: int = HEAD) -> Array:

@@ -1,42 +1,96 @@
-"""Chat templates, rendered in a jinja sandbox because they come with untrusted files."""
+"""Chat templates: rendered in a sandbox, because they come with untrusted files."""
 
 import functools
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from remid_jax.errors import UserError
+from remid_jax.files import read_text
+
+MAX_SOURCE = 500_000  # characters; the templates of released models have some ten thousand
+_OWN = {
+    "messages", "add_generation_prompt", "tools", "documents", "bos_token", "eos_token",
+    "raise_exception", "strftime_now", "range", "dict", "cycler", "joiner", "namespace", "loop",
+    "self", "super", "caller", "varargs", "kwargs", "true", "false", "none", "True", "False",
+    "None",
+}  # fmt: skip
+Messages = list[dict[str, str]]
 
 
-def _refuse(message: str) -> None:
-    raise UserError(f"the chat template refuses this chat: {message}")
+def read_template(path: str | Path) -> str:
+    """The source of a jinja file, its line ends as jinja reads them.
+
+    Raises:
+      UserError: a missing or unreadable file, or one that is not UTF-8.
+    """
+    return read_text(path, "chat template").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+def checked_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Further variables of a template as plain JSON.
+
+    Args:
+      variables: such as {"enable_thinking": False}.
+
+    Raises:
+      UserError: a name that is no name or that the renderer sets itself, or a value that is none
+        of JSON's.
+    """
+    try:
+        given = dict(variables or {})
+        plain = json.loads(json.dumps(given, allow_nan=False, default=dict))
+    except (TypeError, ValueError, RecursionError) as e:
+        raise UserError(f"template_variables must be names and values of JSON: {e}") from None
+    for name in given:
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise UserError(f"template_variables: {name!r} is no name of a variable")
+        if name in _OWN:
+            raise UserError(f"template_variables: {name!r} is set by the renderer itself")
+    return plain
+
+
+def unused_variables(template: str, variables: Mapping[str, Any]) -> list[str]:
+    """Which of the variables a template never reads."""
+    from jinja2 import meta
+
+    environment = _compiled(template).environment
+    return sorted(set(variables) - meta.find_undeclared_variables(environment.parse(template)))
+
+
+def date_note(template: str) -> tuple[str, ...]:
+    """What a template is told of the day, where it asks."""
+    from remid_jax.models.template_sandbox import DATE
+
+    asks = "strftime_now" in template
+    return (f"strftime_now gives {DATE:%Y-%m-%d} to the chat template",) if asks else ()
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(template: str) -> Any:
     import jinja2
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-    environment.globals["raise_exception"] = _refuse
-    environment.filters["tojson"] = _to_json
+    from remid_jax.models.template_sandbox import TemplateEnvironment
+
+    if len(template) > MAX_SOURCE:
+        raise UserError(f"the chat template has more than {MAX_SOURCE:,} characters")
+    if "\0" in template:
+        raise UserError("the chat template holds a NUL character; is it in another encoding?")
     try:
-        return environment.from_string(template)
+        return TemplateEnvironment().from_string(template)
     except jinja2.TemplateError as e:
         raise UserError(f"the chat template is no valid jinja: {e}") from None
+    except Exception as e:  # Python compiles what jinja writes, and finds it too deep, say
+        raise UserError(f"the chat template cannot be compiled: {e}") from None
 
 
 def render_chat(
     template: str,
-    messages: list[dict[str, str]],
+    messages: Messages,
     add_generation_prompt: bool,
-    special: dict[str, str],
+    special: Mapping[str, str],
+    variables: Mapping[str, Any] | None = None,
 ) -> str:
     """Renders messages by a template.
 
@@ -44,20 +98,42 @@ def render_chat(
       template: jinja source.
       messages: {"role", "content"} objects.
       add_generation_prompt: whether the text ends where the assistant's answer begins.
-      special: further variables, such as `bos_token`.
+      special: the texts of special tokens, such as `bos_token`.
+      variables: see `checked_variables`.
 
     Raises:
-      UserError: the template is broken, unsafe, or refuses the chat.
+      UserError: the template is broken, unsafe, refuses the chat, runs too long or makes too much,
+        or gives a text that is no Unicode.
     """
+    from remid_jax.models.template_limits import metered
+
+    compiled = _compiled(template)
+    given = {"tools": None, "documents": None, **special, **(variables or {})}
     try:
-        return _compiled(template).render(
-            messages=messages,
-            add_generation_prompt=add_generation_prompt,
-            tools=None,
-            documents=None,
-            **special,
-        )
+        with metered():
+            text = compiled.render(
+                messages=messages, add_generation_prompt=add_generation_prompt, **given
+            )
+        text.encode()
     except UserError:
         raise
+    except UnicodeEncodeError:
+        raise UserError("the chat holds half of a surrogate pair, which is no character") from None
     except Exception as e:  # a template can fail in any way: TypeError, ZeroDivisionError, ...
         raise UserError(f"the chat template fails on this chat: {e}") from None
+    return text
+
+
+def without_system(messages: Messages) -> Messages:
+    """The chat with a leading system text at the beginning of the first user turn.
+
+    >>> without_system([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}])
+    [{'role': 'user', 'content': 'a\\n\\nb'}]
+    """
+    if not messages or messages[0]["role"] != "system":
+        return messages
+    first, *rest = messages
+    if not (rest and rest[0]["role"] == "user"):
+        return [{**first, "role": "user"}, *rest]
+    parts = [m["content"] for m in (first, rest[0]) if m["content"]]
+    return [{**rest[0], "content": "\n\n".join(parts)}, *rest[1:]]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 
 from remid_jax.errors import UserError
 from remid_jax.files import file_sha256, path_of
+from remid_jax.models.chat_template import read_template
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.sharding import check_heads, mesh_of, place_one, shardings_of
 from remid_jax.models.tokenizer import Tokenizer, load_tokenizer
@@ -143,7 +145,10 @@ def _download(file: Path) -> None:
 
 
 def open_language_model(
-    path: str = DEFAULT, dtype: str = "float32", chat_template: str | None = None
+    path: str = DEFAULT,
+    dtype: str = "float32",
+    chat_template: str | None = None,
+    template_variables: Mapping[str, Any] | None = None,
 ) -> ModelCard:
     """Opens a model and checks all that can be known without reading its weights.
 
@@ -151,23 +156,17 @@ def open_language_model(
       path: the default's name, a GGUF file, or a Hugging Face directory.
       dtype: `float32` or `bfloat16`.
       chat_template: path of a jinja file that replaces the model's own template.
+      template_variables: further variables of the template, such as {"enable_thinking": False}.
 
     Raises:
       UserError: anything about the path, its content or the dtype that cannot be used.
     """
     if dtype not in DTYPES:
         raise UserError(f"unknown dtype {dtype!r}; choose among {', '.join(DTYPES)}")
-    template = None
-    if chat_template:
-        try:
-            template = Path(chat_template).read_text(encoding="utf-8")
-        except OSError as e:
-            raise UserError(f"chat template {chat_template}: {e.strerror}") from None
-        except UnicodeDecodeError as e:
-            raise UserError(f"chat template {chat_template} is not UTF-8: {e}") from None
+    template = read_template(chat_template) if chat_template else None
     file = fetch_default() if path == DEFAULT else path_of(path, "config.model.path")
     checkpoint = open_checkpoint(file)
-    tokenizer = load_tokenizer(checkpoint, template)
+    tokenizer = load_tokenizer(checkpoint, template, template_variables)
     check_tensors(checkpoint)
     name = path if path == DEFAULT else file.name
     return ModelCard(name, checkpoint.config, tokenizer, dtype, checkpoint, file)
@@ -194,13 +193,14 @@ def load_language_model(
     dtype: str = "float32",
     chat_template: str | None = None,
     mesh: Mesh | None = None,
+    template_variables: Mapping[str, Any] | None = None,
 ) -> LanguageModel:
     """Loads a model; arguments and errors as for `open_language_model`, or what that gave.
 
     Parameters go to their devices one by one: the host never holds two of them.
 
     Args:
-      path, dtype, chat_template: see `open_language_model`.
+      path, dtype, chat_template, template_variables: see `open_language_model`.
       mesh: of the devices; None: the default device.
 
     Raises:
@@ -208,7 +208,8 @@ def load_language_model(
         divide a parameter.
     """
     ready = isinstance(path, ModelCard)
-    card = path if ready else open_language_model(path, dtype, chat_template)
+    settings = (dtype, chat_template, template_variables)
+    card = path if ready else open_language_model(path, *settings)
     check_mesh(card.config, mesh)
     graphdef, state = _abstract(card.config)
     placed: dict[str, Any] = {}

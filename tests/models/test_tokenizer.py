@@ -14,10 +14,12 @@ GOLDEN = json.loads(
 @pytest.mark.parametrize("name", GOLDEN["texts"])
 def test_ids(smollm2, name):
     case = GOLDEN["texts"][name]
-    assert smollm2.tokenizer.encode(case["text"]) == case["ids"]
+    assert smollm2.tokenizer.backend.encode(case["text"]).ids == case["ids"]
+    if not name.startswith("special"):
+        assert smollm2.tokenizer.encode(case["text"]) == case["ids"]
 
 
-@pytest.mark.parametrize("name", [n for n in GOLDEN["texts"] if not n.startswith("special")])
+@pytest.mark.parametrize("name", GOLDEN["texts"])
 def test_decoding_gives_the_text_back(smollm2, name):
     text = GOLDEN["texts"][name]["text"]
     assert smollm2.tokenizer.decode(smollm2.tokenizer.encode(text)) == text

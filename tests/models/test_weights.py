@@ -381,10 +381,10 @@ def test_tokenizer_files(tmp_path, tiny_llama):
     settings.write_text(json.dumps({"eos_token": "<e>"}))
     assert "the tokenizer has no chat template; name a jinja file" in error(folder)
     template = tmp_path / "t.jinja"
-    template.write_text("mine")
+    template.write_text("mine{% for m in messages %}{{ m.content }}{% endfor %}")
     model = load_language_model(str(folder), chat_template=str(template))
     assert model.tokenizer.render([]) == "mine"
-    (folder / "chat_template.jinja").write_text("file")
+    (folder / "chat_template.jinja").write_text(template.read_text().replace("mine", "file"))
     assert load_language_model(str(folder)).tokenizer.render([]) == "file"
     (folder / "tokenizer.json").write_text("{")
     assert "tokenizer.json is no valid JSON" in error(folder)

@@ -127,7 +127,8 @@ def test_gguf_becomes_a_directory_of_transformers(tmp_path, family, dtype):
     for messages in CHATS:
         text = tokenizer.apply_chat_template(messages, tokenize=False)
         assert model.tokenizer.render(messages) == text
-        assert model.tokenizer.encode(text) == tokenizer(text, add_special_tokens=False).input_ids
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        assert model.tokenizer.encode_chat(messages) == ids
 
 
 @pytest.mark.parametrize("template", [LLAMA_TEMPLATE, QWEN_TEMPLATE], ids=["llama", "qwen"])

@@ -1,0 +1,104 @@
+"""The tokenizers library, with errors that say what and where."""
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import tokenizers
+
+from remid_jax.errors import UserError
+from remid_jax.json_files import kind_of
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerFiles:
+    """What a checkpoint says of its tokenizer.
+
+    Attributes:
+      backend: the `tokenizers.Tokenizer`.
+      template: jinja source, or None.
+      ends: ids that end a text or a turn, the tokenizer's own eos first; may be empty.
+      bos: id of the beginning of a text, or None.
+      adds_bos: whether `bos` must begin a prompt.
+    """
+
+    backend: tokenizers.Tokenizer
+    template: str | None
+    ends: tuple[int, ...]
+    bos: int | None
+    adds_bos: bool
+
+
+def token_ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
+    """Ids of a text as the backend gives them, with no token added.
+
+    Raises:
+      UserError: the text is no Unicode, or the tokenizer fails on it.
+    """
+    try:
+        text.encode()
+        return backend.encode(text, add_special_tokens=False).ids
+    except UnicodeEncodeError:
+        raise UserError("a text holds half of a surrogate pair, which is no character") from None
+    except BaseException as e:
+        raise _explained(e, "the tokenizer cannot encode a text") from None
+
+
+def guarded(run: Callable[[], T], what: str) -> T:
+    """Runs what builds a tokenizer from files.
+
+    Args:
+      run: uses the library.
+      what: begins the message.
+
+    Raises:
+      UserError: the library fails; the trace that it prints where it panics is held back.
+    """
+    with _held_stderr():
+        try:
+            return run()
+        except BaseException as e:
+            raise _explained(e, what) from None
+
+
+def _explained(error: BaseException, what: str) -> BaseException:
+    """What to raise for an error of the library, whose panics are no `Exception`."""
+    is_its_own = isinstance(error, Exception) or type(error).__name__ == "PanicException"
+    return UserError(f"{what} ({error})") if is_its_own else error
+
+
+@contextlib.contextmanager
+def _held_stderr() -> Iterator[None]:
+    """Holds back what is written to stderr; it is shown if all goes well."""
+    try:
+        shown = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        try:
+            os.dup2(held.fileno(), 2)
+            yield
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+        held.seek(0)
+        os.write(2, held.read())
+
+
+def checked_id(value: Any, name: str, backend: tokenizers.Tokenizer) -> int:
+    """An id that a file names.
+
+    Raises:
+      UserError: it is none of the tokenizer's.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError(f"{name} must be the id of a token, not {kind_of(value)}")
+    if not 0 <= value < 2**31 or backend.id_to_token(value) is None:
+        raise UserError(f"{name} is {value}, which is no id of the tokenizer")
+    return value
