@@ -94,7 +94,7 @@ def spoken_answer(drawn: Drawn, sample: Sample, tokenizer: Tokenizer) -> Answer:
     """A drawn answer without what was not spoken, cut between tokens and never encoded again."""
     text = tokenizer.decode(drawn.tokens)
     names = name_in(sample.character), sample.user_name
-    speech = find_speech(text, *names, opened_thought=getattr(tokenizer, "opens_thought", False))
+    speech = find_speech(text, *names, opened_thought=tokenizer.opens_thought)
     first, last = spoken_tokens(drawn.tokens, text, speech, tokenizer.decode)
     cuts = tuple(kind for kind in speech.cuts if kind != EDGES)
     own = drawn.log_probs is not None and first == 0

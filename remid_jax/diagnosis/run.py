@@ -93,7 +93,7 @@ def diagnose(
     plan = make_plan(selection, labels, given, swaps, cards, config)
     if config.dry_run:
         return {"plan": plan}
-    _say_plan(selection, plan)
+    _say_plan(selection, plan, cards)
 
     store = Store(folder / "store")
     with count_programs() as programs:
@@ -122,6 +122,7 @@ def diagnose(
         "programs": dataclasses.asdict(programs),
         "work": own and dataclasses.asdict(own.work),
         **_counts(selection, swaps),
+        "templates": _templates(cards),
         "unit": "nats",
     }
     results = {
@@ -142,14 +143,15 @@ def _cards(
 ) -> dict[str, ModelCard | Engine]:
     """Every model of the run by its path, opened and checked; under "" the policy."""
     dtype, template = config.model.dtype, config.model.chat_template or None
+    variables = config.model.template_variables.to_dict()
     foreign = engine is not None and not isinstance(engine, JaxEngine)
     if foreign and config.divergences.features == "hidden":
         raise UserError(f"{engine.name} has no hidden states; set divergences.features='none'")
-    policy = engine or open_language_model(config.model.path, dtype, template)
+    policy = engine or open_language_model(config.model.path, dtype, template, variables)
     cards = dict.fromkeys(("", config.model.path), policy)
     for spec in {} if collected else config.rpms.values():
         if spec.path not in cards:
-            cards[spec.path] = open_language_model(spec.path, dtype)
+            cards[spec.path] = open_language_model(spec.path, dtype, None, variables)
     return cards
 
 
@@ -223,6 +225,17 @@ def _given(
     return answers
 
 
+def _templates(cards: Mapping[str, ModelCard | Engine]) -> dict[str, dict[str, Any]]:
+    """Model -> variables of its chat template, and what was assumed on the template's behalf."""
+    return {
+        card.name: {
+            "variables": card.tokenizer.template_variables,
+            "notes": list(card.tokenizer.template_notes),
+        }
+        for card in cards.values()
+    }
+
+
 def _counts(selection: Selection, swaps: Mapping[str, Swaps]) -> dict[str, Any]:
     """What was taken, left out and changed."""
     return {
@@ -278,7 +291,7 @@ def _answer_counts(measured: Mapping[str, Measured]) -> dict[str, dict[str, Any]
     return {policy: counts_of(found) for policy, found in answers.items()}
 
 
-def _say_plan(selection: Selection, plan: Plan) -> None:
+def _say_plan(selection: Selection, plan: Plan, cards: Mapping[str, ModelCard | Engine]) -> None:
     for stage in plan.stages:
         pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
         work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
@@ -287,6 +300,9 @@ def _say_plan(selection: Selection, plan: Plan) -> None:
         print(line, file=sys.stderr)
     for tag in selection.absent:
         print(f"note: the benchmark has no subset {tag!r}; it is left out", file=sys.stderr)
+    for name, template in _templates(cards).items():
+        for note in template["notes"]:
+            print(f"note: the chat template of {name}: {note}", file=sys.stderr)
     for sample_id, turns in selection.shortened:
         print(f"note: {sample_id}: {turns} oldest turns dropped to fit", file=sys.stderr)
 
