@@ -52,9 +52,9 @@ def examine(render: Render, added: Mapping[str, bool], ends: Iterable[str] = ())
     answered, _ = _attempt(render, whole, False)
     continued, _ = _attempt(render, [*whole, MORE], False)
     pattern = any_of(token for token in added if token.strip())
-    before_more, goes_on, _ = continued.rpartition(MORE["content"])
+    before_more, _, _ = continued.rpartition(MORE["content"])
     last, within = (_first_after(pattern, text) for text in (answered, before_more))
-    end = _end(last, within, bool(goes_on), ends)
+    end = _end(last, within, ANSWER["content"] in before_more, ends)
     written = pattern.findall(prompt + answered)
     unflagged = {t for t in written if not added[t] and t not in (THINK, THINK_END)}
     return Findings(end, tuple(sorted(unflagged)), bool(note), (note,) if note else ())
@@ -73,7 +73,7 @@ def _end(last: str | None, within: str | None, goes_on: bool, ends: Iterable[str
     Args:
       last: the first token after an answer at the end of a chat.
       within: the same where another turn follows.
-      goes_on: whether the template renders such a chat.
+      goes_on: whether the template renders such a chat, the answer too.
       ends: see `examine`.
     """
     if last == within or not goes_on:

@@ -91,6 +91,7 @@ def test_a_base_model_with_a_chat_template(tmp_path):
             "{% for m in messages %}{{ m.content }}<u>{% endfor %}",
             1,
         ),
+        ("{% for m in messages[-2:] %}{{ m.content if loop.last }}<u>{% endfor %}", 1),
         # What is always written at the end begins the next turn.
         ("{% for m in messages %}<pad>{{ m.content }}{% endfor %}<u>", 0),
         (
