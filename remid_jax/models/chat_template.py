@@ -130,10 +130,12 @@ def without_system(messages: Messages) -> Messages:
     >>> without_system([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}])
     [{'role': 'user', 'content': 'a\\n\\nb'}]
     """
-    if not messages or messages[0]["role"] != "system":
+    if not messages or messages[0].get("role") != "system":
         return messages
     first, *rest = messages
-    if not (rest and rest[0]["role"] == "user"):
+    if not (rest and rest[0].get("role") == "user"):
         return [{**first, "role": "user"}, *rest]
     parts = [m["content"] for m in (first, rest[0]) if m["content"]]
+    if not all(isinstance(part, str) for part in parts):
+        raise UserError("a message in parts cannot take the system text; give its text as one")
     return [{**rest[0], "content": "\n\n".join(parts)}, *rest[1:]]

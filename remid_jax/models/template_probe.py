@@ -1,6 +1,7 @@
 """What a chat template does, found out by rendering a chat of digits when it is loaded."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 from remid_jax.errors import UserError
@@ -14,6 +15,7 @@ THINK, THINK_END = "<think>", "</think>"
 SYSTEM = {"role": "system", "content": "8250417361"}
 USER = {"role": "user", "content": "3179604825"}
 ANSWER = {"role": "assistant", "content": "6401938257"}
+MORE = {"role": "user", "content": "5928471036"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,27 +35,51 @@ class Findings:
     notes: tuple[str, ...]
 
 
-def examine(render: Render, added: Mapping[str, bool]) -> Findings:
+def examine(render: Render, added: Mapping[str, bool], ends: Iterable[str] = ()) -> Findings:
     """Renders chats by a template, and reads off what it does.
 
     Args:
       render: (messages, whether an answer is to follow) -> text.
       added: the tokenizer's added tokens, and whether each is flagged as special.
+      ends: tokens that end a text or a turn by the model's files.
 
     Raises:
       UserError: the template leaves a message's text out, or renders differently each time.
     """
     prompt, note = _prompt(render)
-    folds = bool(note)
     whole = [SYSTEM, USER, ANSWER]
-    answered, _ = _attempt(render, without_system(whole) if folds else whole, False)
-    words = [token for token in added if token.strip()]
-    after = answered.rpartition(ANSWER["content"])[2] if ANSWER["content"] in answered else ""
-    end = any_of(words).search(after)
-    written = any_of(words).findall(prompt + answered)
+    whole = without_system(whole) if note else whole
+    answered, _ = _attempt(render, whole, False)
+    continued, _ = _attempt(render, [*whole, MORE], False)
+    pattern = any_of(token for token in added if token.strip())
+    before_more, _, _ = continued.rpartition(MORE["content"])
+    last, within = (_first_after(pattern, text) for text in (answered, before_more))
+    end = _end(last, within, ANSWER["content"] in before_more, ends)
+    written = pattern.findall(prompt + answered)
     unflagged = {t for t in written if not added[t] and t not in (THINK, THINK_END)}
-    notes = (note,) if note else ()
-    return Findings(end[0] if end else None, tuple(sorted(unflagged)), folds, notes)
+    return Findings(end, tuple(sorted(unflagged)), bool(note), (note,) if note else ())
+
+
+def _first_after(pattern: re.Pattern[str], text: str) -> str | None:
+    """The first token after the answer in a text."""
+    _, said, after = text.rpartition(ANSWER["content"])
+    found = pattern.search(after) if said else None
+    return found[0] if found else None
+
+
+def _end(last: str | None, within: str | None, goes_on: bool, ends: Iterable[str]) -> str | None:
+    """The token that ends an answer.
+
+    Args:
+      last: the first token after an answer at the end of a chat.
+      within: the same where another turn follows.
+      goes_on: whether the template renders such a chat, the answer too.
+      ends: see `examine`.
+    """
+    if last == within or not goes_on:
+        return last
+    # One of them begins what comes next.
+    return next((token for token in (last, within) if token in ends), None)
 
 
 def opens_thought(render: Render) -> bool:

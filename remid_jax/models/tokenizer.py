@@ -21,6 +21,7 @@ from remid_jax.models.chat_template import (
 )
 from remid_jax.models.structure import Structure
 from remid_jax.models.tokenizer_files import read_tokenizer
+from remid_jax.models.tokenizer_library import TokenizerFiles
 from remid_jax.models.weights import Checkpoint
 
 
@@ -129,7 +130,7 @@ def load_tokenizer(
     names = {"bos_token": files.bos, "eos_token": files.ends[0] if files.ends else None}
     special = {k: files.backend.id_to_token(i) for k, i in names.items() if i is not None}
     try:
-        found = _examine(files.backend, template, special, variables)
+        found = _examine(files, template, special, variables)
     except UserError as e:
         raise UserError(f"{checkpoint.path}: {e}") from None
     if not (found.end or files.ends):
@@ -155,12 +156,13 @@ def load_tokenizer(
 
 
 def _examine(
-    backend: tokenizers.Tokenizer, template: str, special: dict[str, str], variables: dict[str, Any]
+    files: TokenizerFiles, template: str, special: dict[str, str], variables: dict[str, Any]
 ) -> template_probe.Findings:
     """What the template does, with notes on its date and on variables that it does not read."""
-    added = {t.content: t.special for t in backend.get_added_tokens_decoder().values()}
+    added = {t.content: t.special for t in files.backend.get_added_tokens_decoder().values()}
+    ends = [files.backend.id_to_token(i) for i in files.ends]
     found = template_probe.examine(
-        lambda chat, prompt: render_chat(template, chat, prompt, special, variables), added
+        lambda chat, prompt: render_chat(template, chat, prompt, special, variables), added, ends
     )
     unread = unused_variables(template, variables)
     more = [f"the chat template does not read the variable {name!r}" for name in unread]

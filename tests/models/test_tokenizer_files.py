@@ -86,6 +86,18 @@ def test_a_base_model_with_a_chat_template(tmp_path):
         ("{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}", 0),
         ("{% for m in messages %}{{ m.content + '<u>\n' + eos_token }}{% endfor %}", 1),
         ("{% for m in messages %}<u>{{ m.content }}\n{% endfor %}", 0),  # no token: as files say
+        (
+            "{% if messages | length > 3 %}{{ raise_exception('too long') }}{% endif %}"
+            "{% for m in messages %}{{ m.content }}<u>{% endfor %}",
+            1,
+        ),
+        ("{% for m in messages[-2:] %}{{ m.content if loop.last }}<u>{% endfor %}", 1),
+        # What is always written at the end begins the next turn.
+        ("{% for m in messages %}<pad>{{ m.content }}{% endfor %}<u>", 0),
+        (
+            "{% for m in messages %}{{ m.content }}{{ '<u>' if loop.last else '<e>' }}{% endfor %}",
+            2,
+        ),
         ("{% for m in messages if m.role != 'assistant' %}{{ m.content }}<e>{% endfor %}", 0),
     ],
 )
