@@ -302,7 +302,7 @@ def _say_plan(selection: Selection, plan: Plan, cards: Mapping[str, ModelCard | 
         print(f"note: the benchmark has no subset {tag!r}; it is left out", file=sys.stderr)
     for name, template in _templates(cards).items():
         for note in template["notes"]:
-            print(f"note: the chat template of {name}: {note}", file=sys.stderr)
+            print(f"note: {name}: {note}", file=sys.stderr)
     for sample_id, turns in selection.shortened:
         print(f"note: {sample_id}: {turns} oldest turns dropped to fit", file=sys.stderr)
 

@@ -51,12 +51,24 @@ def checked_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
-def unused_variables(template: str, variables: Mapping[str, Any]) -> list[str]:
-    """Which of the variables a template never reads."""
+_THINKING = frozenset(("enable_thinking", "thinking", "reasoning_effort"))
+
+
+def variable_notes(template: str, variables: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names variables that a template never reads, and switches of thinking that are not set."""
     from jinja2 import meta
 
     environment = _compiled(template).environment
-    return sorted(set(variables) - meta.find_undeclared_variables(environment.parse(template)))
+    read = meta.find_undeclared_variables(environment.parse(template))
+    unread = (
+        f"the chat template does not read the variable {k!r}" for k in sorted(set(variables) - read)
+    )
+    unset = (
+        f"the chat template reads {k!r}, which is not set: the model's thinking can be switched in "
+        "config.model.template_variables"
+        for k in sorted(read & _THINKING - set(variables))
+    )
+    return (*unread, *unset)
 
 
 def date_note(template: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from remid_jax.models.chat_template import (
     checked_variables,
     date_note,
     render_chat,
-    unused_variables,
+    variable_notes,
     without_system,
 )
 from remid_jax.models.structure import Structure
@@ -164,6 +164,5 @@ def _examine(
     found = template_probe.examine(
         lambda chat, prompt: render_chat(template, chat, prompt, special, variables), added, ends
     )
-    unread = unused_variables(template, variables)
-    more = [f"the chat template does not read the variable {name!r}" for name in unread]
-    return dataclasses.replace(found, notes=(*found.notes, *date_note(template), *more))
+    more = (*date_note(template), *variable_notes(template, variables))
+    return dataclasses.replace(found, notes=(*found.notes, *more))

@@ -180,6 +180,8 @@ def test_a_variable_that_is_not_read_is_said(load):
     tokenizer = load(THINKS, enable_thinkng=False)
     assert tokenizer.template_notes == (
         "the chat template does not read the variable 'enable_thinkng'",
+        "the chat template reads 'enable_thinking', which is not set: the model's thinking can be "
+        "switched in config.model.template_variables",
     )
 
 
