@@ -203,7 +203,7 @@ def test_whether_an_answer_begins_in_a_thought(load):
         ({"": 1}, "'' is no name of a variable"),
         ({3: 1}, "3 is no name of a variable"),
         ({"a": float("nan")}, "must be names and values of JSON"),
-        ({"a": object()}, "must be names and values of JSON"),
+        ({"a": b"x"}, "must be names and values of JSON"),
         ({"a": {1, 2}}, "must be names and values of JSON"),
         ([1], "must be names and values of JSON"),
         ("enable_thinking", "must be names and values of JSON"),
