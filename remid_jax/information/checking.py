@@ -193,6 +193,18 @@ def seed_of(seed: Any) -> int:
     return count_of(seed, "seed", 0, 2**63 - 1)
 
 
+def check_key(key: Any) -> None:
+    """Checks that an argument is a key of `jax.random`.
+
+    Raises:
+      ValueError: naming what it is.
+    """
+    dtype = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed and key.ndim == 0) and not (dtype == np.uint32 and key.ndim == 1):
+        raise ValueError(f"key must be one key of jax.random, got {shown(key)}")
+
+
 def mask_of(where: Any, shape: tuple[int, ...], name: str = "where", one: str = "context") -> Any:
     """[shape] bool, what a mask keeps: all where there is none.
 
@@ -244,7 +256,7 @@ def labels_of(groups: Any, n: int | None = None, name: str = "groups", most: int
     groups = real(groups, name)
     if len(groups.shape) != 1 or n not in (None, groups.shape[0]):
         size = "n" if n is None else n
-        raise ValueError(f"{name} must have shape ({size},), one a context, got {groups.shape}")
+        raise ValueError(f"{name} must have shape ({size},), got {groups.shape}: one a context")
     if not is_concrete(groups):
         return groups
     values = np.asarray(groups)

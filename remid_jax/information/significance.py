@@ -245,7 +245,7 @@ def worst_set(
 
     Args:
       values: [K] estimates, larger is worse.
-      errors: [K, K] standard errors of the differences v_l − v_k; the diagonal is not read.
+      errors: [K, K] standard errors of the differences v_l − v_k; the diagonal has no say.
       freedom: degrees of freedom of the errors, one or [K, K].
       level: of confidence, in (0, 1).
 
@@ -270,7 +270,7 @@ def worst_set(
         )
     off, f = ~np.eye(len(v), dtype=bool), np.broadcast_to(f, s.shape)
     check_finite(v, name="values")
-    check_error(s, "errors", off)
+    check_error(s, "errors")
     check_freedom(f, used=off)
     limit = stdtrit(np.where(off, f, 1), 1 - (1 - level) / max(1, len(v) - 1))
     with np.errstate(all="ignore"):  # an infinite limit leaves out none
