@@ -3,7 +3,6 @@
 Inside `jit`, `vmap` or `grad` values are unknown: only shapes and dtypes are looked at there.
 """
 
-import numbers
 from typing import Any
 
 import jax
@@ -36,10 +35,9 @@ def real(values: Any, name: str, empty: bool = False) -> Any:
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array, whose mask would be lost: give a plain array")
     if array.dtype == object:
-        array = _from_objects(np.asarray(array), name)
+        raise ValueError(_of_objects(np.asarray(array), name))
     if not _is_real(array.dtype):
-        held = shown(values) if isinstance(values, str | bytes | complex) else array.dtype
-        raise ValueError(f"{name} must hold real numbers, not {held} of shape {array.shape}")
+        raise ValueError(f"{name} must hold real numbers, not {_what(values, array)}")
     if not empty and 0 in array.shape:
         raise ValueError(f"{name} of shape {array.shape} is empty")
     return array
@@ -54,19 +52,22 @@ def _as_array(values: Any, name: str) -> Any:
         raise ValueError(f"{name} must be an array of numbers, got {shown(values)}") from None
 
 
-def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
-    """Fractions and long integers as float64."""
-    for place, value in np.ndenumerate(array):
-        try:
-            fits = isinstance(value, numbers.Real) and float(value) is not None
-        except OverflowError:
-            fits = False
-        if not fits:
-            where = f" at {place}" if place else ""
-            raise ValueError(
-                f"{name} must hold real numbers within float64, not {shown(value)}{where}"
-            )
-    return array.astype(np.float64)
+def _of_objects(array: np.ndarray, name: str) -> str:
+    """What is said of the first entry that is no number, or of the first that is too long."""
+    flat = [place for place, x in np.ndenumerate(array) if not isinstance(x, int | float)]
+    long = [place for place, x in np.ndenumerate(array) if isinstance(x, int) and abs(x) >= 2**63]
+    if not flat and not long:
+        return f"{name} must hold real numbers, not objects of shape {array.shape}"
+    place = (flat or long)[0]
+    must = "hold real numbers, not" if flat else "fit into 64 bits, unlike"
+    return f"{name} must {must} {shown(array[place])}{f' at {place}' if place else ''}"
+
+
+def _what(values: Any, array: Any) -> str:
+    if isinstance(values, str | bytes | complex):
+        return shown(values)
+    kinds = {"U": "text", "S": "bytes", "c": "complex ones"}
+    return f"{kinds.get(array.dtype.kind, array.dtype)} of shape {array.shape}"
 
 
 def _is_real(dtype: Any) -> bool:
@@ -78,9 +79,9 @@ def _is_real(dtype: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: short, and never an error itself."""
+    """A value in a message: one short line, and never an error itself."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())
     except ValueError:  # a whole number of thousands of digits
         text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -96,13 +97,15 @@ def as_held(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32)
 
 
-def floating(values: Any, dtype: Any = None) -> jax.Array:
-    """An array as JAX's floating-point numbers: whole ones would truncate weights and lengths.
-
-    Numbers beyond float32 become infinite without a warning: those that are read were refused.
-    """
+def on_device(values: Any, dtype: Any = None) -> jax.Array:
+    """An array as JAX holds it, without a warning about numbers that become infinite in float32."""
     with np.errstate(over="ignore"):
-        values = jnp.asarray(values, dtype)
+        return jnp.asarray(values, dtype)
+
+
+def floating(values: Any, dtype: Any = None) -> jax.Array:
+    """An array as JAX's floating-point numbers: whole ones would truncate weights and lengths."""
+    values = on_device(values, dtype)
     return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)
 
 

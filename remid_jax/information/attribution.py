@@ -21,7 +21,7 @@ from remid_jax.information.checking import (
 )
 
 Array = jax.Array
-MOST_FACTORS = 16  # their 2^16 cells are counted one by one
+MOST_FACTORS = 12  # their 2^12 cells are counted one by one
 
 
 def shapley_weights(factors: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def shapley_weights(factors: int) -> np.ndarray:
       [factors, 2, …, 2]: + where the factor comes from P (index 0), − where from Q.
 
     Raises:
-      ValueError: no whole number from 1 to 16.
+      ValueError: no whole number from 1 to 12.
 
     >>> shapley_weights(1).tolist()
     [[1.0, -1.0]]
@@ -199,7 +199,7 @@ def contribution_table(
     if len(values):
         check_finite(values, name="contributions")
     if lengths is not None:
-        lengths = np.asarray(real(lengths, "lengths", empty=True)) + 0
+        lengths = np.asarray(real(lengths, "lengths", empty=True)).astype(np.float64)
         if lengths.shape != values.shape:
             raise ValueError(f"{len(sample_ids)} samples, lengths of shape {lengths.shape}")
         refuse(lengths, ~_is_tokens(lengths), "lengths", "must be whole numbers of tokens")

@@ -13,6 +13,7 @@ from remid_jax.information.checking import (
     check_freedom,
     check_level,
     check_result,
+    operands,
 )
 
 Array = jax.Array
@@ -55,10 +56,13 @@ class BoundEstimate(NamedTuple):
         from scipy.special import stdtrit
 
         check_level(level)
-        check_finite(self.value, name="value")
-        check_error(self.standard_error)
-        check_freedom(self.freedom)
-        return self.value + stdtrit(self.freedom, level) * self.standard_error
+        value, error, freedom = operands(
+            value=self.value, standard_error=self.standard_error, freedom=self.freedom
+        )
+        check_error(error)
+        check_freedom(freedom)
+        limit = value + stdtrit(freedom, level) * error
+        return check_result(limit, "upper_limit at this level")
 
 
 def _check(blocks: BoundBlocks) -> None:

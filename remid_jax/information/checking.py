@@ -24,9 +24,10 @@ from remid_jax.information.arguments import (
 
 TOLERANCE = 1e-4  # how far a sum of probabilities may be from 1: float32 sums of many terms
 HUGE = 1e75  # fourth powers of smaller numbers are finite in float64
-MOST = 10**9  # of anything that is counted
-MOST_DRAWS = 10**7  # of random permutations, flips and sets
-MOST_CONTEXTS = 10**5  # whose pairs are held as a matrix
+MOST = 10**9  # of anything that is counted and takes no memory
+MOST_LISTED = 10**7  # of what is held as a list
+MOST_DRAWS = 10**6  # of random permutations, flips and sets
+MOST_CONTEXTS = 20_000  # (or groups) whose pairs are held as a matrix: 3 GB in float64
 
 
 def check_finite(
@@ -71,7 +72,7 @@ def check_each(
 
     Args:
       values, name, used, on_device: as in `check_finite`.
-      right: values -> bool of their shape.
+      right: float64 values -> bool of their shape.
       why: what they must be, as in "must be positive".
 
     Raises:
@@ -82,7 +83,7 @@ def check_each(
         return
     check_finite(values, used, name, on_device)
     values = np.asarray(values)
-    held = as_held(values) if on_device else values
+    held = (as_held(values) if on_device else values).astype(np.float64)
     refuse(values, ~right(held) & (True if used is None else np.asarray(used)), name, why)
 
 
@@ -178,10 +179,16 @@ def count_of(value: Any, name: str, least: int = 1, most: int = MOST) -> int:
         raise ValueError(f"{name} must be one whole number, got shape {array.shape}")
     if not is_concrete(array):
         return value
-    x = np.asarray(array) + 0  # which has no bool
+    x = _numbers(array)
     wrong = not (least <= x <= most and x == np.floor(x))
     refuse(x, np.asarray(wrong), name, f"must be a whole number from {least} to {most}")
     return int(x)
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """Whole numbers as they are; float64 for floats, which short ones cannot be compared in."""
+    values = np.asarray(values)
+    return values + 0 if values.dtype.kind in "biu" else values.astype(np.float64)
 
 
 def seed_of(seed: Any) -> int:
@@ -241,14 +248,20 @@ def check_mask(where: Any, n: int, least: int = 2) -> None:
         )
 
 
-def labels_of(groups: Any, n: int | None = None, name: str = "groups", most: int = LABELS) -> Any:
-    """Groups [n] as whole numbers below `most`; an int array unless they are traced.
+def labels_of(
+    groups: Any,
+    n: int | None = None,
+    name: str = "groups",
+    least: int = -LABELS,
+    most: int = LABELS,
+) -> Any:
+    """Groups [n] as whole numbers of least..most−1; an int array unless they are traced.
 
     Args:
-      groups: [n] whole numbers; negative ones say what the function says.
+      groups: [n] whole numbers; where negative ones leave contexts out, the function says so.
       n: contexts; by default as many as there are labels.
       name: of the argument.
-      most: the first label that is too high.
+      least, most: the first label, and the first that is too high.
 
     Raises:
       ValueError: another shape, or an entry that is no label.
@@ -260,9 +273,9 @@ def labels_of(groups: Any, n: int | None = None, name: str = "groups", most: int
     if not is_concrete(groups):
         return groups
     values = np.asarray(groups)
-    values = values + 0  # a bool has no floor
-    whole = np.floor(values) == values
-    refuse(values, ~(whole & (values >= -LABELS)), name, "labels are whole numbers (see clusters)")
+    values = _numbers(values)
+    refuse(values, np.floor(values) != values, name, "labels are whole numbers (see clusters)")
+    refuse(values, values < least, name, f"labels must be at least {least}")
     refuse(values, values >= most, name, f"labels must be below {most}")
     return values.astype(int)
 
@@ -291,7 +304,8 @@ def check_lengths(lengths: Any, used: np.ndarray, name: str = "lengths") -> None
     if bad.any():
         place = int(np.argmax(bad))
         raise ValueError(
-            f"{name} of shape {used.shape} hold {values[place]} at {place}, but must be positive"
+            f"{name} of shape {used.shape} hold {values[place]} at {place}, "
+            "but must be positive and finite"
         )
 
 
@@ -329,7 +343,7 @@ def check_distribution(p: Any, axis: int | tuple[int, ...] | None = -1, name: st
     if (p < 0).any():
         place = tuple(int(i) for i in np.argwhere(p < 0)[0])
         raise ValueError(f"{name} of shape {p.shape} holds the negative {p[place]} at {place}")
-    total = p.sum(axis=axis)
+    total = p.sum(axis=axis) if p.dtype.kind == "f" else p.astype(np.float64).sum(axis=axis)
     if (np.abs(total - 1) > TOLERANCE).any():
         place = tuple(int(i) for i in np.argwhere(np.abs(total - 1) > TOLERANCE)[0])
         row = f"row {place}" if place else "all"
@@ -343,10 +357,15 @@ def axes_of(axis: Any, rank: int, name: str) -> tuple[int, ...]:
       ValueError: an axis that the array has not, or none at all.
     """
     axes = tuple(range(rank)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    right = [isinstance(k, int | np.integer) and -rank <= k < rank for k in axes]
-    if not right or not all(right) or len({k % rank for k in axes}) < len(axes):
+    right = all(_is_axis(k, rank) for k in axes)
+    if not axes or not right or len({k % rank for k in axes}) < len(axes):
         raise ValueError(f"{name} with {rank} axes has no axis {shown(axis)} to sum over")
     return axes
+
+
+def _is_axis(axis: Any, rank: int) -> bool:
+    whole = isinstance(axis, int | np.integer) and not isinstance(axis, bool)
+    return whole and -rank <= axis < rank
 
 
 def check_same_length(p: Any, q: Any, axis: int | tuple[int, ...], names: str = "p and q") -> None:
@@ -363,7 +382,7 @@ def check_same_length(p: Any, q: Any, axis: int | tuple[int, ...], names: str = 
     except (IndexError, TypeError, ValueError):
         same = False
     if not same:
-        raise ValueError(f"{names} must agree along axis {axis}, got shapes {shapes}")
+        raise ValueError(f"{names} must agree along axis {shown(axis)}, got shapes {shapes}")
 
 
 def check_result(result: Any, what: str, used: Any = True) -> Any:
@@ -381,13 +400,12 @@ def check_result(result: Any, what: str, used: Any = True) -> Any:
       ValueError: an entry that counts is not finite.
     """
     for leaf in jax.tree.leaves(result):
-        if (
-            is_concrete(leaf, used)
-            and not (np.isfinite(np.asarray(leaf)) | ~np.asarray(used)).all()
-        ):
-            raise ValueError(
-                f"{what}: not finite, as numbers this large or small go beyond float32"
-            )
+        if is_concrete(leaf, used):
+            finite = np.isfinite(np.asarray(leaf, np.float64)) | ~np.asarray(used)
+            if not finite.all():
+                raise ValueError(
+                    f"{what} is not finite: numbers this large or small are beyond floating point"
+                )
     return result
 
 

@@ -144,7 +144,7 @@ def _folds(
     if not isinstance(groups, tuple | list) or len(groups) != 2:
         raise ValueError(f"groups must be two lists, of a and of b, got {shown(groups)}")
     both = [
-        labels_of(of_set, size, f"groups of {name}")
+        labels_of(of_set, size, f"groups of {name}", least=0)
         for name, of_set, size in (("a", groups[0], n), ("b", groups[1], m))
     ]
     group = np.unique(np.concatenate(both), return_inverse=True)[1]
@@ -171,7 +171,7 @@ def classifier_js(
 
     Args:
       a: [n, d] feature vectors; b: [m, d].
-      groups: clusters of the rows of a and of b, as integers [n] and [m] in one numbering; a
+      groups: clusters of the rows of a and of b, as integers >= 0 [n] and [m] in one numbering; a
         cluster is never split between training and held-out part, and is one unit of the error.
       folds: parts of the data, at least 3.
       penalties: candidates; the largest brings the classifier near the coin.
@@ -181,8 +181,8 @@ def classifier_js(
       Value, standard error, degrees of freedom and chosen penalties.
 
     Raises:
-      ValueError: shapes that do not fit, an entry that is not finite, groups that are no whole
-        numbers, penalties that are negative or none, or a fold without rows of both sets.
+      ValueError: shapes that do not fit, an entry that is not finite, groups that are no such
+        integers, penalties that are negative or none, or a fold without rows of both sets.
     """
     check_pair(a, b)
     a, b = real(a, "a"), real(b, "b")

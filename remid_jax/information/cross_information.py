@@ -15,7 +15,9 @@ import numpy as np
 
 from remid_jax.information.arguments import floating, is_concrete, real
 from remid_jax.information.checking import (
+    MOST_CONTEXTS,
     MOST_DRAWS,
+    MOST_LISTED,
     check_block,
     check_finite,
     check_mask,
@@ -52,24 +54,26 @@ def context_sets(
       num_contexts: K, the own context included.
       draws: sets a response.
       seed: of the order and the strides.
-      groups: [n] integers, clusters; a response is compared with contexts of other clusters only.
+      groups: [n] integers of at least 0, clusters; a response is compared with contexts of other
+        clusters only.
 
     Returns:
       int [n, draws, K − 1], distinct in each set and never the response's own.
 
     Raises:
       ValueError: K < 2, no draw, fewer than K contexts, fewer than K − 1 in other clusters, or
-        groups that are no whole numbers.
+        groups that are no such integers.
 
     >>> context_sets(3, 3, draws=1).sum(axis=-1).ravel().tolist()
     [3, 2, 1]
     """
-    n, draws = count_of(n, "n"), count_of(draws, "draws", most=MOST_DRAWS)
+    n, draws = count_of(n, "n", most=MOST_LISTED), count_of(draws, "draws", most=MOST_DRAWS)
     others = count_of(num_contexts, "num_contexts", 2) - 1
+    count_of(n * draws * others, "n · draws · (num_contexts − 1)", most=10 * MOST_LISTED)
     seed = seed_of(seed)
     clusters = np.arange(n)
     if groups is not None:
-        clusters = np.unique(labels_of(groups, n), return_inverse=True)[1]
+        clusters = np.unique(labels_of(groups, n, least=0), return_inverse=True)[1]
     largest = int(np.bincount(clusters).max(initial=0))
     if n - largest < others:
         cluster = "" if groups is None else f", {largest} of them in one cluster"
@@ -253,7 +257,7 @@ def cross_information_replicates(
         empty, or a deletion leaves no set.
     """
     check_block(scores, np.zeros((), bool))  # its shape and dtype
-    num_groups = count_of(num_groups, "num_groups")
+    num_groups = count_of(num_groups, "num_groups", most=MOST_CONTEXTS)
     groups = jnp.asarray(labels_of(groups, np.shape(scores)[0]))
     _check(scores, sets, groups >= 0, scale)
     _check_groups(sets, groups, num_groups)

@@ -14,6 +14,8 @@ import numpy as np
 from remid_jax.information.arguments import floating, is_concrete, real, shown
 from remid_jax.information.checking import (
     MOST,
+    MOST_CONTEXTS,
+    MOST_LISTED,
     check_block,
     check_each,
     check_finite,
@@ -54,7 +56,7 @@ def group_sums(scores: Array, groups: Array, num_groups: int) -> GroupSums:
         num_groups, or a used entry that is not finite (in float32).
     """
     check_block(scores, np.zeros((), bool))  # its shape and dtype
-    num_groups = count_of(num_groups, "num_groups")
+    num_groups = count_of(num_groups, "num_groups", most=MOST_CONTEXTS)
     groups = jnp.asarray(labels_of(groups, np.shape(scores)[0], most=num_groups))
     used = groups >= 0
     check_block(scores, used[:, None] & used[None, :])
@@ -82,7 +84,7 @@ def streamed_group_sums(
       ValueError: a label that is no whole number below num_groups, fewer than 2 contexts, a block
         of another shape, or a used entry that is not finite.
     """
-    num_groups = count_of(num_groups, "num_groups")
+    num_groups = count_of(num_groups, "num_groups", most=MOST_LISTED)
     block_rows = count_of(block_rows, "block_rows")
     groups = np.asarray(labels_of(groups, most=num_groups))
     n = count_of(len(groups), "the number of contexts", 2)
@@ -175,7 +177,7 @@ def streamed_infonce(
     Raises:
       ValueError: an entry is not finite, a block has another shape, or fewer than 2 contexts.
     """
-    n, block_rows = count_of(n, "n", 2), count_of(block_rows, "block_rows")
+    n, block_rows = count_of(n, "n", 2, MOST_LISTED), count_of(block_rows, "block_rows")
     running, others, own = np.full(n, -np.inf), np.full(n, -np.inf), np.zeros(n)
     for start in range(0, n, block_rows):
         stop = min(start + block_rows, n)

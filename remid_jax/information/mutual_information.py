@@ -17,7 +17,7 @@ import numpy as np
 from remid_jax.information.arguments import floating, is_concrete, real
 from remid_jax.information.checking import (
     MOST_CONTEXTS,
-    MOST_DRAWS,
+    MOST_LISTED,
     check_block,
     check_each,
     check_finite,
@@ -78,7 +78,7 @@ def random_negatives(n: int, count: int, seed: int) -> np.ndarray:
     >>> int(random_negatives(5, 100, seed=0).sum())
     100
     """
-    n, count = count_of(n, "n", 2, MOST_CONTEXTS), count_of(count, "count", most=MOST_DRAWS)
+    n, count = count_of(n, "n", 2, MOST_CONTEXTS), count_of(count, "count", most=MOST_LISTED)
     draws = np.random.default_rng(seed_of(seed)).integers(0, n * (n - 1), count)
     row, other = draws // (n - 1), draws % (n - 1)
     weights = np.zeros((n, n))

@@ -3,7 +3,7 @@
 They run on the host, in float64, with their own seed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import jax
@@ -96,12 +96,12 @@ def sign_flip_test(
       differences: [N] nats, of pairs; see `contributions`.
       flips: random flips for more than 14 units.
       seed: of the random flips.
-      groups: [N] integers; the differences of one cluster are flipped together. By default each is
-        a unit.
+      groups: [N] integers of at least 0; the differences of one cluster are flipped together. By
+        default each is a unit.
 
     Raises:
       ValueError: no difference, one that is not finite, fewer than 1 flip, or groups of another
-        shape or that are no whole numbers.
+        shape or that are no such integers.
 
     >>> sign_flip_test(np.array([1.0, 2.0, 3.0]))
     0.25
@@ -114,7 +114,7 @@ def sign_flip_test(
     if groups is not None:
         if (shape := real(groups, "groups", empty=True).shape) != values.shape:
             raise ValueError(f"groups must have shape {values.shape}, got {shape}")
-        values = np.bincount(np.unique(labels_of(groups), return_inverse=True)[1], values)
+        values = np.bincount(np.unique(labels_of(groups, least=0), return_inverse=True)[1], values)
     least = abs(values.sum()) - TIES * np.abs(values).sum()
     exact = len(values) <= ENUMERATED
     signs = _all_signs(len(values)) if exact else _random_signs(len(values), flips, seed)
@@ -214,6 +214,8 @@ def holm(p_values: Sequence[float | None] | np.ndarray) -> np.ndarray:
 def _p_values(p_values: Any) -> np.ndarray:
     """[m] float64, NaN where missing."""
     try:
+        if isinstance(p_values, str | Set | Mapping | np.ma.MaskedArray):
+            raise TypeError
         listed = list(p_values)
     except TypeError:
         raise ValueError(f"p_values must be a list [m], got {shown(p_values)}") from None

@@ -1,7 +1,7 @@
 """Standard errors and intervals by the delete-one (or delete-one-cluster) jackknife."""
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from typing import Any
 
 import jax
@@ -57,6 +57,8 @@ def clusters(*labels: Sequence[Hashable]) -> np.ndarray:
 
 def _label_column(column: Any) -> list[Hashable]:
     try:
+        if isinstance(column, Set | Mapping | np.ma.MaskedArray):  # without an order, or with holes
+            raise TypeError
         listed = np.asarray(column).tolist() if isinstance(column, jax.Array) else list(column)
         bad = [i for i, label in enumerate(listed) if hash(label) is None or label != label]
     except (TypeError, ValueError):

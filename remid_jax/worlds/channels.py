@@ -53,7 +53,7 @@ def greedy(channel: Array) -> Array:
     Raises:
       ValueError: a row is no distribution.
     """
-    channel = _rows(channel)
+    channel = jnp.asarray(_rows(channel))
     return jax.nn.one_hot(jnp.argmax(channel, -1), channel.shape[-1], dtype=channel.dtype)
 
 
@@ -139,7 +139,7 @@ def misfit(key: Array, channel: Array, strength: float | Array) -> Array:
         to 1e4 nats.
     """
     check_key(key)
-    channel = _rows(channel)
+    channel = jnp.asarray(_rows(channel))
     check_each(channel, lambda p: p > 0, "must be positive", "channel", on_device=True)
     right = lambda s: (s >= 0) & (s <= 1e4)  # noqa: E731
     check_number(strength, "strength", right, "must lie between 0 and 1e4")

@@ -8,6 +8,7 @@ import numpy as np
 
 from remid_jax.information.arguments import floating, is_concrete, real, refuse
 from remid_jax.information.checking import (
+    MOST_LISTED,
     check_distribution,
     check_finite,
     check_key,
@@ -42,7 +43,7 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
         the number of clusters.
     """
     check_key(key)
-    n, clusters = count_of(n, "n"), count_of(clusters, "clusters", 0)
+    n, clusters = count_of(n, "n", most=MOST_LISTED), count_of(clusters, "clusters", 0)
     joint = joint_law(mechanisms)
     if not clusters:
         x = _draw_index(key, jnp.broadcast_to(joint.ravel(), (1, joint.size)), (n,))
@@ -73,7 +74,8 @@ def draw(
     keys = jax.random.split(key, 3)
     contexts = draw_contexts(keys[0], mechanisms, n, clusters)
     return contexts._replace(
-        golden=respond(keys[1], channel, contexts.x), model=respond(keys[2], model, contexts.x)
+        golden=_respond(keys[1], channel, contexts.x, "channel"),
+        model=_respond(keys[2], model, contexts.x, "model"),
     )
 
 
@@ -85,20 +87,29 @@ def respond(key: Array, channel: Array, x: Array) -> Array:
         none of 0..X−1.
     """
     check_key(key)
-    channel = _table(channel, "channel")
-    check_distribution(channel, -1, "channel")
+    return _respond(key, channel, x, "channel")
+
+
+def _respond(key: Array, channel: Any, x: Any, name: str) -> Array:
+    channel = _table(channel, name)
+    check_distribution(channel, -1, name)
     x = _indices(x, "x", channel.shape[0])
-    return _draw_index(key, channel, x.shape, x)
+    return _draw_index(key, jnp.asarray(channel), x.shape, x)
 
 
 def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
-    """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y].
+    """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y]; −∞ where q gives none.
 
     Raises:
-      ValueError: a table of another shape, or indices that it has not.
+      ValueError: a table of another shape, with NaN or ∞, or indices that it has not.
     """
     log_q = _table(log_q, "log_q")
+    if is_concrete(log_q):
+        host = np.asarray(log_q)
+        refuse(host, np.isnan(host) | np.isposinf(host), "log_q", "must be finite or −inf")
     x, y = _indices(x, "x", log_q.shape[0]), _indices(y, "y", log_q.shape[1])
+    if x.ndim != 1 or y.ndim != 1:
+        raise ValueError(f"x and y must be lists [N], got shapes {x.shape} and {y.shape}")
     return log_q[x][:, y]
 
 
@@ -110,7 +121,10 @@ def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups:
         not, or groups that are not of 0..num_groups−1.
     """
     check_finite(log_q, name="log_q", on_device=True)
-    log_q, num_groups = floating(_table(log_q, "log_q")), count_of(num_groups, "num_groups")
+    log_q, num_groups = (
+        floating(_table(log_q, "log_q")),
+        count_of(num_groups, "num_groups", most=MOST_LISTED),
+    )
     x, y = _indices(x, "x", log_q.shape[0]), _indices(y, "y", log_q.shape[1])
     group = _indices(group, "group", num_groups)
     if not x.shape == y.shape == group.shape or x.ndim != 1:

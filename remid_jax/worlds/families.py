@@ -13,7 +13,13 @@ import numpy as np
 
 from remid_jax.errors import nearest
 from remid_jax.information.arguments import real, shown
-from remid_jax.information.checking import check_distribution, check_key, check_number, count_of
+from remid_jax.information.checking import (
+    MOST_LISTED,
+    check_distribution,
+    check_key,
+    check_number,
+    count_of,
+)
 from remid_jax.information.divergences import output_law
 from remid_jax.worlds import channels
 from remid_jax.worlds.laws import Mechanisms, World, check_channel, joint_law, mechanisms_of
@@ -34,7 +40,7 @@ def _checked(key: Any, sizes: Any, strength: Any = 0, least: int = 1) -> Sizes:
     counts = tuple(
         count_of(n, f"sizes, {name}", k) for n, name, k in zip(sizes, names, leasts, strict=True)
     )
-    count_of(math.prod(counts), "the product of sizes")
+    count_of(math.prod(counts), "the product of sizes", most=MOST_LISTED)
     return counts
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from remid_jax.information.arguments import real, shown
+from remid_jax.information.arguments import on_device, real, shown
 from remid_jax.information.checking import check_distribution
 
 Array = jax.Array
@@ -51,7 +51,7 @@ def joint_law(mechanisms: Mechanisms) -> Array:
     Raises:
       ValueError: a mechanism is no distribution, or shapes do not agree.
     """
-    user, character, dialogue = (jnp.asarray(m) for m in checked_mechanisms(mechanisms))
+    user, character, dialogue = (on_device(m) for m in checked_mechanisms(mechanisms))
     sizes = dialogue.shape
     if len(sizes) != 3 or user.shape != sizes[:1] or character.shape != sizes[:2]:
         shapes = [user.shape, character.shape, dialogue.shape]
@@ -78,7 +78,7 @@ def mechanisms_of(joint: Array) -> Mechanisms:
     Raises:
       ValueError: `joint` has not three axes or does not sum to 1.
     """
-    joint = jnp.asarray(real(joint, "joint law"))
+    joint = on_device(real(joint, "joint law"))
     if joint.ndim != 3:
         raise ValueError(f"a joint law has axes [U, C, D], got shape {joint.shape}")
     check_distribution(joint, (0, 1, 2), "joint law")
