@@ -128,7 +128,7 @@ def gains_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]
             ]
             mean = mean_and_error(ratios)
             interval = None
-            if mean["se"] is not None:
+            if mean["se"] is not None and np.isfinite(mean["se"]):
                 interval = t_interval(mean["mean"], mean["se"], len(ratios) - 1)
             gains[other][c] = {**mean, "interval": interval}
     return gains

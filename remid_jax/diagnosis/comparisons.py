@@ -12,7 +12,7 @@ from remid_jax.diagnosis.config import MIN_CONTEXTS
 from remid_jax.diagnosis.estimates import ANCHORS, Subset, count_groups, groups_of, is_paired
 from remid_jax.diagnosis.rows import add_holm, interval, number
 from remid_jax.information.significance import contributions, holm, sign_flip_test, worst_set
-from remid_jax.information.uncertainty import combined_error, jackknife, jackknife_error, t_test
+from remid_jax.information.uncertainty import combined_error, delete_one, replicate_error, t_test
 
 Row = Mapping[str, Any]
 TOO_PREDICTABLE = {
@@ -51,9 +51,10 @@ def _compare(subset: Subset, a: str, b: str, config: ConfigDict) -> dict[str, An
     common, groups = jnp.asarray(used), groups_of(used, subset)
     value, error, freedom = np.nan, np.nan, 0
     if count_groups(groups) >= MIN_CONTEXTS:
-        value, error, freedom = jackknife(
+        value, without = delete_one(
             lambda mask: first(mask & common)[0] - second(mask & common)[0], groups
         )
+        error, freedom = replicate_error(without)
     parts = interval(value, error, freedom, config)
     named = {"first": a, "second": b, "subset": subset.tag, "n": int(used.sum())}
     p = _p_sign_flip(subset, a, b, groups, config)
@@ -115,7 +116,7 @@ def _errors_between(
     for (k, a), (m, b) in itertools.combinations(enumerate(shifted), 2):
         error = np.nan
         if a["subset"] in joint and b["subset"] in joint:
-            error, f = jackknife_error(joint[a["subset"]] - joint[b["subset"]])
+            error, f = replicate_error(joint[a["subset"]] - joint[b["subset"]])
         if not np.isfinite(error):
             error, f = combined_error(*_own_error(a), *_own_error(b))
         errors[k, m] = errors[m, k] = float(error)

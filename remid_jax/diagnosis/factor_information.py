@@ -15,7 +15,7 @@ from remid_jax.diagnosis.factor_swaps import Scores, Swaps
 from remid_jax.diagnosis.rows import add_holm, interval, number
 from remid_jax.diagnosis.scoring import GOLDEN
 from remid_jax.information.cross_information import factor_information
-from remid_jax.information.uncertainty import jackknife
+from remid_jax.information.uncertainty import delete_one, replicate_error
 
 NAMES = {"persona": "user", "character": "character", "dialogue": "dialogue"}  # in results
 
@@ -63,7 +63,8 @@ def _row(
     ]
     value, error, freedom = np.full(3, np.nan), np.full(3, np.nan), 0
     if count_groups(groups) >= MIN_CONTEXTS:
-        value, error, freedom = jackknife(lambda mask: _values(*sides, sources, used, mask), groups)
+        value, without = delete_one(lambda mask: _values(*sides, sources, used, mask), groups)
+        error, freedom = replicate_error(without)
     parts = interval(value[2], error[2], freedom, config)
     return {
         "policy": policy,

@@ -18,7 +18,7 @@ from remid_jax.diagnosis.estimates import (
 from remid_jax.information import mutual_information as mi
 from remid_jax.information.power import detectable
 from remid_jax.information.significance import holm, independence_test
-from remid_jax.information.uncertainty import combined_error, jackknife_error, t_interval, t_test
+from remid_jax.information.uncertainty import combined_error, replicate_error, t_interval, t_test
 
 POWER = 0.8  # with which a difference of size `detectable` is seen
 _INTERVAL = ("value", "se", "low", "high", "within_noise", "p_value", "detectable")
@@ -128,7 +128,7 @@ def _level(
     value = error = np.full(len(COLUMNS), np.nan)
     if row["clusters"] >= MIN_CONTEXTS:
         value, without = subset.delete_one(policy, groups, config)
-        error, _ = jackknife_error(without)
+        error, _ = replicate_error(without)
     for k, name in enumerate(COLUMNS):
         row[name], row[f"{name}_se"] = number(value[k]), number(error[k])
     return {**row, "p_independence": _p_independence(subset, policy, used, config)}
@@ -168,8 +168,9 @@ def _paired_difference(
     if count_groups(groups) < MIN_CONTEXTS:  # clusters of the two subsets together are fewer
         return _difference(None, config, True, n)
     here, there = (s.delete_one(policy, groups, config) for s in (subset, reference))
-    value = mi.emid(there[0][0], here[0][0])
-    error, freedom = jackknife_error(mi.emid(there[1][:, 0], here[1][:, 0]))
+    # An R-EMID, without a value (NaN) where a deletion leaves no pair.
+    value, without = there[0][0] - here[0][0], there[1][:, 0] - here[1][:, 0]
+    error, freedom = replicate_error(without)
     return _difference(interval(value, error, freedom, config), config, True, n)
 
 

@@ -12,7 +12,7 @@ from remid_jax.diagnosis.config import MIN_CONTEXTS
 from remid_jax.diagnosis.estimates import ANCHORS, Subset, count_groups, groups_of, is_paired
 from remid_jax.diagnosis.rows import add_holm, interval
 from remid_jax.information.significance import worst_set
-from remid_jax.information.uncertainty import combined_error, jackknife_error
+from remid_jax.information.uncertainty import combined_error, replicate_error
 
 Row = Mapping[str, Any]
 Weights = Mapping[str, float]
@@ -84,7 +84,7 @@ def _error(
     subsets: Sequence[Subset],
     config: ConfigDict,
 ) -> tuple[float, float]:
-    """Standard error of Σ_k w_k R-EMI_k and its freedom; NaN where clusters are too few."""
+    """Standard error of Σ_k w_k R-EMI_k and its freedom; NaN where it has none."""
     reference = subsets[0]
     chosen = [s for s in subsets if weights.get(s.tag)]
     joint = [s for s in chosen if s is reference or is_paired(s, reference)]
@@ -99,7 +99,9 @@ def _error(
         if count_groups(groups) < MIN_CONTEXTS:
             return np.nan, 0
         without = [weights[s.tag] * s.delete_one(policy, groups, config)[1][:, 0] for s in joint]
-        error, freedom = jackknife_error(np.sum(without, axis=0))
+        error, freedom = replicate_error(np.sum(without, axis=0))
+        if not np.isfinite(error):
+            return np.nan, 0
         parts.append((float(error), freedom))
     return functools.reduce(lambda a, b: combined_error(*a, *b), parts)
 

@@ -9,9 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.checking import check_finite
+from remid_jax.information.arguments import floating, real, refuse, shown
+from remid_jax.information.checking import (
+    MOST,
+    check_error,
+    check_finite,
+    check_freedom,
+    check_level,
+    check_result,
+    count_of,
+)
 
 Array = jax.Array
+MOST_FACTORS = 12  # their 2^12 cells are counted one by one
 
 
 def shapley_weights(factors: int) -> np.ndarray:
@@ -22,9 +32,13 @@ def shapley_weights(factors: int) -> np.ndarray:
     Returns:
       [factors, 2, …, 2]: + where the factor comes from P (index 0), − where from Q.
 
+    Raises:
+      ValueError: no whole number from 1 to 12.
+
     >>> shapley_weights(1).tolist()
     [[1.0, -1.0]]
     """
+    factors = count_of(factors, "factors", most=MOST_FACTORS)
     weights = np.zeros((factors,) + (2,) * factors)
     for cell in itertools.product((0, 1), repeat=factors):
         for z in range(factors):
@@ -50,12 +64,14 @@ def shapley(values: Array) -> Array:
     >>> [round(float(v), 4) for v in shapley(jnp.array([[0.0, -1.0], [-2.0, -4.0]]))]
     [2.5, 1.5]
     """
-    values = jnp.asarray(values)
-    if set(values.shape) != {2}:
-        raise ValueError(f"cell values must have shape [2, ..., 2], got {values.shape}")
-    check_finite(values, name="cell values")
+    shape = real(values, "cell values", empty=True).shape
+    if set(shape) != {2}:
+        raise ValueError(f"cell values must have shape [2, ..., 2], got {shape}")
+    check_finite(values, name="cell values", on_device=True)
+    values = floating(values)
     weights = jnp.asarray(shapley_weights(values.ndim), values.dtype)
-    return jnp.sum(weights * values, axis=tuple(range(1, values.ndim + 1)))
+    shares = jnp.sum(weights * values, axis=tuple(range(1, values.ndim + 1)))
+    return check_result(shares, "shapley of cell values")
 
 
 class Attribution(NamedTuple):
@@ -92,25 +108,32 @@ def attribute(
       level: of the simultaneous intervals.
 
     Raises:
-      ValueError: shapes differ, the cells that even the fallback needs are missing, or an error or
-        its degrees of freedom are out of range there.
+      ValueError: shapes differ, the cells that even the fallback needs are missing, a cell is
+        infinite, an error or its degrees of freedom are out of range where they are needed, or the
+        level does not lie between 0 and 1.
     """
-    values, errors = np.asarray(values, np.float64), np.asarray(errors, np.float64)
-    freedom = np.broadcast_to(np.asarray(freedom, np.float64), values.shape)
+    check_level(level)
+    values, errors, freedom = (
+        np.asarray(real(x, name, empty=True), np.float64)
+        for name, x in (("values", values), ("errors", errors), ("freedom", freedom))
+    )
     if set(values.shape) != {2} or errors.shape != values.shape:
         raise ValueError(
             f"cells and errors must have shape [2, ..., 2], got {values.shape}, {errors.shape}"
         )
+    if freedom.shape not in ((), values.shape):
+        raise ValueError(f"freedom must have shape () or {values.shape}, got {freedom.shape}")
+    freedom = np.broadcast_to(freedom, values.shape)
+    refuse(values, np.isinf(values), "values", "must be finite, or NaN where a cell is missing")
     complete = bool(np.isfinite(values).all())
     weights = shapley_weights(values.ndim) if complete else _one_at_a_time(values.ndim)
     needed = np.any(weights != 0, axis=0)
     if not np.isfinite(values[needed]).all():
         place = tuple(int(i) for i in np.argwhere(needed & ~np.isfinite(values))[0])
         raise ValueError(f"cell {place} is missing: attribution needs P and each factor's own cell")
-    check_finite(errors, needed, "errors")
-    check_finite(freedom, needed, "freedom")
-    if (errors[needed] < 0).any() or (freedom[needed] <= 0).any():
-        raise ValueError("errors must be at least 0 and degrees of freedom above 0")
+    check_finite(values, needed, "values")
+    check_error(errors, "errors", needed)
+    check_freedom(freedom, used=needed)
     freedom = np.where(needed, freedom, 1)
     return _with_intervals(
         weights, np.where(needed, values, 0), np.where(needed, errors, 0), freedom, level
@@ -165,17 +188,28 @@ def contribution_table(
       Rows of sample, contribution, its share of the mean (contribution / N), ascending.
 
     Raises:
-      ValueError: the numbers of samples, contributions and lengths differ, or one is not finite.
+      ValueError: the numbers of samples, contributions and lengths differ, one is not finite, or a
+        length is no whole number of at least 1.
     """
-    values = np.asarray(contributions, np.float64)
+    if not isinstance(sample_ids, Sequence | np.ndarray) or np.ndim(sample_ids) != 1:
+        raise ValueError(f"sample_ids must be a list [N], got {shown(sample_ids)}")
+    values = np.asarray(real(contributions, "contributions", empty=True), np.float64)
     if values.shape != (len(sample_ids),):
         raise ValueError(f"{len(sample_ids)} samples, contributions of shape {values.shape}")
-    if lengths is not None and np.shape(lengths) != values.shape:
-        raise ValueError(f"{len(sample_ids)} samples, lengths of shape {np.shape(lengths)}")
-    check_finite(values, name="contributions")
+    if len(values):
+        check_finite(values, name="contributions")
+    if lengths is not None:
+        lengths = np.asarray(real(lengths, "lengths", empty=True)).astype(np.float64)
+        if lengths.shape != values.shape:
+            raise ValueError(f"{len(sample_ids)} samples, lengths of shape {lengths.shape}")
+        refuse(lengths, ~_is_tokens(lengths), "lengths", "must be whole numbers of tokens")
     rows = []
     for i in np.argsort(values, kind="stable"):
         nats = float(values[i])
         row = {"sample_ID": sample_ids[i], "nats": nats, "of_mean": nats / len(values)}
-        rows.append(row if lengths is None else {**row, "tokens": int(np.asarray(lengths)[i])})
+        rows.append(row if lengths is None else {**row, "tokens": int(lengths[i])})
     return rows
+
+
+def _is_tokens(lengths: np.ndarray) -> np.ndarray:
+    return (lengths >= 1) & (lengths <= MOST) & (lengths == np.floor(lengths))

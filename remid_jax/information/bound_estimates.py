@@ -5,7 +5,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from remid_jax.information.checking import check_block, check_finite
+from remid_jax.information.arguments import floating, real, shown
+from remid_jax.information.checking import (
+    check_block,
+    check_error,
+    check_finite,
+    check_freedom,
+    check_level,
+    check_result,
+    operands,
+)
 
 Array = jax.Array
 
@@ -38,21 +47,35 @@ class BoundEstimate(NamedTuple):
     freedom: Array
 
     def upper_limit(self, level: float = 0.95) -> float:
-        """One-sided upper confidence limit of the bound, value + t·standard error."""
+        """One-sided upper confidence limit of the bound, value + t·standard error.
+
+        Raises:
+          ValueError: a level that does not lie between 0 and 1, a value that is not finite, or an
+            error or its degrees of freedom out of range.
+        """
         from scipy.special import stdtrit
 
-        return self.value + stdtrit(self.freedom, level) * self.standard_error
+        check_level(level)
+        value, error, freedom = operands(
+            value=self.value, standard_error=self.standard_error, freedom=self.freedom
+        )
+        check_error(error)
+        check_freedom(freedom)
+        limit = value + stdtrit(freedom, level) * error
+        return check_result(limit, "upper_limit at this level")
 
 
 def _check(blocks: BoundBlocks) -> None:
+    if not isinstance(blocks, BoundBlocks):
+        raise ValueError(f"blocks must be BoundBlocks, got {shown(blocks)}")
     check_block(blocks.golden_P, name="golden_P")
     check_block(blocks.model_Q, name="model_Q")
     n, m = jnp.shape(blocks.golden_P)[0], jnp.shape(blocks.model_Q)[0]
     shapes = ((n,), (m, n), (m, m), (n, n), (m,), (n, m))
     for name, array, shape in zip(BoundBlocks._fields, blocks, shapes, strict=True):
-        if jnp.shape(array) != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {jnp.shape(array)}")
-        check_finite(array, name=name)
+        if (found := real(array, name).shape) != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {found}")
+        check_finite(array, name=name, on_device=True)
 
 
 def _log_mean(scores: Array) -> Array:
@@ -109,9 +132,11 @@ def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
       Value and standard error by deleting one context of P or of Q at a time.
 
     Raises:
-      ValueError: a block has a wrong shape, fewer than 2 contexts, or an entry that is not finite.
+      ValueError: a block has a wrong shape, fewer than 2 contexts, or an entry that is not finite
+        (in float32).
     """
     _check(blocks)
+    blocks = BoundBlocks(*(floating(block) for block in blocks))
     ours, ours_P, ours_Q = _across(blocks.model_P_own, blocks.model_P_under_Q)
     theirs, theirs_Q, theirs_P = _across(blocks.golden_Q_own, blocks.golden_Q_under_P)
     model, model_Q = _within(blocks.model_Q)
@@ -124,10 +149,12 @@ def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
         variances.append((n - 1) / n * spread)
         freedoms.append(n - 1)
     variance = variances[0] + variances[1]
-    welch = jnp.square(variance) / sum(
-        jnp.square(v) / f for v, f in zip(variances, freedoms, strict=True)
-    )
-    return BoundEstimate(value, jnp.sqrt(variance), welch)
+    spread = sum(jnp.square(v) / f for v, f in zip(variances, freedoms, strict=True))
+    # Without any spread both laws' freedoms are as good: the smaller one errs on the safe side.
+    welch = jnp.square(variance) / jnp.where(spread > 0, spread, 1)
+    freedom = jnp.where(spread > 0, welch, min(freedoms))
+    found = BoundEstimate(value, jnp.sqrt(variance), freedom)
+    return check_result(found, "linear_bound_estimate of blocks")
 
 
 def predict_worst_case(blocks: BoundBlocks) -> BoundEstimate:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information.arguments import real, shown
+from remid_jax.information.checking import check_each, check_result, count_of, labels_of, seed_of
 from remid_jax.information.representation import check_pair
 
 Array = jax.Array
@@ -137,11 +139,15 @@ def _folds(
     n: int, m: int, groups: tuple[Any, Any] | None, folds: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fold and group of each of n + m rows."""
-    groups = groups or (np.arange(n), n + np.arange(m))
-    for name, of_set, size in (("a", groups[0], n), ("b", groups[1], m)):
-        if np.shape(of_set) != (size,):
-            raise ValueError(f"groups of {name} must have shape ({size},), got {np.shape(of_set)}")
-    group = np.unique(np.concatenate([np.asarray(g) for g in groups]), return_inverse=True)[1]
+    if groups is None:
+        groups = (np.arange(n), n + np.arange(m))
+    if not isinstance(groups, tuple | list) or len(groups) != 2:
+        raise ValueError(f"groups must be two lists, of a and of b, got {shown(groups)}")
+    both = [
+        labels_of(of_set, size, f"groups of {name}", least=0)
+        for name, of_set, size in (("a", groups[0], n), ("b", groups[1], m))
+    ]
+    group = np.unique(np.concatenate(both), return_inverse=True)[1]
     counts = np.stack([np.bincount(g, minlength=group.max() + 1) for g in np.split(group, [n])], 1)
     return _fold_of(counts, folds, seed)[group], group
 
@@ -165,7 +171,7 @@ def classifier_js(
 
     Args:
       a: [n, d] feature vectors; b: [m, d].
-      groups: clusters of the rows of a and of b, as integers [n] and [m] in one numbering; a
+      groups: clusters of the rows of a and of b, as integers >= 0 [n] and [m] in one numbering; a
         cluster is never split between training and held-out part, and is one unit of the error.
       folds: parts of the data, at least 3.
       penalties: candidates; the largest brings the classifier near the coin.
@@ -175,15 +181,18 @@ def classifier_js(
       Value, standard error, degrees of freedom and chosen penalties.
 
     Raises:
-      ValueError: shapes that do not fit, an entry that is not finite, or a fold without rows of
-        both sets.
+      ValueError: shapes that do not fit, an entry that is not finite, groups that are no such
+        integers, penalties that are negative or none, or a fold without rows of both sets.
     """
     check_pair(a, b)
+    a, b = real(a, "a"), real(b, "b")
     n, m = len(a), len(b)
+    folds, seed = count_of(folds, "folds", 1, n + m), seed_of(seed)
     if folds < 3:
         raise ValueError(f"folds must be at least 3 (training, choice, held out), got {folds}")
-    if not penalties or min(penalties) < 0:
-        raise ValueError(f"penalties must be numbers >= 0, got {penalties}")
+    if np.ndim(penalties := real(penalties, "penalties")) != 1:
+        raise ValueError(f"penalties must be a list of numbers, got shape {penalties.shape}")
+    check_each(penalties, lambda x: x >= 0, "must not be negative", "penalties", on_device=True)
     fold, group = _folds(n, m, groups, folds, seed)
     for name, of_set in (("a", fold[:n]), ("b", fold[n:])):
         if len(np.unique(of_set)) < folds:
@@ -194,6 +203,7 @@ def classifier_js(
     losses, chosen = _held_out_losses(z, sign, jnp.asarray(fold), candidates, folds)
     losses = np.asarray(losses, np.float64)
     value, error, freedom = _summary(losses, n, group)
+    check_result((value, error), "classifier_js of a and b")
     return ClassifierJS(value, error, freedom, tuple(float(p) for p in chosen))
 
 

@@ -13,8 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.checking import check_block, check_finite, check_mask, is_concrete
-from remid_jax.information.mutual_information import floating
+from remid_jax.information.arguments import floating, is_concrete, real
+from remid_jax.information.checking import (
+    MOST_CONTEXTS,
+    MOST_DRAWS,
+    MOST_LISTED,
+    check_block,
+    check_finite,
+    check_mask,
+    check_number,
+    check_result,
+    count_of,
+    labels_of,
+    mask_of,
+    operands,
+    seed_of,
+)
 
 Array = jax.Array
 SATURATED = 0.9  # share of log K above which cross-information tells nothing more
@@ -40,22 +54,27 @@ def context_sets(
       num_contexts: K, the own context included.
       draws: sets a response.
       seed: of the order and the strides.
-      groups: [n] integers, clusters; a response is compared with contexts of other clusters only.
+      groups: [n] integers of at least 0, clusters; a response is compared with contexts of other
+        clusters only.
 
     Returns:
       int [n, draws, K − 1], distinct in each set and never the response's own.
 
     Raises:
-      ValueError: K < 2, no draw, fewer than K contexts, or fewer than K − 1 in other clusters.
+      ValueError: K < 2, no draw, fewer than K contexts, fewer than K − 1 in other clusters, or
+        groups that are no such integers.
 
     >>> context_sets(3, 3, draws=1).sum(axis=-1).ravel().tolist()
     [3, 2, 1]
     """
-    clusters = _clusters(n, groups)
+    n, draws = count_of(n, "n", most=MOST_LISTED), count_of(draws, "draws", most=MOST_DRAWS)
+    others = count_of(num_contexts, "num_contexts", 2) - 1
+    count_of(n * draws * others, "n · draws · (num_contexts − 1)", most=10 * MOST_LISTED)
+    seed = seed_of(seed)
+    clusters = np.arange(n)
+    if groups is not None:
+        clusters = np.unique(labels_of(groups, n, least=0), return_inverse=True)[1]
     largest = int(np.bincount(clusters).max(initial=0))
-    others = num_contexts - 1
-    if others < 1 or draws < 1:
-        raise ValueError(f"context sets need K >= 2 and 1 draw, got {num_contexts} and {draws}")
     if n - largest < others:
         cluster = "" if groups is None else f", {largest} of them in one cluster"
         raise ValueError(f"{n} contexts{cluster}: too few to compare {num_contexts} at a time")
@@ -65,14 +84,6 @@ def context_sets(
         return _rationed_sets(clusters, others, draws, rng)
     rings = [_ring_sets(clusters, rng.choice(strides, others, False), rng) for _ in range(draws)]
     return np.stack(rings, axis=1)
-
-
-def _clusters(n: int, groups: np.ndarray | None) -> np.ndarray:
-    if groups is None:
-        return np.arange(n)
-    if np.shape(groups) != (n,):
-        raise ValueError(f"groups must have shape ({n},), one a context, got {np.shape(groups)}")
-    return np.unique(groups, return_inverse=True)[1]
 
 
 def _ring_sets(clusters: np.ndarray, strides: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -95,6 +106,11 @@ def _rationed_sets(
             sets[i, draw] = allowed[least]
             uses[allowed[least]] += 1
     return sets
+
+
+def _indices(sets: Any) -> Array:
+    """Sets as integers that can count all contexts, whatever type they came in."""
+    return jnp.asarray(sets).astype(int)
 
 
 def _members(sets: Array) -> Array:
@@ -129,27 +145,14 @@ def _terms(
 
 
 def _check(scores: Any, sets: Any, where: Any, scale: Any = 1.0) -> None:
-    shape = np.shape(scores)
-    n = shape[0] if shape else 0
-    if shape != (n, n):
-        check_block(scores)
-    if is_concrete(scale) and not np.all(np.asarray(scale) > 0):
-        raise ValueError(f"scale must be positive, got {scale}")
-    if not is_concrete(scores, sets, where):
-        check_block(scores, (scores, sets, where))  # its shape alone
-        check_mask(where, n)
-        return
-    sets = np.asarray(sets)
-    if sets.ndim != 3 or sets.shape[0] != n or 0 in sets.shape:
-        raise ValueError(f"sets must have shape ({n}, draws, K - 1), got {sets.shape}")
-    wrong = (sets < 0) | (sets >= n) | (sets == np.arange(n)[:, None, None])
-    if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(
-            f"sets of shape {sets.shape}: {sets[place]} at {place} is no other context"
-        )
+    check_block(scores, np.zeros((), bool))  # its shape and dtype
+    n = np.shape(scores)[0]
+    _check_scale(scale)
+    sets = _checked_sets(sets, n)
     check_mask(where, n)
-    keep = np.ones(n, bool) if where is None else np.asarray(where, bool)
+    if not is_concrete(scores, sets, where):
+        return
+    keep = mask_of(where, (n,))
     valid = keep[:, None] & keep[sets].all(axis=-1)
     used = np.zeros((n, n), bool)
     response = np.broadcast_to(np.arange(n)[:, None, None], sets.shape)
@@ -157,6 +160,29 @@ def _check(scores: Any, sets: Any, where: Any, scale: Any = 1.0) -> None:
     check_block(scores, used | np.diag(valid.any(axis=1)))
     if not valid.any():
         raise ValueError(f"sets of shape {sets.shape}: none is left by where")
+
+
+def _check_scale(scale: Any) -> None:
+    check_number(scale, "scale", lambda a: a > 0, "must be positive", on_device=True)
+
+
+def _checked_sets(sets: Any, n: int) -> Any:
+    """Sets of other contexts, on the host unless they are traced."""
+    sets = real(sets, "sets", empty=True)
+    if not jnp.issubdtype(sets.dtype, jnp.integer):
+        raise ValueError(f"sets must be whole numbers, of an integer type, not {sets.dtype}")
+    if sets.ndim != 3 or sets.shape[0] != n or 0 in sets.shape:
+        raise ValueError(f"sets must have shape ({n}, draws, K - 1), got {sets.shape}")
+    if not is_concrete(sets):
+        return sets
+    sets = np.asarray(sets)
+    wrong = (sets < 0) | (sets >= n) | (sets == np.arange(n)[:, None, None])
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"sets of shape {sets.shape}: {sets[place]} at {place} is no other context"
+        )
+    return sets
 
 
 def cross_terms(scores: Array, sets: Array, *, scale: float | Array = 1.0) -> Array:
@@ -168,7 +194,8 @@ def cross_terms(scores: Array, sets: Array, *, scale: float | Array = 1.0) -> Ar
       [N, draws], each at most log K.
     """
     _check(scores, sets, None, scale)
-    return _terms(scores, sets, scale, None)[0]
+    terms = _terms(floating(scores), _indices(sets), real(scale, "scale"), None)[0]
+    return check_result(terms, "cross_terms of scores and scale")
 
 
 def cross_information(
@@ -192,16 +219,19 @@ def cross_information(
       A scalar in nats.
 
     Raises:
-      ValueError: the block is not square, an entry that is read is not finite, `sets` name the own
-        or no context, the scale is not positive, or no set is left.
+      ValueError: the block is not square, an entry that is read is not finite (in float32), `sets`
+        name the own or no context, `where` is no mask, the scale is not positive, or no set is
+        left.
 
     >>> s = jnp.array([[0.0, -100.0], [-100.0, 0.0]])
     >>> float(cross_information(s, context_sets(2, 2))).__round__(4)
     0.6931
     """
     _check(scores, sets, where, scale)
-    terms, valid = _terms(scores, sets, scale, where)
-    return jnp.mean(terms, where=valid)
+    where = None if where is None else jnp.asarray(where, bool)
+    terms, valid = _terms(floating(scores), _indices(sets), real(scale, "scale"), where)
+    value = jnp.mean(terms, where=valid)
+    return check_result(value, "cross_information of scores and scale")
 
 
 def cross_information_replicates(
@@ -223,15 +253,16 @@ def cross_information_replicates(
       (value, replicates [G]) in nats.
 
     Raises:
-      ValueError: as in `cross_information`; a group is empty or too high, or a deletion leaves no
-        set.
+      ValueError: as in `cross_information`; a label is no whole number or too high, a group is
+        empty, or a deletion leaves no set.
     """
-    groups = jnp.asarray(groups)
-    if groups.shape != np.shape(scores)[:1]:
-        raise ValueError(f"groups must have one label a context, got shape {groups.shape}")
+    check_block(scores, np.zeros((), bool))  # its shape and dtype
+    num_groups = count_of(num_groups, "num_groups", most=MOST_CONTEXTS)
+    groups = jnp.asarray(labels_of(groups, np.shape(scores)[0]))
     _check(scores, sets, groups >= 0, scale)
     _check_groups(sets, groups, num_groups)
-    return _replicates(scores, sets, groups, num_groups, scale)
+    found = _replicates(floating(scores), _indices(sets), groups, num_groups, real(scale, "scale"))
+    return check_result(found, "cross_information_replicates of scores and scale")
 
 
 @functools.partial(jax.jit, static_argnames="num_groups")
@@ -272,18 +303,21 @@ def saturation(value: float | Array, num_contexts: int) -> float | Array:
     """CI / log K: the share of its ceiling that cross-information has reached.
 
     Raises:
-      ValueError: K < 2: there is nothing to tell apart.
+      ValueError: the value is not finite, or K < 2: there is nothing to tell apart.
 
     >>> saturation(math.log(8.0), 8)
     1.0
     """
-    if num_contexts < 2:
-        raise ValueError(f"saturation needs K >= 2 contexts, got {num_contexts}")
-    return value / math.log(num_contexts)
+    (value,) = operands(value=value)
+    return value / math.log(count_of(num_contexts, "num_contexts", 2))
 
 
 def is_saturated(value: float | Array, num_contexts: int) -> bool | Array:
-    """Whether CI is above .9 log K, where differences no longer mean anything: no verdict."""
+    """Whether CI is above .9 log K, where differences no longer mean anything: no verdict.
+
+    Raises:
+      ValueError: as in `saturation`.
+    """
     return saturation(value, num_contexts) > SATURATED
 
 
@@ -306,7 +340,9 @@ def calibrate_scale(scores: Array, sets: Array, *, where: Array | None = None) -
       ValueError: as in `cross_information`.
     """
     _check(scores, sets, where)
-    return _best_scale(jax.lax.stop_gradient(scores), sets, where)
+    where = None if where is None else jnp.asarray(where, bool)
+    scale = _best_scale(jax.lax.stop_gradient(floating(scores)), _indices(sets), where)
+    return check_result(scale, "calibrate_scale of scores")
 
 
 @jax.jit
@@ -329,6 +365,9 @@ def factor_terms(scores: Array, *, scale: float | Array = 1.0, where: Array | No
 
     Returns:
       [N] nats; NaN for contexts that are left out.
+
+    Raises:
+      ValueError: as in `factor_information`.
     """
     terms, valid = _factor_terms(scores, scale, where)
     return jnp.where(valid, terms, jnp.nan)
@@ -357,8 +396,8 @@ def factor_information(
       A scalar in nats.
 
     Raises:
-      ValueError: not [N, K >= 2], an available entry is not finite, the scale is not positive, or
-        no context is left.
+      ValueError: not [N, K >= 2], an available entry is not finite (in float32), `where` is no
+        mask, the scale is not positive, or no context is left.
 
     >>> float(factor_information(jnp.array([[0.0, 0.0], [0.0, -100.0]]))).__round__(4)
     0.3466
@@ -368,19 +407,18 @@ def factor_information(
 
 
 def _factor_terms(scores: Array, scale: float | Array, where: Array | None) -> tuple[Array, Array]:
-    shape = np.shape(scores)
+    scores = real(scores, "scores", empty=True)
+    shape = scores.shape
     if len(shape) != 2 or shape[0] < 1 or shape[1] < 2:
         raise ValueError(f"scores must be [contexts, own and swapped], got shape {shape}")
-    if where is not None and np.shape(where) != shape:
-        raise ValueError(f"where must have the scores' shape {shape}, got {np.shape(where)}")
-    if is_concrete(scale) and not np.all(np.asarray(scale) > 0):
-        raise ValueError(f"scale must be positive, got {scale}")
-    available = np.ones(shape, bool) if where is None else jnp.asarray(where, bool)
+    _check_scale(scale)
+    available = mask_of(where, shape, one="score")
     valid = available[:, 0] & available[:, 1:].any(axis=1)
-    check_finite(scores, available & valid[:, None], "scores")
+    check_finite(scores, available & valid[:, None], "scores", on_device=True)
     if is_concrete(valid) and not np.any(valid):
         raise ValueError(f"where of shape {shape} leaves no context with a swapped one")
-    return _available_terms(scores, scale, available, valid), valid
+    terms = _available_terms(floating(scores), real(scale, "scale"), available, valid)
+    return check_result(terms, "factor_information of scores and scale", valid), valid
 
 
 @jax.jit

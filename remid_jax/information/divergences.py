@@ -8,7 +8,8 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from remid_jax.information.attribution import shapley
+from remid_jax.information.arguments import floating, real, shown
+from remid_jax.information.attribution import MOST_FACTORS, shapley
 from remid_jax.information.checking import check_distribution, check_same_length
 
 Array = jax.Array
@@ -34,13 +35,17 @@ def entropy(p: Array, axis: Axis = -1) -> Array:
     0.6931
     """
     check_distribution(p, axis)
+    p = floating(real(p, "p"))
     return -jnp.sum(_p_log_ratio(p, jnp.ones_like(p)), axis=axis)
 
 
-def _check_two(p: Array, q: Array, axis: Axis) -> None:
+def _two(p: Array, q: Array, axis: Axis) -> tuple[Array, Array]:
+    """Two laws as floating-point numbers, once they are checked."""
+    p, q = real(p, "p"), real(q, "q")
     check_same_length(p, q, axis)
     check_distribution(p, axis)
     check_distribution(q, axis, "q")
+    return floating(p), floating(q)
 
 
 def kl(p: Array, q: Array, axis: Axis = -1) -> Array:
@@ -52,7 +57,7 @@ def kl(p: Array, q: Array, axis: Axis = -1) -> Array:
     >>> float(kl(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])))
     inf
     """
-    _check_two(p, q, axis)
+    p, q = _two(p, q, axis)
     return jnp.sum(_p_log_ratio(p, q), axis=axis)
 
 
@@ -65,8 +70,8 @@ def jensen_shannon(p: Array, q: Array, axis: Axis = -1) -> Array:
     >>> round(float(jensen_shannon(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))), 4)
     0.6931
     """
-    _check_two(p, q, axis)
-    middle = (jnp.asarray(p) + jnp.asarray(q)) / 2
+    p, q = _two(p, q, axis)
+    middle = (p + q) / 2
     return jnp.sum(_p_log_ratio(p, middle) + _p_log_ratio(q, middle), axis=axis) / 2
 
 
@@ -79,8 +84,8 @@ def total_variation(p: Array, q: Array, axis: Axis = -1) -> Array:
     >>> float(total_variation(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])))
     0.5
     """
-    _check_two(p, q, axis)
-    return jnp.sum(jnp.abs(jnp.asarray(p) - jnp.asarray(q)), axis=axis) / 2
+    p, q = _two(p, q, axis)
+    return jnp.sum(jnp.abs(p - q), axis=axis) / 2
 
 
 def mutual_information(law: Array, channel: Array) -> Array:
@@ -94,12 +99,14 @@ def mutual_information(law: Array, channel: Array) -> Array:
       [...] nats.
 
     Raises:
-      ValueError: the law or a row is no distribution.
+      ValueError: the law or a row is no distribution, or their shapes do not agree.
 
     >>> round(float(mutual_information(jnp.array([0.5, 0.5]), jnp.eye(2))), 4)
     0.6931
     """
-    informations = kl(channel, output_law(law, channel)[..., None, :])
+    outputs = output_law(law, channel)
+    law, channel = real(law, "law"), real(channel, "channel")
+    informations = kl(channel, outputs[..., None, :])
     # A context of probability 0 may have outputs that no other has: 0 · ∞ counts as 0.
     return jnp.sum(law * jnp.where(law > 0, informations, 0), axis=-1)
 
@@ -108,11 +115,13 @@ def output_law(law: Array, channel: Array) -> Array:
     """p_Y = Σ_x p(x) p(·|x), [..., Y], of a law [..., X] through a channel [..., X, Y].
 
     Raises:
-      ValueError: the law or a row of the channel is no distribution.
+      ValueError: the law or a row of the channel is no distribution, or their shapes do not agree.
     """
-    if jnp.ndim(channel) < 2 or jnp.shape(law)[-1:] != jnp.shape(channel)[-2:-1]:
-        shapes = jnp.shape(law), jnp.shape(channel)
+    law, channel = real(law, "law"), real(channel, "channel")
+    if channel.ndim < 2 or law.shape[-1:] != channel.shape[-2:-1]:
+        shapes = law.shape, channel.shape
         raise ValueError(f"law [..., X] and channel [..., X, Y] do not agree: shapes {shapes}")
+    check_same_length(law[..., None], channel, -2, "law and channel")
     check_distribution(law, -1, "law")
     check_distribution(channel, -1, "channel")
     return jnp.sum(law[..., None] * channel, axis=-2)
@@ -134,12 +143,8 @@ def chain_rule_js(p: Array, q: Array, order: tuple[int, ...] = (0, 1, 2)) -> Arr
       ValueError: p or q is no distribution, their shapes differ, or `order` does not name each
         axis once.
     """
-    if sorted(order) != list(range(jnp.ndim(p))):
-        raise ValueError(f"order {order} must name each of the {jnp.ndim(p)} axes once")
-    if jnp.shape(p) != jnp.shape(q):
-        raise ValueError(f"p and q must have one shape, got {jnp.shape(p)} and {jnp.shape(q)}")
-    check_distribution(p, None)
-    check_distribution(q, None, "q")
+    p, q = _two_joint(p, q)
+    order = _order(order, p.ndim)
     known, shares = jnp.zeros((), jnp.result_type(p)), [None] * len(order)
     for position, factor in enumerate(order):
         value = _marginal_js(p, q, tuple(order[position + 1 :]))
@@ -148,15 +153,34 @@ def chain_rule_js(p: Array, q: Array, order: tuple[int, ...] = (0, 1, 2)) -> Arr
     return jnp.stack(shares)
 
 
+def _order(order: tuple[int, ...], factors: int) -> tuple[int, ...]:
+    axes = real(order, "order", empty=True)
+    if axes.ndim != 1 or sorted(axes.tolist()) != list(range(factors)):
+        raise ValueError(f"order {shown(order)} must name each of the {factors} axes once")
+    return tuple(int(k) for k in axes)
+
+
+def _two_joint(p: Array, q: Array) -> tuple[Array, Array]:
+    """Two joint laws of one shape, an axis a factor, once they are checked."""
+    p, q = real(p, "p"), real(q, "q")
+    if p.shape != q.shape or not 1 <= p.ndim <= MOST_FACTORS:
+        shapes = f"{p.shape} and {q.shape}"
+        raise ValueError(f"p and q must have one shape, got {shapes}: 1 to {MOST_FACTORS} axes")
+    check_distribution(p, None)
+    check_distribution(q, None, "q")
+    return floating(p), floating(q)
+
+
 def factor_js(p: Array, q: Array) -> Array:
     """`chain_rule_js` averaged over all orders: [factors] nats, symmetric in the factors.
 
     The average is the Shapley value of v(S) = D_JS of the marginal laws of the factors in S.
 
     Raises:
-      ValueError: p or q is no distribution.
+      ValueError: p or q is no distribution, or their shapes differ.
     """
-    axes = range(jnp.ndim(p))
+    p, q = _two_joint(p, q)
+    axes = range(p.ndim)
     values, values_type = [], jnp.zeros((), jnp.result_type(p, q))
     for cell in itertools.product((0, 1), repeat=len(axes)):
         summed = tuple(k for k in axes if not cell[k])

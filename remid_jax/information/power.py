@@ -9,10 +9,11 @@ import math
 
 import numpy as np
 
-from remid_jax.information.checking import check_finite
+from remid_jax.information.checking import check_level, check_number
 
 QUANTILES = 4_000  # of the estimated standard error: power to 1e-4
 MOST = 10**9  # samples, beyond which none are counted
+MOST_FREEDOM = 1e15  # beyond which the quantiles of χ² lose their digits
 
 
 @functools.lru_cache(maxsize=64)
@@ -33,22 +34,35 @@ def _power(noncentrality: float, freedom: float, level: float) -> float:
 
 
 def _error_and_freedom(
-    sd_in: float, sd_out: float, n: int, correlation: float | None
+    sd_in: float, sd_out: float, n: float, correlation: float | None
 ) -> tuple[float, float]:
+    # A power of 2 changes no digit, and keeps fourth powers of small deviations above 0.
+    unit = math.ldexp(1.0, math.frexp(float(max(sd_in, sd_out)))[1])
+    sd_in, sd_out = sd_in / unit, sd_out / unit
     a, b = sd_in**2, sd_out**2
     if correlation is None:
-        return math.sqrt((a + b) / n), (n - 1) * (a + b) ** 2 / (a**2 + b**2)
-    return math.sqrt(max(a + b - 2 * correlation * sd_in * sd_out, 0) / n), n - 1
+        return math.sqrt((a + b) / n) * unit, (n - 1) * (a + b) ** 2 / (a**2 + b**2)
+    return math.sqrt(max(a + b - 2 * correlation * sd_in * sd_out, 0) / n) * unit, n - 1
 
 
-def _check(sd_in: float, sd_out: float, level: float, correlation: float | None) -> None:
-    check_finite((sd_in, sd_out), name="sd_in and sd_out")
-    if sd_in < 0 or sd_out < 0 or sd_in + sd_out == 0:
-        raise ValueError(f"sd_in and sd_out must be >= 0 and not both 0, got {sd_in} and {sd_out}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
-    if correlation is not None and not -1 < correlation < 1:
-        raise ValueError(f"correlation must lie between -1 and 1, got {correlation}")
+def _check(
+    difference: float, sd_in: float, sd_out: float, level: float, correlation: float | None
+) -> None:
+    check_number(difference, "difference")
+    for name, sd in (("sd_in", sd_in), ("sd_out", sd_out)):
+        check_number(sd, name, lambda s: s >= 0, "must not be negative")
+    if sd_in + sd_out == 0:
+        raise ValueError("sd_in and sd_out must not both be 0")
+    _check_test_level(level)
+    if correlation is not None:
+        right = lambda r: (r > -1) & (r < 1)  # noqa: E731
+        check_number(correlation, "correlation", right, "must lie between -1 and 1")
+
+
+def _check_test_level(level: float) -> None:
+    check_level(level)
+    if 1 - level / 2 == 1:
+        raise ValueError(f"level holds {level}, but must be above 1e-15: its limit is infinite")
 
 
 def power(
@@ -79,11 +93,11 @@ def power(
     >>> round(power(difference=5.0, sd_in=10.0, sd_out=10.0, n=64), 3)
     0.801
     """
-    _check(sd_in, sd_out, level, correlation)
-    check_finite(difference, name="difference")
-    if n < 2:
-        raise ValueError(f"n must be at least 2, got {n}")
+    _check(difference, sd_in, sd_out, level, correlation)
+    check_number(n, "n", lambda k: (k >= 2) & (k <= MOST_FREEDOM), "must be from 2 to 1e15")
     error, freedom = _error_and_freedom(sd_in, sd_out, n, correlation)
+    if error == 0:
+        raise ValueError(f"correlation {correlation} leaves a paired difference without any spread")
     return _power(abs(difference) / error, freedom, level)
 
 
@@ -107,9 +121,11 @@ def samples_needed(
     >>> samples_needed(difference=5.0, sd_in=10.0, sd_out=10.0)
     64
     """
-    _check(sd_in, sd_out, level, correlation)
+    _check(difference, sd_in, sd_out, level, correlation)
     _check_power(power, level)
-    check_finite(difference, name="difference")
+    check_number(difference, "difference", lambda d: d != 0, "must not be 0")
+    if _error_and_freedom(sd_in, sd_out, 2, correlation)[0] == 0:
+        raise ValueError(f"correlation {correlation} leaves a paired difference without any spread")
 
     def enough(n: int) -> bool:
         error, freedom = _error_and_freedom(sd_in, sd_out, n, correlation)
@@ -148,10 +164,11 @@ def detectable(
     >>> round(detectable(standard_error=1.0, freedom=1e6), 3)
     2.802
     """
+    _check_test_level(level)
     _check_power(power, level)
-    check_finite(standard_error, name="standard_error")
-    if standard_error < 0 or freedom < 1:
-        raise ValueError(f"standard_error {standard_error} or freedom {freedom} is too small")
+    check_number(standard_error, "standard_error", lambda s: s >= 0, "must not be negative")
+    right = lambda f: (f >= 1) & (f <= MOST_FREEDOM)  # noqa: E731
+    check_number(freedom, "freedom", right, "must be from 1 to 1e15")
     low, high = 0.0, 1.0
     while _power(high, freedom, level) < power:
         low, high = high, 2 * high
@@ -162,5 +179,6 @@ def detectable(
 
 
 def _check_power(power: float, level: float) -> None:
+    check_level(power, "power")
     if not 0 < level < power < 1:
         raise ValueError(f"0 < level < power < 1 must hold, got level {level} and power {power}")

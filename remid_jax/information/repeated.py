@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.checking import check_finite, is_concrete
+from remid_jax.information.arguments import floating, is_concrete, real
+from remid_jax.information.checking import check_finite, check_number, check_result, mask_of
 
 Array = jax.Array
 
@@ -28,8 +29,8 @@ def repeated_contributions(scores: Array, where: Array | None = None) -> Array:
       [N, M] nats; NaN where there is no response.
 
     Raises:
-      ValueError: not [N, N, M], fewer than 2 contexts with a response, or a needed score that is
-        not finite.
+      ValueError: not [N, N, M], no mask, fewer than 2 contexts with a response, or a needed score
+        that is not finite (in float32).
     """
     contributions, mask = _contributions(scores, where)
     return jnp.where(mask, contributions, jnp.nan)
@@ -50,17 +51,19 @@ def repeated_club(scores: Array, where: Array | None = None) -> Array:
     2.5
     """
     means, present, _ = _context_means(*_contributions(scores, where))
-    return jnp.mean(means, where=present)
+    return check_result(jnp.mean(means, where=present), "repeated_club of scores")
 
 
 def _contributions(scores: Array, where: Array | None) -> tuple[Array, Array]:
-    shape = np.shape(scores)
+    scores = real(scores, "scores", empty=True)
+    shape = scores.shape
     if len(shape) != 3 or shape[0] != shape[1] or shape[2] < 1:
         raise ValueError(f"scores must be [contexts, contexts, responses], got shape {shape}")
     mask = _response_mask(where, shape[1:])
     present = jnp.any(mask, axis=1)
-    check_finite(scores, present[:, None, None] & mask[None], "scores")
-    return _own_minus_others(scores, mask), mask
+    check_finite(scores, present[:, None, None] & mask[None], "scores", on_device=True)
+    contributions = _own_minus_others(floating(scores), mask)
+    return check_result(contributions, "contributions of scores", mask), mask
 
 
 @jax.jit
@@ -76,9 +79,7 @@ def _own_minus_others(scores: Array, mask: Array) -> Array:
 
 
 def _response_mask(where: Any, shape: tuple[int, ...]) -> Array:
-    if where is not None and np.shape(where) != shape:
-        raise ValueError(f"where must have shape {shape}, one a response, got {np.shape(where)}")
-    mask = jnp.ones(shape, bool) if where is None else jnp.asarray(where, bool)
+    mask = jnp.asarray(mask_of(where, shape, one="response"))
     present = jnp.any(mask, axis=1)
     if is_concrete(present) and np.sum(present) < 2:
         raise ValueError(f"responses of shape {shape} exist for {np.sum(present)} of 2 contexts")
@@ -123,17 +124,17 @@ def variance_parts(values: Array, where: Array | None = None) -> VarianceParts:
       `VarianceParts` of scalars.
 
     Raises:
-      ValueError: not [N, M], fewer than 2 contexts with a response, no context with 2 of them, or
-        an existing value that is not finite.
+      ValueError: not [N, M], no mask, fewer than 2 contexts with a response, no context with 2 of
+        them, or an existing value that is not finite (in float32).
 
     >>> parts = variance_parts(jnp.array([[1.0, 3.0], [5.0, 7.0]]))
     >>> [round(float(part), 4) for part in parts]
     [7.0, 2.0, 2.0]
     """
-    mask = _checked(values, where, "values")
+    values, mask = _checked(values, where, "values")
     if is_concrete(mask) and np.asarray(mask).sum(axis=1).max() < 2:
         raise ValueError(f"values of shape {np.shape(values)}: no context has 2 responses")
-    return _split(values, mask)
+    return check_result(_split(floating(values), mask), "variance_parts of values")
 
 
 @jax.jit
@@ -149,13 +150,14 @@ def _split(values: Array, mask: Array) -> VarianceParts:
     return VarianceParts((between - within) / balanced, within, jnp.sqrt(spread / n))
 
 
-def _checked(values: Any, where: Any, name: str) -> Array:
-    shape = np.shape(values)
+def _checked(values: Any, where: Any, name: str) -> tuple[Any, Array]:
+    values = real(values, name, empty=True)
+    shape = values.shape
     if len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"{name} must be [contexts, responses], got shape {shape}")
     mask = _response_mask(where, shape)
-    check_finite(values, mask, name)
-    return mask
+    check_finite(values, mask, name, on_device=True)
+    return values, mask
 
 
 def responses_worth_it(
@@ -174,21 +176,23 @@ def responses_worth_it(
       M*, to be rounded; infinite where contexts do not differ but responses do.
 
     Raises:
-      ValueError: a variance is not finite, or a cost is not positive and finite.
+      ValueError: a variance is not finite, a cost is not positive and finite, or they differ by
+        more than float64 can hold.
 
     >>> responses_worth_it(1.0, 4.0, 9.0, 1.0)
     6.0
     """
-    if not np.isfinite([context_variance, response_variance]).all():
-        raise ValueError(f"variances {context_variance}, {response_variance} must be finite")
-    if not (0 < context_cost < np.inf and 0 < response_cost < np.inf):
-        raise ValueError(f"costs {context_cost}, {response_cost} must be positive and finite")
+    check_number(context_variance, "context_variance")
+    check_number(response_variance, "response_variance")
+    for name, cost in (("context_cost", context_cost), ("response_cost", response_cost)):
+        check_number(cost, name, lambda x: x > 0, "must be positive and finite")
     if response_variance <= 0:
         return 1.0
     if context_variance <= 0:
         return float("inf")
-    ratio = response_variance * context_cost / (context_variance * response_cost)
-    return max(1.0, float(np.sqrt(ratio)))
+    unit = context_variance * response_cost
+    ratio = response_variance * context_cost / unit if unit > 0 else np.inf
+    return check_result(max(1.0, float(np.sqrt(ratio))), "responses_worth_it")
 
 
 def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple[Array, Array]:
@@ -207,15 +211,17 @@ def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple
       `variance_parts(log_p − log_q)` has the standard error.
 
     Raises:
-      ValueError: shapes differ or are not [N, M], fewer than 2 contexts with a response, or an
-        existing value that is not finite.
+      ValueError: shapes differ or are not [N, M], no mask, fewer than 2 contexts with a response,
+        or an existing value that is not finite (in float32).
     """
-    if np.shape(log_p) != np.shape(log_q):
-        raise ValueError(f"log_p has shape {np.shape(log_p)}, log_q {np.shape(log_q)}")
-    mask = _checked(log_p, where, "log_p")
-    _checked(log_q, where, "log_q")
-    means, present, _ = _context_means(jnp.asarray(log_p) - jnp.asarray(log_q), mask)
-    return jnp.mean(means, where=present), jnp.where(present, means, jnp.nan)
+    shapes = real(log_p, "log_p", empty=True).shape, real(log_q, "log_q", empty=True).shape
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"log_p has shape {shapes[0]}, log_q {shapes[1]}")
+    log_p, mask = _checked(log_p, where, "log_p")
+    log_q, _ = _checked(log_q, where, "log_q")
+    means, present, _ = _context_means(floating(log_p) - floating(log_q), mask)
+    value, means = check_result((jnp.mean(means, where=present), means), "log_p − log_q")
+    return value, jnp.where(present, means, jnp.nan)
 
 
 class RankAgreement(NamedTuple):
@@ -249,7 +255,7 @@ def rank_agreement(a: Array | np.ndarray, b: Array | np.ndarray) -> RankAgreemen
     """
     from scipy.stats import kendalltau, spearmanr
 
-    a, b = np.asarray(a), np.asarray(b)
+    a, b = (np.asarray(real(x, name)) + 0 for name, x in (("a", a), ("b", b)))
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
         raise ValueError(f"a and b must be [n >= 2] alike, got shapes {a.shape} and {b.shape}")
     for name, values in (("a", a), ("b", b)):

@@ -12,11 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.checking import check_finite, is_concrete
+from remid_jax.information.arguments import is_concrete, real, refuse
+from remid_jax.information.checking import (
+    MOST_DRAWS,
+    check_each,
+    check_flag,
+    check_result,
+    count_of,
+    seed_of,
+)
 
 Array = jax.Array
 
 BATCH_ENTRIES = 2**22  # array entries of the permutations that are computed side by side
+LARGEST = 1e15  # features; their squares and sums of those stay within float32
 TIE_EPSILONS = 32  # values of permutations that differ by rounding alone count as equal
 
 
@@ -40,10 +49,10 @@ class RepresentationJSD:
 
 
 def _check_features(x: Any, name: str) -> None:
-    shape = np.shape(x)
+    shape = real(x, name, empty=True).shape
     if len(shape) != 2 or shape[0] < 2 or shape[1] < 1:
         raise ValueError(f"{name} must be [n >= 2 vectors, d >= 1 features], got shape {shape}")
-    check_finite(x, name=name)
+    check_each(x, lambda v: np.abs(v) <= LARGEST, "must be at most 1e15 in size", name)
 
 
 def check_pair(a: Any, b: Any) -> None:
@@ -67,26 +76,36 @@ def _check_directions(a: Any, b: Any) -> None:
             "the finite-sample floor depends on n (see equal_size)"
         )
     for name, x in (("a", a), ("b", b)):
-        if is_concrete(x) and not (norms := np.linalg.norm(np.asarray(x), axis=1)).all():
-            row = int(np.argmin(norms))
-            raise ValueError(f"{name} of shape {np.shape(x)}: row {row} is zero, has no direction")
+        if is_concrete(x):
+            norms = np.linalg.norm(np.asarray(real(x, name), np.float64), axis=1)
+            if not norms.all():
+                row = int(np.argmin(norms))
+                raise ValueError(
+                    f"{name} of shape {np.shape(x)}: row {row} is zero, has no direction"
+                )
+            what = f"must be at least {1 / LARGEST:g} for float32"
+            refuse(norms, norms < 1 / LARGEST, f"{name}: lengths of rows", what)
 
 
 def equal_size(a: Any, b: Any, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draws rows of the larger set, without replacement and in order, to the smaller one's number.
 
+    Raises:
+      ValueError: shapes that do not fit, an entry that is not finite, or a seed that is none.
+
     >>> [len(x) for x in equal_size(np.ones((5, 2)), np.ones((3, 2)))]
     [3, 3]
     """
     check_pair(a, b)
-    rng = np.random.default_rng(seed)
+    a, b = (np.asarray(real(x, name)) for name, x in (("a", a), ("b", b)))
+    rng = np.random.default_rng(seed_of(seed))
     n = min(len(a), len(b))
     draw = lambda x: x if len(x) == n else x[np.sort(rng.permutation(len(x))[:n])]  # noqa: E731
-    return draw(np.asarray(a)), draw(np.asarray(b))
+    return draw(a), draw(b)
 
 
 def _unit(x: Any) -> Array:
-    x = jnp.asarray(x, float)
+    x = jnp.asarray(real(x, "features"), float)
     return x / jnp.linalg.norm(x, axis=1, keepdims=True)
 
 
@@ -119,7 +138,7 @@ def von_neumann_entropy(features: Any) -> Array:
     0.6931
     """
     _check_directions(features, features)
-    return _entropy(_unit(features))
+    return check_result(_entropy(_unit(features)), "von_neumann_entropy of features")
 
 
 def representation_jsd(a: Any, b: Any) -> Array:
@@ -146,7 +165,7 @@ def representation_jsd(a: Any, b: Any) -> Array:
     0.6931
     """
     _check_directions(a, b)
-    return _divergence(_unit(a), _unit(b))
+    return check_result(_divergence(_unit(a), _unit(b)), "representation_jsd of a and b")
 
 
 def _divergence(a: Array, b: Array) -> Array:
@@ -212,11 +231,12 @@ def representation_jsd_test(
       Value, floor, value − floor, p-value (with the +1 correction) and n.
 
     Raises:
-      ValueError: as `representation_jsd`, or no permutation.
+      ValueError: as `representation_jsd`, no permutation, a seed that is none, or `paired` neither
+        True nor False.
     """
     _check_directions(a, b)
-    if permutations < 1:
-        raise ValueError(f"permutations must be at least 1, got {permutations}")
+    permutations, seed = count_of(permutations, "permutations", most=MOST_DRAWS), seed_of(seed)
+    check_flag(paired, "paired")
     a, b = _unit(a), _unit(b)
     value, null = _permutation_null(a, b, permutations, seed, paired)
     slack = TIE_EPSILONS * float(jnp.finfo(a.dtype).eps)

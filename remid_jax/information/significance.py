@@ -3,14 +3,30 @@
 They run on the host, in float64, with their own seed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.checking import check_block, check_finite, check_mask
-from remid_jax.information.mutual_information import all_negatives
+from remid_jax.information.arguments import floating, real, shown
+from remid_jax.information.checking import (
+    MOST_DRAWS,
+    check_block,
+    check_error,
+    check_finite,
+    check_freedom,
+    check_lengths,
+    check_level,
+    check_mask,
+    check_result,
+    count_of,
+    labels_of,
+    mask_of,
+    seed_of,
+)
+from remid_jax.information.mutual_information import all_negatives, check_pairs
 
 Array = jax.Array
 ENUMERATED = 14  # units up to which all 2^N sign flips are counted
@@ -41,27 +57,26 @@ def contributions(
       [N] nats, NaN for contexts that are not kept.
 
     Raises:
-      ValueError: the block is not square, a mask leaves fewer than 2 contexts, or an entry that is
-        read is not finite.
+      ValueError: as in `club`: among others, an entry that is read is not finite, `where` is no
+        mask, a length is not positive, or weights are negative or none is left.
 
     >>> contributions(jnp.array([[-1.0, -3.0], [-5.0, -2.0]])).tolist()
     [4.0, 1.0]
     """
-    scores = jnp.asarray(scores)
-    check_block(scores, jnp.zeros(scores.shape, bool))  # its shape alone
+    check_pairs(scores, lengths, where, negatives)
+    scores = floating(scores)
     n = scores.shape[0]
     mask = jnp.ones(n, bool) if where is None else jnp.asarray(where, bool)
-    check_mask(where, n)
     weights = jnp.asarray(all_negatives(n) if negatives is None else negatives, scores.dtype)
     weights = jnp.where(mask[:, None] & mask[None, :], weights, 0)
     read = (weights > 0) | (jnp.eye(n, dtype=bool) & mask[:, None])
-    check_block(scores, read)
     scores = jnp.where(read, scores, 0)
     if lengths is not None:
-        scores = scores / jnp.where(mask, jnp.asarray(lengths, scores.dtype), 1)
+        scores = scores / jnp.where(mask, floating(lengths, scores.dtype), 1)
     share = jnp.sum(weights * scores, axis=0) / jnp.sum(weights)
     kept = jnp.sum(mask, dtype=scores.dtype)
-    return jnp.where(mask, jnp.diagonal(scores) - kept * share, jnp.nan)
+    found = jnp.where(mask, jnp.diagonal(scores) - kept * share, jnp.nan)
+    return check_result(found, "contributions of scores (and lengths)", mask)
 
 
 def sign_flip_test(
@@ -81,24 +96,25 @@ def sign_flip_test(
       differences: [N] nats, of pairs; see `contributions`.
       flips: random flips for more than 14 units.
       seed: of the random flips.
-      groups: [N] integers; the differences of one cluster are flipped together. By default each is
-        a unit.
+      groups: [N] integers of at least 0; the differences of one cluster are flipped together. By
+        default each is a unit.
 
     Raises:
       ValueError: no difference, one that is not finite, fewer than 1 flip, or groups of another
-        shape.
+        shape or that are no such integers.
 
     >>> sign_flip_test(np.array([1.0, 2.0, 3.0]))
     0.25
     """
-    values = np.asarray(differences, np.float64)
-    if values.ndim != 1 or not len(values) or flips < 1:
-        raise ValueError(f"differences must be [N >= 1], got shape {values.shape}; flips {flips}")
+    values = np.asarray(real(differences, "differences", empty=True), np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"differences must be [N >= 1], got shape {values.shape}")
     check_finite(values, name="differences")
+    flips, seed = count_of(flips, "flips", most=MOST_DRAWS), seed_of(seed)
     if groups is not None:
-        if np.shape(groups) != values.shape:
-            raise ValueError(f"groups must have shape {values.shape}, got {np.shape(groups)}")
-        values = np.bincount(np.unique(np.asarray(groups), return_inverse=True)[1], values)
+        if (shape := real(groups, "groups", empty=True).shape) != values.shape:
+            raise ValueError(f"groups must have shape {values.shape}, got {shape}")
+        values = np.bincount(np.unique(labels_of(groups, least=0), return_inverse=True)[1], values)
     least = abs(values.sum()) - TIES * np.abs(values).sum()
     exact = len(values) <= ENUMERATED
     signs = _all_signs(len(values)) if exact else _random_signs(len(values), flips, seed)
@@ -139,22 +155,26 @@ def independence_test(
       where: [N] bool, contexts to keep (with their responses).
 
     Raises:
-      ValueError: the block is not square, a kept entry is not finite, a mask leaves fewer than 2
-        contexts, or fewer than 1 permutation.
+      ValueError: the block is not square, a kept entry is not finite, `where` is no mask or leaves
+        fewer than 2 contexts, a length is not positive, or fewer than 1 permutation.
 
     >>> independence_test(5 * np.eye(8), permutations=99)
     0.01
     """
-    block = np.asarray(scores, np.float64)
-    check_block(block, np.zeros(block.shape, bool))
+    check_block(scores, np.zeros((), bool))  # its shape and dtype
+    block = np.asarray(real(scores, "scores"), np.float64)
     check_mask(where, len(block))
-    if permutations < 1:
-        raise ValueError(f"permutations must be at least 1, got {permutations}")
+    permutations, seed = count_of(permutations, "permutations", most=MOST_DRAWS), seed_of(seed)
+    keep = mask_of(where, (len(block),))
+    kept = np.flatnonzero(keep)
+    check_lengths(lengths, keep)
     if lengths is not None:
-        block = block / np.asarray(lengths)
-    kept = np.arange(len(block)) if where is None else np.flatnonzero(where)
+        tokens = np.asarray(real(lengths, "lengths"))
+        with np.errstate(all="ignore"):  # those that are not kept may be 0
+            block = block / tokens
+    check_finite(np.asarray(real(scores, "scores")), keep[:, None] & keep, "scores")
     block = block[np.ix_(kept, kept)]
-    check_finite(block, name="scores[where][:, where]")
+    check_finite(block, name="scores / lengths of kept contexts")
     n, rng = len(block), np.random.default_rng(seed)
     least = np.trace(block) - TIES * np.abs(np.diagonal(block)).sum()
     count, rows = 0, max(1, CHUNK // n)
@@ -172,26 +192,43 @@ def holm(p_values: Sequence[float | None] | np.ndarray) -> np.ndarray:
     depend on each other.
 
     Args:
-      p_values: [m]; None and NaN are missing tests, which are not counted.
+      p_values: [m]; None is a missing test, which is not counted.
 
     Returns:
       [m] float64, NaN where missing.
 
     Raises:
-      ValueError: a p-value outside of [0, 1].
+      ValueError: not a list, or a p-value that is NaN or outside of [0, 1].
 
     >>> holm([0.01, None, 0.04, 0.03]).tolist()
     [0.03, nan, 0.06, 0.06]
     """
-    p = np.array([np.nan if v is None else v for v in p_values], np.float64)
-    if (bad := (p < 0) | (p > 1)).any():
-        place = int(np.argmax(bad))
-        raise ValueError(f"p_values of shape {p.shape} hold {p[place]} at {place}")
+    p = _p_values(p_values)
     order = np.argsort(p)[: int(np.isfinite(p).sum())]  # NaN sorts last
     steps = np.minimum(1, p[order] * np.arange(len(order), 0, -1))
     adjusted = np.full(p.shape, np.nan)
     adjusted[order] = np.maximum.accumulate(steps)
     return adjusted
+
+
+def _p_values(p_values: Any) -> np.ndarray:
+    """[m] float64, NaN where missing."""
+    try:
+        if isinstance(p_values, str | Set | Mapping | np.ma.MaskedArray):
+            raise TypeError
+        listed = list(p_values)
+    except TypeError:
+        raise ValueError(f"p_values must be a list [m], got {shown(p_values)}") from None
+    missing = np.array([v is None for v in listed], bool)
+    p = np.asarray(real([0 if v is None else v for v in listed], "p_values", empty=True), float)
+    if p.ndim != 1:
+        raise ValueError(f"p_values must be a list [m], got shape {p.shape}")
+    if (bad := ~((p >= 0) & (p <= 1))).any():
+        place = int(np.argmax(bad))
+        raise ValueError(
+            f"p_values of shape {p.shape} hold {p[place]} at {place}, but must lie between 0 and 1"
+        )
+    return np.where(missing, np.nan, p)
 
 
 def worst_set(
@@ -210,29 +247,34 @@ def worst_set(
 
     Args:
       values: [K] estimates, larger is worse.
-      errors: [K, K] standard errors of the differences v_l − v_k; the diagonal is not read.
+      errors: [K, K] standard errors of the differences v_l − v_k; the diagonal has no say.
       freedom: degrees of freedom of the errors, one or [K, K].
       level: of confidence, in (0, 1).
 
     Raises:
-      ValueError: shapes that do not belong together, an entry that is not finite, or a level
-        outside of (0, 1).
+      ValueError: shapes that do not belong together, an entry that is not finite, an error that is
+        negative, a freedom that is not positive, or a level outside of (0, 1).
 
     >>> worst_set([5.0, 4.5, 0.0], np.ones((3, 3)), 20.0).tolist()
     [True, True, False]
     """
     from scipy.special import stdtrit
 
-    v, s = np.asarray(values, np.float64), np.asarray(errors, np.float64)
-    if v.ndim != 1 or not len(v) or s.shape != (len(v), len(v)) or not 0 < level < 1:
+    check_level(level)
+    v, s, f = (
+        np.asarray(real(x, name, empty=True), np.float64)
+        for name, x in (("values", values), ("errors", errors), ("freedom", freedom))
+    )
+    if v.ndim != 1 or not len(v) or s.shape != (len(v), len(v)) or f.shape not in ((), s.shape):
         raise ValueError(
-            f"worst_set needs values [K], errors [K, K] and 0 < level < 1, got values of shape "
-            f"{v.shape}, errors of shape {s.shape} and level {level}"
+            f"worst_set needs values [K], errors [K, K] and freedom, one or [K, K], got values of "
+            f"shape {v.shape}, errors of shape {s.shape} and freedom of shape {f.shape}"
         )
-    off = ~np.eye(len(v), dtype=bool)
+    off, f = ~np.eye(len(v), dtype=bool), np.broadcast_to(f, s.shape)
     check_finite(v, name="values")
-    check_finite(s, off, "errors")
-    f = np.broadcast_to(np.asarray(freedom, np.float64), s.shape)
+    check_error(s, "errors")
+    check_freedom(f, used=off)
     limit = stdtrit(np.where(off, f, 1), 1 - (1 - level) / max(1, len(v) - 1))
-    larger = (v - v[:, None] > limit * s) & off  # [k, l]: l is larger than k
+    with np.errstate(all="ignore"):  # an infinite limit leaves out none
+        larger = (v - v[:, None] > limit * s) & off  # [k, l]: l is larger than k
     return ~larger.any(axis=1)

@@ -1,12 +1,23 @@
 """Standard errors and intervals by the delete-one (or delete-one-cluster) jackknife."""
 
-from collections.abc import Callable, Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.checking import check_finite
+from remid_jax.information.arguments import floating, real, shown
+from remid_jax.information.checking import (
+    check_error,
+    check_finite,
+    check_level,
+    check_number,
+    check_result,
+    labels_of,
+    operands,
+)
 
 Array = jax.Array
 MIN_GROUPS = 3  # one that is deleted, and two whose pairs stay
@@ -23,16 +34,18 @@ def clusters(*labels: Sequence[Hashable]) -> np.ndarray:
       [N] integers 0..G−1, numbered by first appearance.
 
     Raises:
-      ValueError: the labellings differ in length, or there is none.
+      ValueError: the labellings differ in length, there is none, one is empty or no list, or a
+        label is NaN or cannot be compared.
 
     >>> clusters(["Ann", "Bo", "Ann"]).tolist(), clusters("aab", "xyy").tolist()
     ([0, 1, 0], [0, 0, 0])
     """
-    lengths = [len(column) for column in labels]
+    columns = [_label_column(column) for column in labels]
+    lengths = [len(column) for column in columns]
     if not lengths or len(set(lengths)) > 1:
         raise ValueError(f"labels must be one or more labellings of one length, got {lengths}")
     group = np.arange(lengths[0])
-    for column in labels:
+    for column in columns:
         first: dict[Hashable, int] = {}
         for i, label in enumerate(column):
             known = first.setdefault(label, i)
@@ -40,6 +53,20 @@ def clusters(*labels: Sequence[Hashable]) -> np.ndarray:
                 group[group == group[i]] = group[known]
     order = {g: k for k, g in enumerate(dict.fromkeys(group.tolist()))}
     return np.array([order[g] for g in group.tolist()], int)
+
+
+def _label_column(column: Any) -> list[Hashable]:
+    try:
+        if isinstance(column, Set | Mapping | np.ma.MaskedArray):  # without an order, or with holes
+            raise TypeError
+        listed = np.asarray(column).tolist() if isinstance(column, jax.Array) else list(column)
+        bad = [i for i, label in enumerate(listed) if hash(label) is None or label != label]
+    except (TypeError, ValueError):
+        raise ValueError(f"labels must be lists of names or numbers, got {shown(column)}") from None
+    if bad or not listed:
+        what = f"hold {listed[bad[0]]} at {bad[0]}" if bad else "are empty"
+        raise ValueError(f"labels {what}, but each context needs one")
+    return listed
 
 
 def clustered_negatives(groups: Array | np.ndarray) -> np.ndarray:
@@ -53,12 +80,12 @@ def clustered_negatives(groups: Array | np.ndarray) -> np.ndarray:
       groups: [N] integers; a negative one takes part in no pair.
 
     Raises:
-      ValueError: there are fewer than 2 groups, hence no pair.
+      ValueError: a label is no whole number, or there are fewer than 2 groups, hence no pair.
 
     >>> clustered_negatives(np.array([0, 0, 1])).astype(int).tolist()
     [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
     """
-    groups = np.asarray(groups)
+    groups = np.asarray(labels_of(groups))
     used = groups >= 0
     weights = (groups[:, None] != groups) & used[:, None] & used
     if not weights.any():
@@ -76,24 +103,28 @@ def delete_one(
       groups: [N] integers; contexts with a negative group are never used.
 
     Returns:
-      (value, replicates [G, ...]), groups in ascending order.
+      (value, replicates [G, ...]), groups in ascending order, as the statistic gives them: NaN
+      where it does.
 
     Raises:
-      ValueError: fewer than 3 groups: a value that leaves pairs after a deletion needs 3.
+      ValueError: a label is no whole number, fewer than 3 groups (a value that leaves pairs after
+        a deletion needs 3), or what the statistic gives is no real number.
 
     >>> value, without = delete_one(lambda m: jnp.sum(m), np.array([0, 0, 1, 2]))
     >>> int(value), without.tolist()
     (4, [2, 3, 3])
     """
-    groups = np.asarray(groups)
+    if not callable(statistic):
+        raise ValueError(f"statistic must be a function of a mask, got {shown(statistic)}")
+    groups = np.asarray(labels_of(groups))
     labels = np.unique(groups[groups >= 0])
     if len(labels) < MIN_GROUPS:
         raise ValueError(f"a jackknife needs at least {MIN_GROUPS} groups, got {len(labels)}")
     used = jnp.asarray(groups >= 0)
     members = jnp.asarray(groups)
     # A Python loop: a jitted statistic is compiled once for all masks and all calls.
-    without = jnp.stack([jnp.asarray(statistic(used & (members != g))) for g in labels])
-    return statistic(used), without
+    without = [real(statistic(used & (members != g)), "statistic") for g in labels]
+    return statistic(used), jnp.stack([jnp.asarray(value) for value in without])
 
 
 def jackknife_error(replicates: Array) -> tuple[Array, int]:
@@ -109,16 +140,27 @@ def jackknife_error(replicates: Array) -> tuple[Array, int]:
       (standard error [...], degrees of freedom G − 1).
 
     Raises:
-      ValueError: fewer than 3 replicates.
+      ValueError: fewer than 3 replicates, or one that is not finite (in float32).
 
     >>> error, freedom = jackknife_error(jnp.array([2.5, 2.0, 1.5]))
     >>> round(float(error), 4), freedom
     (0.5774, 2)
     """
-    g = jnp.shape(replicates)[0] if jnp.ndim(replicates) else 0
+    check_finite(replicates, name="replicates", on_device=True)
+    return check_result(replicate_error(replicates), "jackknife_error of replicates")
+
+
+def replicate_error(replicates: Array) -> tuple[Array, int]:
+    """`jackknife_error` of replicates that may lack a value: NaN for the statistics that do.
+
+    Raises:
+      ValueError: fewer than 3 replicates.
+    """
+    replicates = floating(real(replicates, "replicates", empty=True))
+    g = replicates.shape[0] if replicates.ndim else 0
     if g < MIN_GROUPS:
         raise ValueError(
-            f"replicates of shape {jnp.shape(replicates)}: a jackknife needs {MIN_GROUPS} groups"
+            f"replicates of shape {replicates.shape}: a jackknife needs {MIN_GROUPS} groups"
         )
     spread = jnp.sum(jnp.square(replicates - jnp.mean(replicates, axis=0, keepdims=True)), axis=0)
     return jnp.sqrt((g - 1) / g * spread), g - 1
@@ -141,7 +183,8 @@ def jackknife(
       (value, standard error, degrees of freedom G − 1), value and error in the statistic's shape.
 
     Raises:
-      ValueError: fewer than 3 groups: a value that leaves pairs after a deletion needs 3.
+      ValueError: a label is no whole number, fewer than 3 groups (a value that leaves pairs after
+        a deletion needs 3), or a value that is not finite (in float32).
 
     >>> value, error, freedom = jackknife(
     ...     lambda m: jnp.mean(jnp.array([1.0, 2.0, 3.0]), where=m), np.arange(3))
@@ -149,6 +192,7 @@ def jackknife(
     (2.0, 0.5774, 2)
     """
     value, without = delete_one(statistic, groups)
+    check_finite(value, name="statistic", on_device=True)
     return value, *jackknife_error(without)
 
 
@@ -157,14 +201,22 @@ def t_interval(
 ) -> tuple[float, float]:
     """Two-sided Student interval value ± t(freedom) · standard error.
 
+    Raises:
+      ValueError: value or standard error is not finite, the standard error is negative, freedom is
+        not positive, or level does not lie between 0 and 1.
+
     >>> low, high = t_interval(0.0, 1.0, 11)
     >>> round(high, 3)
     2.201
     """
     from scipy.special import stdtrit
 
+    value, standard_error = operands(value=value, standard_error=standard_error)
+    check_error(standard_error)
+    check_number(freedom, "freedom", lambda f: f > 0, "must be positive")
+    check_level(level)
     half = float(stdtrit(freedom, 0.5 + level / 2)) * standard_error
-    return value - half, value + half
+    return check_result((value - half, value + half), "t_interval")
 
 
 def t_test(value: float, standard_error: float, freedom: float) -> float:
@@ -174,19 +226,21 @@ def t_test(value: float, standard_error: float, freedom: float) -> float:
     spread has p = 1 where it is 0, and p = 0 elsewhere.
 
     Raises:
-      ValueError: value or standard error is not finite, or the standard error is negative.
+      ValueError: value or standard error is not finite, the standard error is negative, or freedom
+        is not positive.
 
     >>> round(t_test(2.201, 1.0, 11), 4), t_test(0.0, 0.0, 5)
     (0.05, 1.0)
     """
     from scipy.special import stdtr
 
-    check_finite((value, standard_error), name="value and standard_error")
-    if standard_error < 0:
-        raise ValueError(f"standard_error must not be negative, got {standard_error}")
+    check_number(value, "value")
+    check_number(standard_error, "standard_error", lambda s: s >= 0, "must not be negative")
+    check_number(freedom, "freedom", lambda f: f > 0, "must be positive")
     if standard_error == 0:
         return float(value == 0)
-    return float(2 * stdtr(freedom, -abs(value) / standard_error))
+    with np.errstate(over="ignore"):
+        return float(2 * stdtr(freedom, -(abs(value) / standard_error)))
 
 
 def combined_error(
@@ -194,11 +248,22 @@ def combined_error(
 ) -> tuple[float, float]:
     """Standard error of a difference of independent values, and Welch's degrees of freedom.
 
+    Raises:
+      ValueError: an error is negative or not finite, or its freedom not positive.
+
     >>> error, freedom = combined_error(3.0, 10, 4.0, 10)
     >>> error, round(freedom, 2)
     (5.0, 18.55)
     """
-    a, b = error_a**2, error_b**2
-    if a + b == 0:
+    for name, error in (("error_a", error_a), ("error_b", error_b)):
+        check_number(error, name, lambda s: s >= 0, "must not be negative")
+    for name, freedom in (("freedom_a", freedom_a), ("freedom_b", freedom_b)):
+        check_number(freedom, name, lambda f: f > 0, "must be positive")
+    largest = max(error_a, error_b)
+    if largest == 0:
         return 0.0, float(min(freedom_a, freedom_b))
-    return float(np.sqrt(a + b)), (a + b) ** 2 / (a**2 / freedom_a + b**2 / freedom_b)
+    # A power of 2 changes no digit, and keeps fourth powers of small errors above 0.
+    unit = math.ldexp(1.0, math.frexp(float(largest))[1])
+    a, b = (error_a / unit) ** 2, (error_b / unit) ** 2
+    welch = (a + b) ** 2 / (a**2 / freedom_a + b**2 / freedom_b)
+    return float(np.sqrt(a + b)) * unit, welch

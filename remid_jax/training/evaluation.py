@@ -71,7 +71,8 @@ def change(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str,
     gains = np.array([after[k] - before[k] for k in before if k in after])
     n = len(gains)
     gain, error = _mean_and_error(gains) if n else (None, None)
-    interval = None if error is None else t_interval(gain, error, n - 1)
+    known = error is not None and math.isfinite(error)
+    interval = t_interval(gain, error, n - 1) if known else None
     return {"n": n, "gain": gain, "gain_se": error, "interval": interval}
 
 

@@ -1,10 +1,20 @@
 """Samples from worlds, and the sums that estimators need, without the pair matrix."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from remid_jax.information.arguments import floating, is_concrete, real, refuse
+from remid_jax.information.checking import (
+    MOST_LISTED,
+    check_distribution,
+    check_finite,
+    check_key,
+    check_result,
+    count_of,
+)
 from remid_jax.information.group_sums import GroupSums
 from remid_jax.worlds.laws import Mechanisms, joint_law
 
@@ -29,8 +39,11 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
       A draw whose responses are still empty (−1).
 
     Raises:
-      ValueError: n is no multiple of the number of clusters.
+      ValueError: no key, mechanisms that are none, or n that is no whole number or no multiple of
+        the number of clusters.
     """
+    check_key(key)
+    n, clusters = count_of(n, "n", most=MOST_LISTED), count_of(clusters, "clusters", 0)
     joint = joint_law(mechanisms)
     if not clusters:
         x = _draw_index(key, jnp.broadcast_to(joint.ravel(), (1, joint.size)), (n,))
@@ -52,33 +65,97 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
 def draw(
     key: Array, mechanisms: Mechanisms, channel: Array, model: Array, n: int, clusters: int = 0
 ) -> Draw:
-    """Contexts with golden responses y ~ p(·|x) and model responses y_θ ~ p_θ(·|x)."""
+    """Contexts with golden responses y ~ p(·|x) and model responses y_θ ~ p_θ(·|x).
+
+    Raises:
+      ValueError: as in `draw_contexts` and `respond`.
+    """
+    check_key(key)
     keys = jax.random.split(key, 3)
     contexts = draw_contexts(keys[0], mechanisms, n, clusters)
     return contexts._replace(
-        golden=respond(keys[1], channel, contexts.x), model=respond(keys[2], model, contexts.x)
+        golden=_respond(keys[1], channel, contexts.x, "channel"),
+        model=_respond(keys[2], model, contexts.x, "model"),
     )
 
 
 def respond(key: Array, channel: Array, x: Array) -> Array:
-    """One response y ~ p(·|x) for each context: [N] indices."""
-    return _draw_index(key, channel, x.shape, x)
+    """One response y ~ p(·|x) for each context: [N] indices.
+
+    Raises:
+      ValueError: no key, a row of the channel [X, Y] that is no distribution, or a context that is
+        none of 0..X−1.
+    """
+    check_key(key)
+    return _respond(key, channel, x, "channel")
+
+
+def _respond(key: Array, channel: Any, x: Any, name: str) -> Array:
+    channel = _table(channel, name)
+    check_distribution(channel, -1, name)
+    x = _indices(x, "x", channel.shape[0])
+    return _draw_index(key, jnp.asarray(channel), x.shape, x)
 
 
 def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
-    """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y]."""
+    """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y]; −∞ where q gives none.
+
+    Raises:
+      ValueError: a table of another shape, with NaN or ∞, or indices that it has not.
+    """
+    log_q = _table(log_q, "log_q")
+    if is_concrete(log_q):
+        host = np.asarray(log_q)
+        refuse(host, np.isnan(host) | np.isposinf(host), "log_q", "must be finite or −inf")
+    x, y = _indices(x, "x", log_q.shape[0]), _indices(y, "y", log_q.shape[1])
+    if x.ndim != 1 or y.ndim != 1:
+        raise ValueError(f"x and y must be lists [N], got shapes {x.shape} and {y.shape}")
     return log_q[x][:, y]
 
 
 def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups: int) -> GroupSums:
-    """`group_sums` of `pair_matrix` by counting contexts and responses: O(G·X·Y)."""
+    """`group_sums` of `pair_matrix` by counting contexts and responses: O(G·X·Y).
+
+    Raises:
+      ValueError: a table of another shape or with a value that is not finite, indices that it has
+        not, or groups that are not of 0..num_groups−1.
+    """
+    check_finite(log_q, name="log_q", on_device=True)
+    log_q, num_groups = (
+        floating(_table(log_q, "log_q")),
+        count_of(num_groups, "num_groups", most=MOST_LISTED),
+    )
+    x, y = _indices(x, "x", log_q.shape[0]), _indices(y, "y", log_q.shape[1])
+    group = _indices(group, "group", num_groups)
+    if not x.shape == y.shape == group.shape or x.ndim != 1:
+        shapes = f"{x.shape}, {y.shape} and {group.shape}"
+        raise ValueError(f"x, y and group must all have shape [N], got {shapes}")
     contexts = jnp.zeros((num_groups, log_q.shape[0]), log_q.dtype).at[group, x].add(1)
     responses = jnp.zeros((num_groups, log_q.shape[1]), log_q.dtype).at[group, y].add(1)
     inside = jnp.sum((contexts @ log_q) * responses, axis=1)
     own = jnp.zeros(num_groups, log_q.dtype).at[group].add(log_q[x, y])
     row = contexts @ (log_q @ responses.sum(0)) - inside
     column = responses @ (contexts.sum(0) @ log_q) - inside
-    return GroupSums(contexts.sum(1), own, row, column)
+    sums = GroupSums(contexts.sum(1), own, row, column)
+    return check_result(sums, "sums_from_counts of log_q")
+
+
+def _table(table: Any, name: str) -> Array:
+    table = real(table, name)
+    if table.ndim != 2:
+        raise ValueError(f"{name} must have shape [X, Y], got {table.shape}")
+    return table
+
+
+def _indices(values: Any, name: str, size: int) -> Array:
+    """Whole numbers of 0..size−1: JAX would take the last row for one that is too high."""
+    values = real(values, name)
+    if not jnp.issubdtype(values.dtype, jnp.integer):
+        raise ValueError(f"{name} must be whole numbers, of an integer type, not {values.dtype}")
+    if is_concrete(values):
+        host = np.asarray(values)
+        refuse(host, (host < 0) | (host >= size), name, f"must be one of 0..{size - 1}")
+    return values
 
 
 def _draw_index(key: Array, p: Array, shape: tuple[int, ...], row: Array | None = None) -> Array:

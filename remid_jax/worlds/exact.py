@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.information import bounds
+from remid_jax.information.arguments import real, shown
 from remid_jax.information.attribution import shapley
-from remid_jax.information.checking import check_distribution
+from remid_jax.information.checking import check_distribution, check_finite, check_result
 from remid_jax.information.divergences import (
     chain_rule_js,
     factor_js,
@@ -22,6 +23,7 @@ from remid_jax.worlds.laws import (
     Mechanisms,
     World,
     check_channel,
+    checked_mechanisms,
     joint_law,
     mechanisms_of,
     mixed_laws,
@@ -53,13 +55,14 @@ def exact_quantities(
     Raises:
       ValueError: a law, a row or a mechanism is no distribution, or shapes do not agree.
     """
-    P, Q = np.asarray(P, np.float64), np.asarray(Q, np.float64)
+    P, Q = np.asarray(real(P, "P"), np.float64), np.asarray(real(Q, "Q"), np.float64)
+    channel, model = real(channel, "channel"), real(model, "model")
     for name, law in (("P", P), ("Q", Q)):
         if law.ndim != 3 or law.shape != P.shape:
             raise ValueError(f"P and Q must share a shape [U, C, D], got {P.shape} and {Q.shape}")
         check_distribution(law, (0, 1, 2), name)
     for name, rows in (("channel", channel), ("model", model)):
-        check_channel(np.asarray(rows), P.size, name)
+        check_channel(rows, P.size, name)
     if np.shape(channel) != np.shape(model):
         raise ValueError(
             f"channel and model must share their responses, got {np.shape(channel)} and "
@@ -67,11 +70,14 @@ def exact_quantities(
         )
     with double_precision():
         parts = [
-            mechanisms_of(law) if given is None else tuple(jnp.asarray(m) for m in given)
-            for law, given in ((P, mechanisms_P), (Q, mechanisms_Q))
+            mechanisms_of(law)
+            if given is None
+            else tuple(jnp.asarray(m) for m in checked_mechanisms(given, f"mechanisms_{name}"))
+            for name, law, given in (("P", P, mechanisms_P), ("Q", Q, mechanisms_Q))
         ]
         for name, law, given in (("P", P, parts[0]), ("Q", Q, parts[1])):
-            if not np.allclose(joint_law(given), law, atol=1e-8):
+            found = joint_law(given)
+            if found.shape != law.shape or not np.allclose(found, law, atol=1e-8):
                 raise ValueError(f"mechanisms_{name} are not those of the law {name}")
         world = World(parts[0], parts[1], jnp.asarray(channel), jnp.asarray(model))
         return jax.tree.map(np.asarray, _quantities(world, jnp.asarray(P), jnp.asarray(Q)))
@@ -95,8 +101,13 @@ def quantities(world: World, P: Array | None = None, Q: Array | None = None) -> 
       linear, linear_tv, linear_js, mixture, mixture_tv, mixture_js: valid bounds.
       factor_bound: equal to `linear_js`, from the chain-rule shares of D_JS.
       shapley_user_character_dialogue [3]: sums to emid.
+
+    Raises:
+      ValueError: no world, or a law or row that is no distribution.
     """
-    P3, Q3 = world.P if P is None else P, world.Q if Q is None else Q
+    _check_world(world)
+    P3 = world.P if P is None else real(P, "P")
+    Q3 = world.Q if Q is None else real(Q, "Q")
     channel, model = world.channel, world.model
     P, Q = P3.ravel(), Q3.ravel()
     parts = bounds.printed_parts(P3, Q3, channel, model)
@@ -141,8 +152,18 @@ _quantities = jax.jit(quantities)
 
 
 def exact_emid(world: World) -> Array:
-    """EMID = EMI(P) − EMI(Q) of a world alone, nats; jit- and vmap-able."""
+    """EMID = EMI(P) − EMI(Q) of a world alone, nats; jit- and vmap-able.
+
+    Raises:
+      ValueError: as in `quantities`.
+    """
+    _check_world(world)
     return _emi(world, world.P.ravel()) - _emi(world, world.Q.ravel())
+
+
+def _check_world(world: Any) -> None:
+    if not isinstance(world, World):
+        raise ValueError(f"world must be a World, got {shown(world)}")
 
 
 def _emi(world: World, law: Array) -> Array:
@@ -151,7 +172,12 @@ def _emi(world: World, law: Array) -> Array:
 
 
 def cell_emi(world: World) -> Array:
-    """EMI of the 2³ cells in which each factor's mechanism comes from P (0) or Q (1): [2, 2, 2]."""
+    """EMI of the 2³ cells in which each factor's mechanism comes from P (0) or Q (1): [2, 2, 2].
+
+    Raises:
+      ValueError: as in `quantities`.
+    """
+    _check_world(world)
     laws = mixed_laws(world.mechanisms_P, world.mechanisms_Q)
     flat = jax.lax.map(lambda law: _emi(world, law), laws.reshape(8, -1))
     return flat.reshape(2, 2, 2)
@@ -170,9 +196,16 @@ def with_reasoning(law: Array, channel: Array, reasoner: Array) -> tuple[Array, 
       law [X·R] and channel [X·R, Y].
 
     Raises:
-      ValueError: a row is no distribution.
+      ValueError: a law or row is no distribution, or shapes do not agree.
     """
-    check_distribution(reasoner, -1, "reasoner")
+    law, channel, reasoner = (
+        real(x, name) for name, x in (("law", law), ("channel", channel), ("reasoner", reasoner))
+    )
+    if law.ndim != 1:
+        raise ValueError(f"law must have shape [X], got {law.shape}")
+    check_distribution(law, -1, "law")
+    check_channel(channel, law.size, "channel")
+    check_channel(reasoner, law.size, "reasoner")
     joint = law[:, None] * reasoner
     rows = jnp.repeat(channel, reasoner.shape[1], axis=0)
     return joint.ravel(), rows
@@ -189,16 +222,27 @@ def scored_information(law: Array, channel: Array, log_q: Array) -> dict[str, Ar
         q is exact.
       infonce: the limit K → ∞ of cross-information, E [log q(y|x) − log Σ_x' p(x') q(y|x')].
       log_likelihood: E log q(y|x).
+
+    Raises:
+      ValueError: a law or row is no distribution, shapes do not agree, or log q is not finite.
     """
+    law, channel, log_q = (
+        real(x, name) for name, x in (("law", law), ("channel", channel), ("log_q", log_q))
+    )
+    if law.ndim != 1 or log_q.shape != channel.shape:
+        shapes = f"{law.shape}, {channel.shape} and {log_q.shape}"
+        raise ValueError(f"law [X], channel [X, Y] and log_q [X, Y] do not agree: shapes {shapes}")
     check_distribution(law, -1, "law")
-    check_distribution(channel, -1, "channel")
+    check_channel(channel, law.size, "channel")
+    check_finite(log_q, name="log_q", on_device=True)
     outputs = output_law(law, channel)
     used = channel > 0
     own = jnp.sum(law * jnp.sum(jnp.where(used, channel * jnp.where(used, log_q, 0), 0), -1))
     other = jnp.sum(law[:, None] * outputs[None, :] * log_q)
     mixed = jax.nn.logsumexp(log_q + jnp.log(law)[:, None], axis=0)
-    return {
+    values = {
         "club": own - other,
         "infonce": own - jnp.sum(outputs * mixed),
         "log_likelihood": own,
     }
+    return check_result(values, "scored_information of log_q")

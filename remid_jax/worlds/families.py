@@ -3,20 +3,45 @@
 All of a family's worlds have the same sizes, so that thousands are drawn by one `vmap`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from remid_jax.errors import nearest
+from remid_jax.information.arguments import real, shown
+from remid_jax.information.checking import (
+    MOST_LISTED,
+    check_distribution,
+    check_key,
+    check_number,
+    count_of,
+)
 from remid_jax.information.divergences import output_law
 from remid_jax.worlds import channels
-from remid_jax.worlds.laws import Mechanisms, World, joint_law, mechanisms_of
+from remid_jax.worlds.laws import Mechanisms, World, check_channel, joint_law, mechanisms_of
 
 Array = jax.Array
 Sizes = tuple[int, int, int, int]
 SIZES: Sizes = (4, 4, 4, 10)  # users, characters, dialogues, responses
+
+
+def _checked(key: Any, sizes: Any, strength: Any = 0, least: int = 1) -> Sizes:
+    """Sizes as ints, once they, the key and the strength are checked."""
+    check_key(key)
+    check_number(strength, "strength", lambda s: (s >= 0) & (s <= 1), "must lie between 0 and 1")
+    names = ("users", "characters", "dialogues", "responses")
+    if not isinstance(sizes, tuple | list) or len(sizes) != len(names):
+        raise ValueError(f"sizes must be those of {', '.join(names)}, got {shown(sizes)}")
+    leasts = (least,) * 3 + (1,)
+    counts = tuple(
+        count_of(n, f"sizes, {name}", k) for n, name, k in zip(sizes, names, leasts, strict=True)
+    )
+    count_of(math.prod(counts), "the product of sizes", most=MOST_LISTED)
+    return counts
 
 
 def _law(key: Array, shape: tuple[int, ...], peak: float = 1.0) -> Array:
@@ -55,16 +80,19 @@ def _both(
 
 def product(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
     """Independent factors; all three shift."""
+    sizes = _checked(key, sizes, strength)
     return _both(_product, key, sizes, strength)
 
 
 def dependent(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
     """Dependent factors; all three mechanisms shift."""
+    sizes = _checked(key, sizes, strength)
     return _both(_dependent, key, sizes, strength)
 
 
 def same_marginals(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
     """P and Q share each factor's marginal law and differ in the coupling alone."""
+    sizes = _checked(key, sizes, strength)
     keys = jax.random.split(key, 4)
     P = _product(keys[0], sizes)
     joint = joint_law(P)
@@ -81,14 +109,18 @@ def one_factor(
     key: Array, sizes: Sizes, strength: Any, factor: Any = None
 ) -> tuple[Mechanisms, Mechanisms]:
     """Dependent factors; one mechanism shifts, the given one or one at random."""
+    sizes = _checked(key, sizes, strength)
     draw, choose = jax.random.split(key)
     P, Q = dependent(draw, sizes, strength)
+    if factor is not None:
+        check_number(factor, "factor", lambda z: np.isin(z, (0, 1, 2)), "must be 0, 1 or 2")
     chosen = jax.random.randint(choose, (), 0, 3) if factor is None else factor
     return P, tuple(jnp.where(chosen == k, q, p) for k, (p, q) in enumerate(zip(P, Q, strict=True)))
 
 
 def cascade(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
     """Only p(u) shifts, but character and dialogue follow the user closely, so all marginals do."""
+    sizes = _checked(key, sizes, strength)
     keys = jax.random.split(key, 2)
     u, c, d = sizes[:3]
     user, _, dialogue = _dependent(keys[0], sizes)
@@ -106,6 +138,7 @@ def hypothesis_satisfying(key: Array, sizes: Sizes, strength: Any) -> tuple[Mech
     That leaves one kind of shift: each factor tells the block a context lies in, and P and Q weigh
     the blocks differently. Two blocks: the first and the second half of each factor's values.
     """
+    sizes = _checked(key, sizes, strength, least=2)
     keys = jax.random.split(key, 4)
     parts = []
     for k, n in zip(keys[:3], sizes[:3], strict=True):
@@ -121,6 +154,7 @@ def hypothesis_satisfying(key: Array, sizes: Sizes, strength: Any) -> tuple[Mech
 
 def disjoint(key: Array, sizes: Sizes, strength: Any) -> tuple[Mechanisms, Mechanisms]:
     """P uses the first half of each factor's values; Q moves to the second half, wholly at 1."""
+    sizes = _checked(key, sizes, strength, least=2)
     P, Q = (_dependent(k, sizes) for k in jax.random.split(key))
 
     def half(mechanisms: Mechanisms, second: bool) -> Mechanisms:
@@ -153,7 +187,13 @@ def role_play_channel(key: Array, sizes: Sizes, sharpness: Any = 2.0) -> Array:
 
     Returns:
       [U·C·D, Y].
+
+    Raises:
+      ValueError: no key, sizes that are no counts, or a sharpness that is not from 0 to 1e4.
     """
+    sizes = _checked(key, sizes)
+    right = lambda s: (s >= 0) & (s <= 1e4)  # noqa: E731
+    check_number(sharpness, "sharpness", right, "must lie between 0 and 1e4")
     u, c, d, y = sizes
     shapes = ((u, 1, 1, y), (1, c, 1, y), (1, 1, d, y), (u, c, d, y))
     keys = jax.random.split(key, 4)
@@ -167,7 +207,16 @@ def random_model(key: Array, channel: Array, law: Array) -> Array:
 
     At a value of a factor that it does not know, it answers at times as if it knew no context at
     all; so its loss depends on which contexts are frequent.
+
+    Raises:
+      ValueError: no key, a law or row that is no distribution, or shapes that do not agree.
     """
+    check_key(key)
+    channel, law = real(channel, "channel"), real(law, "law")
+    check_distribution(law, None, "law")
+    check_channel(channel, law.size, "channel")
+    if law.ndim != 3:
+        raise ValueError(f"law must have axes [U, C, D], got shape {law.shape}")
     keys = jax.random.split(key, 4)
     temperature = jax.random.uniform(keys[0], (), minval=0.5, maxval=1.2)
     weights = jax.random.exponential(keys[1], (4,)) * jnp.array([4.0, 1.0, 1.0, 1.0])
@@ -202,11 +251,14 @@ def random_world(
       sharpness: scale of the true channel's logits; information grows with it.
 
     Raises:
-      ValueError: an unknown family.
+      ValueError: an unknown family, no key, sizes that are no counts, or a strength or sharpness
+        out of range.
     """
-    if family not in FAMILIES:
+    check_key(key)
+    if not isinstance(family, str) or family not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise ValueError(f"unknown family {family!r}{nearest(family, FAMILIES)}; known: {known}")
+        hint = nearest(str(family), FAMILIES)
+        raise ValueError(f"unknown family {family!r}{hint}; known: {known}")
     keys = jax.random.split(key, 3)
     P, Q = FAMILIES[family](keys[0], sizes, strength)
     channel = role_play_channel(keys[1], sizes, sharpness)

@@ -2,11 +2,13 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from remid_jax.information.checking import check_distribution, is_concrete
+from remid_jax.information.arguments import on_device, real, shown
+from remid_jax.information.checking import check_distribution
 
 Array = jax.Array
 FACTORS = ("user", "character", "dialogue")
@@ -49,7 +51,7 @@ def joint_law(mechanisms: Mechanisms) -> Array:
     Raises:
       ValueError: a mechanism is no distribution, or shapes do not agree.
     """
-    user, character, dialogue = (jnp.asarray(m) for m in mechanisms)
+    user, character, dialogue = (on_device(m) for m in checked_mechanisms(mechanisms))
     sizes = dialogue.shape
     if len(sizes) != 3 or user.shape != sizes[:1] or character.shape != sizes[:2]:
         shapes = [user.shape, character.shape, dialogue.shape]
@@ -59,13 +61,24 @@ def joint_law(mechanisms: Mechanisms) -> Array:
     return user[:, None, None] * character[:, :, None] * dialogue
 
 
+def checked_mechanisms(mechanisms: Any, name: str = "mechanisms") -> list[Array]:
+    """Three arrays of real numbers.
+
+    Raises:
+      ValueError: another number of them, or one that holds something else.
+    """
+    if not isinstance(mechanisms, tuple | list) or len(mechanisms) != len(FACTORS):
+        raise ValueError(f"{name} must be those of the 3 factors, got {shown(mechanisms)}")
+    return [real(m, f"{name} of the {z}") for m, z in zip(mechanisms, FACTORS, strict=True)]
+
+
 def mechanisms_of(joint: Array) -> Mechanisms:
     """The mechanisms of a joint law [U, C, D]; conditionals of events without mass are uniform.
 
     Raises:
       ValueError: `joint` has not three axes or does not sum to 1.
     """
-    joint = jnp.asarray(joint)
+    joint = on_device(real(joint, "joint law"))
     if joint.ndim != 3:
         raise ValueError(f"a joint law has axes [U, C, D], got shape {joint.shape}")
     check_distribution(joint, (0, 1, 2), "joint law")
@@ -84,8 +97,13 @@ def mixed_laws(mechanisms_P: Mechanisms, mechanisms_Q: Mechanisms) -> Array:
 
     Returns:
       [2, 2, 2, U, C, D]; [0, 0, 0] is P and [1, 1, 1] is Q.
+
+    Raises:
+      ValueError: a mechanism is no distribution, or shapes do not agree.
     """
-    choices = list(zip(mechanisms_P, mechanisms_Q, strict=True))
+    P = checked_mechanisms(mechanisms_P, "mechanisms_P")
+    Q = checked_mechanisms(mechanisms_Q, "mechanisms_Q")
+    choices = list(zip(P, Q, strict=True))
     cells = [
         joint_law(tuple(choice[k] for choice, k in zip(choices, cell, strict=True)))
         for cell in itertools.product((0, 1), repeat=3)
@@ -99,8 +117,7 @@ def check_channel(channel: Array, contexts: int, name: str) -> None:
     Raises:
       ValueError: naming the shape, and the first row that is no distribution.
     """
-    shape = jnp.shape(channel)
+    shape = real(channel, name).shape
     if len(shape) != 2 or shape[0] != contexts:
         raise ValueError(f"{name} must have shape [{contexts} contexts, responses], got {shape}")
-    if is_concrete(channel):
-        check_distribution(channel, -1, name)
+    check_distribution(channel, -1, name)

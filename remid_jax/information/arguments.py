@@ -1,0 +1,125 @@
+"""Arguments as arrays of real numbers, and what is said about those that are none.
+
+Inside `jit`, `vmap` or `grad` values are unknown: only shapes and dtypes are looked at there.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+LABELS = 2**31  # whole numbers that are smaller in size fit into JAX's integers
+
+
+def is_concrete(*values: Any) -> bool:
+    """Whether all values are known now, that is, outside of a JAX transformation."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def real(values: Any, name: str, empty: bool = False) -> Any:
+    """An argument as an array of real numbers: itself where it is one, traced or not.
+
+    Args:
+      values: an array, a number, or nested lists of numbers.
+      name: of the argument, for the message.
+      empty: whether it may hold nothing.
+
+    Raises:
+      ValueError: complex numbers, text, None or other objects, rows of different lengths, a NumPy
+        masked array (its mask would be lost), or nothing at all.
+    """
+    array = values
+    if not isinstance(values, jax.Array | np.ndarray | np.generic):
+        array = _as_array(values, name)
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array, whose mask would be lost: give a plain array")
+    if array.dtype == object:
+        raise ValueError(_of_objects(np.asarray(array), name))
+    if not _is_real(array.dtype):
+        raise ValueError(f"{name} must hold real numbers, not {_what(values, array)}")
+    if not empty and 0 in array.shape:
+        raise ValueError(f"{name} of shape {array.shape} is empty")
+    return array
+
+
+def _as_array(values: Any, name: str) -> Any:
+    try:
+        if isinstance(values, list | tuple) and not is_concrete(values):
+            return jnp.asarray(values)
+        return np.asarray(values)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be an array of numbers, got {shown(values)}") from None
+
+
+def _of_objects(array: np.ndarray, name: str) -> str:
+    """What is said of the first entry that is no number, or of the first that is too long."""
+    flat = [place for place, x in np.ndenumerate(array) if not isinstance(x, int | float)]
+    long = [place for place, x in np.ndenumerate(array) if isinstance(x, int) and abs(x) >= 2**63]
+    if not flat and not long:
+        return f"{name} must hold real numbers, not objects of shape {array.shape}"
+    place = (flat or long)[0]
+    must = "hold real numbers, not" if flat else "fit into 64 bits, unlike"
+    return f"{name} must {must} {shown(array[place])}{f' at {place}' if place else ''}"
+
+
+def _what(values: Any, array: Any) -> str:
+    if isinstance(values, str | bytes | complex):
+        return shown(values)
+    kinds = {"U": "text", "S": "bytes", "c": "complex ones"}
+    return f"{kinds.get(array.dtype.kind, array.dtype)} of shape {array.shape}"
+
+
+def _is_real(dtype: Any) -> bool:
+    if jnp.issubdtype(dtype, jnp.integer):
+        return dtype.kind != "m"  # to NumPy a span of time is a signed integer
+    if jnp.issubdtype(dtype, jnp.floating):
+        return dtype.itemsize <= 8  # JAX has no longer ones
+    return jnp.issubdtype(dtype, jnp.bool_)
+
+
+def shown(value: Any) -> str:
+    """A value in a message: one short line, and never an error itself."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # a whole number of thousands of digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def as_held(values: np.ndarray) -> np.ndarray:
+    """Numbers as JAX holds them: those beyond float32 and int32 infinite, unless 64 bits are on."""
+    if values.dtype.itemsize < 8 or jnp.result_type(float) == np.float64:
+        return values
+    if values.dtype.kind != "f":
+        return np.where((values >= -LABELS) & (values < LABELS), values, np.inf)
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def on_device(values: Any, dtype: Any = None) -> jax.Array:
+    """An array as JAX holds it, without a warning about numbers that become infinite in float32."""
+    with np.errstate(over="ignore"):
+        return jnp.asarray(values, dtype)
+
+
+def floating(values: Any, dtype: Any = None) -> jax.Array:
+    """An array as JAX's floating-point numbers: whole ones would truncate weights and lengths."""
+    values = on_device(values, dtype)
+    return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)
+
+
+def refuse(values: np.ndarray, bad: np.ndarray, name: str, why: str) -> None:
+    """Raises a ValueError about the first bad entry, if there is one.
+
+    Args:
+      values: the argument; bad: of its shape, where it is wrong.
+      name: of the argument.
+      why: what it must be, as in "must be finite".
+    """
+    if not np.any(bad):
+        return
+    place = tuple(int(i) for i in np.argwhere(bad)[0])
+    where = f" at {place}" if place else ""
+    of_shape = f" of shape {values.shape}" if place else ""
+    raise ValueError(f"{name}{of_shape} holds {values[place]}{where}, but {why}")
