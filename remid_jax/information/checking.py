@@ -420,7 +420,7 @@ def look_up(kind: str, name: str, table: Mapping[str, Any]) -> Any:
       ValueError: an unknown name, with the nearest one.
     """
     if not isinstance(name, str) or name not in table:
-        close = difflib.get_close_matches(str(name), table, n=1)
+        close = difflib.get_close_matches(name if isinstance(name, str) else "", table, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"unknown {kind} {name!r}{hint}; choose among {', '.join(table)}")
+        raise ValueError(f"unknown {kind} {shown(name)}{hint}; choose among {', '.join(table)}")
     return table[name]

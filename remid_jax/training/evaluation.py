@@ -67,6 +67,8 @@ def change(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str,
     >>> found = change({"a": -9.0, "b": -8.0, "c": -7.0}, {"a": -7.0, "b": -7.0, "c": -7.0})
     >>> found["n"], found["gain"], [round(x, 2) for x in found["interval"]]
     (3, 1.0, [-1.48, 3.48])
+    >>> change({"a": -9.0, "b": -8.0}, {"a": float("nan"), "b": -7.0})["interval"] is None
+    True
     """
     gains = np.array([after[k] - before[k] for k in before if k in after])
     n = len(gains)

@@ -109,8 +109,8 @@ def _check_sizes(channel: Array, sizes: tuple[int, ...]) -> None:
 
 
 def _axis(factor: str) -> int:
-    if factor not in FACTORS:
-        raise ValueError(f"unknown factor {factor!r}; choose among {', '.join(FACTORS)}")
+    if not isinstance(factor, str) or factor not in FACTORS:
+        raise ValueError(f"unknown factor {shown(factor)}; choose among {', '.join(FACTORS)}")
     return FACTORS.index(factor)
 
 

@@ -257,8 +257,8 @@ def random_world(
     check_key(key)
     if not isinstance(family, str) or family not in FAMILIES:
         known = ", ".join(FAMILIES)
-        hint = nearest(str(family), FAMILIES)
-        raise ValueError(f"unknown family {family!r}{hint}; known: {known}")
+        hint = nearest(family, FAMILIES) if isinstance(family, str) else ""
+        raise ValueError(f"unknown family {shown(family)}{hint}; known: {known}")
     keys = jax.random.split(key, 3)
     P, Q = FAMILIES[family](keys[0], sizes, strength)
     channel = role_play_channel(keys[1], sizes, sharpness)

@@ -14,6 +14,7 @@ from remid_jax.information.uncertainty import (
     delete_one,
     jackknife,
     jackknife_error,
+    replicate_error,
     t_interval,
     t_test,
 )
@@ -64,6 +65,14 @@ def test_needs_three_groups():
         jackknife(lambda m: jnp.sum(m), np.array([0, 0, 1, -1]))
     with pytest.raises(ValueError, match=r"replicates of shape \(2,\).*3 groups"):
         jackknife_error(np.ones(2))
+
+
+def test_a_statistic_without_a_value_leaves_the_others_theirs():
+    replicates = np.array([[2.5, np.nan], [2.0, 1.0], [1.5, 2.0]])
+    error, freedom = replicate_error(replicates)
+    assert error[0] == jackknife_error(replicates[:, 0])[0] and np.isnan(error[1]) and freedom == 2
+    with pytest.raises(ValueError, match=r"replicates of shape \(3, 2\) holds nan at \(0, 1\)"):
+        jackknife_error(replicates)
 
 
 def test_replicates_of_two_statistics_give_the_error_of_their_difference():
