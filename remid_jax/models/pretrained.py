@@ -15,6 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from remid_jax.errors import UserError
+from remid_jax.files import path_of
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.sharding import check_heads, mesh_of, place_one, shardings_of
 from remid_jax.models.tokenizer import Tokenizer, load_tokenizer
@@ -84,16 +85,23 @@ class LanguageModel:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of this package (`REMID_JAX_CACHE`, or the platform's own)."""
-    if "REMID_JAX_CACHE" in os.environ:
-        return Path(os.environ["REMID_JAX_CACHE"])
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "remid_jax"
+    """The user's cache folder of this package (`REMID_JAX_CACHE`, or the platform's own).
+
+    Raises:
+      UserError: the user has no home folder, or the path cannot be one.
+    """
+    if given := os.environ.get("REMID_JAX_CACHE"):
+        return path_of(given, "REMID_JAX_CACHE")
+    variable, below = {
+        "darwin": ("", "Library/Caches"), "win32": ("LOCALAPPDATA", "AppData/Local"),
+    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))  # fmt: skip
+    try:
+        return Path(os.environ.get(variable) or Path.home() / below) / "remid_jax"
+    except RuntimeError:
+        raise UserError(
+            "there is no home folder to keep models and compiled programs in; name a folder in "
+            "REMID_JAX_CACHE"
+        ) from None
 
 
 def fetch_default() -> Path:
@@ -160,7 +168,8 @@ def open_language_model(
     template = None
     if chat_template:
         try:
-            template = Path(chat_template).read_text(encoding="utf-8")
+            chosen = path_of(chat_template, "config.model.chat_template")
+            template = chosen.read_text(encoding="utf-8")
         except OSError as e:
             raise UserError(f"chat template {chat_template}: {e.strerror}") from None
         except UnicodeDecodeError as e:
