@@ -24,6 +24,10 @@ RUNTIME = [
     "scipy>=1.11",
 ]
 
+# Folders beside the library that are installed within it, under names that nobody else has.
+BESIDE = {"remid_jax.experiments": "experiments", "remid_jax.configs": "configs"}
+STUDIES = ["remid_jax.experiments.studies"]
+
 setup(
     name="remid_jax",
     version="0.1.0",
@@ -32,7 +36,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["remid_jax", "remid_jax.*"]),
+    packages=[*find_packages(include=["remid_jax", "remid_jax.*"]), *BESIDE, *STUDIES],
+    package_dir=BESIDE,
+    entry_points={"console_scripts": ["remid-jax = remid_jax.experiments.main:main"]},
     package_data={"remid_jax.benchmark": ["data/*.json"]},
     install_requires=RUNTIME,
     extras_require={
@@ -45,6 +51,7 @@ setup(
         ],
         "tensorboard": ["tensorboardX>=2.6"],
         "parity": ["torch>=2.5", "transformers>=4.50", "peft>=0.17", "trl>=0.24"],
+        "cuda": ["jax[cuda12]>=0.7.2"],
         "tpu": ["jax[tpu]>=0.7.2"],
         "aot": ["jax[tpu]>=0.7.2"],  # for its compiler alone: benchmarks.tpu_compile
         "report": ["matplotlib>=3.9"],

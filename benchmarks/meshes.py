@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import program
 from benchmarks.grpo import LORA, OPTIMISER, filled_adapter
 from benchmarks.model import SMALL, random_model, random_tokens
+from remid_jax.cli import run_command
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.sampling import SamplingConfig, sample
 from remid_jax.models.adapters import Adapter, adapted_structure
@@ -210,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(line)
         return DIFFERENT if lines else program.OK
 
-    return program.attempted(compare)
+    return run_command(compare)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from rich.table import Table
 from benchmarks import quiet
 from benchmarks.harness import Timed
 from benchmarks.model import SMALL, SMOLLM2, random_model
+from remid_jax import arguments
+from remid_jax.cli import run_command
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 from remid_jax.models.pretrained import LanguageModel
@@ -30,7 +32,7 @@ from remid_jax.tables import new_table
 
 LEAST_ROUNDS = 3
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers", "trl", "peft")
-OK, USER_ERROR, NOISE, STOPPED = 0, 2, 3, 130
+OK, NOISE = 0, 3
 Sizes = Mapping[str, tuple[int, int, str]]  # flag -> default, value under --small, help
 
 
@@ -90,8 +92,8 @@ def doubled(most: int) -> list[int]:
     return [2**k for k in range(most.bit_length())]
 
 
-class Parser(argparse.ArgumentParser):
-    """The arguments of a benchmark; refuses a command line with one line.
+class Parser(arguments.Parser):
+    """The arguments of a benchmark.
 
     Args:
       name: its module in this package.
@@ -99,17 +101,11 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, name: str, description: str) -> None:
-        super().__init__(
-            prog=f"python -m benchmarks.{name}", description=description.splitlines()[0]
-        )
+        super().__init__(f"python -m benchmarks.{name}", description.splitlines()[0])
 
     def add_json(self) -> None:
         """Adds --json PATH; a path that cannot be written is refused at once."""
         self.add_argument("--json", metavar="PATH", type=_new_file, help="file for all figures")
-
-    def error(self, message: str) -> Any:
-        """Raises `UserError` in place of a usage text."""
-        raise UserError(message)
 
 
 def _new_file(text: str) -> Path:
@@ -194,7 +190,7 @@ def command(
             write_json(args.json, content)
         return OK if silent or args.allow_noise else NOISE
 
-    return attempted(measure)
+    return run_command(measure)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -222,18 +218,6 @@ def simulate(devices: int, what: str) -> None:
         jax.config.update("jax_num_cpu_devices", devices)
     if jax.device_count() < devices:
         raise UserError(f"{what} needs {devices} devices; there are {jax.device_count()}")
-
-
-def attempted(do: Callable[[], int]) -> int:
-    """The exit code that `do` gives: 2 after one line of error, 130 where a user stopped it."""
-    try:
-        return do()
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return STOPPED
 
 
 def _noise(others: Mapping[str, float | None]) -> str:

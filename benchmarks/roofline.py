@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from benchmarks import program
 from benchmarks.tpu_programs import MODELS
 from configs import corl_paper, rpgbench_qwen3_8b
+from remid_jax.cli import run_command
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
 from remid_jax.models.decoder import DecoderConfig
@@ -264,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_whole(new_table(title, columns, rows_of(args)))
         return program.OK
 
-    return program.attempted(estimate)
+    return run_command(estimate)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from benchmarks import program, tpu_programs
 from benchmarks.aot import GIB, TOPOLOGIES, Compiled, check_places, compiled, topology_mesh
 from benchmarks.tpu_programs import MODELS, Lower, Shapes
 from configs import corl_paper, rpgbench_qwen3_8b
+from remid_jax.cli import run_command
 from remid_jax.errors import UserError, nearest
 from remid_jax.inference.sizes import HEAD
 from remid_jax.models.pretrained import check_mesh
@@ -182,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_tables(programs)
         return program.OK if all(c["fits"] for c in programs.values()) else DOES_NOT_FIT
 
-    return program.attempted(compile_all)
+    return run_command(compile_all)
 
 
 if __name__ == "__main__":

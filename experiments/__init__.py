@@ -1,1 +1,1 @@
-"""Programs: one module an experiment, run by `experiments.main`."""
+"""Programs: one module an experiment, run by `main`."""

@@ -5,11 +5,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.studies import bounds
-from experiments.studies.pieces import finish, run_pieces
-from remid_jax.config_checks import check_least
-from remid_jax.diagnosis.report import provenance
+from remid_jax.config_checks import SEEDS, check_form, check_least, check_within
+from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.tables import new_table, print_whole
+
+from .configurations import packaged_module
+from .studies import bounds
+from .studies.pieces import run_pieces
 
 LOWEST = {
     "worlds": 1, "sampled.contexts": 3, "sampled.draws": 2, "prediction.contexts": 3,
@@ -17,17 +19,29 @@ LOWEST = {
 }  # fmt: skip
 
 
-def run(config: ConfigDict, workdir: str) -> None:
-    """Measures family by family, prints the tables; results are in `workdir/results.json`."""
+def check(config: ConfigDict) -> None:
+    """Refuses what cannot be measured, before any work.
+
+    Raises:
+      UserError: naming the key.
+    """
+    check_form(config.to_dict(), packaged_module("bounds").get_config().to_dict())
     check_least(config, LOWEST)
+    check_within(config, {"seed": SEEDS})
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measures family by family, prints the tables; results are in `workdir/results.json`."""
+    check(config)
     origin = provenance(config)
-    found = run_pieces("bounds", bounds.pieces(config), config, Path(workdir))
+    found = run_pieces("bounds", bounds.pieces(config), config, workdir)
     results = {
         study: [v for k, v in found.items() if k.split()[0] == study]
         for study in ("exact", "sampled", "prediction")
     }
+    path = write_results(workdir, {"provenance": origin, **results})
     print_tables(results)
-    finish(Path(workdir), {"provenance": origin, **results})
+    print(f"results: {path}")
 
 
 def _times(value: float | None) -> str:

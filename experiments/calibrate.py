@@ -6,12 +6,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.studies import accuracy, coverage, faults, negatives, shapley
-from experiments.studies.pieces import finish, run_pieces
-from remid_jax.config_checks import check_least
-from remid_jax.diagnosis.report import provenance
+from remid_jax.config_checks import SEEDS, check_form, check_least, check_within
+from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.errors import UserError
 from remid_jax.tables import new_table, print_whole
+
+from .configurations import packaged_module
+from .studies import accuracy, coverage, faults, negatives, shapley
+from .studies.pieces import run_pieces
 
 STUDIES = {
     "coverage": coverage,
@@ -22,17 +24,17 @@ STUDIES = {
 }
 
 
-def run(config: ConfigDict, workdir: str) -> None:
+def run(config: ConfigDict, workdir: Path) -> None:
     """Measures piece by piece, prints the tables; results are in `workdir/results.json`."""
     check(config)
     origin = provenance(config)
-    folder = Path(workdir)
     pieces = {k: p for study in STUDIES.values() for k, p in study.pieces(config).items()}
-    found = run_pieces("calibrate", pieces, config, folder)
+    found = run_pieces("calibrate", pieces, config, workdir)
     results = {name: [found[k] for k in study.pieces(config)] for name, study in STUDIES.items()}
+    path = write_results(workdir, {"provenance": origin, **results})
     print_tables(results)
-    figure(results["accuracy"], folder)
-    finish(folder, {"provenance": origin, **results})
+    figure(results["accuracy"], workdir)
+    print(f"results: {path}")
 
 
 LOWEST = {
@@ -50,9 +52,11 @@ def check(config: ConfigDict) -> None:
     """Refuses what cannot be measured, before any work.
 
     Raises:
-      UserError: a number is too small, or numbers do not go together.
+      UserError: a value is of another type or out of range, or values do not go together.
     """
+    check_form(config.to_dict(), packaged_module("calibrate").get_config().to_dict())
     check_least(config, LOWEST)
+    check_within(config, {"seed": SEEDS})
     c = config.coverage
     for n, g in itertools.product(c.contexts, c.clusters):
         if g and (g < 3 or n % g):

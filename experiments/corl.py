@@ -6,7 +6,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.studies import world_truth
 from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.files import open_workdir, write_atomically
 from remid_jax.processes import check_folder, is_first, join
@@ -18,11 +17,13 @@ from remid_jax.training.evaluation import change
 from remid_jax.training.records import EVALUATIONS, METRICS, read_lines, read_predictions
 from remid_jax.training.setting import make_setting
 
+from .studies import world_truth
+
 ESTIMATOR = "estimator"  # folder of the trained pair
 TRUTH = "truth.json"  # of a world: what `experiments.studies.world_truth` measures
 
 
-def run(config: ConfigDict, workdir: str) -> None:
+def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is left to train, writes both roles and `workdir/results.json`, and prints."""
     check_config(config)
     folder = open_workdir(workdir)

@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.corl import ESTIMATOR, TRUTH
-from experiments.studies.world_truth import COLUMNS, columns
+from remid_jax.config_checks import SEEDS, check_choice, check_form, check_least, check_within
 from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.errors import UserError
 from remid_jax.files import open_workdir
 from remid_jax.information.uncertainty import t_interval
 from remid_jax.progress import progress
 from remid_jax.tables import new_table, print_whole
+from remid_jax.training.config import FREE, check_config
 from remid_jax.training.world_base import base_params
+
+from .configurations import packaged_module
+from .corl import ESTIMATOR, TRUTH
+from .studies.world_truth import COLUMNS, columns
 
 MEASURES = {
     "perplexity": "perplexity of golden responses per slot",
@@ -30,25 +34,68 @@ MEASURES = {
 }
 
 
-def run(config: ConfigDict, workdir: str) -> None:
+def check(config: ConfigDict) -> None:
+    """Refuses what the study cannot run, or would not heed, before any work.
+
+    Raises:
+      UserError: naming the key.
+    """
+    module = packaged_module("corl_world")
+    known = module.get_config().to_dict()
+    check_form(config.to_dict(), known, (*FREE, "config.study.begins"))
+    check_least(config, {"study.workers": 1})
+    check_within(config, {"study.seeds": SEEDS})
+    own = config.to_dict()
+    study = own.pop("study")
+    for key in ("variants", "begins"):
+        for variant in study[key]:
+            check_choice(f"study.{key}", variant, module.VARIANTS)
+    for variant, before in study["begins"].items():
+        check_choice(f"study.begins.{variant}", before, module.VARIANTS)
+    if not study["seeds"] or not study["variants"]:
+        raise UserError("config.study names no seeds or no variants")
+    check_config(ConfigDict(own))
+    fixed = known | {"experiment": own["experiment"]}
+    mine, theirs = _flat(own), _flat(fixed | {"study": {}})
+    if changed := [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]:
+        raise UserError(
+            f"config.{changed[0]} is not heeded: the runs of the study are corl_world:VARIANT,SEED "
+            "as they are; run one by that name to change it"
+        )
+
+
+def _flat(group: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Key with its groups -> value."""
+    found: dict[str, Any] = {}
+    for key, value in group.items():
+        nested = isinstance(value, Mapping)
+        found |= _flat(value, f"{where}{key}.") if nested else {f"{where}{key}": value}
+    return found
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
     """Runs what is left of the study, prints its tables and writes `workdir/results.json`."""
+    check(config)
     started, folder = time.monotonic(), open_workdir(workdir)
     origin = provenance(config)
     base_params(config, folder / "base")
     waves = waves_of(config)
     runs = [run for wave in waves for run in wave]
-    if not runs:
-        raise UserError("config.study names no seeds or no variants")
     begins = dict(config.study.begins)
+    children: set[subprocess.Popen] = set()
     with progress("runs", len(runs)) as advance, ThreadPoolExecutor(config.study.workers) as pool:
         try:
             for wave in waves:
-                waiting = [pool.submit(_run_one, v, s, folder, begins.get(v)) for v, s in wave]
+                waiting = [
+                    pool.submit(_run_one, v, s, folder, begins.get(v), children) for v, s in wave
+                ]
                 for one in waiting:
                     one.result()
                     advance(1)
-        except BaseException:  # Ctrl-C too: what has not begun is not begun any more
-            pool.shutdown(cancel_futures=True)
+        except BaseException as e:  # what has not begun is not begun any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in children if isinstance(e, KeyboardInterrupt) else ():
+                child.terminate()
             raise
     found = {v: [_columns(folder, v, s) for s in config.study.seeds] for v in config.study.variants}
     table = {m: {v: _means([f[m] for f in found[v]]) for v in found} for m in MEASURES}
@@ -73,7 +120,9 @@ def waves_of(config: ConfigDict) -> list[list[tuple[str, int]]]:
     return [[(v, int(s)) for s in config.study.seeds for v in wave] for wave in waves]
 
 
-def _run_one(variant: str, seed: int, folder: Path, begin: str | None) -> None:
+def _run_one(
+    variant: str, seed: int, folder: Path, begin: str | None, children: set[subprocess.Popen]
+) -> None:
     """One run in a process of its own; nothing where it is done.
 
     With `begin` it goes on from that variant's pair instead of a cold start of its own.
@@ -82,16 +131,19 @@ def _run_one(variant: str, seed: int, folder: Path, begin: str | None) -> None:
     if (where / TRUTH).exists():
         return
     command = [
-        sys.executable, "-m", "experiments.main", "--config",
-        f"configs/corl_world.py:{variant},{seed}", "--workdir", str(where),
+        sys.executable, "-m", f"{__package__}.main", "--config",
+        f"corl_world:{variant},{seed}", "--workdir", str(where),
         f"--config.pretraining.folder={folder / 'base'}",
     ]  # fmt: skip
     if begin is not None:
         command += [f"--config.start={folder / f'{begin}-{seed}' / ESTIMATOR}",
                     "--config.cold_start=()"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip() or "no message").splitlines()[-1]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **streams, text=True, errors="replace") as child:
+        children.add(child)
+        said = child.stderr.read()
+    if child.returncode:
+        last = (said.strip() or "no message").splitlines()[-1]
         raise UserError(f"run {variant},{seed} failed: {last}")
 
 

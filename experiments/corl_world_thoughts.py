@@ -12,11 +12,6 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import corl_world as study
-from experiments.corl import ESTIMATOR
-from experiments.corl_world import mean_and_error
-from experiments.studies.world_thoughts import FACTS, SLOTS, measure_pair
-from experiments.studies.world_truth import COLUMNS
 from remid_jax.benchmark.shifts import SHIFTS
 from remid_jax.diagnosis.report import provenance
 from remid_jax.errors import UserError
@@ -25,6 +20,12 @@ from remid_jax.progress import progress
 from remid_jax.tables import new_table, print_whole
 from remid_jax.training.acting import Actors
 from remid_jax.training.setting import make_setting
+
+from .configurations import packaged_module
+from .corl import ESTIMATOR
+from .corl_world import check, mean_and_error
+from .studies.world_thoughts import FACTS, SLOTS, measure_pair
+from .studies.world_truth import COLUMNS
 
 THOUGHTS = "thoughts.json"
 PLACES = (*COLUMNS, *SHIFTS["dialogue"])
@@ -35,8 +36,9 @@ TITLES = {
 }
 
 
-def run(config: ConfigDict, workdir: str) -> None:
+def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, prints tables and writes `workdir/thoughts.json`."""
+    check(config)
     started, folder = time.monotonic(), open_workdir(workdir)
     origin = provenance(config)
     runs = [(v, s) for v in config.study.variants for s in config.study.seeds]
@@ -63,7 +65,7 @@ def _measured(variant: str, seed: int, folder: Path) -> Any:
         return json.loads((where / THOUGHTS).read_text(encoding="utf-8"))
     if not (where / ESTIMATOR).exists():
         raise UserError(f"{where} holds no trained pair: run configs/corl_world.py here first")
-    config = study.get_config(f"{variant},{seed}")
+    config = packaged_module("corl_world").get_config(f"{variant},{seed}")
     config.pretraining.folder = str(folder / "base")
     config.start = str(where / ESTIMATOR)
     setting = make_setting(config, where)

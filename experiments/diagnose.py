@@ -9,11 +9,11 @@ from remid_jax.diagnosis.report import print_table
 from remid_jax.diagnosis.run import diagnose
 
 
-def run(config: ConfigDict, workdir: str) -> None:
+def run(config: ConfigDict, workdir: Path) -> None:
     """Runs the diagnosis and prints its table; results are in `workdir/results.json`."""
     results = diagnose(config, workdir)
     if config.dry_run:
         print_plan(results["plan"])
         return
     print_table(results)
-    print(f"results: {Path(workdir) / 'results.json'}")
+    print(f"results: {workdir / 'results.json'}")

@@ -1,88 +1,71 @@
-"""Runs one experiment: --config configs/NAME.py[:VARIANT] --workdir DIR [--config.KEY=VALUE]."""
+"""Runs one experiment: --config NAME[:VARIANT] --workdir DIR [--config.KEY=VALUE]; see --help."""
 
-import importlib
-import re
 import sys
+from collections.abc import Sequence
+from types import ModuleType
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
-
-from remid_jax.errors import UserError, nearest
+from remid_jax.cli import run_command
 
 EXPERIMENTS = ("bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose")
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of finished pieces and results.")
+STOPPED = "stopped; the same command goes on where this one ended"
 
 
-def parse() -> ConfigDict:
-    """Parses the command line and loads the configuration file.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses, runs the experiment, and returns the exit code: 0, or 2 with one line of error.
 
-    Raises:
-      UserError: whatever is wrong with them. The file is a program and can fail in any way.
+    Args:
+      argv: the words after the program; by default those of this process.
     """
+    words = sys.argv[1:] if argv is None else argv
+    return run_command(lambda: _run(words), STOPPED, program=argv is None)
+
+
+def _run(words: Sequence[str]) -> None:
+    from .command_line import asks_for_help, help_text, parse
+
+    if asks_for_help(words):
+        print(help_text(), end="")
+        return
+    config, workdir = parse(words)
+    module = _module_of(config.get("experiment", "diagnose"))
+    _prepare()
     try:
-        rest = flags.FLAGS(sys.argv)
-        config = _CONFIG.value
-        if config is not None:
-            config.lock()  # a file that was not found speaks up only when its content is used
-    except UserError:
-        raise
+        module.run(config, workdir)
     except Exception as e:
-        raise UserError(_reason(e)) from None
-    if rest[1:]:
-        raise UserError(f"unexpected argument {rest[1]!r}; use --config FILE and --workdir DIR")
-    for name, value in (("--config", config), ("--workdir", _WORKDIR.value)):
-        if value is None:
-            raise UserError(f"{name} is missing; use --config FILE and --workdir DIR")
-    return config
+        _refuse_lack_of_memory(e)
+        raise
 
 
-def _reason(error: Exception) -> str:
-    """One line for what absl and ml_collections report in many, tracebacks among them."""
-    text = str(error.args[0] if error.args else error)
-    if missing := re.search(r"No such file or directory: '(.*?)'", text):
-        return f"config file not found: {missing[1]}"
-    if unknown := re.search(r'Did you mean "(.*?)" instead of "(.*?)"', text):
-        return f"unknown config key {unknown[2]!r} (did you mean {unknown[1]!r}?)"
-    if isinstance(error, (KeyError, AttributeError)):
-        return f"unknown config key {text.strip(chr(39))!r}"
-    return f"command line or config file: {text.strip().splitlines()[-1]}"
+def _module_of(name: object) -> ModuleType:
+    import importlib
+
+    from remid_jax.config_checks import check_choice
+
+    check_choice("experiment", name, EXPERIMENTS)
+    return importlib.import_module(f"{__package__}.{name}")
 
 
-def keep_programs() -> None:
-    """Programs compiled once are found again by the next run."""
+def _prepare() -> None:
+    """Programs compiled once are found again by the next run; absl's log is as after its main."""
     import jax
+    from absl import flags
 
     from remid_jax.models.pretrained import cache_folder
 
+    flags.FLAGS.mark_as_parsed()
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def run() -> int:
-    """Parses, runs the experiment, and returns the exit code: 0, or 2 with one line of error."""
-    try:
-        config = parse()
-        name = config.get("experiment", "diagnose")
-        if name not in EXPERIMENTS:
-            raise UserError(f"unknown experiment {name!r}{nearest(str(name), EXPERIMENTS)}")
-        keep_programs()
-        importlib.import_module(f"experiments.{name}").run(config, _WORKDIR.value)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    except Exception as e:
-        if not isinstance(e, MemoryError) and "RESOURCE_EXHAUSTED" not in str(e):
-            raise
-        remedy = "lower config.sampling.batch_rows or config.limits.memory_bytes, and run again"
-        print(f"error: out of memory; {remedy}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where this one ended", file=sys.stderr)
-        return 130
-    return 0
+def _refuse_lack_of_memory(error: Exception) -> None:
+    from remid_jax.errors import UserError
+
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        raise UserError(
+            "out of memory; lower config.sampling.batch_rows or config.limits.memory_bytes, and "
+            "run again"
+        ) from None
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(main())

@@ -44,6 +44,11 @@ def join(config: ConfigDict) -> None:
         come within `PATIENCE`, or one whose configuration is another.
     """
     p = config.processes
+    if p.coordinator != AUTOMATIC and not 0 <= p.index < p.count:
+        raise UserError(
+            f"config.processes.index {p.index} must lie in 0..{p.count - 1} "
+            "(config.processes.count - 1)"
+        )
     if not p.coordinator:
         if p.count > 1:
             raise UserError(
@@ -54,11 +59,6 @@ def join(config: ConfigDict) -> None:
     if p.coordinator == AUTOMATIC:
         _initialize(initialization_timeout=PATIENCE)
     else:
-        if not 0 <= p.index < p.count:
-            raise UserError(
-                f"config.processes.index {p.index} must lie in 0..{p.count - 1} "
-                "(config.processes.count - 1)"
-            )
         _check_address(p.coordinator, listens=p.index == 0)
         _join_at(p.coordinator, p.count, p.index)
     _check_same(config)

@@ -37,7 +37,7 @@ def progress(
         nonlocal done, shown
         done += part
         now = time.monotonic()
-        if now - shown >= LINE_EVERY:
+        if done and now - shown >= LINE_EVERY:
             shown = now
             left = (now - started) / done * (total - done)
             size = f" of {total / unit[1]:.2f} {unit[0]}" if unit else ""
@@ -62,8 +62,10 @@ def _bar(what: str, total: float, unit: tuple[str, float] | None) -> Iterator[Ca
     name, size = unit or ("", 1.0)
     outer = _shown
     if outer is None:
-        said = [TextColumn(f"{{task.fields[{field}]}}") for field in ("amount", "said")]
-        bars = [TextColumn("{task.description}"), BarColumn()]
+        fields = ("description", "fields[amount]", "fields[said]")
+        # Names of models and of tags stand in them, and brackets there are no markup.
+        title, *said = (TextColumn(f"{{task.{field}}}", markup=False) for field in fields)
+        bars = [title, BarColumn()]
         columns = [*bars, said[0], TimeElapsedColumn(), Remaining(), said[1]]
         _shown = Progress(*columns, console=Console(stderr=True))
     with contextlib.nullcontext(outer) if outer else _shown as display:

@@ -41,6 +41,13 @@ def _read(file: int) -> bytes:
         return b""
 
 
+def test_names_are_no_markup(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress("answers of [/b]", 2) as advance:
+        advance(2, "by [red]it[/]")
+    assert "answers of [/b]" in capsys.readouterr().err
+
+
 def test_lines_elsewhere(capsys, monkeypatch):
     monkeypatch.setattr(module, "LINE_EVERY", 0.0)
     with progress("some work", 4, ("TFLOP", 2)) as advance:

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.studies import sampling
 from remid_jax.information.cross_information import calibrate_scale, context_sets
 from remid_jax.information.repeated import rank_agreement
 from remid_jax.worlds.draws import Draw, pair_matrix
 from remid_jax.worlds.exact import quantities
+
+from . import sampling
 
 Array = jax.Array
 K = 8

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.studies import sampling
 from remid_jax.errors import UserError
 from remid_jax.information.bound_estimates import (
     BoundBlocks,
@@ -25,6 +24,8 @@ from remid_jax.worlds.draws import Draw, pair_matrix, respond
 from remid_jax.worlds.exact import exact_emid, quantities
 from remid_jax.worlds.families import FAMILIES, SIZES, random_world
 from remid_jax.worlds.laws import World
+
+from . import sampling
 
 Array = jax.Array
 PRINTED = "paper"  # the formula that all others are compared with

@@ -10,12 +10,13 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import stdtrit
 
-from experiments.studies import sampling
 from remid_jax.information.cross_information import context_sets, cross_information_replicates
 from remid_jax.worlds.draws import draw_contexts, pair_matrix, respond
 from remid_jax.worlds.exact import quantities, scored_information
 from remid_jax.worlds.families import Sizes
 from remid_jax.worlds.laws import World
+
+from . import sampling
 
 Array = jax.Array
 SIZES: Sizes = (4, 12, 4, 10)  # 12 characters, so that 8 and 16 clusters of them differ

@@ -10,13 +10,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import stdtr
 
-from experiments.studies import sampling
 from remid_jax.information.cross_information import factor_terms
 from remid_jax.information.significance import holm
 from remid_jax.worlds import channels
 from remid_jax.worlds.draws import draw
 from remid_jax.worlds.families import Sizes
 from remid_jax.worlds.laws import FACTORS, World
+
+from . import sampling
 
 Array = jax.Array
 SIZES: Sizes = (6, 6, 6, 16)

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.studies import sampling
 from remid_jax.information.mutual_information import cyclic_negatives
 from remid_jax.worlds.draws import Draw, pair_matrix
+
+from . import sampling
 
 Array = jax.Array
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from remid_jax.diagnosis.report import git_revision, write_results
+from remid_jax.diagnosis.report import git_revision
 from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
 
@@ -54,8 +54,3 @@ def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, fold
 
 def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
-
-
-def finish(folder: Path, results: Mapping[str, Any]) -> None:
-    """Writes results.json and says where."""
-    print(f"results: {write_results(folder, results)}")

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.studies import sampling
 from remid_jax.information.attribution import attribute
 from remid_jax.information.divergences import output_law
 from remid_jax.worlds import channels
@@ -21,6 +20,8 @@ from remid_jax.worlds.draws import draw
 from remid_jax.worlds.exact import quantities
 from remid_jax.worlds.families import FAMILIES, SIZES, role_play_channel
 from remid_jax.worlds.laws import Mechanisms, World, joint_law, mechanisms_of, mixed_laws
+
+from . import sampling
 
 Array = jax.Array
 COUNTS = (

@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.studies.world_truth import column_of
 from remid_jax.benchmark.samples import Sample
 from remid_jax.training.acting import Actors
 from remid_jax.training.notes import notes_of
 from remid_jax.worlds.textual import facts, reasoning, rendering, truth
+
+from .world_truth import column_of
 
 SLOTS = ("greeting", "voice", "verb", "item")
 FACTS = ("mood", *SLOTS)

@@ -7,12 +7,21 @@ from ml_collections import ConfigDict
 from remid_jax.benchmark.prompts import VIEWS
 from remid_jax.benchmark.reading import BUNDLED
 from remid_jax.benchmark.shifts import parse_subset_shifts
-from remid_jax.config_checks import check_choice, check_keys, check_least, value_of
+from remid_jax.config_checks import (
+    SEEDS,
+    check_choice,
+    check_form,
+    check_least,
+    check_name,
+    check_plain,
+    check_within,
+    value_of,
+)
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import MEMORY
 from remid_jax.information.mutual_information import ESTIMATORS
 from remid_jax.models.pretrained import DEFAULT, DTYPES
-from remid_jax.models.sharding import MeshConfig
+from remid_jax.models.sharding import AXES, MeshConfig
 
 MIN_CONTEXTS = 3  # a jackknife of a pair statistic needs them
 CHOICES = {
@@ -31,6 +40,14 @@ LEAST = {
     "sampling.max_tokens": 1, "sampling.batch_rows": 1, "reasoning.max_tokens": 1,
     "estimator.num_negatives": 1, "estimator.emi_shifts": 0, "limits.contexts": 0,
     "limits.memory_bytes": 1, "divergences.permutations": 1, "factors.swaps": 0,
+    **{f"mesh.{axis}": 1 for axis in AXES},
+}  # fmt: skip
+
+WITHIN = {
+    "sampling.temperature": "[0, inf)", "sampling.top_p": "(0, 1]",
+    "sampling.repetition_penalty": "(0, inf)", "reasoning.temperature": "[0, inf)",
+    "reasoning.repetition_penalty": "(0, inf)", "estimator.confidence": "(0, 1)",
+    "limits.excluded_share": "[0, 1]", "seed": SEEDS,
 }  # fmt: skip
 
 FREE = ("config.rpms", "config.model.template_variables")  # groups whose keys are anybody's
@@ -109,35 +126,49 @@ def default_config() -> ConfigDict:
 
 
 def check_config(config: ConfigDict) -> None:
-    """Checks names and values.
+    """Checks names, types and values.
 
     Raises:
-      UserError: an unknown key (with the nearest one), a missing key, or a value out of range.
+      UserError: an unknown key (with the nearest one), a missing key, or a value of another type or
+        out of range, naming the key.
     """
-    check_keys(config.to_dict(), default_config().to_dict(), FREE)
+    check_form(config.to_dict(), default_config().to_dict(), FREE)
     for key, allowed in CHOICES.items():
         check_choice(key, value_of(config, key), allowed)
-    if not config.rpms and not config.responses:
-        raise UserError("config.rpms is empty: name an evaluated model, or give config.responses")
-    for name, spec in config.rpms.items():
-        if not isinstance(spec, ConfigDict):
-            raise UserError(f"config.rpms.{name} must be made by rpm(view, path)")
-        check_keys(spec.to_dict(), rpm().to_dict(), where=f"config.rpms.{name}")
-        check_choice(f"rpms.{name}.view", spec.view, VIEWS)
-    if isinstance(config.shifts, str) or not all(isinstance(s, str) for s in config.shifts):
-        raise UserError("config.shifts must be a tuple of names, for example ('user', 'german')")
-    if not config.shifts:
-        raise UserError("no shift was chosen: name at least one in config.shifts")
-    parse_subset_shifts(config.subset_shifts)
     check_least(config, LEAST)
+    check_within(config, WITHIN)
+    check_plain("model.template_variables", config.model.template_variables.to_dict())
+    _check_rpms(config)
+    _check_subsets(config)
+    if not all(config.sampling.stop_strings):
+        raise UserError("config.sampling.stop_strings holds an empty text, which ends every answer")
     if 0 < config.limits.contexts < MIN_CONTEXTS:
         raise UserError(
             f"config.limits.contexts must be at least {MIN_CONTEXTS}: a standard error needs them"
         )
-    if not 0 < config.estimator.confidence < 1:
-        raise UserError("config.estimator.confidence must lie between 0 and 1")
     for key, needed in (("negatives", "all"), ("clusters", "none")):  # only club leaves pairs out
         if config.estimator.name != "club" and config.estimator[key] != needed:
             raise UserError(
                 f"estimator {config.estimator.name!r} needs config.estimator.{key}={needed!r}"
             )
+
+
+def _check_rpms(config: ConfigDict) -> None:
+    if not config.rpms and not config.responses:
+        raise UserError("config.rpms is empty: name an evaluated model, or give config.responses")
+    for name, spec in config.rpms.items():
+        check_name("rpms: the name of a model", name)
+        if not isinstance(spec, ConfigDict):
+            raise UserError(f"config.rpms.{name} must be made by rpm(view, path)")
+        check_form(spec.to_dict(), rpm().to_dict(), where=f"config.rpms.{name}")
+        check_choice(f"rpms.{name}.view", spec.view, VIEWS)
+
+
+def _check_subsets(config: ConfigDict) -> None:
+    """Names of subsets and shifts, as far as the benchmark need not be read."""
+    if not config.shifts:
+        raise UserError("no shift was chosen: name at least one in config.shifts")
+    check_name("in_distribution", config.in_distribution)
+    for name in (*config.shifts, *config.subset_shifts):
+        check_name("shifts and config.subset_shifts", name)
+    parse_subset_shifts(config.subset_shifts)

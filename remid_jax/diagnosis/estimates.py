@@ -92,8 +92,12 @@ def negatives_for(
     except ValueError as error:
         raise UserError(f"config.estimator: {error}") from None
     with_r = without_r = Negatives(*(w * between for w in drawn))
-    # Only club can leave pairs out, and few shifts are fewer only where there are more contexts.
-    if e.name == "club" and 0 < e.emi_shifts < n - 1:
+    if e.emi_shifts >= n:
+        raise UserError(
+            f"config.estimator.emi_shifts is {e.emi_shifts}, but {n} contexts have only {n - 1} "
+            "cyclic shifts; lower it, or set it to 0 for the pairs of R-EMI"
+        )
+    if e.name == "club" and 0 < e.emi_shifts < n - 1:  # only club can leave pairs out
         weights = mi.cyclic_negatives(n, e.emi_shifts) * between
         without_r = Negatives(weights, weights)
     for weights in (with_r.model, with_r.golden, without_r.model):

@@ -1,5 +1,6 @@
 """What a diagnosis leaves behind: the table, results.json, and the pair matrices."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -32,6 +33,7 @@ from remid_jax.files import write_atomically
 from remid_jax.tables import new_table
 
 TABLE_WIDTH = 120
+CONSOLE = "remid-jax"  # the installed command
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tokenizers", "ml-collections", "gguf")
 
 
@@ -39,7 +41,7 @@ def provenance(config: ConfigDict) -> dict[str, Any]:
     """Where numbers come from: configuration, command, revision, versions and devices."""
     return {
         "config": config.to_dict(),
-        "command": ["python", *sys.orig_argv[1:]],
+        "command": _command(),
         "git_revision": git_revision(),
         "versions": {p: _version(p) for p in ("remid_jax", *PACKAGES)},
         "python": platform.python_version(),
@@ -48,6 +50,14 @@ def provenance(config: ConfigDict) -> dict[str, Any]:
         "device_count": jax.device_count(),
         "matmul_precision": "highest",
     }
+
+
+def _command() -> list[str]:
+    """What started this process; an escape stands for what JSON and terminals cannot hold."""
+    words = [visible(word) for word in sys.orig_argv[1:]]
+    if words and Path(words[0]).stem == CONSOLE:
+        return [CONSOLE, *words[1:]]
+    return ["python", *words]
 
 
 def _version(package: str) -> str | None:
@@ -59,9 +69,10 @@ def _version(package: str) -> str | None:
 
 def git_revision() -> str | None:
     """Commit of the source, marked where it was changed; None outside a checkout."""
-    here = Path(__file__).parent
-    run = {"cwd": here, "capture_output": True, "text": True, "check": True}
-    try:
+    here = Path(__file__)
+    run = {"cwd": here.parent, "capture_output": True, "text": True, "check": True}
+    try:  # an environment may lie in the checkout of something else
+        subprocess.run(["git", "ls-files", "--error-unmatch", here.name], **run)
         revision = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()
         changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -70,11 +81,27 @@ def git_revision() -> str | None:
 
 
 def write_results(workdir: Path, results: Mapping[str, Any]) -> Path:
-    """Writes results.json (NaN and infinity never occur in it)."""
+    """Writes results.json (NaN and infinity never occur in it), the newest results of a folder.
+
+    Those of another configuration that stand there are kept as results-DIGEST.json, the digest
+    being that of their configuration, and that is said.
+    """
     path = workdir / "results.json"
     text = json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False, default=_plain)
+    older = path.read_bytes() if path.exists() else b""
+    if older and (name := _digest(older)) != _digest(text.encode()):
+        kept = workdir / f"results-{name}.json"
+        write_atomically(kept, [older])
+        print(f"note: results of another configuration are kept as {kept}", file=sys.stderr)
     write_atomically(path, [text.encode()])
     return path
+
+
+def _digest(content: bytes) -> str:
+    """Of the configuration that results come from, or of them all where they name none."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        content = json.dumps(json.loads(content)["provenance"]["config"], sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def _plain(value: Any) -> Any:

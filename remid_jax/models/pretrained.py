@@ -86,16 +86,23 @@ class LanguageModel:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of this package (`REMID_JAX_CACHE`, or the platform's own)."""
-    if "REMID_JAX_CACHE" in os.environ:
-        return Path(os.environ["REMID_JAX_CACHE"])
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "remid_jax"
+    """The user's cache folder of this package (`REMID_JAX_CACHE`, or the platform's own).
+
+    Raises:
+      UserError: the user has no home folder, or the path cannot be one.
+    """
+    if given := os.environ.get("REMID_JAX_CACHE"):
+        return path_of(given, "REMID_JAX_CACHE")
+    variable, below = {
+        "darwin": ("", "Library/Caches"), "win32": ("LOCALAPPDATA", "AppData/Local"),
+    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))  # fmt: skip
+    try:
+        return Path(os.environ.get(variable) or Path.home() / below) / "remid_jax"
+    except RuntimeError:
+        raise UserError(
+            "there is no home folder to keep models and compiled programs in; name a folder in "
+            "REMID_JAX_CACHE"
+        ) from None
 
 
 def fetch_default() -> Path:

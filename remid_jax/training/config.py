@@ -1,16 +1,31 @@
 """The configuration of CoRL: every key, its default, and checks before any work."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from remid_jax.benchmark import shifts
 from remid_jax.benchmark.reading import BUNDLED
-from remid_jax.config_checks import check_choice, check_keys, check_least, value_of
+from remid_jax.config_checks import (
+    SEEDS,
+    check_choice,
+    check_each,
+    check_form,
+    check_least,
+    check_within,
+    value_of,
+)
 from remid_jax.errors import UserError
+from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import DEFAULT, DTYPES
 from remid_jax.models.sharding import AXES, MeshConfig
 from remid_jax.processes import process_config
+from remid_jax.training import grpo
+from remid_jax.training.optimiser import SCHEDULES
+from remid_jax.training.rewards import check_rewards
+from remid_jax.worlds.textual import facts, words
 
 ROLES = ("reasoner", "policy")
 KINDS = ("reasoner_sft", "policy_sft", "reasoner_grpo", "policy_grpo")
@@ -18,21 +33,41 @@ TASKS = ("benchmark", "world")
 NOTES = ("own", "none", "shuffled", "filler")
 OPPONENTS = ("current", "cold")
 ROLLOUT_WEIGHTS = ("gathered", "sharded")
-CHOICES = {
-    "task": TASKS, "notes": NOTES, "opponent": OPPONENTS, "model.dtype": tuple(DTYPES),
-    "rollout_weights": ROLLOUT_WEIGHTS,
-}  # fmt: skip
 # Groups of names of rewards.
 FREE = tuple(f"config.{r}.{g}" for r in ROLES for g in ("rewards", "parameters"))
+POSITIVE = ("length.words", "sequence_likelihood.scale")  # parameters of rewards
+_OPTIMISED = ("sft", *ROLES)  # groups that hold an optimiser
+
+
+def _of_each(groups: Iterable[str], table: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{group}.{key}": value for group in groups for key, value in table.items()}
+
+
+CHOICES = {
+    "task": TASKS, "notes": NOTES, "opponent": OPPONENTS, "model.dtype": tuple(DTYPES),
+    "rollout_weights": ROLLOUT_WEIGHTS, **_of_each(_OPTIMISED, {"schedule": SCHEDULES}),
+    **_of_each(ROLES, grpo.CHOICES),
+}  # fmt: skip
 LEAST = {
     "rounds": 0, "max_prompt_tokens": 0, "sft.batch": 1, "sft.draws": 1, "evaluate.every": 0,
     "evaluate.samples": 0, "evaluate.batch": 1, "evaluate.thoughts": 1, "checkpoint.every": 1,
     "texts_every": 0, "lora.rank": 1, "world.train": 1, "world.test": 1, "pretraining.steps": 1,
-    "pretraining.batch": 4, "pretraining.worlds": 1, "sft.micro_batches": 1, **{
-        f"{role}.{key}": low for role in ROLES for key, low in (
-            ("prompts", 1), ("group", 2), ("inner_epochs", 1), ("negatives", 1),
-            ("micro_batches", 1))
-    }, **{f"mesh.{axis}": 1 for axis in AXES},
+    "pretraining.batch": 4, "pretraining.worlds": 1, "decoder.layers": 1, "decoder.width": 1,
+    "decoder.heads": 1, "processes.count": 1, "processes.index": 0,
+    **_of_each(_OPTIMISED, {"micro_batches": 1}),
+    **_of_each(ROLES, {"prompts": 1, "group": 2, "inner_epochs": 1, "negatives": 1,
+                       "max_tokens": 1}),
+    **_of_each(["mesh"], dict.fromkeys(AXES, 1)),
+}  # fmt: skip
+WITHIN = {
+    "seed": SEEDS, "world.seed": SEEDS, "pretraining.seed": SEEDS, "world.noise": "(0, 1)",
+    "world.error": "[0, 1]", "lora.alpha": "(0, inf)", "lora.dropout": "[0, 1)",
+    "evaluate.temperature": "[0, inf)", "pretraining.learning_rate": "(0, inf)",
+    "world.personas": f"[1, {words.GROUP_LIMIT}]", "world.characters": f"[1, {words.GROUP_LIMIT}]",
+    **_of_each(_OPTIMISED, {"learning_rate": "(0, inf)", "warmup": "[0, 1)", "clip": "[0, inf)",
+                            "weight_decay": "[0, inf)"}),
+    **_of_each(ROLES, {"temperature": "[0, inf)", "clip_low": "[0, 1]", "clip_high": "[0, 1e9]",
+                       "dual_clip": "[0, 1e9]", "kl_coefficient": "[0, 1e9]"}),
 }  # fmt: skip
 
 
@@ -191,19 +226,71 @@ def default_config() -> ConfigDict:
 
 
 def check_config(config: ConfigDict) -> None:
-    """Checks names and ranges, so that nothing fails late.
+    """Checks names, types and ranges, so that nothing fails late.
 
     Raises:
       UserError: naming key, value and remedy.
     """
-    check_keys(config.to_dict(), default_config().to_dict(), FREE)
+    check_form(config.to_dict(), default_config().to_dict(), FREE)
     for key, allowed in CHOICES.items():
         check_choice(key, value_of(config, key), allowed)
     check_least(config, LEAST)
+    check_within(config, WITHIN)
     for tag in config.evaluate.tags:
         check_choice("evaluate.tags", tag, shifts.ALL_TAGS)
-    stages(config)
+    _check_shapes(config)
+    updating = {s.role for s in stages(config) if s.kind.endswith("grpo")}
+    for role in ROLES:
+        check_each(config, f"{role}.rewards", 0.0)
+        check_each(config, f"{role}.parameters", {})
+        _check_grpo(role, config[role], role in updating)
     _check_batches(config)
+
+
+def _check_shapes(c: ConfigDict) -> None:
+    """Of adapters, of a world and of its base."""
+    try:
+        LoraConfig(c.lora.rank, c.lora.alpha, c.lora.dropout, c.lora.targets)
+    except UserError as e:
+        raise UserError(f"config.lora.{e}") from None
+    if c.decoder.width % (2 * c.decoder.heads):
+        raise UserError(
+            f"config.decoder.width {c.decoder.width} must be a multiple of twice its heads"
+        )
+    if c.pretraining.batch % 4:
+        raise UserError(f"config.pretraining.batch {c.pretraining.batch} must be a multiple of 4")
+    contexts = min(c.world.test, c.evaluate.samples or c.world.test)
+    if c.task == "world" and c.evaluate.tags and contexts < 2:
+        raise UserError(
+            "config.world.test and config.evaluate.samples leave one context a subset; R-EMI of a "
+            "world needs 2 or more"
+        )
+    try:
+        facts.textual_world(personas=1, characters=1, noise=c.world.noise)
+    except ValueError as e:
+        raise UserError(f"config.world.noise: {e}") from None
+
+
+def _check_grpo(role: str, c: ConfigDict, updated: bool) -> None:
+    """What a role's rewards and loss are computed from; `updated`: whether GRPO runs at all."""
+    fields = {f.name for f in dataclasses.fields(grpo.GrpoConfig)}
+    try:
+        grpo.GrpoConfig(**{key: value for key, value in c.items() if key in fields})
+    except UserError as e:
+        raise UserError(f"config.{role}: {e}") from None
+    if not updated:
+        return
+    check_rewards(c.rewards, c.parameters, f"config.{role}.")
+    for key in POSITIVE:
+        reward, _, parameter = key.partition(".")
+        value = c.parameters.get(reward, {}).get(parameter, 1)
+        if value <= 0:
+            raise UserError(f"config.{role}.parameters.{key} is {value}; it must be above 0")
+    if not c.temperature:
+        raise UserError(
+            f"config.{role}.temperature is 0: all completions of a prompt would be equal, and GRPO "
+            "would learn nothing; set it above 0"
+        )
 
 
 def _check_batches(c: ConfigDict) -> None:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.benchmark.thoughts import comparable_words, parse_thought
+from remid_jax.config_checks import brief, fault_of
 from remid_jax.errors import UserError, nearest
 from remid_jax.information.checking import is_concrete
 
@@ -341,21 +342,35 @@ def _finished(batch: RewardBatch) -> np.ndarray:
     return 1 - np.asarray(batch.truncated, bool).astype(np.float32)
 
 
-def check_rewards(weights: Mapping[str, float], parameters: Mapping[str, Any]) -> None:
-    """Refuses what `combined` cannot compute, as far as names and weights show.
+def check_rewards(
+    weights: Mapping[str, float], parameters: Mapping[str, Any], where: str = ""
+) -> None:
+    """Refuses what `combined` cannot compute, as far as names, weights and parameters show.
+
+    Args:
+      weights, parameters: see `combined`.
+      where: what stands before `rewards` and `parameters` in messages, as "config.policy.".
 
     Raises:
-      UserError: no reward, an unknown one (naming the nearest), or a weight that is not finite.
+      UserError: no reward, an unknown one (naming the nearest), a weight that is not finite, or a
+        parameter that a reward does not have, or of another type than its default.
     """
+    of_rewards, of_parameters = (
+        f"{where}{group}: " if where else "" for group in ("rewards", "parameters")
+    )
+    known = ", ".join(REWARDS)
     if not weights:
-        raise UserError(f"no reward was named; choose among {', '.join(REWARDS)}")
-    for name in (*weights, *parameters):
-        if name not in REWARDS:
-            hint = nearest(str(name), REWARDS)
-            raise UserError(f"unknown reward {name!r}{hint}; choose among {', '.join(REWARDS)}")
+        raise UserError(f"{of_rewards}no reward was named; choose among {known}")
+    for at, names in ((of_rewards, weights), (of_parameters, parameters)):
+        for name in names:
+            if name not in REWARDS:
+                hint = nearest(str(name), REWARDS)
+                raise UserError(f"{at}unknown reward {name!r}{hint}; choose among {known}")
     for name, weight in weights.items():
         if not math.isfinite(weight):
-            raise UserError(f"reward {name!r}: its weight must be finite, not {weight}")
+            raise UserError(f"{of_rewards}reward {name!r}: its weight must be finite, not {weight}")
+    for name, given in parameters.items():
+        _check_parameters(name, given, of_parameters)
 
 
 def combined(
@@ -396,7 +411,6 @@ def _part(name: str, batch: RewardBatch, parameters: dict[str, Any]) -> np.ndarr
     for need in reward.needs:
         if getattr(batch, need) is None:
             raise UserError(f"reward {name!r} needs the field {need!r}, which this batch lacks")
-    _check_parameters(name, reward.function, parameters)
     values = np.asarray(reward.function(batch, **parameters), np.float32)
     if values.shape != (batch.size,):
         raise UserError(f"reward {name!r} must be one number a text, got shape {values.shape}")
@@ -406,12 +420,17 @@ def _part(name: str, batch: RewardBatch, parameters: dict[str, Any]) -> np.ndarr
     return values
 
 
-def _check_parameters(name: str, function: RewardFunction, parameters: dict[str, Any]) -> None:
-    accepted = list(inspect.signature(function).parameters.values())[1:]
+def _check_parameters(name: str, parameters: Mapping[str, Any], at: str) -> None:
+    accepted = list(inspect.signature(REWARDS[name].function).parameters.values())[1:]
     if any(p.kind is p.VAR_KEYWORD for p in accepted):
         return
-    known = [p.name for p in accepted]
-    for parameter in parameters:
+    known = {p.name: p.default for p in accepted}
+    for parameter, value in parameters.items():
         if parameter not in known:
             hint = nearest(str(parameter), known)
-            raise UserError(f"reward {name!r} has no parameter {parameter!r}{hint}")
+            raise UserError(f"{at}reward {name!r} has no parameter {parameter!r}{hint}")
+        default = known[parameter]
+        like = float(default) if type(default) is int else default
+        if isinstance(like, (bool, float, str)) and (needed := fault_of(value, like)):
+            key = f"{at or 'parameters: '}{name}.{parameter}".replace(": ", ".")
+            raise UserError(f"{key} is {brief(value)}; it must be {needed}")

@@ -14,6 +14,7 @@ from remid_jax.benchmark import prompts, shifts
 from remid_jax.benchmark.reading import load_benchmark
 from remid_jax.benchmark.samples import Sample
 from remid_jax.errors import UserError
+from remid_jax.files import path_of
 from remid_jax.models.adapters import (
     Adapter,
     Base,
@@ -155,7 +156,7 @@ def _world(config: ConfigDict, folder: Path, mesh: Mesh | None) -> Setting:
     subsets = export.draw_benchmark(world, w.test, train=w.train, seed=config.seed)
     train, tests = _train_and_tests(subsets, config)
     lora = LoraConfig(r.rank, r.alpha, r.dropout, r.targets)
-    where = Path(config.pretraining.folder or folder / "base")
+    where = path_of(config.pretraining.folder or folder / "base", "config.pretraining.folder")
     shape, identity = world_base.shape_of(config), world_base.base_identity(config)
     check_mesh(shape, mesh)
     params = world_base.base_params(config, where, mesh)

@@ -11,6 +11,7 @@ from remid_jax.diagnosis.comparisons import compare_policies
 from remid_jax.diagnosis.config import default_config
 from remid_jax.diagnosis.rows import estimate_by_language, estimate_rows
 from remid_jax.diagnosis.scoring import Block
+from remid_jax.errors import UserError
 
 N = 6
 
@@ -148,6 +149,15 @@ def test_estimators_that_read_every_pair_get_every_pair():
     config.estimator.name = "infonce"
     with_r, without_r = estimates.negatives_for(N, config)
     assert without_r.wanted(golden=False).all() and with_r.wanted(golden=False).all()
+
+
+def test_more_shifts_than_there_are_other_contexts_are_refused():
+    config = default_config()
+    config.estimator.emi_shifts = N - 1
+    estimates.negatives_for(N, config)
+    config.estimator.emi_shifts = N
+    with pytest.raises(UserError, match=f"emi_shifts is {N}, but {N} contexts have only {N - 1}"):
+        estimates.negatives_for(N, config)
 
 
 def test_few_random_negatives_by_language_never_break_the_report():

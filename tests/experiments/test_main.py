@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from absl import flags
 from tiny_checkpoint import tiny_tensors, write_gguf, write_hugging_face, write_reader
 
-from experiments.main import run
+from experiments.main import main
 from remid_jax.benchmark.reading import bundled_path
 
 ROOT = Path(__file__).parents[2]
@@ -33,11 +32,7 @@ def fails(capsys, monkeypatch):
 
     def call(*arguments: str) -> str:
         monkeypatch.chdir(ROOT)
-        flags.FLAGS.unparse_flags()
-        for name in [n for n in flags.FLAGS if n.startswith("config.")]:
-            delattr(flags.FLAGS, name)  # overrides of an earlier call
-        monkeypatch.setattr(sys, "argv", ["main", *arguments])
-        code = run()
+        code = main(arguments)
         captured = capsys.readouterr()
         assert code == 2, captured.err
         assert "Traceback" not in captured.err
@@ -194,6 +189,72 @@ def kill_when(tiny_path, workdir, reached) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (workdir / "results.json").exists()
+
+
+def small_study(workdir, *options: str, **more) -> subprocess.Popen:
+    """A study of seconds on no model, as a process of its own; with options of Python."""
+    words = ["--config", "bounds:runlocal", "--workdir", str(workdir), "--config.worlds=9",
+             "--config.sampled.draws=2", "--config.prediction.worlds=2"]  # fmt: skip
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
+    command = [sys.executable, *options, "-m", "experiments.main", *words]
+    return subprocess.Popen(command, cwd=ROOT, **streams)
+
+
+def test_results_are_there_although_nobody_reads(tmp_path):
+    """Their reader goes at once, and what they hold cannot be encoded."""
+    with small_study(tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"}) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 0 and "Traceback" not in said
+    assert json.loads((tmp_path / "results.json").read_text())["prediction"]
+
+
+@pytest.mark.parametrize("module", [
+    "remid_jax.errors", "ml_collections", "numpy.linalg", "jax._src.xla_bridge", "jax", "flax.nnx",
+    "remid_jax.diagnosis.report",
+])  # fmt: skip
+def test_stopped_while_modules_are_imported(tmp_path, module):
+    with small_study(tmp_path, "-X", "importtime") as process:
+        for line in process.stderr:
+            if line.split("|")[-1].strip() == module:
+                break
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said.endswith("stopped; the same command goes on where this one ended\n")
+
+
+def test_stopped_while_it_works(tmp_path):
+    with small_study(tmp_path) as process:
+        while not (tmp_path / "pieces").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert said == "stopped; the same command goes on where this one ended\n"
+
+
+HOMELESS = """
+import os, sys
+import experiments.bounds, experiments.command_line, remid_jax.models.pretrained
+from experiments.main import main
+
+os.setuid(54_321)  # who has no entry among the users
+sys.exit(main(["--config=bounds:runlocal", "--workdir", sys.argv[1]]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can do it")
+def test_a_user_without_a_home(tmp_path):
+    names = ("HOME", "XDG_CACHE_HOME", "REMID_JAX_CACHE")
+    environment = {k: v for k, v in os.environ.items() if k not in names}
+    command = [sys.executable, "-c", HOMELESS, str(tmp_path / "run")]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: there is no home folder") and not list(tmp_path.iterdir())
+    assert "name a folder in REMID_JAX_CACHE" in done.stderr
 
 
 @pytest.mark.slow

@@ -39,7 +39,10 @@ def test_shape_of_the_default(smollm2):
 def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("REMID_JAX_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine"
-    monkeypatch.delenv("REMID_JAX_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("REMID_JAX_CACHE", "~/mine")
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.setenv("REMID_JAX_CACHE", "")  # as if it were not there
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if sys.platform == "linux":
         assert cache_folder() == tmp_path / "remid_jax"

@@ -111,6 +111,7 @@ def test_processes_of_different_configurations_are_refused(tmp_path):
 @pytest.mark.parametrize(("changes", "said"), [
     ({"count": 2}, "name process 0 in config.processes.coordinator"),
     ({"count": 2, "index": 2, "coordinator": "127.0.0.1:1"}, "index 2 must lie in 0..1"),
+    ({"index": 1}, "index 1 must lie in 0..0"),
     ({"count": 2, "coordinator": "nonsense"}, "coordinator is 'nonsense'; give HOST:PORT"),
     ({"count": 2, "coordinator": "127.0.0.1"}, "give HOST:PORT"),
     ({"count": 2, "coordinator": "http://host:1"}, "give HOST:PORT"),

@@ -7,31 +7,20 @@ of model channels with known faults, for `config.responses`.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
-
-from remid_jax.errors import UserError, nearest
-from remid_jax.worlds.channels import FAULTS
-from remid_jax.worlds.textual import export, facts, truth
+from remid_jax.cli import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes both files and prints where; returns the exit code."""
-    args = _parser().parse_args(argv)
-    try:
-        _run(args)
-    except (UserError, ValueError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: _run(_parser().parse_args(argv)), program=argv is None)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m remid_jax.worlds.textual", description="Writes a textual world."
-    )
+    from remid_jax.arguments import Parser
+    from remid_jax.worlds.channels import FAULTS
+
+    parser = Parser("python -m remid_jax.worlds.textual", "Writes a textual world.")
     parser.add_argument("--out", required=True, help="folder of world.json and responses.json")
     parser.add_argument("--contexts", type=int, default=16, help="samples a test subset")
     parser.add_argument("--train", type=int, default=48, help="samples of IDTrain")
@@ -46,13 +35,33 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from remid_jax.errors import UserError
+
+    try:
+        _write(args)
+    except ValueError as e:  # a number out of range
+        raise UserError(str(e)) from None
+
+
+def _write(args: argparse.Namespace) -> None:
+    import jax.numpy as jnp
+    import numpy as np
+
+    from remid_jax.errors import UserError, nearest
+    from remid_jax.files import path_of
+    from remid_jax.worlds.channels import FAULTS
+    from remid_jax.worlds.textual import export, facts, truth
+
+    for name, least in (("contexts", 1), ("train", 1), ("seed", 0)):
+        if (value := getattr(args, name)) < least:
+            raise UserError(f"--{name} is {value}; it must be at least {least}")
     policies = [name.strip() for name in args.policies.split(",")]
     for name in policies:
         if name not in FAULTS:
             known = ", ".join(FAULTS)
             raise UserError(f"unknown policy {name!r}{nearest(name, FAULTS)}; known: {known}")
     world = facts.textual_world(seed=args.seed)
-    folder = Path(args.out)
+    folder = path_of(args.out, "--out")
     subsets = export.write_benchmark(
         folder / "world.json", world, args.contexts, train=args.train, seed=args.seed,
         strength=args.strength,

@@ -23,7 +23,7 @@ def test_writes_a_benchmark_and_answers_that_are_read_back(tmp_path, capsys):
     [
         (("--policies", "truht"), "unknown policy 'truht' (did you mean 'truth'?)"),
         (("--strength", "2"), "strength"),
-        (("--contexts", "0"), "n is 0"),
+        (("--contexts", "0"), "--contexts is 0"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, capsys, change, message):

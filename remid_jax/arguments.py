@@ -1,0 +1,23 @@
+"""Arguments of commands."""
+
+import argparse
+from typing import Any, NoReturn
+
+from remid_jax.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments of a command; what is wrong with them is one line.
+
+    Args:
+      prog: the command, as it is typed.
+      description: what it does, for --help.
+      more: of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, prog: str, description: str, **more: Any) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False, **more)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `UserError` in place of a usage text."""
+        raise UserError(message)
