@@ -9,7 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from remid_jax.benchmark import checks, reading, shifts
+from remid_jax.arguments import Parser
+from remid_jax.benchmark import checks, reading
+from remid_jax.benchmark.options import add_subset_options, load_with_options
+from remid_jax.cli import run_command
 from remid_jax.errors import UserError
 
 EMBEDDED = "embedded"
@@ -24,17 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code.
     """
-    args = _parser().parse_args(argv)
-    try:
-        found = _run(args)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    return 1 if found else 0
+    return run_command(lambda: int(bool(_run(_parser().parse_args(argv)))), program=argv is None)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m remid_jax.benchmark.check", description="Checks a benchmark file."
     )
     parser.add_argument(
@@ -54,22 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--limit", type=int, metavar="N", help="with --model: N samples of each subset"
     )
-    parser.add_argument(
-        "--in-distribution", default=shifts.ID_TEST, metavar="TAG",
-        help="tag that all others are compared with, as config.in_distribution",
-    )  # fmt: skip
-    parser.add_argument(
-        "--subset-shifts", default="", metavar="TAG=SHIFT,...",
-        help="shifts of your own tags, as config.subset_shifts",
-    )  # fmt: skip
+    add_subset_options(parser)
     return parser
 
 
 def _run(args: argparse.Namespace) -> list[checks.Violation]:
     if args.limit is not None and (args.limit < 1 or args.model is None):
         raise UserError("--limit needs --model and a number of at least 1")
-    pairs = [pair for pair in args.subset_shifts.split(",") if pair.strip()]
-    benchmark = reading.load_benchmark(args.file, args.in_distribution, pairs)
+    benchmark = load_with_options(args.file, args)
     found = checks.violations(benchmark, strict=args.strict or _is_bundled(args.file))
     for violation in found:
         print(violation)

@@ -10,12 +10,14 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from remid_jax.arguments import Parser
 from remid_jax.benchmark import shifts
 from remid_jax.benchmark.contexts import absent_subsets, choose_contexts
+from remid_jax.benchmark.options import add_subset_options, load_with_options
 from remid_jax.benchmark.prompts import FULL, VIEWS, Messages, reply_messages
-from remid_jax.benchmark.reading import BUNDLED, Benchmark, load_benchmark
+from remid_jax.benchmark.reading import BUNDLED
 from remid_jax.benchmark.responses import (
     DETAILS,
     RESPONSE,
@@ -26,6 +28,7 @@ from remid_jax.benchmark.responses import (
     response_records,
 )
 from remid_jax.benchmark.samples import Sample, read_name
+from remid_jax.cli import run_command
 from remid_jax.errors import UserError, visible
 from remid_jax.files import path_of, write_atomically
 from remid_jax.json_files import LINES, read_json_lines
@@ -203,7 +206,7 @@ def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def export(args: argparse.Namespace) -> str:
     """Writes the prompts; returns the lines to print."""
     names = [name.strip() for name in args.shifts.split(",") if name.strip()]
-    benchmark = _benchmark(args)
+    benchmark = load_with_options(args.benchmark, args)
     chosen = choose_contexts(benchmark, names, args.contexts)
     folder = path_of(args.out, "--out")
     rows = [prompt_record(s, args.view) for samples in chosen.values() for s in samples]
@@ -223,17 +226,12 @@ def export(args: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def _benchmark(args: argparse.Namespace) -> Benchmark:
-    pairs = [pair for pair in args.subset_shifts.split(",") if pair.strip()]
-    return load_benchmark(args.benchmark, args.in_distribution, pairs)
-
-
 def collect(args: argparse.Namespace) -> str:
     """Turns a batch output into a response file; returns the lines to print."""
     out = path_of(args.out, "--out")
     if out.suffix.lower() not in LINES:
         raise UserError(f"--out {out}: a response file must be named *.jsonl")
-    samples = {s.sample_id: s for s in _benchmark(args)}
+    samples = {s.sample_id: s for s in load_with_options(args.benchmark, args)}
     answers = collect_responses(_numbered(Path(args.collect), "batch output"), samples)
     records = dict(response_records(out)) if out.exists() else {}
     merged = merge_policy(records, args.policy, answers)
@@ -279,16 +277,10 @@ def _temperature(text: str) -> float | None:
     return int(value) if value.is_integer() else value
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m remid_jax.benchmark.export",
         description="Writes the prompts for evaluated models, or collects their responses.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--benchmark", default=BUNDLED, help="'bundled', or a file of samples (JSON, JSONL)")
@@ -302,10 +294,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="the server's name for it; reasoning models: max_completion_tokens")  # fmt: skip
     add("--temperature", type=_temperature, default=0,
         help="of the draws (default 0), or 'none' to leave it to the server")  # fmt: skip
-    add("--in-distribution", default=shifts.ID_TEST, metavar="TAG",
-        help="tag that all others are compared with, as config.in_distribution")  # fmt: skip
-    add("--subset-shifts", default="", metavar="TAG=SHIFT,...",
-        help="shifts of your own tags, as config.subset_shifts")  # fmt: skip
+    add_subset_options(parser)
     add("--collect", metavar="BATCH_OUTPUT", help="batch output file to turn into responses")
     add("--out", required=True, help="folder for the prompts, or with --collect a *.jsonl file")
     args = parser.parse_args(argv)
@@ -324,13 +313,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0, or 2 for what a user can get wrong."""
-    try:
+
+    def body() -> None:
         args = _parse(argv)
         print(export(args) if args.collect is None else collect(args))
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run_command(body, program=argv is None)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def test_tags_and_shifts_of_ones_own(tmp_path):
         ({}, {"subset_shifts": ["noire=x"]}, ["unknown subset_tag 'noir'"]),
         ({"shift": "genre"}, {"subset_shifts": ["noire=x"]}, ["no subset 'noire'", "'noir'"]),
         ({"shift": "genre"}, {"subset_shifts": ["noir"]}, ["write 'tag=shift'"]),
-        ({"shift": "genre"}, {"subset_shifts": ["noir=x", "noir=y"]}, ["two shifts"]),
+        ({"shift": "genre"}, {"subset_shifts": ["noir=x", "noir=y"]}, ["names 'noir' twice"]),
         ({"shift": 3.5}, {}, ["field 'shift'"]),
     ],
 )

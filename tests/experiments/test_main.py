@@ -127,10 +127,20 @@ def test_responses_that_cannot_be_used(fails, tmp_path, tiny_path):
         path.write_text(json.dumps(table))
         return f"--config.responses={path}"
 
-    line = fails(*quickstart(tmp_path, written(lambda t: t.pop("IDTest_01"))))
-    assert "lacks 1 of" in line and "IDTest_01" in line
-    empty = written(lambda t: t["IDTest_05"]["model_response"].update(mine=" "))
-    assert "IDTest_05" in fails(*quickstart(tmp_path, empty, f"--config.model.path={tiny_path}"))
+    def without(table):
+        del table["IDTest_01"], table["IDTest_03"]
+
+    def silent(table):
+        for i in ("IDTest_05", "IDTest_06"):
+            table[i]["model_response"]["mine"] = " "
+
+    tiny = f"--config.model.path={tiny_path}"
+    line = fails(*quickstart(tmp_path, written(without), tiny))
+    assert "2 of 10 answers of 'mine' in 'IDTest' cannot be scored" in line
+    assert "'IDTest_01': the response file does not have the sample" in line
+    assert "'IDTest_05': the answer is empty" in fails(*quickstart(tmp_path, written(silent), tiny))
+    line = fails(*quickstart(tmp_path, written(dict.clear), tiny))
+    assert "lacks 40 of 40 samples, first 'IDTest_01'" in line
 
 
 def test_a_prompt_longer_than_the_window(fails, tmp_path):
