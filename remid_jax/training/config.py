@@ -14,6 +14,8 @@ from remid_jax.config_checks import (
     check_each,
     check_form,
     check_least,
+    check_name,
+    check_plain,
     check_within,
     value_of,
 )
@@ -34,7 +36,10 @@ NOTES = ("own", "none", "shuffled", "filler")
 OPPONENTS = ("current", "cold")
 ROLLOUT_WEIGHTS = ("gathered", "sharded")
 # Groups of names of rewards.
-FREE = tuple(f"config.{r}.{g}" for r in ROLES for g in ("rewards", "parameters"))
+FREE = (
+    "config.model.template_variables",
+    *(f"config.{r}.{g}" for r in ROLES for g in ("rewards", "parameters")),
+)
 POSITIVE = ("length.words", "sequence_likelihood.scale")  # parameters of rewards
 _OPTIMISED = ("sft", *ROLES)  # groups that hold an optimiser
 
@@ -155,7 +160,9 @@ def default_config() -> ConfigDict:
     c = ConfigDict()
     c.experiment = "corl"  # module of `experiments/` that runs
     c.task = "benchmark"  # benchmark | world
-    c.benchmark = BUNDLED  # `bundled`, or the path of an RPGBench JSON file
+    c.benchmark = BUNDLED  # `bundled`, or the path of a file of samples
+    c.in_distribution = "IDTest"  # tag of the subset that is not shifted
+    c.subset_shifts = ()  # shifts of one's own tags, as ("french=user", "noir=genre")
     c.max_prompt_tokens = 0  # of a reasoner's prompt: longer ones lose their oldest turns; 0: none
     c.leaky = False  # train on test subsets too, as the reference code does
 
@@ -172,6 +179,7 @@ def default_config() -> ConfigDict:
     c.model.path = DEFAULT  # the embedded default, a GGUF file or a Hugging Face directory
     c.model.dtype = "float32"  # float32 | bfloat16
     c.model.chat_template = ""  # jinja file that replaces the model's own template
+    c.model.template_variables = ConfigDict()  # of the template, as {"enable_thinking": False}
     c.decoder = ConfigDict()  # of task `world`: its base
     c.decoder.layers = 2
     c.decoder.width = 128
@@ -237,7 +245,12 @@ def check_config(config: ConfigDict) -> None:
     check_least(config, LEAST)
     check_within(config, WITHIN)
     for tag in config.evaluate.tags:
-        check_choice("evaluate.tags", tag, shifts.ALL_TAGS)
+        if config.task == "world":
+            check_choice("evaluate.tags", tag, shifts.ALL_TAGS)
+        check_name("evaluate.tags", tag)
+    check_name("in_distribution", config.in_distribution)
+    shifts.parse_subset_shifts(config.subset_shifts)
+    check_plain("model.template_variables", config.model.template_variables.to_dict())
     _check_shapes(config)
     updating = {s.role for s in stages(config) if s.kind.endswith("grpo")}
     for role in ROLES:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from remid_jax.benchmark import prompts, shifts
 from remid_jax.benchmark.reading import load_benchmark
 from remid_jax.benchmark.samples import Sample
-from remid_jax.errors import UserError
+from remid_jax.errors import UserError, nearest
 from remid_jax.files import path_of
 from remid_jax.models.adapters import (
     Adapter,
@@ -100,23 +100,26 @@ def _train_and_tests(
     subsets: Mapping[str, Sequence[Sample]], config: ConfigDict
 ) -> tuple[list[Sample], dict[str, Sequence[Sample]]]:
     """IDTrain (with `leaky`: the test subsets too), and the subsets that evaluation asks for."""
-    train = list(subsets[shifts.ID_TRAIN])
+    train = list(subsets.get(shifts.ID_TRAIN, ()))
     if config.leaky:
         train += [s for tag in config.evaluate.tags for s in subsets.get(tag, ())]
     limit = config.evaluate.samples or None
     tests = {tag: subsets[tag][:limit] for tag in config.evaluate.tags if subsets.get(tag)}
     missing = [tag for tag in config.evaluate.tags if tag not in tests]
     if missing or not train:
-        raise UserError(f"the benchmark has no samples of {', '.join(missing) or shifts.ID_TRAIN}")
+        hint = nearest(missing[0], subsets) if missing else ""
+        what = ", ".join(missing) or shifts.ID_TRAIN
+        raise UserError(f"the benchmark has no samples of {what}{hint}; see config.evaluate.tags")
     return train, tests
 
 
 def _benchmark(config: ConfigDict, folder: Path, mesh: Mesh | None) -> Setting:
-    benchmark = load_benchmark(config.benchmark)
+    benchmark = load_benchmark(config.benchmark, config.in_distribution, config.subset_shifts)
     train, tests = _train_and_tests(benchmark.subsets, config)
     m, r = config.model, config.lora
     lora = LoraConfig(r.rank, r.alpha, r.dropout, r.targets)
-    model = load_language_model(m.path, m.dtype, m.chat_template or None, mesh)
+    variables = m.template_variables.to_dict()
+    model = load_language_model(m.path, m.dtype, m.chat_template or None, mesh, variables)
     task = ChatTask(model.tokenizer, config.leaky)
     fitted = {"train": _fitted(train, task, config.max_prompt_tokens)}
     fitted |= {tag: _fitted(part, task, config.max_prompt_tokens) for tag, part in tests.items()}
