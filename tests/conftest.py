@@ -1,6 +1,11 @@
 """Settings and fixtures for every test."""
 
 import os
+import signal
+
+# A shell that starts tests in the background has them ignore Ctrl-C, and their children with them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

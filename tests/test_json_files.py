@@ -47,7 +47,7 @@ def test_files_that_cannot_be_read(tmp_path):
         (tmp_path / "none.json", "not found"),
         (broken, "is not UTF-8"),
         (tmp_path, "cannot be read"),
-        (tmp_path / ("a" * 3000), "cannot be read"),
+        (tmp_path / ("a" * 3000), "too long"),
         ("a\0b", "NUL"),
         ("", "is empty"),
         ("a\udce9b", "no UTF-8"),

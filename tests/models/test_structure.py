@@ -13,7 +13,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from remid_jax.benchmark import prompts
 from remid_jax.benchmark.samples import Sample
-from remid_jax.diagnosis.generation import Answer
+from remid_jax.diagnosis.answers import Answer
 from remid_jax.diagnosis.scoring import to_response
 from remid_jax.errors import UserError
 from remid_jax.models.pretrained import load_language_model, open_language_model

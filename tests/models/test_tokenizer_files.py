@@ -46,15 +46,15 @@ def set_eos(value):
 @pytest.mark.parametrize(
     "value, message",
     [
-        ("x", "must be the id of a token, not a text"),
-        (True, "must be the id of a token, not true or false"),
-        (2.0, "must be the id of a token, not a number"),
+        ("x", "must be the id of a token, not str"),
+        (True, "must be the id of a token, not bool"),
+        (2.0, "must be the id of a token, not float"),
         (-1, "is -1, which is no id of the tokenizer"),
         (VOCAB, f"is {VOCAB}, which is no id of the tokenizer"),
         (10**30, f"is {10**30}, which is no id of the tokenizer"),
         ([2, None], "must be the id of a token, not null"),
-        ([2, [0]], "must be the id of a token, not a list"),
-        ({"a": 2}, "must be the id of a token, not an object"),
+        ([2, [0]], "must be the id of a token, not list"),
+        ({"a": 2}, "must be the id of a token, not dict"),
     ],
 )
 def test_ids_that_end_a_turn_are_ids(tmp_path, name, value, message):
@@ -130,19 +130,19 @@ def test_nothing_says_how_a_turn_ends(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"eos_token": 3}, "eos_token must be a text, not a number"),
+        ({"eos_token": 3}, "eos_token must be a text, not int"),
         ({"eos_token": {"content": None}}, "eos_token must be a text, not null"),
-        ({"bos_token": ["<e>"]}, "bos_token must be a text, not a list"),
+        ({"bos_token": ["<e>"]}, "bos_token must be a text, not list"),
         ({"bos_token": "<s>"}, "bos_token '<s>' is no token of tokenizer.json"),
-        ({"chat_template": 3}, "chat_template must be a text, not a number"),
+        ({"chat_template": 3}, "chat_template must be a text, not int"),
         ({"chat_template": [{}]}, "chat_template must list named templates"),
         ({"chat_template": ["x"]}, "chat_template must list named templates"),
         (
             {"chat_template": [{"name": "default", "template": 3}]},
-            "chat_template must be a text, not a number",
+            "chat_template must be a text, not int",
         ),
         ({"chat_template": [{"name": "tools", "template": "x"}]}, "no chat template"),
-        ({"added_tokens_decoder": [1]}, "added_tokens_decoder must be an object, not a list"),
+        ({"added_tokens_decoder": [1]}, "added_tokens_decoder must be an object, not list"),
         ({"added_tokens_decoder": {"x": MOOD}}, "must map ids to tokens with a content; see 'x'"),
         ({"added_tokens_decoder": {"-1": MOOD}}, "must map ids to tokens with a content"),
         ({"added_tokens_decoder": {"9": "<mood>"}}, "must map ids to tokens with a content"),
@@ -340,8 +340,8 @@ def test_what_ends_a_turn_in_gguf(tmp_path, ids, stops):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"eos": "2"}, "eos_token_id must be the id of a token, not a text"),
-        ({"eot": True}, "eot_token_id must be the id of a token, not true or false"),
+        ({"eos": "2"}, "eos_token_id must be the id of a token, not str"),
+        ({"eot": True}, "eot_token_id must be the id of a token, not bool"),
         ({"eom": 9999}, "eom_token_id is 9999, which is no id of the tokenizer"),
         ({"bos": 2**32 - 1}, "bos_token_id is 4294967295, which is no id of the tokenizer"),
         ({"tokens": [*TOKENS, "<mood>"]}, "token '<mood>' has id 262, but the embedding has 262"),
