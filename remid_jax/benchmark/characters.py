@@ -35,15 +35,29 @@ def read_character(value: Any, where: str) -> Mapping[str, Any] | str:
     """
     if not isinstance(value, (dict, str)):
         raise UserError(f"{where} must be an object or a string, not {kind_of(value)}")
-    if isinstance(value, dict) and value.get("spec") in _CARDS:
-        data = value.get("data")
-        if not isinstance(data, dict):
-            raise UserError(f"{where} is a character card without an object 'data'")
-        value = {k: v for k, v in data.items() if k not in _NOT_OF_THE_CHARACTER}
+    if isinstance(value, dict) and str(value.get("spec")).lower() in _CARDS:
+        value = _of_card(value.get("data"), where)
     profile = _without_nulls(value)
     if not _any_text(profile):
         raise UserError(f"{where} is empty")
     return profile
+
+
+def _of_card(data: Any, where: str) -> dict[str, Any]:
+    """What a card says of the character; of its book the contents of the entries."""
+    if not isinstance(data, dict):
+        raise UserError(f"{where} is a character card without an object 'data'")
+    book = data.get("character_book")
+    entries = book.get("entries") if isinstance(book, dict) else None
+    entries = (
+        [e.get("content") for e in entries if isinstance(e, dict)]
+        if isinstance(entries, list)
+        else []
+    )
+    told = {k: v for k, v in data.items() if k not in _NOT_OF_THE_CHARACTER and v not in ("", [])}
+    return {k: v for k, v in told.items() if k != "character_book"} | (
+        {"character_book": entries} if entries else {}
+    )
 
 
 def _without_nulls(value: Any) -> Any:
@@ -77,8 +91,10 @@ def filled(value: Any, character: str, user: str) -> Any:
 
 def name_in(character: Mapping[str, Any] | str) -> str:
     """The name that a profile gives, or an empty text."""
-    name = character.get("name") if isinstance(character, Mapping) else None
-    return name.strip() if isinstance(name, str) else ""
+    profile = character if isinstance(character, Mapping) else {}
+    named = {str(key).lower(): value for key, value in profile.items()}
+    found = (named.get(key) for key in ("name", "char_name", "character_name"))
+    return next((n.strip() for n in found if isinstance(n, str) and has_text(n)), "")
 
 
 def character_name(sample: "Sample") -> str:

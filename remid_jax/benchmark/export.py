@@ -82,19 +82,38 @@ def batch_answer(row: Mapping[str, Any], sample: Sample | None = None) -> Collec
       sample: its context, where that is known.
     """
     response = row.get("response")
-    status = response.get("status_code") if isinstance(response, dict) else None
-    body = response.get("body") if isinstance(response, dict) else None
-    if row.get("error") or status != 200:
+    response = response if isinstance(response, dict) else {}
+    status, body = (
+        response.get("status_code", 200 if "body" in response else None),
+        response.get("body"),
+    )
+    if row.get("error") or str(status) != "200":
         reason = _reason(row.get("error")) or _reason(body) or f"status code {status}"
         return Collected(failure=f"the request failed: {reason}")
-    try:
-        choice = body["choices"][0]
-        message = choice["message"]
-        content = message.get("content")
-    except (KeyError, IndexError, TypeError, AttributeError):
+    if not (drawn := _drawn(body)):
         return Collected(failure="the request failed: its body has no choices[0].message")
+    answers = [_of_choice(choice, sample) for choice in drawn]
+    used = next((a for a in answers if not a.failure), answers[0])
+    return dataclasses.replace(used, unused=len(answers) - 1)
+
+
+def _drawn(body: Any) -> list[Mapping[str, Any]]:
+    """The choices of a body that hold a message (or, of plain completions, a text), in order."""
+    choices = body.get("choices") if isinstance(body, dict) else None
+    found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
+    found = [c for c in found if isinstance(c.get("message"), dict) or "text" in c]
+    indices = [c.get("index", 0) for c in found]
+    return sorted(found, key=lambda c: c.get("index", 0)) if _all_ints(indices) else found
+
+
+def _all_ints(values: Iterable[Any]) -> bool:
+    return all(isinstance(v, int) for v in values)
+
+
+def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Collected:
+    message = choice.get("message") or {"content": choice.get("text")}
     finish = choice.get("finish_reason")
-    answer = read_answer(content, sample, finish if isinstance(finish, str) else "")
+    answer = read_answer(message.get("content"), sample, finish if isinstance(finish, str) else "")
     if answer.failure and (why := _why_none(message)):
         return dataclasses.replace(answer, failure=why)
     return answer
@@ -114,7 +133,7 @@ def _why_none(message: Mapping[str, Any]) -> str:
 
 def _reason(error: Any) -> str:
     if isinstance(error, dict):
-        return _reason(error.get("error")) or _reason(error.get("message"))
+        return next(filter(None, (_reason(error.get(k)) for k in ("error", "message", "code"))), "")
     return error if isinstance(error, str) else ""
 
 
@@ -131,18 +150,21 @@ def collect_responses(
       custom_id -> answer in file order.
 
     Raises:
-      UserError: a repeated or missing custom_id, no line, or no line with an answer.
+      UserError: a missing custom_id, two answers to one, no line, or no line with an answer.
     """
     found: dict[str, Collected] = {}
     for where, row in rows:
         if row.get("custom_id") is None:
             raise UserError(f"{where}: needs a text 'custom_id'; is this a batch OUTPUT file?")
         name = read_name(row["custom_id"], f"{where}: 'custom_id'")
-        if name in found:
-            raise UserError(f"{where}: duplicate custom_id {name!r}")
         if "response" not in row and "error" not in row:
             raise UserError(f"{where}: has no 'response'; is this a batch OUTPUT file?")
-        found[name] = batch_answer(row, samples.get(name))
+        answer = batch_answer(row, samples.get(name))
+        earlier = found.get(name)
+        if earlier and answer != earlier and not (answer.failure or earlier.failure):
+            raise UserError(f"{where}: another answer to the custom_id {name!r} of an earlier line")
+        if earlier is None or earlier.failure:  # a retry takes the place of a failure
+            found[name] = answer
     if not found:
         raise UserError("the batch output file holds no responses")
     if all(a.failure for a in found.values()):
@@ -232,7 +254,9 @@ def collect(args: argparse.Namespace) -> str:
     if out.suffix.lower() not in LINES:
         raise UserError(f"--out {out}: a response file must be named *.jsonl")
     samples = {s.sample_id: s for s in load_with_options(args.benchmark, args)}
-    answers = collect_responses(_numbered(Path(args.collect), "batch output"), samples)
+    answers = collect_responses(
+        _numbered(path_of(args.collect, "--collect"), "batch output"), samples
+    )
     records = dict(response_records(out)) if out.exists() else {}
     merged = merge_policy(records, args.policy, answers)
     write_jsonl(out, (_tidy(record) for record in merged.values()))
@@ -268,12 +292,18 @@ def _collected_lines(
         )
 
 
+_OTHER_KEYS = ("model", "messages", "temperature")  # of a request
+
+
 def _temperature(text: str) -> float | None:
     if text.lower() == "none":
         return None
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'none' nor a number of at least 0")
     return int(value) if value.is_integer() else value
 
 
@@ -304,7 +334,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError(f"--max-tokens is {args.max_tokens}; it must be at least 1")
     if args.policy is not None:
         read_name(args.policy, "--policy")
-    if not args.max_tokens_key.isidentifier():
+    if not args.max_tokens_key.isidentifier() or args.max_tokens_key in _OTHER_KEYS:
         raise UserError(f"--max-tokens-key is {args.max_tokens_key!r}; give the name of a JSON key")
     if args.collect is not None and args.policy is None:
         raise UserError("--collect needs --policy, the name that the responses get")

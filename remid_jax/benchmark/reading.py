@@ -174,7 +174,8 @@ def _add_shift(
         hint = nearest(tag, (*shifts.ALL_TAGS, home))
         raise UserError(
             f"{where}: unknown subset_tag {tag!r}{hint}; for one of your own give the record a key "
-            f"'shift' or set subset_shifts=('{tag}=SHIFT',)"
+            f"'shift' or set subset_shifts=('{tag}=SHIFT',); where it is not shifted, set "
+            f"in_distribution={tag!r}"
         )
     if shift is not None and own.setdefault(tag, shift) != shift:
         raise UserError(

@@ -15,7 +15,7 @@ from remid_jax.files import path_of
 from remid_jax.json_files import LINES, kind_of, read_json, read_json_lines
 
 RESPONSE, DETAILS = "model_response", "response_details"
-ENDED = ("stop", "")
+ENDED = ("stop", "STOP", "")
 """Reasons to finish that need no mention: the answer ended by itself, or nothing is known."""
 
 
@@ -41,6 +41,11 @@ class Collected:
     tokens: tuple[int, ...] = ()
     tokenizer: str = ""
 
+    def __post_init__(self):
+        for field in ("failure", "finish"):  # a server's words, which may hold half a character
+            plain = getattr(self, field).encode("utf-8", "backslashreplace").decode()
+            object.__setattr__(self, field, plain)
+
 
 Column = Mapping[str, Collected]
 
@@ -49,8 +54,8 @@ def read_answer(content: Any, sample: Sample | None = None, finish: str = "") ->
     """What was spoken in an answer as a server or a file gives it.
 
     Args:
-      content: a text; parts of a message (`[{"type": "text", "text": ...}, ...]`), of which the
-        texts count; or several texts, draws for one context, of which the first counts.
+      content: a text; a message, or parts of one (`[{"type": "text", "text": ...}, ...]`), of which
+        the texts count; or several texts, draws for one context, of which the first counts.
       sample: the context, where it is known: labels with the character's name are cut.
       finish: the server's reason to end the answer.
     """
@@ -65,20 +70,31 @@ def read_answer(content: Any, sample: Sample | None = None, finish: str = "") ->
     names = (name_in(sample.character), sample.user_name) if sample else ("", "")
     found = find_speech(text, *names)
     spoken = speech_of(text, found)
-    failure = "" if has_text(spoken) else _why_silent(text, found.cuts)
+    failure = "" if has_text(spoken) else why_silent(text, found.cuts)
     return Collected("" if failure else spoken, failure, finish, found.cuts, unused)
 
 
 def _draws(content: Any) -> Sequence[Any]:
+    """The draws that a content holds; those without text come last, for the first one counts."""
+    if isinstance(content, dict):  # a message, or one part of it
+        return _draws(content["content"]) if "content" in content else _draws([content])
     if not isinstance(content, list):
         return [content]
-    if all(isinstance(part, dict) for part in content):
-        texts = [p["text"] for p in content if isinstance(p.get("text"), str)]
-        return ["".join(texts)] if texts else []
-    return content
+    if any(isinstance(part, dict) for part in content):
+        texts = [part if isinstance(part, str) else _text_of(part) for part in content]
+        return ["".join(t for t in texts if t)] if any(texts) else []
+    return sorted(content, key=lambda draw: not isinstance(draw, str))
 
 
-def _why_silent(text: str, cuts: Sequence[str]) -> str:
+def _text_of(part: Any) -> str:
+    """The text of a part of a message, where it is a part of the answer."""
+    spoken = isinstance(part, dict) and part.get("type", "text") in ("text", "output_text")
+    text = part.get("text") if spoken else None
+    return text if isinstance(text, str) else ""
+
+
+def why_silent(text: str, cuts: Sequence[str]) -> str:
+    """Why nothing of an answer was spoken."""
     if not has_text(text):
         return "the answer is empty"
     return f"nothing of the answer was spoken ({', '.join(cuts).replace('_', ' ')} alone)"
@@ -131,7 +147,7 @@ def _of_record(records: Mapping[str, Any], sample: Sample, policy: str) -> Colle
         return Collected(failure=str(failure), finish=finish) if failure else NO_ANSWER
     answer = read_answer(record[RESPONSE][policy], sample, finish)
     ids = details.get("tokens", [])
-    if not isinstance(ids, list) or not all(type(i) is int and i >= 0 for i in ids):
+    if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < 2**31 for i in ids):
         return answer  # nobody's ids; the text is there
     tokenizer = str(details.get("tokenizer") or "")
     return dataclasses.replace(answer, tokens=tuple(ids), tokenizer=tokenizer)
@@ -153,9 +169,14 @@ def response_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         named = [(f"{what} file {file}: line {n}", row.get("sample_ID"), row) for n, row in rows]
     else:
         data = read_json(file, what)
-        if not isinstance(data, dict):
-            raise UserError(f"response file {file} must be an object keyed by sample_ID")
-        named = [(f"{what} file {file}: {key!r}", key, row) for key, row in data.items()]
+        if isinstance(data, dict):
+            named = [(f"{what} file {file}: {key!r}", key, row) for key, row in data.items()]
+        elif isinstance(data, list):
+            ids = [row.get("sample_ID") if isinstance(row, dict) else None for row in data]
+            named = [(f"{what} file {file}: [{n}]", i, row) for n, (i, row) in
+                     enumerate(zip(ids, data, strict=True))]  # fmt: skip
+        else:
+            raise UserError(f"response file {file} must be an object keyed by sample_ID, or a list")
     seen = set()
     for where, given, row in named:
         if not isinstance(row, dict) or given is None or RESPONSE not in row:
@@ -220,6 +241,6 @@ def count_lines(policy: str, counts: Mapping[str, Any]) -> Iterator[str]:
         yield f"cut from answers of {policy}: {parts}"
     if finish := counts["finish_reasons"]:
         parts = ", ".join(f"{name} ({n})" for name, n in sorted(finish.items()))
-        yield f"answers of {policy} that did not end by themselves: {parts}"
+        yield f"answers of {policy} with another finish_reason than stop: {parts}"
     if unused := counts["unused_draws"]:
         yield f"further draws of {policy} that are not used: {unused}"

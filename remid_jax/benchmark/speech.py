@@ -9,6 +9,7 @@ collected or drawn here.
 import dataclasses
 import functools
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 
 from remid_jax.benchmark.texts import strip_edges
@@ -24,44 +25,72 @@ CUTS = {
 }
 """What can be cut, and how a report names it."""
 
-_TAGS = r"think(?:ing)?|thoughts?|reason(?:ing)?"
+_LINE = r"(?:\A|[\n\r\u2028\u2029])[ \t]*"
+_TAG = (
+    r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|inner_thoughts?|scratchpad|analysis"
+    r"|reflection)\s?"
+)
 _THOUGHT_END = re.compile(
-    rf"</(?:{_TAGS})>|\[/think\]|<\|channel\|>\s*final\s*<\|message\|>", re.IGNORECASE
-)
-_THOUGHT_START = re.compile(
-    rf"<(?:{_TAGS})>|\[think\]|<\|channel\|>\s*analysis\s*<\|message\|>", re.IGNORECASE
-)
-
-# `<|im_end|>`, `<|eot_id|>`, `<｜end▁of▁sentence｜>`: nobody speaks these.
-_CONTROL = r"<\|[\w/ .:-]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<(?:start|end)_of_turn>"
-# These may stand in a text, and are tokens at its edges only.
-_AT_EDGES = r"</?s>|<eos>|<bos>|<pad>|<eot>|\[/?INST\]|\[EOS\]|<end_of_utterance>"
-_LEADING = re.compile(
-    r"(?:<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
-    r"|(?:<\|im_start\|>|<\|start\|>|<start_of_turn>)\s*(?:assistant|model)\b"
-    rf"|{_CONTROL}|{_AT_EDGES})\s*",
+    rf"</{_TAG}>|\[/think\]|◁/think▷|<\|(?:end_thinking|end_of_thought)\|>"
+    r"|<\|channel\|>\s?final\s?<\|message\|>|<channel\|>|assistantfinal\s?",
     re.IGNORECASE,
 )
-_TRAILING = re.compile(rf"(?:{_CONTROL}|{_AT_EDGES})\Z", re.IGNORECASE)
+# At the beginning of a line: within one they are spoken of.
+_THOUGHT_START = re.compile(
+    rf"{_LINE}(?:<{_TAG}>|\[think\]|◁think▷|<\|(?:start_thinking|begin_of_thought)\|>"
+    r"|<\|channel\|>\s?analysis\s?<\|message\|>|<\|channel>\s?thought)",
+    re.IGNORECASE,
+)
+
+# `<|im_end|>`, `<｜end▁of▁sentence｜>`, `[|endofturn|]`: nobody speaks these.
+_CONTROL = (
+    r"<\|[A-Za-z_][\w/ .:-]{2,40}\|>|<｜[^｜<>\n]{3,40}｜>|\[\|[a-z_]{3,40}\|\]"
+    r"|<(?:start|end)_of_\w{2,20}>"
+)
+# These may stand in a text, and are tokens at its edges only.
+_AT_EDGES = (
+    r"</?(?:s|assistant|answer|response|output|solution|final_answer)>|<(?:eos|bos|pad|eot|unk)>"
+    r"|<turn\|>|\[/?INST\]|\[(?:EOS|PAD|SEP|UNK|CLS)\]|\[end of text\]"
+)
+_LEADING = re.compile(
+    r"(?:<\|start_header_id\|>\s?assistant\s?<\|end_header_id\|>"
+    r"|(?:<\|im_start\|>|<\|start\|>|<start_of_turn>)\s?(?:assistant|model)\b"
+    rf"|{_CONTROL}|{_AT_EDGES})",
+    re.IGNORECASE,
+)
+# The last one may be cut off by a limit.
+_TRAILING = re.compile(rf"(?:{_CONTROL}|{_AT_EDGES}|<\|[a-z_]{{3,30}}\|?)\Z", re.IGNORECASE)
 _LONGEST_TOKEN = 48  # characters
 _INNER = re.compile(_CONTROL)
 
-_MARKS = r"[*_`\"'\[(<#>\s]{0,12}"  # bold, italics, quotes and brackets around a label
-_CLOSED = r"[*_`\"'\])>]{0,6}"
-_COLON = rf"{_CLOSED}\s*[:：]{_CLOSED}"
+_MARKS = r"[*_`\"'“‘«\[(<#>【「『《\s•-]{0,12}"  # bold, quotes, brackets, lists around a label
+_CLOSED = r"[*_`\"'”’»\])>】」』》]{0,6}"
+_COLON = rf"{_CLOSED}\s{{0,3}}[:：]{_CLOSED}"
+_STAGE = r"(?:\s{0,2}(?:\([^()\n]{1,60}\)|\[[^\[\]\n]{1,60}\]|\*[^*\n]{1,60}\*))?"  # Ann (smiling):
 _ROLES = (
-    r"(?:the\s+)?(?:assistant|character|agent)", r"ai", r"bot", r"model", r"\{\{\s*char\s*\}\}",
-    r"(?:(?:assistant|character|agent)(?:['’]s)?\s+)?(?:response|reply)",
+    r"(?:the\s)?(?:(?:ai\s|virtual\s)?assistant|character)", "ai", "chatbot",
+    r"\{\{\s?char\s?\}\}", r"(?:(?:assistant|character|agent)(?:['’]s)?[\s_])?(?:response|reply)",
+    "assistent(?:in)?", "asistente", "assistente", "ассистент", "助手", "アシスタント",
+    "어시스턴트", "antwort", "réponse", "respuesta",
 )  # fmt: skip
+_BARE_ROLE = r"(?:assistant|model)[ \t]*\n"  # what is left of a turn's opening without its tokens
 _USERS = (
-    "user", "human", r"\{\{\s*user\s*\}\}", "benutzer(?:in)?", "nutzer(?:in)?", "usuari[oa]",
-    "utilisateur", "utilisatrice", "utente", "用户", "使用者", "ユーザー?", "사용자",
+    r"(?:the\s)?user(?:\s(?:\d{1,2}|query))?", r"\{\{\s?user\s?\}\}", "benutzer(?:in)?",
+    "nutzer(?:in)?", "usuari[oa]", "usuári[oa]", "utilisateur", "utilisatrice", "utente",
+    "gebruiker", "użytkownik", "kullanıcı", "пользователь", "người dùng", "المستخدم",
+    "उपयोगकर्ता", "用户", "用戶", "使用者", "ユーザー?", "사용자",
 )  # fmt: skip
 _USER_MARKERS = (
-    r"<\|im_start\|>\s*user\b|<\|start_header_id\|>\s*user\b|<start_of_turn>\s*user\b"
-    r"|<\|user\|>|<｜User｜>|\[INST\]|#{2,}\s*(?:user|human|instruction)\b"
+    r"<\|im_start\|>\s?user\b|<\|start_header_id\|>\s?user\b|<start_of_turn>\s?user\b"
+    r"|<\|user\|>|<｜User｜>|\[INST\]"
 )
 _USER_MARKER = re.compile(_USER_MARKERS, re.IGNORECASE)
+_HEADING = r"#{2,6}[ \t]?(?:user|human|instruction|input)\b[ \t]{0,3}(?:[:：]|[\n\r]|\Z)"
+_PARTICLES = (
+    "the", "of", "a", "an", "and", "de", "la", "le", "el", "von", "van", "der", "den", "di", "da",
+    "du", "del", "bin", "ibn",
+)  # fmt: skip
+_TITLES = r"(?:(?:mr|mrs|ms|miss|dr|sir|lady|lord|captain|king|queen|prince|princess)\.?\s)?"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +141,7 @@ def find_speech(
     finders = (
         (EDGES, lambda x: strip_edges(x, 0, len(x))), (END_TOKEN, _leading_tokens),
         (LABEL, _labels(character)), (USER_TURN, _user_turn(user)), (END_TOKEN, _end_tokens),
+        (THOUGHT, lambda x: (_after_thoughts(x, False), len(x))),
     )  # fmt: skip
     cut(THOUGHT, (_after_thoughts(text, opened_thought), len(text)))
     while any(cut(kind, found(text[start:end])) for kind, found in finders):
@@ -128,7 +158,7 @@ def _after_thoughts(text: str, opened: bool) -> int:
     """Where the last thought ends; the text's end where it does not."""
     ends = [m.end() for m in _THOUGHT_END.finditer(text)]
     start = ends[-1] if ends else 0
-    unclosed = _THOUGHT_START.search(text, start) or (opened and not ends)
+    unclosed = _THOUGHT_START.search(text[start:]) or (opened and not ends)
     return len(text) if unclosed else start
 
 
@@ -142,12 +172,13 @@ def _leading_tokens(text: str) -> tuple[int, int]:
 
 
 def _end_tokens(text: str) -> tuple[int, int]:
-    """Without the token at the end, and without anything from a token on that ends a turn."""
-    if inner := _INNER.search(text):
-        return 0, inner.start()
-    before = max(0, len(text) - _LONGEST_TOKEN)
-    trailing = _TRAILING.search(text, before)
-    return 0, trailing.start() if trailing else len(text)
+    """Without the tokens at the end, and without anything from a token on that ends a turn."""
+    inner = _INNER.search(text)
+    end = inner.start() if inner else len(text)
+    while found := _TRAILING.search(text[max(0, end - _LONGEST_TOKEN) : end]):
+        end -= len(found[0])
+        _, end = strip_edges(text, 0, end)
+    return 0, end
 
 
 def _labels(character: str) -> Found:
@@ -172,30 +203,51 @@ def _user_turn(user: str) -> Found:
 
 @functools.lru_cache(maxsize=1024)
 def _label_pattern(character: str) -> re.Pattern[str]:
-    """A leading label: a role or a part of the name with a colon, or a part of it in bold."""
-    names = "|".join(_parts_of_name(character))
-    labels = "|".join((names, *_ROLES)) if names else "|".join(_ROLES)
-    stage = r"(?:\s*\([^()\n]{1,60}\))?"  # Ann (smiling): ...
-    bold = rf"|\*\*\s*(?:{names})\s*\*\*(?=\s)" if names else ""
-    return re.compile(rf"(?:{_MARKS}(?:{labels}){stage}{_COLON}{bold})\s*", re.IGNORECASE)
+    """A leading label: a role or a part of the name with a colon, or the name set apart."""
+    parts = _parts_of_name(character)
+    names = (
+        [rf"{_TITLES}(?:{'|'.join(parts)})(?:['’]s\s(?:response|reply)|\ssays)?"] if parts else []
+    )
+    forms = [rf"{_MARKS}(?:{'|'.join((*names, *_ROLES))}){_STAGE}{_COLON}", _BARE_ROLE]
+    if parts:  # without a colon: bold or bracketed whole names, and any on a line of their own
+        whole, some = parts[0], "|".join(parts)
+        forms += [rf"\*\*\s?{whole}\s?\*\*(?=\s)", rf"[\[<]{whole}[\]>](?=\s)"]
+        forms += [rf"(?:\*\*|#{{1,6}}\s?|\[)?(?:{some})(?:\*\*|\])?[ \t]*\n"]
+    return re.compile(rf"(?:{'|'.join(forms)})\s*", re.IGNORECASE)
 
 
 @functools.lru_cache(maxsize=1024)
 def _turn_pattern(user: str) -> re.Pattern[str]:
-    users = "|".join((*_parts_of_name(user), *_USERS))
+    """A turn of the user: a token or heading that opens it, or a label at the start of a line."""
+    named = _parts_of_name(user)[:1]
+    users = "|".join((*named, *_USERS))
+    label = rf"{_MARKS}(?:{users}){_STAGE}{_COLON}"
+    alone = rf"(?:\*\*(?:{users})\*\*|\[(?:{users})\]|<user>)\s?"
+    line = r"[\n\r\u2028\u2029]"
     return re.compile(
-        rf"{_USER_MARKERS}|(?:\n|\A){_MARKS}(?:{users}){_COLON}|\n{_MARKS}You{_COLON}",
+        rf"{_USER_MARKERS}|{_LINE}{_HEADING}|\A{label}|{line}(?:{label}|{_MARKS}human{_COLON}|{alone})",
         re.IGNORECASE,
     )
 
 
 def _parts_of_name(name: str) -> list[str]:
     """Patterns of a name and of its parts, the longest first; particles alone are no part."""
-    words = name.split()
+    words = [w for w in re.split(r"[\s·・,，_\"“”()-]+", name) if w]
     n = len(words) if len(words) <= 8 else 0  # no name, but a description
-    parts = [words[a:b] for a in range(n) for b in range(n, a, -1)]
-    parts = [p for p in parts if p == words or len(p) > 1 or (len(p[0]) > 1 and not p[0].islower())]
-    return [r"\s+".join(map(re.escape, p)) for p in sorted(parts, key=len, reverse=True)]
+    spans = [words[a:b] for a in range(n) for b in range(n, a, -1)]
+    kept = [p for p in spans if p == words or len(p) > 1 or _is_name(p[0])]
+    forms = {}
+    for part in sorted(kept, key=len, reverse=True):
+        for form in ("NFC", "NFD"):
+            letters = (re.escape(unicodedata.normalize(form, w)) for w in part)
+            joined = r"[\s_·・,\"“”()-]*".join(letters)
+            forms[re.sub("['’]", "['’]", joined)] = None
+    return list(forms)
+
+
+def _is_name(word: str) -> bool:
+    particle = word.islower() or word.isdigit() or word.casefold() in _PARTICLES
+    return len(word) > 1 and not particle
 
 
 def spoken_tokens(

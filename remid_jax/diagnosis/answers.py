@@ -5,13 +5,11 @@ import math
 from typing import Any
 
 from remid_jax.benchmark.characters import name_in
-from remid_jax.benchmark.responses import Collected, read_answer
+from remid_jax.benchmark.responses import Collected, read_answer, why_silent
 from remid_jax.benchmark.samples import Sample
 from remid_jax.benchmark.speech import EDGES, USER_TURN, find_speech, speech_of, spoken_tokens
 from remid_jax.benchmark.texts import strip_edges
 from remid_jax.models.tokenizer import Tokenizer
-
-NO_TEXT = "the model answered with no text"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Answer:
         parts = {
             "tokens": list(self.tokens),
             "tokenizer": self.tokenizer,
-            "failed": "" if self.text else self.failure or NO_TEXT,
+            "failed": self.failure,
             "finish_reason": self.finish,
         }
         return {key: value for key, value in parts.items() if value}
@@ -72,7 +70,7 @@ class Answer:
 def answer_of(collected: Collected, tokenizer: Tokenizer) -> Answer:
     """A collected answer; its token ids count where they are this tokenizer's and its text's."""
     ids = collected.tokens if collected.tokenizer == tokenizer.identity else ()
-    if ids and _spoken(tokenizer.decode(ids)) != collected.text:
+    if ids and not _fits(ids, collected.text, tokenizer):
         ids = ()
     return Answer(
         collected.text, ids, tokenizer.identity if ids else "", failure=collected.failure,
@@ -80,8 +78,13 @@ def answer_of(collected: Collected, tokenizer: Tokenizer) -> Answer:
     )  # fmt: skip
 
 
-def _spoken(text: str) -> str:
-    return text[slice(*strip_edges(text, 0, len(text)))]
+def _fits(ids: tuple[int, ...], text: str, tokenizer: Tokenizer) -> bool:
+    """Whether ids are those of a text, with no special token among them."""
+    if max(ids) >= tokenizer.backend.get_vocab_size():
+        return False
+    read = tokenizer.decode(ids)
+    whole = tokenizer.backend.decode(list(ids), skip_special_tokens=False) == read
+    return whole and read[slice(*strip_edges(read, 0, len(read)))] == text
 
 
 def golden_answer(sample: Sample) -> Answer:
@@ -98,8 +101,11 @@ def spoken_answer(drawn: Drawn, sample: Sample, tokenizer: Tokenizer) -> Answer:
     first, last = spoken_tokens(drawn.tokens, text, speech, tokenizer.decode)
     cuts = tuple(kind for kind in speech.cuts if kind != EDGES)
     own = drawn.log_probs is not None and first == 0
+    failure = "" if last > first else why_silent(text, cuts)
+    if failure and not drawn.stopped:
+        failure += "; config.sampling.max_tokens ended it"
     return Answer(
         speech_of(text, speech), drawn.tokens[first:last], tokenizer.identity,
-        stopped=drawn.stopped or USER_TURN in cuts, cuts=cuts,
+        stopped=drawn.stopped or USER_TURN in cuts, cuts=cuts, failure=failure,
         log_prob=math.fsum(drawn.log_probs[:last]) if own else None,
     )  # fmt: skip

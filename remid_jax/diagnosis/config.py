@@ -62,8 +62,8 @@ def default_config() -> ConfigDict:
     """All keys with their defaults; a config file changes some and returns the rest as they are."""
     c = ConfigDict()
     c.experiment = "diagnose"  # module of `experiments/` that runs
-    c.benchmark = BUNDLED  # `bundled`, or the path of an RPGBench JSON file
-    c.shifts = ("user", "character", "dialogue")  # shifts or subset tags; IDTest always belongs
+    c.benchmark = BUNDLED  # `bundled`, or the path of a file of samples (JSON, JSONL)
+    c.shifts = ("user", "character", "dialogue")  # shifts or subset tags
     c.in_distribution = "IDTest"  # tag of the subset that all others are compared with
     c.subset_shifts = ()  # shifts of one's own tags, as ("french=user", "noir=genre")
     c.responses = ""  # file of collected responses (JSON, JSONL); then no RPM is run

@@ -11,7 +11,7 @@ from remid_jax.benchmark import prompts
 from remid_jax.benchmark.samples import Sample
 from remid_jax.benchmark.thoughts import policy_notes
 from remid_jax.diagnosis import estimates
-from remid_jax.diagnosis.answers import NO_TEXT, Answer, golden_answer, spoken_answer
+from remid_jax.diagnosis.answers import Answer, golden_answer, spoken_answer
 from remid_jax.diagnosis.expected_kl import own_log_probs
 from remid_jax.diagnosis.factor_swaps import Scores, Swaps, score_swaps
 from remid_jax.diagnosis.generation import cuts_of, generate, shared_beginning
@@ -69,7 +69,7 @@ def find_excluded(samples: Sequence[Sample], answers: Answers) -> list[dict[str,
         {
             "policy": policy,
             "sample_ID": s.sample_id,
-            "reason": by_id[s.sample_id].failure or NO_TEXT,
+            "reason": by_id[s.sample_id].failure,
         }
         for policy, by_id in answers.items()
         for s in samples

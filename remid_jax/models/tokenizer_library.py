@@ -88,7 +88,8 @@ def _held_stderr() -> Iterator[None]:
             os.dup2(shown, 2)
             os.close(shown)
         held.seek(0)
-        os.write(2, held.read())
+        with contextlib.suppress(OSError):  # whoever reads it has gone, or the disk is full
+            os.write(2, held.read())
 
 
 def checked_id(value: Any, name: str, backend: tokenizers.Tokenizer) -> int:

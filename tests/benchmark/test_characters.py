@@ -35,7 +35,9 @@ def test_a_character_card(spec):
         "description": "{{char}} keeps a lighthouse and distrusts {{user}}.",
         "creator_notes": "please rate my card",
         "extensions": {"depth": 4},
-        "character_book": None,
+        "character_book": {"entries": [{"content": "The lamp is old.", "enabled": True}]},
+        "personality": "",
+        "tags": ["sea"],
         "first_mes": "Hello <USER>, says {{ CHAR }}",
     }
     card = sample({"spec": spec, "spec_version": "2.0", "data": data}, user_name="Ann")
@@ -44,7 +46,14 @@ def test_a_character_card(spec):
         "name": "Mira",
         "description": "Mira keeps a lighthouse and distrusts Ann.",
         "first_mes": "Hello Ann, says Mira",
+        "character_book": ["The lamp is old."],
     }
+
+
+def test_names_under_other_keys():
+    assert character_name(sample({"Name": "Mira"})) == "Mira"
+    assert character_name(sample({"name": "\u200b", "char_name": "Mira"})) == "Mira"
+    assert character_name(sample({"job": "keeper"})) == "the character"
 
 
 def test_placeholders_are_filled_where_names_are_known_and_named_where_not():

@@ -228,7 +228,7 @@ def test_answers_that_ran_out_of_tokens_are_counted(tmp_path, capsys):
     rows = [answer("x", "a"), answer("y", "b", "length"), answer("z", "c", "length")]
     batch = write_lines(tmp_path / "b.jsonl", rows)
     _, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
-    assert "answers of p that did not end by themselves: length (2)" in said
+    assert "answers of p with another finish_reason than stop: length (2)" in said
     (x, y, z) = lines_of(tmp_path / "r.jsonl")
     assert "response_details" not in x
     assert y["response_details"] == z["response_details"] == {"p": {"finish_reason": "length"}}
@@ -245,7 +245,7 @@ def test_what_is_not_speech_is_cut_and_said(tmp_path, capsys):
     assert [r["model_response"]["p"] for r in lines_of(tmp_path / "r.jsonl")] == ["Aye."] * 3
     cut = "a thought before the answer (1), end tokens (2), a turn made up for the user (1)"
     assert f"cut from answers of p: {cut}, white space at the edges (1)" in said
-    assert "did not end by themselves: content_filter (1)" in said
+    assert "another finish_reason than stop: content_filter (1)" in said
     assert "are not in the benchmark" not in said
 
 
@@ -270,6 +270,7 @@ def failed(**changes):
         (failed(response=None, error={"code": "x", "message": "too long"}), "too long"),
         (failed(error="it broke"), "it broke"),
         (failed(error={"code": 3}), "status code 200"),
+        (failed(error={"code": "batch_expired"}), "batch_expired"),
         (failed(response={"status_code": 429, "body": {"error": {"message": "slow"}}}), "slow"),
         (failed(response={"status_code": 400, "body": {"message": "no model"}}), "no model"),
         (failed(response={"status_code": 500, "body": None}), "status code 500"),
@@ -315,9 +316,37 @@ def test_a_retry_takes_the_place_of_a_failure(tmp_path, capsys):
 
 def test_half_a_surrogate_pair_in_an_answer(tmp_path, capsys):
     batch = tmp_path / "b.jsonl"
-    batch.write_text("\n".join(map(json.dumps, [answer("good", "x"), answer("bad", "x \ud83d")])))
+    batch.write_text(
+        "\n".join(
+            map(
+                json.dumps,
+                [
+                    answer("good", "x", "\ud83d"),
+                    answer("bad", "x \ud83d"),
+                    {**answer("worse", "x"), "error": "no \ud83d"},
+                ],
+            )
+        )
+    )
     _, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
     assert "excluded: p, bad: " in said and "\\ud8.." in said
+    assert lines_of(tmp_path / "r.jsonl")[0]["model_response"] == {"p": "x"}
+
+
+def test_lines_of_a_retry_and_of_several_draws(tmp_path, capsys):
+    several = answer("z", "b")
+    first = {"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}
+    several["response"]["body"]["choices"][0]["index"] = 1
+    several["response"]["body"]["choices"].append(first)
+    plain = answer("w", None)
+    plain["response"]["body"]["choices"] = [{"text": " d", "index": 0, "finish_reason": "stop"}]
+    del plain["response"]["status_code"]
+    rows = [answer("x", None), answer("y", "c"), answer("x", "e"), answer("y", "c"), several, plain]
+    batch = write_lines(tmp_path / "b.jsonl", rows)
+    code, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    texts = {r["sample_ID"]: r["model_response"]["p"] for r in lines_of(tmp_path / "r.jsonl")}
+    assert (code, texts) == (0, {"x": "e", "y": "c", "z": "a", "w": "d"})
+    assert "further draws of p that are not used: 1" in said
 
 
 def test_nothing_but_failures(tmp_path, capsys):
@@ -345,7 +374,7 @@ def test_requests_for_servers_that_know_other_keys(tmp_path, capsys):
         ("[]", ["line 1", "must be an object"]),
         ('{"sample_ID": "x"}', ["line 1", "'custom_id'"]),
         ('{"custom_id": "x", "method": "POST"}', ["line 1", "no 'response'", "OUTPUT"]),
-        ("\n".join(json.dumps(answer("x", "a")) for _ in range(2)), ["line 2", "duplicate", "'x'"]),
+        ("\n".join(json.dumps(answer("x", y)) for y in "ab"), ["line 2", "another answer", "'x'"]),
         (b"\xff\xfe", ["cannot be read"]),
     ],
 )
@@ -394,6 +423,8 @@ def test_a_broken_response_file_is_not_overwritten(tmp_path, capsys, text, part)
         (["--out", "OUT", "--policy", "a\x1bb"], ["--policy", "control character U+001B"]),
         (["--out", ""], ["--out is empty"]),
         (["--out", "OUT", "--max-tokens-key", "a b"], ["--max-tokens-key"]),
+        (["--out", "OUT", "--max-tokens-key", "model"], ["--max-tokens-key"]),
+        (["--out", "OUT.jsonl", "--collect", "", "--policy", "p"], ["--collect is empty"]),
         (["--out", "OUT", "--temperature", "-1"], ["--temperature"]),
         (["--out", "OUT", "--temperature", "nan"], ["--temperature"]),
         (["--out", "OUT", "--subset-shifts", "x"], ["'tag=shift'"]),

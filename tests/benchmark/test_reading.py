@@ -464,7 +464,8 @@ def test_wrong_jsonl_responses(tmp_path, text, parts):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("[]", "must be an object keyed by sample_ID"),
+        ("3", "must be an object keyed by sample_ID, or a list"),
+        ("[3]", "[0]: needs 'sample_ID'"),
         ('{"x": "text"}', "'x'"),
         ('{"x": {"model_response": ["text"]}}', "'model_response'"),
         ('{"x": {"model_response": {"a": ""}}}', "is empty"),

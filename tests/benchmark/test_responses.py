@@ -43,12 +43,13 @@ def row(i, details=None, **responses):
         (None, "holds nothing"),
         ([], "holds nothing"),
         (3, "holds int"),
-        ({"text": "Aye."}, "holds dict"),
+        ({"type": "thinking", "text": "hm"}, "holds dict"),
         ("", "is empty"),
         (" \u200b\u2060\ufeff", "is empty"),
         ("<think>hm", r"nothing of the answer was spoken \(thought alone\)"),
         ("User: hm", r"\(user turn alone\)"),
         ("x \ud83d", r"\\ud8"),
+        ([None, None], "holds null|holds nothing"),
         ([{"type": "thinking", "thinking": "hm"}], "holds list"),
     ],
 )
@@ -63,6 +64,11 @@ def test_parts_and_draws():
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
     parts = [thinking, {"type": "text", "text": "Aye,"}, {"type": "text", "text": " sir."}]
     assert read_answer(parts).text == "Aye, sir."
+    assert read_answer([{"type": "reasoning", "text": "hm"}, *parts[1:]]).text == "Aye, sir."
+    assert read_answer({"role": "assistant", "content": "Aye."}).text == "Aye."
+    assert read_answer(["I ", {"type": "text", "text": "go."}]).text == "I go."
+    first = read_answer([None, "Aye."])
+    assert (first.text, first.unused) == ("Aye.", 1)
     several = read_answer(["Mira: Aye.", "No.", "Perhaps."], samples("x")[0])
     assert (several.text, several.unused) == ("Aye.", 2)
     assert several.cuts == ("speaker_label",)

@@ -30,11 +30,30 @@ def test_edges(text):
         "<THINKING>a</THINKING>Aye.",
         "<reasoning>a</reasoning>\nAye.",
         "[THINK]a[/THINK]Aye.",
+        "◁think▷a◁/think▷Aye.",
+        "<seed:think>a</seed:think>Aye.",
+        "<think >a</think >Aye.",
+        "<scratchpad>a</scratchpad>Aye.",
+        "<|channel>thought a<channel|>Aye.",
+        "analysisWho is it?assistantfinalAye.",
         "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>Aye.",
     ],
 )
 def test_thoughts(text):
     assert spoken(text) == ("Aye.", {"thought"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>Aye.<|END_RESPONSE|>",
+        "<|begin_of_thought|>a<|end_of_thought|>\n<|begin_of_solution|>Aye.<|end_of_solution|>",
+        "<think>a</think><answer>Aye.</answer>",
+        "<reflection>a</reflection>\n<output>Aye.</output>",
+    ],
+)
+def test_thoughts_and_answers_in_marks(text):
+    assert spoken(text) == ("Aye.", {"thought", "end_token"})
 
 
 @pytest.mark.parametrize("text", ["<think>Who is it?", "Aye.</think><think>but", "<think></think>"])
@@ -54,6 +73,10 @@ def test_a_thought_that_the_prompt_opened():
         "**Florence Nightingale:**", "**Florence Nightingale**:", "**Florence Nightingale**\n",
         "*Florence:*", "[Florence Nightingale]:", "Florence (softly):", "Assistant:",
         "Assistant: Florence:", "{{char}}:", "The character:", "AI:", "Reply:", "### Response:",
+        "AI Assistant:", "assistant\n\n", "model\n", "助手：", "Antwort:", "[Florence Nightingale]",
+        "Florence Nightingale\n", "### Florence Nightingale\n", "- Florence:", "Florence says:",
+        "Florence's response:", "Florence [smiling]:", "Florence *smiling*:", "Miss Nightingale:",
+        "Florence_Nightingale:", "FlorenceNightingale:", "【Florence】：",
     ],
 )  # fmt: skip
 def test_speaker_labels(label):
@@ -69,10 +92,42 @@ def test_speaker_labels(label):
         "*Florence smiles* Aye.",
         "My model: a boat.",
         "Listen: aye.",
+        "**Florence** nights are long.",
+        "Model: that was my trade.",
+        "I write <think> in my letters.",
+        "Norm <|v|> it is, and more.",
+        "### Human nature\nis vile.",
+        "My plan:\n## User research\ncomes first.",
+        "Tell them:\nYou: go!",
+        "Human: that is what I am!",
     ],
 )
 def test_what_is_no_label(text):
     assert spoken(text) == (text, set())
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("弗洛伦斯·南丁格尔", "弗洛伦斯："), ("Jean-Luc Picard", "Jean:"),
+        ('Robert "Bobby" Fischer', "Bobby:"), ("Lear, King of Britain", "Lear:"),
+        ("Dr. John Watson", "Dr. Watson:"),
+        ("Miles O'Brien", "O’Brien:"), ("E\u0301loïse", "Éloïse:"),
+    ],
+)  # fmt: skip
+def test_parts_and_spellings_of_names(name, label):
+    assert spoken(f"{label} Aye.", name) == ("Aye.", {"speaker_label"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Will Smith", "**Will** you marry me?"), ("The Doctor", "The: an article."),
+        ("Joan Of Arc", "Of: a word."), ("Agent 12", "12: a number."),
+    ],
+)  # fmt: skip
+def test_what_is_no_name(name, text):
+    assert spoken(text, name) == (text, set())
 
 
 def test_a_short_name_and_a_name_with_particles():
@@ -87,7 +142,9 @@ def test_a_short_name_and_a_name_with_particles():
     [
         "<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "<|end_of_text|>", "<|end|>",
         "<end_of_turn>", "<eos>", "<｜end▁of▁sentence｜>", "<|im_end|>\n<|endoftext|> ",
-        "</s></s>", "<|END_OF_TURN_TOKEN|>", "<|im_end|>\n<|im_start|>assistant\nNo.",
+        "</s></s>", "<|END_OF_TURN_TOKEN|>", " [end of text]", "[|endofturn|]", "<turn|>", "<unk>",
+        "[PAD][PAD]", "<end_of_sentence>", "</assistant>", "<|im_end|", "<|im_end",
+ "<|im_end|>\n<|im_start|>assistant\nNo.",
     ],
 )  # fmt: skip
 def test_end_tokens(tail):
@@ -109,7 +166,9 @@ def test_tokens_that_open_the_turn(head):
     "tail",
     [
         "\nUser: And then?", "\n\n**User:** And then?", "\nHuman: x\nAssistant: y", "\n{{user}}: x",
-        "\nuser: x", "\nBenutzer: x", "\n用户：x", "\nYou: x", "<|im_start|>user\nx",
+        "\nuser: x", "\nBenutzer: x", "\n用户：x", "\nПользователь: x", "<|im_start|>user\nx",
+        "\n**User**\nx", "\n[User] x", "\n<user>x", "\n- User: x", "\nUser (smiling): x",
+        "\nUser 1: x", "\nThe user: x", "\n### Input:\nx", "\rUser: x", "\u2028User: x",
         "<|start_header_id|>user<|end_header_id|>x", "[INST] x", "\n### User:\nx", "\nClara May: x",
     ],
 )  # fmt: skip
@@ -153,7 +212,8 @@ def test_nothing_more_is_cut_from_speech(text):
 
 def test_long_texts_take_no_time_to_speak_of():
     """What is quadratic in them would take minutes."""
-    for piece in ("*", "User: ", "\n", "[(", "<|", "Aye ", "</s> ", " ", "Florence: ", "<think>"):
+    for piece in ("*", "User: ", "\n", "[(", "<|", "Aye ", "</s> ", " ", "Florence: ", "<think>",
+                  "#", "</s>\n", "\n#", "Florence\n", "(a", "\n- "):  # fmt: skip
         find_speech(piece * 50_000, NAME)
         find_speech("a" + piece * 50_000 + "b", NAME)
     find_speech("Aye.", "long " * 2000)

@@ -9,7 +9,8 @@ from short_benchmark import records
 from tiny_checkpoint import write_reader
 
 from remid_jax.benchmark.reading import load_benchmark
-from remid_jax.diagnosis.answers import Drawn, golden_answer, spoken_answer
+from remid_jax.benchmark.responses import Collected
+from remid_jax.diagnosis.answers import Drawn, answer_of, golden_answer, spoken_answer
 from remid_jax.diagnosis.report import print_table
 from remid_jax.diagnosis.run import diagnose
 from remid_jax.errors import UserError
@@ -116,7 +117,7 @@ def test_failures_of_a_server_are_left_out(small_config, chosen, tmp_path, capsy
     print_table(results)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown and "excluded: m, IDTest_1: no\\x1b[2J" in shown
-    assert "answers of m that did not end by themselves: length (22)" in shown
+    assert "answers of m with another finish_reason than stop: length (22)" in shown
     again = [json.loads(t) for t in (tmp_path / "run" / "responses.jsonl").read_text().splitlines()]
     assert {r["sample_ID"] for r in again if "m" not in r["model_response"]} == bad
 
@@ -143,6 +144,16 @@ def test_ids_from_a_file_are_scored_as_they_are(small_config, chosen, tmp_path, 
     assert lengths["edited"] == len(tokenizer.encode("No."))
 
 
+def test_ids_that_do_not_fit_are_not_used(tokenizer):
+    ids = tuple(tokenizer.encode("Aye."))
+    structure = tokenizer.stop_ids[:1]
+    for other in ((10**30,), (*ids, 2**31), (*ids, 10**6), (*ids, *structure), (*structure, *ids)):
+        given = Collected("Aye.", tokens=other, tokenizer=tokenizer.identity)
+        assert answer_of(given, tokenizer).tokens == ()
+    given = Collected("Aye.", tokens=ids, tokenizer=tokenizer.identity)
+    assert answer_of(given, tokenizer).tokens == ids
+
+
 def test_answers_that_were_written_score_the_same_when_read(small_config, tmp_path):
     first = diagnose(small_config, tmp_path / "run")
     small_config.responses = str(tmp_path / "run" / "responses.jsonl")
@@ -167,6 +178,9 @@ def test_drawn_answers_are_cut_between_tokens(tokenizer, chosen):
     assert (whole.tokens, whole.cuts, whole.stopped) == (speech, (), False)
     nothing = spoken_answer(Drawn(label, True), sample, tokenizer)
     assert (nothing.text, nothing.tokens) == ("", ())
+    assert nothing.failure == "nothing of the answer was spoken (speaker label alone)"
+    thought = spoken_answer(Drawn(tuple(tokenizer.encode("<think>x")), False), sample, tokenizer)
+    assert "config.sampling.max_tokens ended it" in thought.failure
 
 
 def test_golden_responses_pass_the_same_rule(chosen):
