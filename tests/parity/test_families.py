@@ -146,7 +146,7 @@ def test_chat_templates(tmp_path, template, prompt):
 
 
 def test_tokens_in_the_manner_of_llama_2(tmp_path):
-    save(tmp_path)
+    save(tmp_path, vocab_size=300)
     words = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *"▁abcdefINST[]/ "]
     model = tokenizers.models.BPE(
         {w: i for i, w in enumerate([*words, "▁a", "ab"])}, [("▁", "a"), ("a", "b")],
