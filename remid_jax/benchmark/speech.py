@@ -113,9 +113,10 @@ def find_speech(
     """Finds what a character speaks in the text of an answer.
 
     Cut are everything up to the end of the last thought (one without end is an answer without
-    text), leading role tokens and speaker labels of the character or of an assistant, everything
-    from a turn made up for the user on, end tokens, and white space at the edges. Nothing more is
-    cut from what is left.
+    text), leading role tokens and speaker labels, everything from a turn made up for the user on,
+    end tokens, and white space at the edges. A text that begins with a label of the user is read
+    from the character's label on, or where there is none without its own. Nothing more is cut from
+    what is left.
 
     Args:
       text: the answer.
@@ -140,7 +141,7 @@ def find_speech(
 
     finders = (
         (EDGES, lambda x: strip_edges(x, 0, len(x))), (END_TOKEN, _leading_tokens),
-        (LABEL, _labels(character)), (USER_TURN, _user_turn(user)), (END_TOKEN, _end_tokens),
+        (LABEL, _labels(character, user)), (USER_TURN, _user_turn(user)), (END_TOKEN, _end_tokens),
         (THOUGHT, lambda x: (_after_thoughts(x, False), len(x))),
     )  # fmt: skip
     cut(THOUGHT, (_after_thoughts(text, opened_thought), len(text)))
@@ -181,14 +182,30 @@ def _end_tokens(text: str) -> tuple[int, int]:
     return 0, end
 
 
-def _labels(character: str) -> Found:
-    pattern = _label_pattern(character)
+def _labels(character: str, user: str) -> Found:
+    pattern, later, other = _label_pattern(character), _later_label(character), _user_label(user)
 
     def found(text: str) -> tuple[int, int]:
         match = pattern.match(text)
+        if match is None and (match := other.match(text)):
+            # The user's turn is told again before the answer, or the label is the wrong one.
+            match = later.search(text) or match
         return (match.end() if match else 0), len(text)
 
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _later_label(character: str) -> re.Pattern[str]:
+    """A label of the character at the beginning of a later line."""
+    names = "|".join((*_parts_of_name(character), *_ROLES))
+    return re.compile(rf"[\n\r\u2028\u2029]{_MARKS}(?:{names}){_STAGE}{_COLON}", re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=1024)
+def _user_label(user: str) -> re.Pattern[str]:
+    users = "|".join((*_parts_of_name(user)[:1], *_USERS))
+    return re.compile(rf"(?:{_MARKS}(?:{users}){_STAGE}{_COLON})+", re.IGNORECASE)
 
 
 def _user_turn(user: str) -> Found:
@@ -219,13 +236,12 @@ def _label_pattern(character: str) -> re.Pattern[str]:
 @functools.lru_cache(maxsize=1024)
 def _turn_pattern(user: str) -> re.Pattern[str]:
     """A turn of the user: a token or heading that opens it, or a label at the start of a line."""
-    named = _parts_of_name(user)[:1]
-    users = "|".join((*named, *_USERS))
-    label = rf"{_MARKS}(?:{users}){_STAGE}{_COLON}"
+    label = _user_label(user).pattern
+    users = "|".join((*_parts_of_name(user)[:1], *_USERS))
     alone = rf"(?:\*\*(?:{users})\*\*|\[(?:{users})\]|<user>)\s?"
     line = r"[\n\r\u2028\u2029]"
     return re.compile(
-        rf"{_USER_MARKERS}|{_LINE}{_HEADING}|\A{label}|{line}(?:{label}|{_MARKS}human{_COLON}|{alone})",
+        rf"{_USER_MARKERS}|{_LINE}{_HEADING}|{line}(?:{label}|{_MARKS}human{_COLON}|{alone})",
         re.IGNORECASE,
     )
 

@@ -7,7 +7,14 @@ from typing import Any
 from remid_jax.benchmark.characters import name_in
 from remid_jax.benchmark.responses import Collected, read_answer, why_silent
 from remid_jax.benchmark.samples import Sample
-from remid_jax.benchmark.speech import EDGES, USER_TURN, find_speech, speech_of, spoken_tokens
+from remid_jax.benchmark.speech import (
+    EDGES,
+    THOUGHT,
+    USER_TURN,
+    find_speech,
+    speech_of,
+    spoken_tokens,
+)
 from remid_jax.benchmark.texts import strip_edges
 from remid_jax.models.tokenizer import Tokenizer
 
@@ -102,7 +109,7 @@ def spoken_answer(drawn: Drawn, sample: Sample, tokenizer: Tokenizer) -> Answer:
     cuts = tuple(kind for kind in speech.cuts if kind != EDGES)
     own = drawn.log_probs is not None and first == 0
     failure = "" if last > first else why_silent(text, cuts)
-    if failure and not drawn.stopped:
+    if THOUGHT in cuts and failure and not drawn.stopped:
         failure += "; config.sampling.max_tokens ended it"
     return Answer(
         speech_of(text, speech), drawn.tokens[first:last], tokenizer.identity,

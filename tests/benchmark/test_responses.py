@@ -47,7 +47,7 @@ def row(i, details=None, **responses):
         ("", "is empty"),
         (" \u200b\u2060\ufeff", "is empty"),
         ("<think>hm", r"nothing of the answer was spoken \(thought alone\)"),
-        ("User: hm", r"\(user turn alone\)"),
+        ("<|im_start|>user\nhm", r"\(user turn alone\)"),
         ("x \ud83d", r"\\ud8"),
         ([None, None], "holds null|holds nothing"),
         ([{"type": "thinking", "thinking": "hm"}], "holds list"),

@@ -176,8 +176,10 @@ def test_turns_made_up_for_the_user(tail):
     assert spoken(f"Aye.{tail}", user="Clara May") == ("Aye.", {"user_turn"})
 
 
-def test_an_answer_that_begins_with_the_users_turn_is_none():
-    assert spoken("User: Hello?\nFlorence: Aye.") == ("", {"user_turn"})
+def test_an_answer_that_begins_with_a_label_of_the_user():
+    assert spoken("User: Hello?\nFlorence: Aye.") == ("Aye.", {"speaker_label"})
+    assert spoken('The user: "Aye."') == ('"Aye."', {"speaker_label"})
+    assert spoken("The user: Aye.\nUser: No.") == ("Aye.", {"speaker_label", "user_turn"})
 
 
 @pytest.mark.parametrize(
