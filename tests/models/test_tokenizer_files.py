@@ -239,7 +239,7 @@ def test_damaged_tokenizers(tmp_path, edit, message):
     "text, message",
     [
         ("{", "is no valid JSON"),
-        ("[" * 5000, "is nested deeper"),
+        ("[" * 5000 + "]" * 5000, "is nested deeper"),
         ("[]", "not a tokenizer"),
         ('"x"', "not a tokenizer"),
         ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
