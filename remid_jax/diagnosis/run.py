@@ -31,6 +31,7 @@ from remid_jax.diagnosis.measure import (
 from remid_jax.diagnosis.plan import Plan, make_plan, memory_lines
 from remid_jax.diagnosis.rows import estimate_by_language, estimate_rows
 from remid_jax.diagnosis.sample_contributions import write_contributions
+from remid_jax.diagnosis.scoring import GOLDEN
 from remid_jax.diagnosis.selection import (
     Answers,
     Selection,
@@ -87,9 +88,13 @@ def diagnose(
     collected = _collected(selection, config)
     cards = _cards(config, collected is not None, engine)
     mesh = _mesh(cards, config)
-    selection = fit_window(selection, cards[""], config, _longest(selection, {}, cards[""]))
-    given = collected and _given(collected, selection, cards[""], config)
-    swaps = plan_swaps(selection, cards[""], config, _longest(selection, given or {}, cards[""]))
+    golden = {s.sample_id: golden_answer(s) for part in selection.subsets.values() for s in part}
+    longest = _longest(selection, {GOLDEN: golden}, cards[""])
+    selection = fit_window(selection, cards[""], config, longest)
+    given = collected and _given(collected, selection, longest, cards[""], config)
+    known = _longest(selection, given or {}, cards[""])
+    longest = {tag: max(n, known[tag]) for tag, n in longest.items()}
+    swaps = plan_swaps(selection, cards[""], config, longest)
     plan = make_plan(selection, labels, given, swaps, cards, config)
     if config.dry_run:
         return {"plan": plan}
@@ -211,15 +216,15 @@ def _collected(selection: Selection, config: ConfigDict) -> dict[str, Column] | 
 
 
 def _given(
-    collected: Mapping[str, Column], selection: Selection, model: ModelCard | Engine,
-    config: ConfigDict,
+    collected: Mapping[str, Column], selection: Selection, longest_golden: Mapping[str, int],
+    model: ModelCard | Engine, config: ConfigDict,
 ) -> Answers:  # fmt: skip
     """Collected responses as they can be scored; refuses a policy of which too many cannot."""
     answers = {
         policy: {i: answer_of(a, model.tokenizer) for i, a in column.items()}
         for policy, column in collected.items()
     }
-    answers = without_too_long(selection, answers, model, config)
+    answers = without_too_long(selection, answers, model, config, longest_golden)
     for tag, samples in selection.subsets.items():
         check_excluded(tag, samples, answers, config)
     return answers
@@ -272,13 +277,12 @@ def _estimate(
     }
 
 
-def _longest(selection: Selection, given: Answers, model: ModelCard | Engine) -> dict[str, int]:
-    """Tag -> tokens of the longest response that is already known, golden or given."""
+def _longest(selection: Selection, answers: Answers, model: ModelCard | Engine) -> dict[str, int]:
+    """Tag -> tokens of the longest of these answers; 0 where there is none."""
     longest = {}
     for tag, samples in selection.subsets.items():
-        known = [golden_answer(s) for s in samples]
-        known += [column[s.sample_id] for column in given.values() for s in samples]
-        longest[tag] = max(count_tokens(a, model.tokenizer) for a in known)
+        known = (column[s.sample_id] for column in answers.values() for s in samples)
+        longest[tag] = max((count_tokens(a, model.tokenizer) for a in known), default=0)
     return longest
 
 

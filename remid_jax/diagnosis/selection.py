@@ -84,8 +84,9 @@ def fit_window(
 
 
 def without_too_long(
-    selection: Selection, given: Answers, model: ModelCard, config: ConfigDict
-) -> Answers:
+    selection: Selection, given: Answers, model: ModelCard, config: ConfigDict,
+    longest_golden: Mapping[str, int],
+) -> Answers:  # fmt: skip
     """Collected answers, of which those are failures that no longer fit beside their contexts.
 
     Contexts are not shortened for an answer that is longer than `sampling.max_tokens`: one that
@@ -96,20 +97,27 @@ def without_too_long(
       given: policy -> sample id -> answer.
       model: the policy q.
       config: of the diagnosis.
+      longest_golden: with which `fit_window` fitted the contexts.
     """
     table = {name: dict(column) for name, column in given.items()}
-    for samples in selection.subsets.values():
-        prompts_too = [_excess(s, model, config.reasoning.max_tokens) for s in samples]
-        room = -max(prompts_too)
-        for column in table.values():
-            for s in samples:
-                answer = column[s.sample_id]
-                if answer.text and (n := count_tokens(answer, model.tokenizer)) > room:
-                    why = (
-                        f"the answer has {n} tokens, and the window of {model.name} leaves {room} "
-                        "beside its subset's contexts and thoughts"
-                    )
-                    column[s.sample_id] = dataclasses.replace(answer, text="", failure=why)
+    for tag, samples in selection.subsets.items():
+        fitted = max(longest_golden[tag], config.sampling.max_tokens)
+        lengths = {
+            (name, s.sample_id): count_tokens(column[s.sample_id], model.tokenizer)
+            for name, column in table.items()
+            for s in samples
+        }
+        longer = {place: n for place, n in lengths.items() if n > fitted}
+        if not longer:  # no prompt needs to be tokenised again
+            continue
+        room = -max(_excess(s, model, config.reasoning.max_tokens) for s in samples)
+        for (name, i), n in longer.items():
+            if n > room:
+                why = (
+                    f"the answer has {n} tokens, and the window of {model.name} leaves {room} "
+                    "beside its subset's contexts and thoughts"
+                )
+                table[name][i] = dataclasses.replace(table[name][i], text="", failure=why)
     return table
 
 
