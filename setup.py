@@ -39,7 +39,7 @@ setup(
     packages=[*find_packages(include=["remid_jax", "remid_jax.*"]), *BESIDE, *STUDIES],
     package_dir=BESIDE,
     entry_points={"console_scripts": ["remid-jax = remid_jax.experiments.main:main"]},
-    package_data={"remid_jax.benchmark": ["data/*.json"]},
+    package_data={"remid_jax.data": ["bundled/*.json"]},
     install_requires=RUNTIME,
     extras_require={
         "test": [

@@ -18,7 +18,7 @@ from benchmarks.pairs import check_close
 from benchmarks.program import Report
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
-from remid_jax.tables import new_table
+from remid_jax.report.tables import new_table
 
 AXES = ("data", "fsdp")  # tensor would have to divide SmolLM2's three key-value heads
 STRONG, WEAK = "strong", "weak"

@@ -23,7 +23,7 @@ from benchmarks.pairs import shared_flops
 from benchmarks.program import Report
 from remid_jax.errors import UserError
 from remid_jax.inference.engine import JaxEngine
-from remid_jax.tables import new_table
+from remid_jax.report.tables import new_table
 
 SIZES = {
     "contexts": (2, 2, "contexts where they are fixed"),

@@ -33,11 +33,11 @@ from benchmarks.harness import Contestant, Timed, contest, medians
 from benchmarks.model import NO_TOKEN, random_tokens
 from benchmarks.program import Report
 from remid_jax.errors import UserError
-from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.adapters import Adapter, adapted_structure, merged, new_params
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.tables import new_table
+from remid_jax.report.tables import new_table
 from remid_jax.training.groups import Row, group
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.optimiser import OptimiserConfig, begin

@@ -26,7 +26,7 @@ from remid_jax.models.adapters import Adapter, adapted_structure
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import MeshConfig, make_mesh, place, place_rows, using
 from remid_jax.progress import progress
-from remid_jax.tables import new_table, print_whole
+from remid_jax.report.tables import new_table, print_whole
 from remid_jax.training.groups import Groups, Row, group
 from remid_jax.training.grpo import Completions, GrpoConfig
 from remid_jax.training.optimiser import begin

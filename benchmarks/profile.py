@@ -25,7 +25,7 @@ from remid_jax.inference.engine import JaxEngine
 from remid_jax.inference.likelihood import packed_log_probs
 from remid_jax.inference.packing import pack
 from remid_jax.inference.prefix import prefill
-from remid_jax.tables import new_table
+from remid_jax.report.tables import new_table
 
 SIZES = {
     "context-tokens": (1000, 50, "tokens of the context"),

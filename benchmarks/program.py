@@ -28,7 +28,7 @@ from remid_jax.cli import run_command
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.tables import new_table
+from remid_jax.report.tables import new_table
 
 LEAST_ROUNDS = 3
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers", "trl", "peft")

@@ -15,7 +15,7 @@ from remid_jax.errors import UserError
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.information.mutual_information import club, effective, emid
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.tables import new_table
+from remid_jax.report.tables import new_table
 
 WEIGHTS, CACHES = "bfloat16 weights", "bfloat16 caches"
 

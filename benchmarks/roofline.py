@@ -18,7 +18,7 @@ from remid_jax.cli import run_command
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
 from remid_jax.models.decoder import DecoderConfig
-from remid_jax.tables import new_table, print_whole
+from remid_jax.report.tables import new_table, print_whole
 
 MAIN, CORL = rpgbench_qwen3_8b.get_config(), corl_paper.get_config()
 BYTES = cost.BYTES["bfloat16"]

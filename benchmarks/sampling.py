@@ -19,9 +19,9 @@ from benchmarks.harness import Contestant, Timed, contest, medians
 from benchmarks.model import random_tokens
 from benchmarks.program import Report
 from remid_jax.errors import UserError
-from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.cost import cache_bytes, extend_flops, head_flops, num_parameters
 from remid_jax.inference.engine import JaxEngine
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.decoder import DecoderConfig
 
 SIZES = {

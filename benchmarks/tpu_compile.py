@@ -28,7 +28,7 @@ from remid_jax.inference.sizes import HEAD
 from remid_jax.models.pretrained import check_mesh
 from remid_jax.models.sharding import MeshConfig
 from remid_jax.progress import progress
-from remid_jax.tables import new_table, print_whole
+from remid_jax.report.tables import new_table, print_whole
 
 SCORING, TRAINING = ("prefill", "score", "sample"), ("rollout", "reward", "sft", "grpo")
 HEADS = ("head", "head-full")

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from benchmarks.model import SMOLLM2
 from remid_jax.inference import decoding
-from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.likelihood import packed_log_probs
 from remid_jax.inference.prefix import extend_prefix
 from remid_jax.inference.sizes import (
@@ -22,6 +21,7 @@ from remid_jax.inference.sizes import (
     sizes_for,
     stepped,
 )
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.inference.vocabulary import target_log_probs
 from remid_jax.models.adapters import adapted_structure
 from remid_jax.models.attention import PACKED_BLOCK
@@ -30,11 +30,11 @@ from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import DTYPES
 from remid_jax.models.sharding import ROWS, parts_of_mesh, path_name, spec_of
 from remid_jax.training import rollout as rollouts
-from remid_jax.training.acting import sampling_of
 from remid_jax.training.corl import loss_of, optimiser_of, running_of
 from remid_jax.training.groups import STEP, Groups
 from remid_jax.training.grpo import Completions
 from remid_jax.training.optimiser import begin
+from remid_jax.training.rollout_worker import sampling_of
 from remid_jax.training.updates import grpo_update, score, sft_update, whole
 
 MODELS = {

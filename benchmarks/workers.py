@@ -23,7 +23,7 @@ from benchmarks import program
 from benchmarks.program import Report
 from remid_jax.errors import UserError
 from remid_jax.progress import progress
-from remid_jax.tables import new_table
+from remid_jax.report.tables import new_table
 
 SIZES = {
     "processes": (2, 2, "most processes; 1, 2, 4 ... up to so many run"),

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from remid_jax.diagnosis.config import default_config
+from remid_jax.evaluation.config import default_config
 
 
 def get_config() -> ConfigDict:

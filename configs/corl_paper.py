@@ -5,7 +5,7 @@
 
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark.shifts import TEST_TAGS
+from remid_jax.data.shifts import TEST_TAGS
 from remid_jax.training.config import default_config
 
 SAMPLES, EPOCHS, PROMPTS = 1000, 3, 1000  # of the cold start, its passes, prompts of a stage

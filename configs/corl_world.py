@@ -7,7 +7,7 @@ trained pairs of a finished study. `VARIANT,SEED` is one run of the study, as `c
 
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark.shifts import TEST_TAGS
+from remid_jax.data.shifts import TEST_TAGS
 from remid_jax.training.config import default_config
 
 SEEDS = (0, 1, 2, 3, 4)

@@ -29,7 +29,7 @@ def help_text() -> str:
     """What the program does, its flags, and the configurations that come with it."""
     names = packaged()
     width = max(map(len, names))
-    keys = [Path(remid_jax.__file__).parent / p / "config.py" for p in ("diagnosis", "training")]
+    keys = [Path(remid_jax.__file__).parent / p / "config.py" for p in ("evaluation", "training")]
     configs = "\n".join(f"  {name:<{width}}  {text}" for name, text in names.items())
     return f"""\
 Measures how far role-playing language models degrade under distribution shift (R-EMID), trains the

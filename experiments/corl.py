@@ -6,16 +6,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from remid_jax.diagnosis.report import provenance, write_results
 from remid_jax.files import open_workdir, write_atomically
-from remid_jax.processes import check_folder, is_first, join
-from remid_jax.tables import new_table, print_whole
+from remid_jax.processes import check_folder, is_primary, join
+from remid_jax.report.tables import new_table, print_whole
+from remid_jax.report.terminal import provenance, write_results
 from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
 from remid_jax.training.estimators import save_estimator
 from remid_jax.training.evaluation import change
-from remid_jax.training.records import EVALUATIONS, METRICS, read_lines, read_predictions
-from remid_jax.training.setting import make_setting
+from remid_jax.training.experiment import make_setting
+from remid_jax.training.run_logger import EVALUATIONS, METRICS, read_lines, read_predictions
 
 from .studies import world_truth
 
@@ -38,7 +38,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     state = loop.run()
     save_estimator(folder / ESTIMATOR, setting.adapters(state.roles))
     measured = world_truth.measure(loop, state.roles) if config.task == "world" else None
-    if not is_first():
+    if not is_primary():
         return
     if measured is not None:
         write_atomically(folder / TRUTH, [json.dumps(measured).encode()])

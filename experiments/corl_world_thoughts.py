@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark.shifts import SHIFTS
-from remid_jax.diagnosis.report import provenance
+from remid_jax.data.shifts import SHIFTS
 from remid_jax.errors import UserError
 from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
-from remid_jax.tables import new_table, print_whole
-from remid_jax.training.acting import Actors
-from remid_jax.training.setting import make_setting
+from remid_jax.report.tables import new_table, print_whole
+from remid_jax.report.terminal import provenance
+from remid_jax.training.experiment import make_setting
+from remid_jax.training.rollout_worker import Actors
 
 from .configurations import packaged_module
 from .corl import ESTIMATOR

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from remid_jax.diagnosis.plan import print_plan
-from remid_jax.diagnosis.report import print_table
-from remid_jax.diagnosis.run import diagnose
+from remid_jax.diagnosis import diagnose
+from remid_jax.evaluation.plan import print_plan
+from remid_jax.report.terminal import print_table
 
 
 def run(config: ConfigDict, workdir: Path) -> None:

@@ -17,7 +17,7 @@ import jax
 from remid_jax.errors import UserError
 from remid_jax.files import file_sha256, path_of, write_atomically
 from remid_jax.json_files import read_json_object
-from remid_jax.processes import is_first, meet
+from remid_jax.processes import barrier, is_primary
 
 RECORD, DIGESTS = "record.json", "digests.json"
 _ARRAYS = "arrays"
@@ -51,20 +51,20 @@ def save_tree(folder: str | Path, tree: Any, record: Mapping[str, Any]) -> Path:
     folder = path_of(folder, "checkpoint folder").absolute()
     save, _ = _orbax()
     try:
-        if is_first():
+        if is_primary():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        meet("the folder of a tree is made")
+        barrier("the folder of a tree is made")
         save(folder / _ARRAYS, _named(jax.tree.leaves(tree)))
-        meet("the arrays of a tree are written")
-        if is_first():
+        barrier("the arrays of a tree are written")
+        if is_primary():
             content = json.dumps(dict(record), indent=1).encode()
             digests = {**_digests(folder), RECORD: hashlib.sha256(content).hexdigest()}
             write_atomically(folder / DIGESTS, [json.dumps(digests, indent=1).encode()])
             write_atomically(folder / RECORD, [content])
     except OSError as e:
         raise UserError(f"cannot write {folder}: {e.strerror or e}") from None
-    meet("the record of a tree is written")
+    barrier("the record of a tree is written")
     return folder
 
 
@@ -132,7 +132,7 @@ def save_newest(folder: str | Path, name: str, tree: Any, record: Mapping[str, A
       UserError: the folder cannot be written.
     """
     path = save_tree(path_of(folder, "checkpoint folder") / name, tree, record)
-    for old in path.parent.iterdir() if is_first() else ():
+    for old in path.parent.iterdir() if is_primary() else ():
         if old.name < name:
             shutil.rmtree(old, ignore_errors=True)
     return path

@@ -151,11 +151,11 @@ def check_folder(folder: Path) -> None:
             f"({folder.absolute()} here); give all of them the same path"
         )
     sign = folder / ".processes"
-    if is_first():
+    if is_primary():
         write_atomically(sign, [secrets.token_bytes(8)])
-    meet("process 0 has written its sign")
+    barrier("process 0 has written its sign")
     index = _first_other(sign.read_bytes().hex() if sign.exists() else "")
-    if is_first():
+    if is_primary():
         sign.unlink(missing_ok=True)
     if index:
         raise UserError(
@@ -174,12 +174,12 @@ def _first_other(text: str) -> int:
     return int(np.argmax((every != every[0]).any(-1)))
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this process writes what is written once."""
     return jax.process_index() == 0
 
 
-def meet(where: str) -> None:
+def barrier(where: str) -> None:
     """Waits until all processes are here."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils

@@ -2,7 +2,7 @@
 
 import json
 
-from remid_jax.benchmark import reading
+from remid_jax.data import reading
 
 BUNDLED = json.loads(reading.bundled_path().read_text(encoding="utf-8"))
 

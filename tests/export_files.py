@@ -2,7 +2,7 @@
 
 import json
 
-from remid_jax.benchmark import export
+from remid_jax.data import export
 
 
 def lines_of(file):

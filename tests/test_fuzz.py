@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from short_benchmark import records
 from tiny_checkpoint import tiny_tensors, write_hugging_face
 
-from remid_jax.benchmark import checks, prompts
-from remid_jax.benchmark.contexts import choose_contexts
-from remid_jax.benchmark.export import collect_responses
-from remid_jax.benchmark.reading import load_benchmark
-from remid_jax.benchmark.responses import read_responses
-from remid_jax.diagnosis import config as diagnosis_config
+from remid_jax.data import checks, prompts
+from remid_jax.data.contexts import choose_contexts
+from remid_jax.data.export import collect_responses
+from remid_jax.data.reading import load_benchmark
+from remid_jax.data.responses import read_responses
 from remid_jax.errors import UserError
+from remid_jax.evaluation import config as diagnosis_config
 from remid_jax.json_files import read_json_lines
 from remid_jax.models.pretrained import load_language_model
 from remid_jax.training import config as training_config

@@ -7,7 +7,7 @@ import numpy as np
 import safetensors.numpy
 import tokenizers
 
-from remid_jax.benchmark.reading import bundled_path
+from remid_jax.data.reading import bundled_path
 
 TEMPLATE = "{% for m in messages %}<u>{{ m.content }}<e>{% endfor %}"
 HEADS, KV_HEADS, HEAD_DIM, WIDTH, MLP, LAYERS = 4, 2, 16, 64, 96, 2

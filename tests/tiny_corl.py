@@ -41,7 +41,7 @@ def lines(folder: Path, name: str) -> list[dict]:
 def run(folder: Path) -> None:
     """Runs to the end, or goes on."""
     from remid_jax.training.corl import Corl
-    from remid_jax.training.setting import make_setting
+    from remid_jax.training.experiment import make_setting
 
     config = tiny_config()
     Corl(config, make_setting(config, folder), folder).run()

@@ -9,9 +9,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from remid_jax.diagnosis.report import git_revision
 from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
+from remid_jax.report.terminal import git_revision
 
 Piece = Callable[[], Any]
 

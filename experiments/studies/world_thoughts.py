@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from remid_jax.benchmark.samples import Sample
-from remid_jax.training.acting import Actors
+from remid_jax.data.samples import Sample
 from remid_jax.training.notes import notes_of
+from remid_jax.training.rollout_worker import Actors
 from remid_jax.worlds.textual import facts, reasoning, rendering, truth
 
 from .world_truth import column_of

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from remid_jax.benchmark import shifts
-from remid_jax.benchmark.samples import Sample
+from remid_jax.data import shifts
+from remid_jax.data.samples import Sample
 from remid_jax.information.mutual_information import club
 from remid_jax.training.corl import Corl
 from remid_jax.worlds.textual import facts, rendering, truth

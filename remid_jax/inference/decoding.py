@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from remid_jax.inference.choosing import SamplingConfig, choose
+from remid_jax.inference.token_sampling import SamplingConfig, choose
 from remid_jax.models.attention import decode_attention
 from remid_jax.models.sharding import ROWS, pinned
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
-from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.likelihood import MEMORY, score_responses, wanted_pairs
 from remid_jax.inference.prefix import PrefixCache, branch_points
 from remid_jax.inference.sampling import Sampled, in_batches, sample_from
 from remid_jax.inference.sizes import Work, rows_that_fit, share_of, sizes_for
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import DTYPES, LanguageModel
 from remid_jax.models.sharding import parts_of_mesh

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.errors import UserError
-from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.decoding import Rows, State, begin, decode
 from remid_jax.inference.prefix import Prefix, PrefixCache
 from remid_jax.inference.sizes import CHUNK
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import ROWS, parts_of_mesh, using
 from remid_jax.models.tokenizer import Tokenizer

@@ -37,7 +37,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelCard:
+class Checkpoint:
     """What is known of a model before its weights are read.
 
     Attributes:
@@ -156,7 +156,7 @@ def open_language_model(
     dtype: str = "float32",
     chat_template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
-) -> ModelCard:
+) -> Checkpoint:
     """Opens a model and checks all that can be known without reading its weights.
 
     Args:
@@ -176,7 +176,7 @@ def open_language_model(
     tokenizer = load_tokenizer(checkpoint, template, template_variables)
     check_tensors(checkpoint)
     name = path if path == DEFAULT else file.name
-    return ModelCard(name, checkpoint.config, tokenizer, dtype, checkpoint, file)
+    return Checkpoint(name, checkpoint.config, tokenizer, dtype, checkpoint, file)
 
 
 def check_mesh(config: DecoderConfig, mesh: Mesh | None) -> None:
@@ -196,7 +196,7 @@ def _abstract(config: DecoderConfig) -> tuple[Any, Any]:
 
 
 def load_language_model(
-    path: str | ModelCard = DEFAULT,
+    path: str | Checkpoint = DEFAULT,
     dtype: str = "float32",
     chat_template: str | None = None,
     mesh: Mesh | None = None,
@@ -214,7 +214,7 @@ def load_language_model(
       UserError: also where a tensor holds NaN or infinity, or cannot be read, or the mesh does not
         divide a parameter.
     """
-    ready = isinstance(path, ModelCard)
+    ready = isinstance(path, Checkpoint)
     settings = (dtype, chat_template, template_variables)
     card = path if ready else open_language_model(path, *settings)
     check_mesh(card.config, mesh)

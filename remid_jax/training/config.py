@@ -6,8 +6,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark import shifts
-from remid_jax.benchmark.reading import BUNDLED
 from remid_jax.config_checks import (
     SEEDS,
     check_choice,
@@ -19,6 +17,8 @@ from remid_jax.config_checks import (
     check_within,
     value_of,
 )
+from remid_jax.data import shifts
+from remid_jax.data.reading import BUNDLED
 from remid_jax.errors import UserError
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import DEFAULT, DTYPES

@@ -15,20 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark.samples import Sample
+from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.models.sharding import on_mesh, using
 from remid_jax.progress import progress
 from remid_jax.training import rollout as rollouts
-from remid_jax.training.acting import Actors, Notes
 from remid_jax.training.config import ROLES, Stage, stages
+from remid_jax.training.experiment import Setting
 from remid_jax.training.groups import Row
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.notes import notes_of
 from remid_jax.training.optimiser import OptimiserConfig, TrainState, begin
-from remid_jax.training.records import Reached, Records
 from remid_jax.training.rewards import check_rewards
-from remid_jax.training.setting import Setting
+from remid_jax.training.rollout_worker import Actors, Notes
+from remid_jax.training.run_logger import Reached, Records
 from remid_jax.training.updates import Running, grpo_update, sft_update
 
 _GRPO_FIELDS = tuple(f.name for f in dataclasses.fields(GrpoConfig))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from remid_jax.benchmark.thoughts import comparable_words, without_markers
+from remid_jax.data.thoughts import comparable_words, without_markers
 
 
 @dataclasses.dataclass(frozen=True)

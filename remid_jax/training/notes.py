@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from remid_jax.benchmark.thoughts import policy_notes
+from remid_jax.data.thoughts import policy_notes
 
 FILLER = "."
 

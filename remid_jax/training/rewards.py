@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.benchmark.thoughts import comparable_words, parse_thought
 from remid_jax.config_checks import brief, fault_of
+from remid_jax.data.thoughts import comparable_words, parse_thought
 from remid_jax.errors import UserError, nearest
 from remid_jax.information.checking import is_concrete
 

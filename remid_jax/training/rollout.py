@@ -11,8 +11,8 @@ import numpy as np
 from flax import nnx
 
 from remid_jax.inference import decoding
-from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.sizes import stepped
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.sharding import gathered, whole_everywhere
 from remid_jax.training.groups import STEP, Row
 

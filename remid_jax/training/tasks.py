@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
-from remid_jax.benchmark import prompts, thoughts
-from remid_jax.benchmark.samples import Sample
+from remid_jax.data import prompts, thoughts
+from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.models.tokenizer import Tokenizer
 from remid_jax.worlds.textual import reasoning as world_reasoning

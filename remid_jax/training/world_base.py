@@ -15,10 +15,10 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from remid_jax.benchmark import shifts
-from remid_jax.benchmark.samples import Sample
-from remid_jax.benchmark.thoughts import policy_notes
 from remid_jax.checkpoints import load_tree, newest, read_record, save_newest
+from remid_jax.data import shifts
+from remid_jax.data.samples import Sample
+from remid_jax.data.thoughts import policy_notes
 from remid_jax.errors import UserError
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.sharding import on_mesh, place, place_rows, using

@@ -8,7 +8,7 @@ from benchmarks import quiet, workers
 from remid_jax.errors import UserError
 
 
-@pytest.mark.slow  # workers that diagnose together: see tests/diagnosis/test_sharing.py
+@pytest.mark.slow  # workers that diagnose together: see tests/evaluation/test_sharing.py
 def test_two_processes_train():
     cores = len(os.sched_getaffinity(0))
     assert workers.seconds_of(workers.TRAINING, 4, min(2, cores), steps=2) > 0

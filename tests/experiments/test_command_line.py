@@ -11,7 +11,7 @@ from experiments.configurations import load_config, packaged
 from remid_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-DIAGNOSIS = "from remid_jax.diagnosis.config import default_config\n"
+DIAGNOSIS = "from remid_jax.evaluation.config import default_config\n"
 
 
 @pytest.mark.parametrize("word", ["--help", "-h", "-help"])
@@ -26,7 +26,7 @@ def test_help_is_quick_and_no_error(word):
     )
     assert (done.returncode, done.stderr) == (0, "")
     for text in ("usage: python -m experiments.main --config NAME", "--workdir", "--config.limits.",
-                 "diagnosis/config.py", "training/config.py"):  # fmt: skip
+                 "evaluation/config.py", "training/config.py"):  # fmt: skip
         assert text in done.stdout
 
 

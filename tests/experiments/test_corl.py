@@ -7,7 +7,7 @@ from tiny_corl import tiny_config
 from experiments.corl import gains_of, print_gains
 from remid_jax.training.config import stages
 from remid_jax.training.evaluation import Predicted, change
-from remid_jax.training.records import EVALUATIONS, Records, read_lines
+from remid_jax.training.run_logger import EVALUATIONS, Records, read_lines
 
 BEFORE = np.array([-30.0, -25.0, -28.0, -31.0])
 

@@ -9,8 +9,8 @@ from configs import bounds as bounds_configs
 from configs import calibrate as calibrate_configs
 from configs import corl_world as world_configs
 from experiments import bounds, calibrate, corl_world
-from remid_jax.diagnosis import config as diagnosis
 from remid_jax.errors import UserError
+from remid_jax.evaluation import config as diagnosis
 from remid_jax.training import config as training
 
 EXPERIMENTS = {

@@ -33,7 +33,7 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_holds_the_package_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"remid_jax"}
-    for name in ("benchmark/data/role_play_mini.json", "configs/quickstart.py",
+    for name in ("data/bundled/role_play_mini.json", "configs/quickstart.py",
                  "experiments/main.py", "experiments/studies/pieces.py"):  # fmt: skip
         assert f"remid_jax/{name}" in names
     assert not [name for name in names if "test" in name.split("/")[1] or "benchmarks" in name]

@@ -12,7 +12,7 @@ import pytest
 from tiny_checkpoint import tiny_tensors, write_gguf, write_hugging_face, write_reader
 
 from experiments.main import main
-from remid_jax.benchmark.reading import bundled_path
+from remid_jax.data.reading import bundled_path
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -69,7 +69,7 @@ def test_command_line(fails, tmp_path):
 def test_unknown_key_set_by_a_config_file(fails, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
-        "from remid_jax.diagnosis.config import default_config\n"
+        "from remid_jax.evaluation.config import default_config\n"
         "def get_config():\n"
         "    c = default_config()\n"
         "    c.estimator.negatifs = 'all'\n"
@@ -221,7 +221,7 @@ def test_results_are_there_although_nobody_reads(tmp_path):
 
 @pytest.mark.parametrize("module", [
     "remid_jax.errors", "ml_collections", "numpy.linalg", "jax._src.xla_bridge", "jax", "flax.nnx",
-    "remid_jax.diagnosis.report",
+    "remid_jax.report.terminal",
 ])  # fmt: skip
 def test_stopped_while_modules_are_imported(tmp_path, module):
     with small_study(tmp_path, "-X", "importtime") as process:

@@ -9,11 +9,11 @@ from children import answer, finished, start
 
 from remid_jax.errors import UserError
 from remid_jax.inference import cost
-from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.engine import JaxEngine, PromptError, is_out_of_memory, row_flops
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.programs import count_programs
 from remid_jax.inference.sampling import sample
+from remid_jax.inference.token_sampling import SamplingConfig
 
 PER_TOKEN = 5e-5
 
@@ -138,7 +138,7 @@ import jax
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 from tiny_model import build_model
-from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.inference.programs import count_programs
 

@@ -8,10 +8,10 @@ import pytest
 
 from remid_jax.errors import UserError
 from remid_jax.inference import sampling
-from remid_jax.inference.choosing import SamplingConfig, nucleus, penalise_repetition
 from remid_jax.inference.likelihood import score_responses
 from remid_jax.inference.prefix import prefill
 from remid_jax.inference.sampling import sample, sample_from
+from remid_jax.inference.token_sampling import SamplingConfig, nucleus, penalise_repetition
 
 WAYS = [
     SamplingConfig(max_tokens=20),

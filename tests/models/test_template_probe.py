@@ -6,7 +6,7 @@ import json
 import pytest
 from tiny_checkpoint import tiny_tensors, write_hugging_face
 
-from remid_jax.benchmark import prompts
+from remid_jax.data import prompts
 from remid_jax.errors import UserError
 from remid_jax.models.chat_template import checked_variables, without_system
 from remid_jax.models.pretrained import load_language_model, open_language_model

@@ -6,11 +6,11 @@ from parity.tiny_transformers import save, torch, transformers
 from parity.transformers_engine import TransformersEngine
 from tiny_checkpoint import tiny_tensors, write_hugging_face
 
-from remid_jax.diagnosis.config import default_config
-from remid_jax.diagnosis.run import diagnose
+from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
-from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.evaluation.config import default_config
 from remid_jax.inference.engine import JaxEngine
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.pretrained import load_language_model
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("default")]

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from parity.tiny_transformers import torch
 
-from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.sampling import Sampled
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.pretrained import open_language_model
 
 

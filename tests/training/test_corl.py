@@ -18,9 +18,9 @@ from remid_jax.errors import UserError
 from remid_jax.training.config import ROLES, check_config
 from remid_jax.training.corl import Corl
 from remid_jax.training.estimators import save_estimator
+from remid_jax.training.experiment import make_setting
 from remid_jax.training.groups import Row
-from remid_jax.training.records import EVALUATIONS, METRICS, Records, read_lines
-from remid_jax.training.setting import make_setting
+from remid_jax.training.run_logger import EVALUATIONS, METRICS, Records, read_lines
 
 GRPO_METRICS = {
     "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy", "clip_ratio",

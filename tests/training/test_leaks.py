@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remid_jax.benchmark.thoughts import CORE_MARKER, render_thought
+from remid_jax.data.thoughts import CORE_MARKER, render_thought
 from remid_jax.training.leaks import Leak, leak_table, ngram_overlap
 
 GOLDEN = "Drink the green tea, then drink the milk."

@@ -22,9 +22,9 @@ from jax.experimental import multihost_utils
 from pathlib import Path
 from tiny_corl import tiny_config
 from remid_jax.errors import UserError
-from remid_jax.processes import is_first, join
+from remid_jax.processes import is_primary, join
 from remid_jax.training.corl import Corl
-from remid_jax.training.setting import make_setting
+from remid_jax.training.experiment import make_setting
 
 folder, changes = Path(sys.argv[1]), json.loads(sys.argv[2])
 config = tiny_config()
@@ -40,7 +40,7 @@ assert jax.process_count() == config.processes.count
 state = Corl(config, make_setting(config, folder), folder).run()
 whole = multihost_utils.process_allgather(state.roles, tiled=True)
 values = {r: np.concatenate([np.ravel(x) for x in jax.tree.leaves(p)]) for r, p in whole.items()}
-if is_first():
+if is_primary():
     print(json.dumps({r: v.tolist() for r, v in values.items()}))
 """
 

@@ -12,7 +12,7 @@ from tiny_corl import tiny_config
 
 from remid_jax.checkpoints import save_tree
 from remid_jax.errors import UserError
-from remid_jax.training.records import (
+from remid_jax.training.run_logger import (
     CHECKPOINTS,
     METRICS,
     Records,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from remid_jax.benchmark.thoughts import CORE_MARKER, USER_MARKER, render_thought
+from remid_jax.data.thoughts import CORE_MARKER, USER_MARKER, render_thought
 from remid_jax.errors import UserError
 from remid_jax.training import rewards
 from remid_jax.training.rewards import RewardBatch, combined

@@ -8,7 +8,7 @@ import json
 import jax, numpy as np
 from benchmarks.collectives import collectives
 from tiny_model import build_model
-from remid_jax.inference.choosing import SamplingConfig
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.sharding import MeshConfig, make_mesh, place, place_rows, using
 from remid_jax.training.rollout import padded, rollout
 

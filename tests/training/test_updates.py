@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.inference.choosing import SamplingConfig
 from remid_jax.inference.programs import count_programs
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.adapters import adapted_structure, new_params
 from remid_jax.models.lora import LoraConfig
 from remid_jax.training.groups import Row, group

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from remid_jax.benchmark import shifts
-from remid_jax.benchmark.samples import Sample
+from remid_jax.data import shifts
+from remid_jax.data.samples import Sample
 from remid_jax.files import write_atomically
 from remid_jax.information.checking import check_distribution
 from remid_jax.worlds.textual import facts, rendering, truth

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from remid_jax.benchmark.samples import Sample
-from remid_jax.benchmark.thoughts import CHARACTER_MARKER, CORE_MARKER, USER_MARKER
-from remid_jax.benchmark.thoughts import core_features as core_features
+from remid_jax.data.samples import Sample
+from remid_jax.data.thoughts import CHARACTER_MARKER, CORE_MARKER, USER_MARKER
+from remid_jax.data.thoughts import core_features as core_features
 from remid_jax.errors import nearest
 from remid_jax.worlds.textual import facts, reasoning, truth, words
 from remid_jax.worlds.textual.facts import TextualWorld

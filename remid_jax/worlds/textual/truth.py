@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from remid_jax.benchmark import shifts
+from remid_jax.data import shifts
 from remid_jax.errors import nearest
 from remid_jax.worlds.textual.facts import (
     LONG,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tiny_checkpoint import tiny_tensors, write_hugging_face
 
-from remid_jax.benchmark.reading import load_benchmark
-from remid_jax.diagnosis.config import default_config
-from remid_jax.diagnosis.run import diagnose
+from remid_jax.data.reading import load_benchmark
+from remid_jax.diagnosis import diagnose
+from remid_jax.evaluation.config import default_config
 from remid_jax.worlds.textual import export, truth
 from remid_jax.worlds.textual.facts import NUM_RESPONSES, textual_world
 

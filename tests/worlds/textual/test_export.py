@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from remid_jax.benchmark import shifts
-from remid_jax.benchmark.reading import load_benchmark, load_responses
-from remid_jax.benchmark.samples import Sample
+from remid_jax.data import shifts
+from remid_jax.data.reading import load_benchmark, load_responses
+from remid_jax.data.samples import Sample
 from remid_jax.worlds.textual import export, facts, rendering, truth
 from remid_jax.worlds.textual.facts import NUM_RESPONSES, textual_world
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remid_jax.benchmark import shifts
+from remid_jax.data import shifts
 from remid_jax.worlds import channels
 from remid_jax.worlds.exact import exact_quantities
 from remid_jax.worlds.textual import truth, words

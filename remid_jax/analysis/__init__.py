@@ -1,0 +1,1 @@
+"""Arrays in, records out: measures, contrasts, and what may be said of them."""

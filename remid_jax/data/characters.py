@@ -1,0 +1,117 @@
+"""A character profile: what files hold, and its text for prompts and drafts alike."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from remid_jax.data.texts import fill_placeholders, has_text
+from remid_jax.errors import UserError
+from remid_jax.json_files import kind_of
+
+if TYPE_CHECKING:
+    from remid_jax.data.samples import Sample
+
+UNNAMED = "the character"
+_CARDS = ("chara_card_v2", "chara_card_v3")
+# What a card says to programs and people, not of the character; its specification keeps these
+# out of prompts.
+_NOT_OF_THE_CHARACTER = (
+    "creator_notes", "creator_notes_multilingual", "extensions", "creator", "character_version",
+    "tags", "source", "assets", "creation_date", "modification_date",
+)  # fmt: skip
+
+
+def read_character(value: Any, where: str) -> Mapping[str, Any] | str:
+    """A profile as it stands in a file, made ready.
+
+    Nulls are left out, wherever they stand. Of a character card of version 2 or 3 the `data` is
+    the profile, without what is not about the character (creator's notes, extensions ...).
+
+    Args:
+      value: an object, a character card, or a text.
+      where: file, record and field, for messages.
+
+    Raises:
+      UserError: another kind of value, a card without data, or nothing that can be read.
+    """
+    if not isinstance(value, (dict, str)):
+        raise UserError(f"{where} must be an object or a string, not {kind_of(value)}")
+    if isinstance(value, dict) and str(value.get("spec")).lower() in _CARDS:
+        value = _of_card(value.get("data"), where)
+    profile = _without_nulls(value)
+    if not _any_text(profile):
+        raise UserError(f"{where} is empty")
+    return profile
+
+
+def _of_card(data: Any, where: str) -> dict[str, Any]:
+    """What a card says of the character; of its book the contents of the entries."""
+    if not isinstance(data, dict):
+        raise UserError(f"{where} is a character card without an object 'data'")
+    book = data.get("character_book")
+    entries = book.get("entries") if isinstance(book, dict) else None
+    entries = (
+        [e.get("content") for e in entries if isinstance(e, dict)]
+        if isinstance(entries, list)
+        else []
+    )
+    told = {k: v for k, v in data.items() if k not in _NOT_OF_THE_CHARACTER and v not in ("", [])}
+    return {k: v for k, v in told.items() if k != "character_book"} | (
+        {"character_book": entries} if entries else {}
+    )
+
+
+def _without_nulls(value: Any) -> Any:
+    """The value without nulls, and without what holds nothing but nulls."""
+    if isinstance(value, dict):
+        kept = {k: _without_nulls(v) for k, v in value.items() if v is not None}
+        return {k: v for k, v in kept.items() if v not in ({}, [])}
+    if isinstance(value, list):
+        kept = [_without_nulls(v) for v in value if v is not None]
+        return [v for v in kept if v not in ({}, [])]
+    return value
+
+
+def _any_text(value: Any) -> bool:
+    inner = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (dict, list)):
+        return any(map(_any_text, inner))
+    return has_text(str(value))
+
+
+def filled(value: Any, character: str, user: str) -> Any:
+    """A profile, or a part of it, with names in the place of placeholders; see `texts`."""
+    if isinstance(value, str):
+        return fill_placeholders(value, character, user)
+    if isinstance(value, list):
+        return [filled(v, character, user) for v in value]
+    if isinstance(value, Mapping):
+        return {k: filled(v, character, user) for k, v in value.items()}
+    return value
+
+
+def name_in(character: Mapping[str, Any] | str) -> str:
+    """The name that a profile gives, or an empty text."""
+    profile = character if isinstance(character, Mapping) else {}
+    named = {str(key).lower(): value for key, value in profile.items()}
+    found = (named.get(key) for key in ("name", "char_name", "character_name"))
+    return next((n.strip() for n in found if isinstance(n, str) and has_text(n)), "")
+
+
+def character_name(sample: "Sample") -> str:
+    """The character's name, or `the character` where the profile has none."""
+    return name_in(sample.character) or UNNAMED
+
+
+def character_text(character: Mapping[str, Any] | str) -> str:
+    """The profile as plain text, one `key: value` line for each entry of an object."""
+    if isinstance(character, str):
+        return character.strip()
+    return "\n".join(f"{key.replace('_', ' ')}: {_flat(value)}" for key, value in character.items())
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(_flat(v) for v in value)
+    if isinstance(value, Mapping):
+        return "; ".join(f"{k}: {_flat(v)}" for k, v in value.items())
+    return str(value)

@@ -1,0 +1,219 @@
+"""Readers: the bundled benchmark, files of samples, and files of collected responses."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from remid_jax.data import shifts
+from remid_jax.data.responses import NO_RECORD, read_responses
+from remid_jax.data.samples import Sample
+from remid_jax.errors import UserError, nearest
+from remid_jax.files import path_of
+from remid_jax.json_files import LINES, kind_of, read_json, read_json_lines
+
+BUNDLED = "bundled"
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Samples by subset tag.
+
+    Attributes:
+      name: where it came from, for reports.
+      subsets: tag -> samples in file order; only the tags that the file has. The paper's tags come
+        first and in its order.
+      in_distribution: tag of the subset that all others are compared with.
+      own_shifts: shifted tag -> its shift where that is not the paper's.
+      has_splits: whether samples stand under RPGBench's splits.
+    """
+
+    name: str
+    subsets: Mapping[str, tuple[Sample, ...]]
+    in_distribution: str = shifts.ID_TEST
+    own_shifts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    has_splits: bool = True
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Test subsets of the paper that the file does not have."""
+        return tuple(tag for tag in shifts.TEST_TAGS if tag not in self.subsets)
+
+    @property
+    def shift_of(self) -> dict[str, str]:
+        """Shifted tag -> its shift; with the paper's absent ones where any of them is there."""
+        paper = shifts.SHIFT_OF if any(tag in self.subsets for tag in shifts.SHIFT_OF) else {}
+        known = {**paper, **self.own_shifts}
+        return {tag: shift for tag, shift in known.items() if tag != self.in_distribution}
+
+    def __iter__(self) -> Iterator[Sample]:
+        for samples in self.subsets.values():
+            yield from samples
+
+
+def bundled_path() -> Path:
+    """Path of the benchmark that ships with the package."""
+    return Path(str(resources.files("remid_jax.data") / "bundled" / "role_play_mini.json"))
+
+
+def load_benchmark(
+    path: str | Path = BUNDLED,
+    in_distribution: str = shifts.ID_TEST,
+    subset_shifts: Iterable[str] = (),
+) -> Benchmark:
+    """Reads a file of samples.
+
+    It may be an RPGBench JSON file (an object of splits), a JSON list of samples, or JSONL with a
+    sample a line. Tags other than the paper's need a shift: in the key `shift` of their records or
+    in `subset_shifts`.
+
+    Args:
+      path: a file, or `bundled` for the benchmark that ships with the package.
+      in_distribution: tag of the subset that all others are compared with.
+      subset_shifts: `tag=shift` pairs; they go before what records and the paper say.
+
+    Returns:
+      The samples by subset tag; extra keys of a record are kept in `Sample.extra`.
+
+    Raises:
+      UserError: missing or broken file, wrong schema, a tag without a shift or with two, duplicate
+        id, or a sample under a split that is not its tag's.
+    """
+    bundled = str(path) == BUNDLED
+    file = bundled_path() if bundled else path_of(path, "benchmark file")
+    given = shifts.parse_subset_shifts(subset_shifts)
+    has_splits, rows = _records(file)
+    subsets: dict[str, list[Sample]] = {}
+    own: dict[str, str] = {}
+    seen: set[str] = set()
+    for where, split, record in rows:
+        sample = Sample.from_record(record, where)
+        _check_split(sample, split, where)
+        if sample.sample_id in seen:
+            raise UserError(f"{where}: duplicate sample_ID {sample.sample_id!r}")
+        seen.add(sample.sample_id)
+        if sample.tag not in (in_distribution, shifts.ID_TRAIN):
+            _add_shift(own, sample, given, in_distribution, where)
+        subsets.setdefault(sample.tag, []).append(sample)
+    if not subsets:
+        raise UserError(f"{file}: has no samples")
+    if unused := [tag for tag in given if tag not in subsets]:
+        hint = nearest(unused[0], subsets)
+        raise UserError(f"{file}: has no subset {unused[0]!r}{hint}, which subset_shifts names")
+    order = [t for t in shifts.ALL_TAGS if t in subsets]
+    order += [t for t in subsets if t not in shifts.ALL_TAGS]
+    return Benchmark(
+        name=BUNDLED if bundled else str(file),
+        subsets={t: tuple(subsets[t]) for t in order},
+        in_distribution=in_distribution,
+        own_shifts={t: s for t, s in own.items() if shifts.SHIFT_OF.get(t) != s},
+        has_splits=has_splits,
+    )
+
+
+def _records(file: Path) -> tuple[bool, Iterator[tuple[str, str, Any]]]:
+    """Whether there are splits, and (file and place, split or "", record) of each sample."""
+    if file.suffix.lower() in LINES:
+        rows = read_json_lines(file, "benchmark")
+        return False, ((f"{file}: line {n}", "", row) for n, row in rows)
+    data = read_json(file, "benchmark")
+    if isinstance(data, list):
+        return False, _listed(data, str(file), "")
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{file}: a benchmark file must be an object of splits ({', '.join(_splits())}) or a "
+            f"list of samples, not {kind_of(data)}"
+        )
+    _check_keys(data, file)
+    return True, (
+        row
+        for split in _splits()
+        for row in _listed(data.get(split, []), f"{file}: {split}", split)
+    )
+
+
+def _listed(records: list[Any], where: str, split: str) -> Iterator[tuple[str, str, Any]]:
+    for i in range(len(records)):
+        record, records[i] = records[i], None  # so that a large file is not held twice
+        yield f"{where}[{i}]", split, record
+
+
+def _check_keys(data: Mapping[str, Any], file: Path) -> None:
+    """Refuses keys beside the splits that hold samples or look like a split's name."""
+    if not set(_splits()) & set(data):
+        raise UserError(f"{file}: holds none of the splits {', '.join(_splits())}")
+    for key, value in data.items():
+        hint = nearest(key, _splits())
+        if key in _splits():
+            if not isinstance(value, list):
+                raise UserError(
+                    f"{file}: split {key!r} must be a list of samples, not {kind_of(value)}"
+                )
+        elif isinstance(value, list) or hint:  # a misspelt one must not be passed over in silence
+            raise UserError(f"{file}: unknown split {key!r}{hint}")
+
+
+def _splits() -> tuple[str, ...]:
+    return (shifts.ID_TRAIN, shifts.ID_TEST, *shifts.SPLITS.values())
+
+
+def _check_split(sample: Sample, split: str, where: str) -> None:
+    """Refuses a tag of the paper under a split of another one; others stand where they like."""
+    if split and sample.tag in shifts.ALL_TAGS and shifts.split_of(sample.tag) != split:
+        raise UserError(f"{where}: tag {sample.tag!r} does not belong to split {split!r}")
+
+
+def _add_shift(
+    own: dict[str, str], sample: Sample, given: Mapping[str, str], home: str, where: str
+) -> None:
+    """Notes the shift of a sample's tag; refuses a tag without one, or with two."""
+    tag = sample.tag
+    shift = given.get(tag) or sample.shift
+    if shift is None and tag != shifts.ID_TEST:
+        hint = nearest(tag, (*shifts.ALL_TAGS, home))
+        raise UserError(
+            f"{where}: unknown subset_tag {tag!r}{hint}; for one of your own give the record a key "
+            f"'shift' or set subset_shifts=('{tag}=SHIFT',); where it is not shifted, set "
+            f"in_distribution={tag!r}"
+        )
+    if shift is not None and own.setdefault(tag, shift) != shift:
+        raise UserError(
+            f"{where}: subset {tag!r} has the shift {own[tag]!r} in earlier records, and {shift!r} "
+            "here"
+        )
+
+
+def load_responses(path: str | Path, samples: Iterable[Sample]) -> dict[str, dict[str, str]]:
+    """Reads collected responses of evaluated models; all of the given samples must be there.
+
+    Two forms: a JSON object `{sample_ID: {..., "model_response": {policy: text}}}`, or JSONL with
+    one `{"sample_ID": ..., "model_response": {policy: text}}` a line. See `read_answer` for what
+    is cut from a text, `read_responses` for files in which answers are missing.
+
+    Args:
+      path: the response file.
+      samples: the samples that must all be answered by every policy in the file.
+
+    Returns:
+      policy -> sample id -> response text, policies in order of first appearance.
+
+    Raises:
+      UserError: missing or broken file, a missing sample, an empty or non-text response.
+    """
+    samples = list(samples)
+    table = read_responses(path, samples)
+    column = next(iter(table.values()))
+    if absent := [i for i, answer in column.items() if answer is NO_RECORD]:
+        raise UserError(
+            f"response file {path} lacks {len(absent)} of {len(samples)} samples, first "
+            f"{absent[0]!r}; export the prompts again with the same benchmark and limits"
+        )
+    for policy, column in table.items():
+        for i, answer in column.items():
+            if answer.failure:
+                raise UserError(
+                    f"response file {path}: sample {i!r} has no response of {policy!r}: "
+                    f"{answer.failure}"
+                )
+    return {p: {i: answer.text for i, answer in column.items()} for p, column in table.items()}

@@ -1,0 +1,246 @@
+"""Collected answers of evaluated models, from batch outputs and from files."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from remid_jax.data.characters import name_in
+from remid_jax.data.samples import Sample, is_unicode, read_name
+from remid_jax.data.speech import CUTS, find_speech, speech_of
+from remid_jax.data.texts import has_text
+from remid_jax.errors import UserError
+from remid_jax.files import path_of
+from remid_jax.json_files import LINES, kind_of, read_json, read_json_lines
+
+RESPONSE, DETAILS = "model_response", "response_details"
+ENDED = ("stop", "STOP", "")
+"""Reasons to finish that need no mention: the answer ended by itself, or nothing is known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Collected:
+    """One answer as it was collected.
+
+    Attributes:
+      text: what was spoken; empty where there is a failure.
+      failure: why there is nothing to score, or an empty text.
+      finish: the server's reason to end the answer, or an empty text.
+      cuts: what was cut from the text, see `speech.CUTS`.
+      unused: further draws for the same context, which are not used.
+      tokens: ids of the text, where the file has them.
+      tokenizer: identity of the tokenizer that the ids belong to.
+    """
+
+    text: str = ""
+    failure: str = ""
+    finish: str = ""
+    cuts: tuple[str, ...] = ()
+    unused: int = 0
+    tokens: tuple[int, ...] = ()
+    tokenizer: str = ""
+
+    def __post_init__(self):
+        for field in ("failure", "finish"):  # a server's words, which may hold half a character
+            plain = getattr(self, field).encode("utf-8", "backslashreplace").decode()
+            object.__setattr__(self, field, plain)
+
+
+Column = Mapping[str, Collected]
+
+
+def read_answer(content: Any, sample: Sample | None = None, finish: str = "") -> Collected:
+    """What was spoken in an answer as a server or a file gives it.
+
+    Args:
+      content: a text; a message, or parts of one (`[{"type": "text", "text": ...}, ...]`), of which
+        the texts count; or several texts, draws for one context, of which the first counts.
+      sample: the context, where it is known: labels with the character's name are cut.
+      finish: the server's reason to end the answer.
+    """
+    draws = _draws(content)
+    if not draws or not isinstance(draws[0], str):
+        held = "nothing" if content in (None, []) else kind_of(draws[0] if draws else content)
+        return Collected(failure=f"the answer holds {held} where a text is due", finish=finish)
+    text, unused = draws[0], len(draws) - 1
+    if not is_unicode(text):
+        problem = "the answer holds a \\ud8.. escape without its other half"
+        return Collected(failure=problem, finish=finish, unused=unused)
+    names = (name_in(sample.character), sample.user_name) if sample else ("", "")
+    found = find_speech(text, *names)
+    spoken = speech_of(text, found)
+    failure = "" if has_text(spoken) else why_silent(text, found.cuts)
+    return Collected("" if failure else spoken, failure, finish, found.cuts, unused)
+
+
+def _draws(content: Any) -> Sequence[Any]:
+    """The draws that a content holds; those without text come last, for the first one counts."""
+    if isinstance(content, dict):  # a message, or one part of it
+        return _draws(content["content"]) if "content" in content else _draws([content])
+    if not isinstance(content, list):
+        return [content]
+    if any(isinstance(part, dict) for part in content):
+        texts = [part if isinstance(part, str) else _text_of(part) for part in content]
+        return ["".join(t for t in texts if t)] if any(texts) else []
+    return sorted(content, key=lambda draw: not isinstance(draw, str))
+
+
+def _text_of(part: Any) -> str:
+    """The text of a part of a message, where it is a part of the answer."""
+    spoken = isinstance(part, dict) and part.get("type", "text") in ("text", "output_text")
+    text = part.get("text") if spoken else None
+    return text if isinstance(text, str) else ""
+
+
+def why_silent(text: str, cuts: Sequence[str]) -> str:
+    """Why nothing of an answer was spoken."""
+    if not has_text(text):
+        return "the answer is empty"
+    return f"nothing of the answer was spoken ({', '.join(cuts).replace('_', ' ')} alone)"
+
+
+NO_RECORD = Collected(
+    failure="the response file does not have the sample; export the prompts with the same "
+    "benchmark and limits"
+)
+NO_ANSWER = Collected(failure="the response file has no answer of it")
+
+
+def read_responses(path: str | Path, samples: Iterable[Sample]) -> dict[str, Column]:
+    """Reads collected responses, those that failed or are missing among them.
+
+    Args:
+      path: a JSON object `{sample_ID: {..., "model_response": {policy: text}}}`, or JSONL with one
+        `{"sample_ID": ..., "model_response": {policy: text}}` a line.
+      samples: whose answers are wanted.
+
+    Returns:
+      policy -> sample id -> answer, policies in order of first appearance.
+
+    Raises:
+      UserError: missing or broken file, or one that names no policy for these samples.
+    """
+    file = path_of(path, "response file")
+    records = dict(response_records(file))
+    samples = list(samples)
+    known = [records[s.sample_id] for s in samples if s.sample_id in records]
+    policies = dict.fromkeys(p for r in known for p in (*r.get(RESPONSE), *r.get(DETAILS)))
+    if not known:
+        raise UserError(
+            f"response file {file} lacks {len(samples)} of {len(samples)} samples, first "
+            f"{samples[0].sample_id!r}; export the prompts again with the same benchmark and limits"
+        )
+    if not policies:
+        raise UserError(f"response file {file}: 'model_response' names no policy")
+    return {p: {s.sample_id: _of_record(records, s, p) for s in samples} for p in policies}
+
+
+def _of_record(records: Mapping[str, Any], sample: Sample, policy: str) -> Collected:
+    record = records.get(sample.sample_id)
+    if record is None:
+        return NO_RECORD
+    details = record[DETAILS].get(policy, {})
+    finish = str(details.get("finish_reason") or "")
+    if policy not in record[RESPONSE]:
+        failure = details.get("failed")
+        return Collected(failure=str(failure), finish=finish) if failure else NO_ANSWER
+    answer = read_answer(record[RESPONSE][policy], sample, finish)
+    ids = details.get("tokens", [])
+    if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < 2**31 for i in ids):
+        return answer  # nobody's ids; the text is there
+    tokenizer = str(details.get("tokenizer") or "")
+    return dataclasses.replace(answer, tokens=tuple(ids), tokenizer=tokenizer)
+
+
+def response_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (sample id, record) of a response file.
+
+    Ids that are whole numbers are read as text; `model_response` and `response_details` are
+    objects by policy, if empty ones.
+
+    Raises:
+      UserError: missing or broken file, a record without id or responses, a policy's name that is
+        empty or holds control characters, a sample that stands twice.
+    """
+    what = "response"
+    if file.suffix.lower() in LINES:
+        rows = read_json_lines(file, what)
+        named = [(f"{what} file {file}: line {n}", row.get("sample_ID"), row) for n, row in rows]
+    else:
+        data = read_json(file, what)
+        if isinstance(data, dict):
+            named = [(f"{what} file {file}: {key!r}", key, row) for key, row in data.items()]
+        elif isinstance(data, list):
+            ids = [row.get("sample_ID") if isinstance(row, dict) else None for row in data]
+            named = [(f"{what} file {file}: [{n}]", i, row) for n, (i, row) in
+                     enumerate(zip(ids, data, strict=True))]  # fmt: skip
+        else:
+            raise UserError(f"response file {file} must be an object keyed by sample_ID, or a list")
+    seen = set()
+    for where, given, row in named:
+        if not isinstance(row, dict) or given is None or RESPONSE not in row:
+            raise UserError(f"{where}: needs 'sample_ID' and an object 'model_response'")
+        sample_id = read_name(given, f"{where}: 'sample_ID'")
+        if sample_id in seen:
+            raise UserError(f"{where}: duplicate sample_ID {sample_id!r}")
+        seen.add(sample_id)
+        yield (
+            sample_id,
+            {**row, **{key: _by_policy(row, key, where) for key in (RESPONSE, DETAILS)}},
+        )
+
+
+def _by_policy(row: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = row.get(key)
+    value = {} if value is None else value
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: {key!r} must be an object by policy, not {kind_of(value)}")
+    for name, details in value.items():
+        read_name(name, f"{where}: the name of a policy in {key!r}")
+        if key == DETAILS and not isinstance(details, dict):
+            raise UserError(f"{where}: {key!r} of {name!r} must be an object")
+    return value
+
+
+class Counted(Protocol):
+    """What is counted of an answer; a `Collected` is one."""
+
+    cuts: tuple[str, ...]
+    finish: str
+    unused: int
+
+
+def counts_of(answers: Iterable[Counted]) -> dict[str, Any]:
+    """What a policy's answers went through: how many were cut, and how many ended otherwise.
+
+    Returns:
+      `cut`: what was cut, see `speech.CUTS` -> number of answers; `finish_reasons`: other than
+      `stop` -> number of answers; `unused_draws`: further draws for the same contexts.
+    """
+    answers = list(answers)
+    cut = Counter(kind for a in answers for kind in a.cuts)
+    finish = Counter(a.finish for a in answers if a.finish not in ENDED)
+    unused = sum(a.unused for a in answers)
+    return {
+        "cut": {k: cut[k] for k in CUTS if k in cut},
+        "finish_reasons": dict(finish),
+        "unused_draws": unused,
+    }
+
+
+def count_lines(policy: str, counts: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each kind of count that there is.
+
+    Args:
+      policy: whose answers.
+      counts: see `counts_of`.
+    """
+    if cut := counts["cut"]:
+        parts = ", ".join(f"{CUTS[kind]} ({n})" for kind, n in cut.items())
+        yield f"cut from answers of {policy}: {parts}"
+    if finish := counts["finish_reasons"]:
+        parts = ", ".join(f"{name} ({n})" for name, n in sorted(finish.items()))
+        yield f"answers of {policy} with another finish_reason than stop: {parts}"
+    if unused := counts["unused_draws"]:
+        yield f"further draws of {policy} that are not used: {unused}"

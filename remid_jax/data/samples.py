@@ -1,0 +1,187 @@
+"""One role-play sample, and what makes it well formed."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from remid_jax.data.characters import filled, name_in, read_character
+from remid_jax.data.shifts import SHIFT_OF
+from remid_jax.data.texts import control_characters, fill_placeholders, has_text
+from remid_jax.errors import UserError, nearest
+from remid_jax.json_files import kind_of
+
+ROLES = ("user_query", "agent_response")
+FIELDS = (
+    "sample_ID",
+    "user_persona",
+    "agent_character",
+    "dialogue_context",
+    "agent_golden_response",
+    "subset_tag",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One context X = (user persona, character, dialogue) with its golden response.
+
+    Attributes:
+      sample_id: unique name, starting with the split's name in RPGBench.
+      persona: the user persona U.
+      character: the character profile C, an object or a text.
+      dialogue: messages of D as (role, text), role `user` or `character`; the last is the user's.
+      golden: the reference response Y.
+      tag: subset tag, one of `shifts.ALL_TAGS` or of one's own.
+      extra: all further keys of the record, kept as they were (`pair_id`, `language`, ...).
+    """
+
+    sample_id: str
+    persona: str
+    character: Mapping[str, Any] | str
+    dialogue: tuple[tuple[str, str], ...]
+    golden: str
+    tag: str
+    extra: Mapping[str, Any]
+
+    @property
+    def pair_id(self) -> str | None:
+        """The in-distribution sample that this one varies, or None."""
+        return self.extra.get("pair_id")
+
+    @property
+    def shift(self) -> str | None:
+        """The shift that the record names, or to which the paper's tag belongs; or None."""
+        return self.extra.get("shift") or SHIFT_OF.get(self.tag)
+
+    @property
+    def user_name(self) -> str:
+        """The user's name where the record gives it as `user_name`, or an empty text."""
+        return _user_name(self.extra)
+
+    @property
+    def user_turns(self) -> int:
+        """Number of user turns in the dialogue."""
+        return sum(role == "user" for role, _ in self.dialogue)
+
+    @classmethod
+    def from_record(cls, record: Any, where: str) -> "Sample":
+        """Checks one RPGBench record and converts it.
+
+        Ids may be whole numbers and are read as text; see `read_character` for profiles.
+        `{{char}}` and `{{user}}` are replaced where the names are known.
+
+        Args:
+          record: the decoded JSON object.
+          where: file and position, for messages.
+
+        Raises:
+          UserError: naming file, record and field.
+        """
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: a sample must be a JSON object, not {kind_of(record)}")
+        if "sample_ID" in record:
+            sample_id = read_name(record["sample_ID"], f"{where}: field 'sample_ID'")
+            where = f"{where} (sample_ID {sample_id!r})"
+        if not is_unicode(record):
+            raise UserError(f"{where}: holds a \\ud8.. escape without its other half")
+        for field in FIELDS:
+            if field not in record:
+                raise UserError(f"{where}: field {field!r} is missing{nearest(field, record)}")
+        for field in ("user_persona", "agent_golden_response"):
+            _require_text(record[field], f"{where}: field {field!r}")
+        extra = {k: v for k, v in record.items() if k not in FIELDS}
+        for field in ("pair_id", "shift"):
+            if extra.get(field) is not None:
+                extra[field] = read_name(extra[field], f"{where}: field {field!r}")
+        character = read_character(record["agent_character"], f"{where}: 'agent_character'")
+        names = name_in(character), _user_name(extra)
+        dialogue = _dialogue(record["dialogue_context"], where)
+        return cls(
+            sample_id=sample_id,
+            persona=fill_placeholders(record["user_persona"], *names),
+            character=filled(character, *names),
+            dialogue=tuple((role, fill_placeholders(text, *names)) for role, text in dialogue),
+            golden=fill_placeholders(record["agent_golden_response"], *names),
+            tag=read_name(record["subset_tag"], f"{where}: field 'subset_tag'"),
+            extra=extra,
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """The RPGBench record of this sample, as it was made ready."""
+        keys = dict(zip(("user", "character"), ROLES, strict=True))
+        return {
+            "sample_ID": self.sample_id,
+            "user_persona": self.persona,
+            "agent_character": self.character,
+            "dialogue_context": [{keys[role]: text} for role, text in self.dialogue],
+            "agent_golden_response": self.golden,
+            "subset_tag": self.tag,
+            **self.extra,
+        }
+
+
+def is_unicode(value: Any) -> bool:
+    """Whether all strings of a JSON value can be written as UTF-8: a lone surrogate cannot.
+
+    >>> is_unicode({"text": "\\U0001f600"}), is_unicode({"text": "\\ud83d"})
+    (True, False)
+    """
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_name(value: Any, what: str) -> str:
+    """A name or an id: a text without control characters, or a whole number as text.
+
+    Args:
+      value: as decoded.
+      what: file, record and field, for messages.
+
+    Raises:
+      UserError: something else, or nothing that can be seen.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    _require_text(value, what)
+    if found := control_characters(value) + [c for c in value if c in "\n\r\t"]:
+        raise UserError(f"{what} is {value!r}: it holds the control character {found[0]}")
+    return value
+
+
+def _user_name(extra: Mapping[str, Any]) -> str:
+    name = extra.get("user_name")
+    return name.strip() if isinstance(name, str) else ""
+
+
+def _require_text(value: Any, what: str) -> None:
+    if not isinstance(value, str):
+        raise UserError(f"{what} must be a string, not {kind_of(value)}")
+    if not has_text(value):
+        raise UserError(
+            f"{what} is empty" + (": nothing in it can be seen" if value.strip() else "")
+        )
+
+
+def _dialogue(value: Any, where: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{where}: 'dialogue_context' must be a non-empty list")
+    messages = []
+    for i, message in enumerate(value):
+        at = f"{where}: 'dialogue_context' message {i}"
+        if not isinstance(message, dict) or len(message) != 1:
+            raise UserError(f"{at} must be an object with the one key {' or '.join(ROLES)}")
+        key, text = next(iter(message.items()))
+        if key != ROLES[i % 2]:
+            raise UserError(
+                f"{at} has the key {key!r} where {ROLES[i % 2]!r} is due "
+                "(user and agent alternate, and the user begins)"
+            )
+        _require_text(text, at)
+        messages.append(("user" if key == ROLES[0] else "character", text))
+    if len(messages) % 2 == 0:
+        raise UserError(f"{where}: 'dialogue_context' must end with a {ROLES[0]}")
+    return tuple(messages)

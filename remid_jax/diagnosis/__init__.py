@@ -1,1 +1,0 @@
-"""From a benchmark and responses to an R-EMID report."""

@@ -1,0 +1,1 @@
+"""What is asked of models: requests, their cache, and what executes them."""

@@ -1,0 +1,77 @@
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remid_jax.data import shifts
+from remid_jax.errors import UserError
+
+
+def test_the_twelve_subsets():
+    assert len(shifts.TEST_TAGS) == 12
+    assert len(shifts.SHIFT_OF) == 11
+    assert shifts.TEST_TAGS[0] == "IDTest"
+    assert list(shifts.ALL_TAGS) == ["IDTrain", *shifts.TEST_TAGS]
+    assert [len(shifts.SHIFTS[s]) for s in ("user", "character", "dialogue")] == [5, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("tag", "split"),
+    [
+        ("IDTrain", "IDTrain"),
+        ("IDTest", "IDTest"),
+        ("korean", "OOD1Test"),
+        ("Film & Television", "OOD2Test"),
+        ("WordLevelComposition", "OOD3Test"),
+    ],
+)
+def test_split_of(tag, split):
+    assert shifts.split_of(tag) == split
+
+
+def test_a_shift_stands_for_its_subsets():
+    assert shifts.resolve_shifts(["character"]) == (
+        "Literature",
+        "Film & Television",
+        "Theater",
+        "Gaming",
+    )
+    assert shifts.resolve_shifts(shifts.SHIFTS) == tuple(shifts.SHIFT_OF)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([*shifts.SHIFTS, *shifts.TEST_TAGS]), min_size=1))
+def test_order_and_repetition_of_names_do_not_matter(names):
+    expected = set(itertools.chain(*(shifts.SHIFTS.get(n, [n]) for n in names))) - {"IDTest"}
+    if not expected:
+        with pytest.raises(UserError, match="no shift was chosen"):
+            shifts.resolve_shifts(names)
+        return
+    chosen = shifts.resolve_shifts(names)
+    assert set(chosen) == expected
+    assert chosen == tuple(t for t in shifts.SHIFT_OF if t in expected)
+    assert shifts.resolve_shifts(reversed(names)) == chosen
+
+
+def test_no_name_at_all():
+    with pytest.raises(UserError, match="no shift was chosen"):
+        shifts.resolve_shifts([])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("germn", "german"), ("literature", "Literature"), ("Film", None), ("dialog", "dialogue")],
+)
+def test_an_unknown_name_gets_the_nearest(wrong, right):
+    with pytest.raises(UserError) as e:
+        shifts.resolve_shifts(["user", wrong])
+    message = str(e.value)
+    assert f"unknown shift {wrong!r}" in message
+    assert (f"did you mean {right!r}?" in message) if right else ("did you mean" not in message)
+    assert "Film & Television" in message  # the choices are listed
+
+
+def test_training_samples_are_no_shift():
+    with pytest.raises(UserError, match="unknown shift 'IDTrain'"):
+        shifts.resolve_shifts(["IDTrain"])

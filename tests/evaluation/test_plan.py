@@ -1,0 +1,161 @@
+"""What a run would cost, against what it then does."""
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+from tiny_checkpoint import tiny_tensors, write_hugging_face, write_reader
+
+from remid_jax.diagnosis import diagnose
+from remid_jax.errors import UserError
+from remid_jax.evaluation import measure, scoring
+from remid_jax.evaluation.plan import print_plan
+from remid_jax.inference import cost
+
+
+def planned(config, workdir):
+    config.dry_run = True
+    plan = diagnose(config, workdir)["plan"]
+    config.dry_run = False
+    return plan, {s.what: s for s in plan.stages}
+
+
+def test_a_dry_run_touches_nothing(small_config, tmp_path):
+    plan, stages = planned(small_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert [s.contexts for s in plan.stages] == [9] * 5
+    assert list(stages) == [
+        "answers of full_context", "answers of last_turn_only", "thoughts",
+        "likelihoods with reasoning", "likelihoods without",
+    ]  # fmt: skip
+    # All pairs of 3 contexts for golden and two policies, in three subsets.
+    assert stages["likelihoods with reasoning"].pairs == 3 * 3 * 9
+    assert stages["thoughts"].steps == 3 * 5 and stages["answers of full_context"].steps == 3 * 6
+    assert stages["answers of full_context"].prefill > stages["answers of last_turn_only"].prefill
+
+
+def test_planned_pairs_and_operations_are_those_of_the_run(small_config, tmp_path, monkeypatch):
+    small_config.estimator.negatives = "cyclic"
+    small_config.estimator.num_negatives = 1
+    small_config.shifts = ("german",)
+    _, stages = planned(small_config, tmp_path / "run")
+    seen = []
+    real = scoring.find_rows
+
+    def watched(*arguments):
+        rows = real(*arguments)
+        seen.append((rows.wanted.sum(), sum(rows.flops), len(rows.prompts)))
+        return rows
+
+    monkeypatch.setattr(measure, "find_rows", watched)
+    diagnose(small_config, tmp_path / "run")
+    scored = [stages[k] for k in ("likelihoods with reasoning", "likelihoods without")]
+    assert sum(n for n, *_ in seen) == sum(s.pairs for s in scored)
+    assert sum(n for *_, n in seen) == sum(s.contexts for s in scored)
+    done, most = sum(f for _, f, _ in seen), sum(s.prefill for s in scored)
+    assert 0.5 * most < done <= 1.02 * most  # answers and thoughts may end before their limit
+
+
+def test_swapped_contexts_are_counted(small_config, tmp_path):
+    small_config.shifts = ("german",)
+    plain, _ = planned(small_config, tmp_path)
+    small_config.factors.swaps = 1
+    plan, stages = planned(small_config, tmp_path)
+    # One of another sample for each factor of 3 contexts, 3 responses each, in two subsets.
+    assert (
+        stages["contexts with a swapped factor"].contexts == 2 * 3 * 3
+        and stages["contexts with a swapped factor"].pairs == 3 * 18
+    )
+    assert plan.flops == pytest.approx(plain.flops + stages["contexts with a swapped factor"].flops)
+
+
+def test_collected_responses_are_counted_at_their_own_length(small_config, tmp_path):
+    import json
+
+    from remid_jax.data.reading import load_benchmark
+
+    subsets = load_benchmark(small_config.benchmark).subsets
+    chosen = [s for tag in ("IDTest", "german", "Literature") for s in subsets[tag]]
+
+    def stages(text):
+        lines = [{"sample_ID": s.sample_id, "model_response": {"mine": text}} for s in chosen]
+        path = tmp_path / "responses.jsonl"
+        path.write_text("\n".join(map(json.dumps, lines)))
+        small_config.responses = str(path)
+        return planned(small_config, tmp_path / "run")[1]
+
+    short, long = stages("Yes."), stages("Yes, " * 40)
+    assert list(short) == ["thoughts", "likelihoods with reasoning", "likelihoods without"]
+    kind = "likelihoods without"
+    assert long[kind].flops > 1.05 * short[kind].flops and long[kind].pairs == short[kind].pairs
+
+
+def test_the_table_says_contexts_pairs_operations_time_and_memory(small_config, tmp_path):
+    plan, _ = planned(small_config, tmp_path)
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_plan(plan, console)
+    text = console.export_text()
+    for said in ("contexts", "pairs", "TFLOP", "expected time", "in all", "memory", "GiB", "81"):
+        assert said in text
+    assert f"{plan.flops / 1e12:.2f}" in text
+    assert plan.weights == 4 * cost.num_parameters(plan.stages[0].shape)
+
+
+def test_memory_decides_sizes_and_numbers_stay(small_config, tmp_path):
+    small_config.shifts = ("german",)
+    results = diagnose(small_config, tmp_path / "a")
+    sizes = results["provenance"]["sizes"]
+    small_config.limits.memory_bytes = 6 * 2**20
+    tight = diagnose(small_config, tmp_path / "b")
+    assert tight["provenance"]["sizes"]["call"] < sizes["call"]
+    for a, b in zip(results["rows"], tight["rows"], strict=True):
+        assert a["r_emi"] == pytest.approx(b["r_emi"], abs=2e-3)
+    work, programs = (results["provenance"][k] for k in ("work", "programs"))
+    assert 0 < work["tokens"] <= work["positions"]
+    assert programs["compiled"] + programs["found"] >= 0 and programs["seconds"] >= 0
+
+
+def test_too_little_memory_is_said_before_any_work(small_config, tmp_path):
+    small_config.limits.memory_bytes = 10_000
+    with pytest.raises(UserError, match="memory_bytes is 10000; prompts of"):
+        diagnose(small_config, tmp_path / "run")
+    assert not (tmp_path / "run" / "store").exists()
+
+
+def test_an_evaluated_model_with_a_short_window_is_named_before_any_work(small_config, tmp_path):
+    path = write_reader(tmp_path / "m", seed=1, window=100)
+    small_config.rpms.full_context.path = str(path)
+    with pytest.raises(
+        UserError, match=r"too long for the context window of 'full_context' \(m, 100"
+    ):
+        diagnose(small_config, tmp_path / "run")
+    assert not (tmp_path / "run" / "store").exists()
+
+
+def test_stop_strings_end_answers(small_config, tmp_path):
+    # Answers end in whole tokens: by single bytes, exactly before the stop.
+    window = {"max_position_embeddings": 8192}
+    small_config.model.path = str(write_hugging_face(tmp_path / "m", tiny_tensors(), window))
+    small_config.shifts = ("german",)
+    small_config.sampling.max_tokens = 40
+    free = diagnose(small_config, tmp_path)
+    import json
+
+    def answers():
+        lines = (tmp_path / "responses.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        return {r["sample_ID"]: r["model_response"]["full_context"] for r in records}
+
+    before = answers()
+    letters = [c for c in "".join(before.values()) if c.isascii() and c.isalnum()]
+    stop = max(set(letters), key=letters.count)
+    small_config.sampling.stop_strings = (stop,)
+    stopped = diagnose(small_config, tmp_path)
+    after = answers()
+    assert any(stop in text for text in before.values())
+    for name, text in after.items():
+        assert text == before[name].split(stop)[0].strip()
+    cut = stopped["cut_at_max_tokens"]["IDTest"]["full_context"]
+    assert cut <= free["cut_at_max_tokens"]["IDTest"]["full_context"]
+    assert np.isfinite(stopped["provenance"]["planned_flops"])

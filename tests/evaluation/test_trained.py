@@ -1,0 +1,70 @@
+"""A diagnosis with a trained reasoner and policy instead of the model as it is."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from tiny_checkpoint import write_reader
+from tiny_model import filled
+
+from remid_jax.data import prompts
+from remid_jax.data.reading import load_benchmark
+from remid_jax.data.thoughts import policy_notes
+from remid_jax.diagnosis import diagnose
+from remid_jax.errors import UserError
+from remid_jax.inference.likelihood import pair_log_likelihoods
+from remid_jax.inference.sampling import SamplingConfig, sample
+from remid_jax.models.adapters import new_adapter, save_adapter
+from remid_jax.models.lora import LoraConfig
+from remid_jax.models.pretrained import load_language_model
+from remid_jax.training.estimators import load_estimator
+
+LORA = LoraConfig(rank=2, dropout=0.0)
+
+
+@pytest.fixture
+def trained(tiny_path, tmp_path):
+    """Folder of an estimator whose adapters are random."""
+    model = load_language_model(tiny_path)
+    for i, role in enumerate(("reasoner", "policy")):
+        new = new_adapter(model, LORA, jax.random.key(i))
+        save_adapter(tmp_path / "estimator" / role, filled(new, seed=10 + i, scale=0.3))
+    return tmp_path / "estimator"
+
+
+def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_path):
+    c = small_config
+    c.shifts, c.estimator.checkpoint = ("german",), str(trained)
+    c.reasoning.repetition_penalty = 1.0
+    results = diagnose(c, tmp_path / "run")
+    base = load_language_model(c.model.path)
+    roles = load_estimator(trained, base)
+    assert results["provenance"]["model"]["identity"] == roles["policy"].identity
+    by_id = {s.sample_id: s for s in load_benchmark(c.benchmark).subsets["german"]}
+    with np.load(tmp_path / "run" / "pairs" / "german.npz") as saved:
+        ids, scores = saved["sample_ids"].tolist(), saved["golden/scores"]
+    lines = (tmp_path / "run" / "responses.jsonl").read_text().splitlines()
+    thoughts = {r["sample_ID"]: r["thought"] for r in map(json.loads, lines)}
+    encode, first = base.tokenizer.encode_chat, by_id[ids[0]]
+    drawn = sample(
+        roles["reasoner"], [encode(prompts.section_messages(first))],
+        SamplingConfig(max_tokens=c.reasoning.max_tokens),
+    )  # fmt: skip
+    notes = policy_notes(base.tokenizer.decode(drawn[0].tokens).strip())
+    assert thoughts[ids[0]] == notes
+    asked = encode(prompts.policy_messages(first, notes))
+    golden = base.tokenizer.encode(first.golden)
+    alone = pair_log_likelihoods(roles["policy"], [asked], [golden]).sums[0, 0]
+    assert scores[0, 0] == pytest.approx(alone, abs=1e-3)
+
+
+def test_an_estimator_of_another_base_is_refused(small_config, trained, tmp_path):
+    small_config.model.path = str(write_reader(tmp_path / "other", seed=2))
+    small_config.estimator.checkpoint = str(trained)
+    small_config.shifts = ("german",)
+    with pytest.raises(UserError, match="was trained on another base"):
+        diagnose(small_config, tmp_path / "run")
+    small_config.estimator.checkpoint = str(tmp_path / "nothing")
+    with pytest.raises(UserError, match="no checkpoint"):
+        diagnose(small_config, tmp_path / "run")
