@@ -107,7 +107,7 @@ def test_benchmarks(tmp_path_factory, data):
         assert "\x1b" not in str(violation)
     for sample in benchmark:
         assert sample.golden.strip() and sample.persona.strip() and sample.sample_id.strip()
-        prompts.policy_messages(sample, "x")
+        prompts.scorer_messages(sample, "x")
         json.dumps(sample.to_record())
     refused_or(lambda: choose_contexts(benchmark, ["user", "character"], 3))
 

@@ -80,7 +80,7 @@ def section_messages(sample: Sample) -> Messages:
     return _chat(context_text(sample), SECTION_INSTRUCTION.format(name=character_name(sample)))
 
 
-def policy_messages(sample: Sample, thought: str | None = None) -> Messages:
+def scorer_messages(sample: Sample, thought: str | None = None) -> Messages:
     """What the policy reads before a response is scored: X, or (X, R) when a thought is given."""
     notes = [] if thought is None else [NOTES.format(thought=thought.strip())]
     reply = REPLY.format(name=character_name(sample))

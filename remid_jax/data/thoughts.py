@@ -177,13 +177,13 @@ def core_features(text: str) -> str:
     return parse_thought(text).core
 
 
-def policy_notes(text: str) -> str:
+def scorer_notes(text: str) -> str:
     """What the policy reads of a thought: its core features.
 
     A thought without the core marker, as of a model that never saw the format, is given whole; one
     whose core section is empty gives nothing.
 
-    >>> policy_notes(" Mention the tea. ")
+    >>> scorer_notes(" Mention the tea. ")
     'Mention the tea.'
     """
     thought = parse_thought(text)

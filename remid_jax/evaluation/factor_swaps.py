@@ -146,7 +146,7 @@ def score_swaps(
     scores = {p: {f: np.full(shape, np.nan) for f in FACTORS} for p in texts[0]}
     rows = []
     for contexts, responses in zip(swaps.contexts, columns, strict=True):
-        asked = [model.tokenizer.encode_chat(prompts.policy_messages(c)) for c in contexts]
+        asked = [model.tokenizer.encode_chat(prompts.scorer_messages(c)) for c in contexts]
         wanted = np.ones((len(asked), len(responses)), bool)
         names = [c.sample_id for c in contexts]
         rows.append(find_rows(model, store, names, asked, branch_points(asked), responses, wanted))

@@ -11,7 +11,7 @@ from remid_jax.analysis import measures
 from remid_jax.analysis.expected_kl import own_log_probs
 from remid_jax.data import prompts
 from remid_jax.data.samples import Sample
-from remid_jax.data.thoughts import policy_notes
+from remid_jax.data.thoughts import scorer_notes
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import Answer, golden_answer, spoken_answer
 from remid_jax.evaluation.factor_swaps import Scores, Swaps, score_swaps
@@ -191,7 +191,7 @@ class Measurement:
             chats = {x.sample_id: (x, asks(x)) for x in samples}
             reasoner = self._estimator.reasoner
             noted = generate(reasoner, self._store, "thoughts", chats, self._reason, rows, advance)
-        read = policy_notes if trained else str.strip
+        read = scorer_notes if trained else str.strip
         decode = reasoner.tokenizer.decode
         return answers, {i: read(decode(d.tokens)) for i, d in noted.items()}
 
@@ -226,7 +226,7 @@ class Measurement:
             encode = self._policy.tokenizer.encode_chat
             texts = [None if notes is None else notes[s.sample_id] for s in samples]
             asked = [
-                encode(prompts.policy_messages(*pair)) for pair in zip(samples, texts, strict=True)
+                encode(prompts.scorer_messages(*pair)) for pair in zip(samples, texts, strict=True)
             ]
             cuts = [cuts_of(*pair) for pair in zip(asked, beginnings, strict=True)]
             return find_rows(self._policy, self._store, names, asked, cuts, columns, wanted)

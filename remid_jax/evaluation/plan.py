@@ -156,12 +156,12 @@ class _Counter:
         kinds = (("likelihoods with reasoning", c.reasoning.max_tokens), ("likelihoods without", 0))
         for (what, room), wanted in zip(kinds, pairs, strict=True):
             for sample, row in zip(samples, wanted, strict=True):
-                chat = prompts.policy_messages(sample, "" if room else None)
+                chat = prompts.scorer_messages(sample, "" if room else None)
                 self._row(what, sample, chat, room, flat[row])
         for i, contexts in enumerate(swaps.contexts if swaps else ()):
             own = [column[i] for column in columns]
             for context in contexts:
-                self._row(SWAPPED, context, prompts.policy_messages(context), 0, own)
+                self._row(SWAPPED, context, prompts.scorer_messages(context), 0, own)
 
     def _answers(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[list[int]]:
         """Tokens of each policy's answers, of unknown ones the most that they can have."""

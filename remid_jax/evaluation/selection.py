@@ -160,6 +160,6 @@ def fit_sample(
 
 
 def _excess(sample: Sample, model: Checkpoint, room: int) -> int:
-    prompt = len(model.tokenizer.encode_chat(prompts.policy_messages(sample, thought="")))
+    prompt = len(model.tokenizer.encode_chat(prompts.scorer_messages(sample, thought="")))
     # A thought that is decoded and tokenised again may take a few tokens more.
     return prompt + room + 16 - model.config.max_positions

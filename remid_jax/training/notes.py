@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from remid_jax.data.thoughts import policy_notes
+from remid_jax.data.thoughts import scorer_notes
 
 FILLER = "."
 
@@ -20,7 +20,7 @@ def notes_of(thoughts: Sequence[Sequence[str]], how: str) -> list[list[str | Non
     >>> notes_of([["a b"], ["c"]], "shuffled"), notes_of([["a b"]], "filler")
     ([['c'], ['a b']], [['. .']])
     """
-    core = [[policy_notes(text) for text in group] for group in thoughts]
+    core = [[scorer_notes(text) for text in group] for group in thoughts]
     if how == "none":
         return [[None] * len(group) for group in core]
     if how == "shuffled":

@@ -68,7 +68,7 @@ class ChatTask:
 
     def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:
         """Context, notes and instruction, as the main job has them."""
-        return self.tokenizer.encode_chat(prompts.policy_messages(sample, notes))
+        return self.tokenizer.encode_chat(prompts.scorer_messages(sample, notes))
 
     def encode(self, text: str) -> Sequence[int]:
         """Ids of a text and the end of turn."""

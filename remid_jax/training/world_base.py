@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from remid_jax.checkpoints import load_tree, newest, read_record, save_newest
 from remid_jax.data import shifts
 from remid_jax.data.samples import Sample
-from remid_jax.data.thoughts import policy_notes
+from remid_jax.data.thoughts import scorer_notes
 from remid_jax.errors import UserError
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.sharding import on_mesh, place, place_rows, using
@@ -128,7 +128,7 @@ def _rows(tasks: list[WorldTask], config: ConfigDict, step: int) -> list[list[Ro
             rows.append([
                 Row(task.policy_prompt(s, None), reply),
                 Row(task.reason_prompt(s), task.encode(thought)),
-                Row(task.policy_prompt(s, policy_notes(thought)), reply),
+                Row(task.policy_prompt(s, scorer_notes(thought)), reply),
                 Row(task.recall_prompt(s), task.encode(_recalled(task.world, s, rng))),
             ])  # fmt: skip
     return rows

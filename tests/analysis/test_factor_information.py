@@ -68,7 +68,7 @@ def test_rows_are_what_direct_scoring_gives(finished):
                 dataclasses.replace(sample, **{field: getattr(chosen[(i + k) % 4], field)})
                 for k in (1, 2)
             ]
-            chats = [encode(prompts.policy_messages(x)) for x in contexts]
+            chats = [encode(prompts.scorer_messages(x)) for x in contexts]
             own, *others = pair_log_likelihoods(model, chats, [golden[i]]).sums[:, 0]
             values.append(terms(own, others))
         for row in of(rows, subset="german", factor=factor):
@@ -135,7 +135,7 @@ def test_a_swapped_context_that_does_not_fit(finished):
     samples = (long, *short)
     room = max(config.sampling.max_tokens, 7)
     length = [
-        len(model.tokenizer.encode_chat(prompts.policy_messages(s, thought=""))) for s in samples
+        len(model.tokenizer.encode_chat(prompts.scorer_messages(s, thought=""))) for s in samples
     ]
     window = dataclasses.replace(model.config, max_positions=max(length) + room + 16)
     small = dataclasses.replace(model, config=window)

@@ -21,8 +21,8 @@ SAMPLE = Sample(
 ROLES = {
     "reply": prompts.reply_messages,
     "reason": prompts.reason_messages,
-    "policy": prompts.policy_messages,
-    "policy with a thought": lambda s: prompts.policy_messages(s, "A thought."),
+    "policy": prompts.scorer_messages,
+    "policy with a thought": lambda s: prompts.scorer_messages(s, "A thought."),
 }
 
 
@@ -66,9 +66,9 @@ def test_no_role_reads_the_golden_response():
 
 
 def test_roles_differ_only_in_what_comes_last():
-    plain = prompts.policy_messages(SAMPLE)
+    plain = prompts.scorer_messages(SAMPLE)
     assert prompts.reply_messages(SAMPLE) == plain
-    noted = prompts.policy_messages(SAMPLE, "\n Take up the nurse. \n")[1]["content"]
+    noted = prompts.scorer_messages(SAMPLE, "\n Take up the nurse. \n")[1]["content"]
     head, tail = noted.split("\n\nNotes on the reply:\nTake up the nurse.\n\n")
     assert head == prompts.context_text(SAMPLE)
     assert plain[1]["content"] == f"{head}\n\n{tail}"
@@ -139,8 +139,8 @@ def test_profiles_of_any_shape(character, text, name):
 def test_braces_in_texts_are_no_placeholders(persona, name):
     sample = with_(persona="{name}" + persona, character={"name": "{thought}" + name})
     assert "{name}" in prompts.context_text(sample)
-    assert "{thought}" in text_of(prompts.policy_messages(sample, "{name} {0}"))
-    assert "{name} {0}" in text_of(prompts.policy_messages(sample, "{name} {0}"))
+    assert "{thought}" in text_of(prompts.scorer_messages(sample, "{name} {0}"))
+    assert "{name} {0}" in text_of(prompts.scorer_messages(sample, "{name} {0}"))
 
 
 def test_dropping_turns_keeps_the_last_user_turn():

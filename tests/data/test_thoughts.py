@@ -62,7 +62,7 @@ def test_variants_of_a_whole_thought(text):
     found = thoughts.parse_thought(text)
     assert found.well_formed and found.complete
     assert (found.sections, found.missing, found.empty) == (*COMPLETE,)
-    assert found.core == thoughts.core_features(text) == thoughts.policy_notes(text)
+    assert found.core == thoughts.core_features(text) == thoughts.scorer_notes(text)
     assert found.core == "name the tea" and not found.duplicated
     assert [t.lower() for t in list(found.texts.values())[:2]] == ["a nurse", "dry, exact"]
 
@@ -120,10 +120,10 @@ def test_an_open_fence_of_another_section_does_not_reach_the_core():
 
 
 def test_what_the_policy_reads():
-    assert thoughts.policy_notes("  any model's notes \n") == "any model's notes"
-    assert thoughts.policy_notes(f"{USER_MARKER} a ") == f"{USER_MARKER} a"  # cut before the core
-    assert thoughts.policy_notes(f"{USER_MARKER} a {CORE_MARKER}") == ""
-    assert thoughts.policy_notes("") == ""
+    assert thoughts.scorer_notes("  any model's notes \n") == "any model's notes"
+    assert thoughts.scorer_notes(f"{USER_MARKER} a ") == f"{USER_MARKER} a"  # cut before the core
+    assert thoughts.scorer_notes(f"{USER_MARKER} a {CORE_MARKER}") == ""
+    assert thoughts.scorer_notes("") == ""
 
 
 def test_words_outside_of_the_markers():

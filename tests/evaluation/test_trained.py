@@ -10,7 +10,7 @@ from tiny_model import filled
 
 from remid_jax.data import prompts
 from remid_jax.data.reading import load_benchmark
-from remid_jax.data.thoughts import policy_notes
+from remid_jax.data.thoughts import scorer_notes
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import pair_log_likelihoods
@@ -51,9 +51,9 @@ def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_pat
         roles["reasoner"], [encode(prompts.section_messages(first))],
         SamplingConfig(max_tokens=c.reasoning.max_tokens),
     )  # fmt: skip
-    notes = policy_notes(base.tokenizer.decode(drawn[0].tokens).strip())
+    notes = scorer_notes(base.tokenizer.decode(drawn[0].tokens).strip())
     assert thoughts[ids[0]] == notes
-    asked = encode(prompts.policy_messages(first, notes))
+    asked = encode(prompts.scorer_messages(first, notes))
     golden = base.tokenizer.encode(first.golden)
     alone = pair_log_likelihoods(roles["policy"], [asked], [golden]).sums[0, 0]
     assert scores[0, 0] == pytest.approx(alone, abs=1e-3)
