@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.analysis.measures import ANCHORS, Subset, count_groups, groups_of
+from remid_jax.analysis.measures import ANCHORS, GOLDEN, Block, Subset, count_groups, groups_of
 from remid_jax.analysis.rows import number
 from remid_jax.evaluation.config import MIN_CONTEXTS
-from remid_jax.evaluation.scoring import GOLDEN, Block
 from remid_jax.information.cross_information import (
     SATURATED,
     context_sets,

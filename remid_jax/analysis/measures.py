@@ -13,13 +13,40 @@ from ml_collections import ConfigDict
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.config import MIN_CONTEXTS
-from remid_jax.evaluation.scoring import GOLDEN, Block
 from remid_jax.information import mutual_information as mi
 from remid_jax.information.uncertainty import clustered_negatives, clusters, delete_one
 
+GOLDEN = "golden"
 SHUFFLED = "shuffled golden"
 ANCHORS = (GOLDEN, SHUFFLED)
 COLUMNS = ("r_emi", "r_emi_token", "emi", "retained", "baseline")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One policy's pair matrices in one subset.
+
+    Attributes:
+      scores: [N, N] float64, log q(y_j | x_i, r_i) in nats; NaN where not scored.
+      plain: the same without reasoning, log q(y_j | x_i).
+      lengths: [N] scored tokens of each response.
+      where: [N] bool, contexts whose response can be used.
+    """
+
+    scores: np.ndarray
+    plain: np.ndarray
+    lengths: np.ndarray
+    where: np.ndarray
+
+    def shifted(self, by: int = 1) -> "Block":
+        """The block in which context i is given the response of context i + `by` (mod N)."""
+        return Block(
+            np.roll(self.scores, -by, axis=1),
+            np.roll(self.plain, -by, axis=1),
+            np.roll(self.lengths, -by),
+            self.where & np.roll(self.where, -by),
+        )
 
 
 @jax.tree_util.register_dataclass

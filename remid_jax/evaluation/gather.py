@@ -1,0 +1,139 @@
+"""From cached results to arrays: what the analysis reads."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from remid_jax.analysis import measures
+from remid_jax.data.responses import DETAILS, RESPONSE
+from remid_jax.evaluation.cache import Cache
+from remid_jax.evaluation.features import texts_of
+from remid_jax.evaluation.plan import GOLDEN, Plan, Task
+from remid_jax.files import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Gathered:
+    """Everything that is estimated from.
+
+    Attributes:
+      subsets: pair matrices of golden, all rpms and the reference rows, in distribution first.
+      log_p: tag -> rpm -> [N] log p of its own answers in nats, see `own_log_probs`.
+      swapped: tag -> rpm or golden -> factor -> [N, K − 1] scores under swapped contexts.
+      features: tag -> factor -> [N, d].
+    """
+
+    subsets: list[measures.Subset]
+    log_p: Mapping[str, Mapping[str, np.ndarray]]
+    swapped: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
+    features: Mapping[str, Mapping[str, np.ndarray]]
+
+
+def gather(task: Task, plan: Plan, cache: Cache) -> Gathered:
+    """Reads all results of a finished plan.
+
+    Args:
+      task: what was evaluated.
+      plan: of it, final.
+      cache: that holds every result.
+    """
+    tags = list(task.selection.subsets)
+    return Gathered(
+        [_subset(task, plan, cache, tag) for tag in tags],
+        {tag: _own_log_probs(task, plan, tag) for tag in tags},
+        {tag: _swapped(task, plan, cache, tag) for tag in task.swaps},
+        {tag: _features(task, plan, cache, tag) for tag in tags} if plan.features else {},
+    )
+
+
+def _subset(task: Task, plan: Plan, cache: Cache, tag: str) -> measures.Subset:
+    """The pair matrices of one subset, with and without reasoning."""
+    samples, found = task.selection.subsets[tag], plan.subsets[tag]
+    n = len(samples)
+    scores, plain = (matrix.values(cache) for matrix in found.scores)
+    blocks = {
+        name: measures.Block(
+            scores[:, a : a + n],
+            plain[:, a : a + n],
+            np.array([r.counted if r else 1 for r in column]),
+            np.array([r is not None for r in column]),
+        )
+        for a, (name, column) in zip(
+            range(0, scores.shape[1], n), found.responses.items(), strict=True
+        )
+    }
+    subset = measures.Subset(
+        tag=tag,
+        sample_ids=tuple(s.sample_id for s in samples),
+        pair_ids=tuple(s.pair_id for s in samples),
+        languages=tuple(s.extra.get("language") for s in samples),
+        golden=blocks.pop(GOLDEN),
+        policies=blocks,
+        negatives=measures.negatives_for(n, task.config, task.labels[tag]),
+        labels=task.labels[tag],
+        shift=task.selection.shift_of.get(tag),
+    )
+    return measures.with_anchors(subset)
+
+
+def _own_log_probs(task: Task, plan: Plan, tag: str) -> dict[str, np.ndarray]:
+    """rpm -> [N] log p of its answers under its own law, where q scores just the same tokens.
+
+    NaN for answers from a file, of another tokenizer, or drawn from another law than the model's
+    own (greedy, tempered, truncated or penalised).
+    """
+    own = task.models.scorer.tokenizer.identity
+    same = task.config.estimator.span == "response"
+    return {
+        rpm: np.array([
+            a.log_prob if same and a.tokenizer == own and a.log_prob is not None else np.nan
+            for a in (by_id[s.sample_id] for s in task.selection.subsets[tag])
+        ])
+        for rpm, by_id in plan.subsets[tag].texts.answers.items()
+    }  # fmt: skip
+
+
+def _swapped(task: Task, plan: Plan, cache: Cache, tag: str) -> dict[str, dict[str, np.ndarray]]:
+    """rpm or golden -> factor -> [N, K − 1] in nats, NaN where there is no such context."""
+    swaps, found = task.swaps[tag], plan.subsets[tag]
+    shape = next(iter(swaps.sources.values())).shape
+    scores = {name: {f: np.full(shape, np.nan) for f in swaps.sources} for name in found.responses}
+    for i, matrix in enumerate(found.swapped):
+        values, place = matrix.values(cache), 0
+        for factor, sources in swaps.sources.items():
+            if sources[i, 0] < 0:
+                continue
+            rows = values[place : place + shape[1]]
+            for name, column in zip(scores, rows.T, strict=True):
+                scores[name][factor][i] = column
+            place += shape[1]
+    return scores
+
+
+def _features(task: Task, plan: Plan, cache: Cache, tag: str) -> dict[str, np.ndarray]:
+    texts = [texts_of(s) for s in task.selection.subsets[tag]]
+    return {
+        factor: np.stack([cache.embedded(plan.features[row[factor]]) for row in texts])
+        for factor in texts[0]
+    }
+
+
+def write_texts(folder: Path, task: Task, plan: Plan) -> None:
+    """responses.jsonl, which `config.responses` reads again, with the thought of each sample."""
+    lines = []
+    for tag, samples in task.selection.subsets.items():
+        texts = plan.subsets[tag].texts
+        for sample in samples:
+            i = sample.sample_id
+            answers = {name: by_id[i] for name, by_id in texts.answers.items()}
+            record = {
+                **sample.to_record(),
+                RESPONSE: {name: a.text for name, a in answers.items() if a.text},
+                DETAILS: {name: d for name, a in answers.items() if (d := a.details())},
+                "thought": texts.thoughts[i],
+            }
+            lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    write_atomically(folder / "responses.jsonl", ["".join(lines).encode()])
