@@ -185,3 +185,25 @@ def barrier(where: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(where)
+
+
+def agree(error: UserError | None) -> None:
+    """Waits for all processes; ends every one of them where one has failed.
+
+    Raises:
+      UserError: this process's own error, or that another one has failed.
+    """
+    from jax.experimental import multihost_utils
+
+    failed = multihost_utils.process_allgather(np.array([error is not None])).reshape(-1)
+    if error is not None:
+        raise error
+    if failed.any():
+        raise UserError(f"process {int(failed.argmax())} has failed; it says why")
+
+
+def broadcast(values: np.ndarray) -> np.ndarray:
+    """The array that process 0 has."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.broadcast_one_to_all(values))

@@ -8,14 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.analysis.measures import ANCHORS, Subset, count_groups, groups_of
+from remid_jax.analysis.measures import ANCHORS, GOLDEN, Subset, count_groups, groups_of
 from remid_jax.analysis.rows import add_holm, interval, number
 from remid_jax.data.factors import FACTORS
 from remid_jax.evaluation.config import MIN_CONTEXTS
 from remid_jax.evaluation.swaps import Swaps
-
-
-from remid_jax.analysis.measures import GOLDEN
 from remid_jax.information.cross_information import factor_information
 from remid_jax.information.uncertainty import delete_one, replicate_error
 

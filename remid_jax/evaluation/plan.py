@@ -111,7 +111,7 @@ class Matrix:
     wanted: np.ndarray
 
     def values(self, cache: Cache) -> np.ndarray:
-        """[N, M] float64 sums of log q over each response's tokens in nats, NaN where not wanted."""
+        """[N, M] float64 sums of log q over a response's tokens in nats, NaN where not wanted."""
         out = np.full(self.wanted.shape, np.nan)
         for i, request in enumerate(self.requests):
             if request is None:

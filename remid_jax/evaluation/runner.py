@@ -10,7 +10,7 @@ import numpy as np
 from remid_jax.errors import UserError
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.requests import Embed, Generate, Request, Score, costs
-from remid_jax.processes import barrier, is_primary
+from remid_jax.processes import agree, broadcast, is_primary
 from remid_jax.progress import OPERATIONS, progress
 
 EMBEDDED = 32  # texts that are encoded together
@@ -101,10 +101,8 @@ def _is_left(piece: Piece, cache: Cache) -> bool:
 
 def _agreed(pieces: Sequence[Piece], cache: Cache) -> list[bool]:
     """Which pieces are left, the same in all processes: what process 0 finds."""
-    from jax.experimental import multihost_utils
-
     left = np.array([is_primary() and _is_left(p, cache) for p in pieces], np.int32)
-    return np.asarray(multihost_utils.broadcast_one_to_all(left)).astype(bool).tolist()
+    return broadcast(left).astype(bool).tolist()
 
 
 def run(what: str, requests: Sequence[Request], cache: Cache, batch_rows: int, part: Part) -> None:
@@ -123,12 +121,18 @@ def run(what: str, requests: Sequence[Request], cache: Cache, batch_rows: int, p
     chosen = part.chosen(pieces_of(requests, batch_rows), cache)
     flops = [sum(c.flops for c in costs(piece)) for piece in chosen]
     writes = not part.lockstep or is_primary()
-    with progress(what, sum(flops), OPERATIONS) as advance:
-        for piece, cost in zip(chosen, flops, strict=True):
-            _execute(piece, cache, writes)
-            advance(cost, piece[0].about.subset)
+    error = None
+    try:
+        with progress(what, sum(flops), OPERATIONS) as advance:
+            for piece, cost in zip(chosen, flops, strict=True):
+                _execute(piece, cache, writes)
+                advance(cost, piece[0].about.subset)
+    except UserError as e:
+        if not part.together:
+            raise
+        error = e
     if part.together:
-        barrier(f"{what} done")
+        agree(error)
         cache.refresh()
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 from remid_jax.errors import UserError
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.sharding import using
+from remid_jax.models.sharding import to_host, using
 
 Array = jax.Array
 CHUNKS = (64, 256)  # tokens of one step
@@ -85,7 +85,7 @@ def _pooled(
             cache, total = _pool_step(
                 model.params, cache, total, part, start, skip, lengths, graphdef=model.graphdef
             )
-    return np.asarray(total)[: len(texts)] / (lengths[: len(texts), None] - skip)
+    return to_host(total)[: len(texts)] / (lengths[: len(texts), None] - skip)
 
 
 def hidden_features(model: LanguageModel, texts: Sequence[str]) -> np.ndarray:

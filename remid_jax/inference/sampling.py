@@ -14,7 +14,7 @@ from remid_jax.inference.prefix import Prefix, PrefixCache
 from remid_jax.inference.sizes import CHUNK
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.sharding import ROWS, parts_of_mesh, using
+from remid_jax.models.sharding import ROWS, parts_of_mesh, to_host, using
 from remid_jax.models.tokenizer import Tokenizer
 
 Array = jax.Array
@@ -150,7 +150,7 @@ def _begin(
 
 def _read(state: State, real: int) -> list[Sampled]:
     arrays = (state.tokens, state.log_probs, state.counts, state.stopped)
-    columns = [np.asarray(x)[:real] for x in arrays]
+    columns = [to_host(x)[:real] for x in arrays]
     return [
         Sampled(tuple(ids[:n].tolist()), log_probs[:n].astype(np.float64), bool(stopped))
         for ids, log_probs, n, stopped in zip(*columns, strict=True)

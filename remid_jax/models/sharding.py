@@ -270,3 +270,11 @@ def gathered(params: Any, rules: Rules = RULES) -> Any:
 def whole_everywhere(tree: Any) -> Any:
     """Results of a compiled program that every device, and so every process, holds whole."""
     return jax.tree.map(lambda x: pinned(x, *[None] * x.ndim), tree)
+
+
+def to_host(x: jax.Array) -> np.ndarray:
+    """An array whole on this host, whichever devices and processes hold its parts."""
+    if not (x.is_fully_addressable or x.is_fully_replicated):
+        whole = NamedSharding(x.sharding.mesh, PartitionSpec())
+        x = jax.jit(lambda y: y, out_shardings=whole)(x)
+    return np.asarray(x)

@@ -12,7 +12,8 @@ from remid_jax.data.reading import load_benchmark
 from remid_jax.data.responses import Collected
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import Drawn, answer_of, golden_answer, spoken_answer
+from remid_jax.evaluation.answers import answer_of, golden_answer, spoken_answer
+from remid_jax.inference.sampling import Sampled
 from remid_jax.models.pretrained import load_language_model
 from remid_jax.report.terminal import print_table
 
@@ -168,18 +169,22 @@ def test_drawn_answers_are_cut_between_tokens(tokenizer, chosen):
     sample = chosen[0]
     name = sample.character["name"]
     label, speech, turn = (tuple(tokenizer.encode(t)) for t in (f"{name}:", " Aye.", "\nUser: x"))
-    ids = label + speech + turn
-    answer = spoken_answer(Drawn(ids, False, (-1.0,) * len(ids)), sample, tokenizer)
+
+    def spoken(ids, log_prob=-1.0, stopped=False, own_law=True):
+        drawn = Sampled(ids, np.full(len(ids), log_prob), stopped)
+        return spoken_answer(drawn, sample, tokenizer, own_law)
+
+    answer = spoken(label + speech + turn)
     assert (answer.text, answer.tokens, answer.stopped) == ("Aye.", speech, True)
     assert answer.cuts == ("speaker_label", "user_turn") and answer.log_prob is None
-    plain = spoken_answer(Drawn(speech + turn, False, (-1.0,) * 99), sample, tokenizer)
-    assert plain.log_prob == -len(speech)
-    whole = spoken_answer(Drawn(speech, False, (-0.5,) * len(speech)), sample, tokenizer)
+    assert spoken(speech + turn).log_prob == -len(speech)
+    assert spoken(speech, own_law=False).log_prob is None
+    whole = spoken(speech, -0.5)
     assert (whole.tokens, whole.cuts, whole.stopped) == (speech, (), False)
-    nothing = spoken_answer(Drawn(label, True), sample, tokenizer)
+    nothing = spoken(label, stopped=True)
     assert (nothing.text, nothing.tokens) == ("", ())
     assert nothing.failure == "nothing of the answer was spoken (speaker label alone)"
-    thought = spoken_answer(Drawn(tuple(tokenizer.encode("<think>x")), False), sample, tokenizer)
+    thought = spoken(tuple(tokenizer.encode("<think>x")))
     assert "config.sampling.max_tokens ended it" in thought.failure
 
 
