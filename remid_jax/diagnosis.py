@@ -4,26 +4,22 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from remid_jax.analysis import comparisons, measures
-from remid_jax.analysis.by_shift import estimate_by_shift
-from remid_jax.analysis.contributions import write_contributions
-from remid_jax.analysis.cross_information import add_cross_information
-from remid_jax.analysis.divergences import check_divergences, estimate_divergences
-from remid_jax.analysis.expected_kl import add_expected_kl
-from remid_jax.analysis.factor_information import factor_rows
-from remid_jax.analysis.rows import estimate_by_language, estimate_rows
+from remid_jax.analysis import measures, schema
+from remid_jax.analysis.records import analyse
+from remid_jax.analysis.settings import EstimatorSettings
 from remid_jax.data.reading import load_benchmark
 from remid_jax.data.responses import DETAILS, RESPONSE, Column, counts_of, read_responses
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import Answer, answer_of, golden_answer
 from remid_jax.evaluation.config import check_config
+from remid_jax.evaluation.divergences import check_divergences, estimate_divergences
 from remid_jax.evaluation.factor_swaps import Swaps, plan_swaps
 from remid_jax.evaluation.measure import (
     Estimator,
@@ -69,12 +65,8 @@ def diagnose(
       engine: the reasoner and the policy, in place of the model that `config.model` names.
 
     Returns:
-      The content of `workdir/results.json`: `provenance`, `excluded`,
-      `cut_at_max_tokens` (answers that did not end by themselves), `answers` (see `counts_of`, by
-      policy), `rows`, `by_language`,
-      `worst`, `comparisons`, `warnings`, `by_shift` (see `estimate_by_shift`), `divergences` (see
-      `estimate_divergences`), `contributions` (name of their file in `workdir`, or None),
-      `factors` (see `factor_rows`). With `config.dry_run` only `plan`, and nothing is written.
+      The content of `workdir/results.json`, see `analysis.schema`. With `config.dry_run` only
+      `plan`, and nothing is written.
 
     Raises:
       UserError: anything in the configuration, the files or the environment that cannot be used.
@@ -131,15 +123,18 @@ def diagnose(
         "templates": _templates(cards),
         "unit": "nats",
     }
+    tables = _analyse(measured, swaps, config)
     results = {
+        "schema": schema.VERSION,
         "provenance": origin,
         "excluded": [x for m in measured.values() for x in m.excluded],
         "answers": _answer_counts(measured),
         "cut_at_max_tokens": {tag: m.cut for tag, m in measured.items()},
-        **_estimate(measured, swaps, config),
+        **tables,
         "divergences": divergences,
-        "contributions": write_contributions(folder, [m.subset for m in measured.values()], config),
+        "contributions": _write_contributions(folder, tables["contributions"]),
     }
+    schema.check_results(results)
     terminal.write_results(folder, results)
     return results
 
@@ -197,11 +192,11 @@ def _estimator(base: Engine, plan: Plan, config: ConfigDict) -> Estimator:
 def _labels(selection: Selection, config: ConfigDict) -> dict[str, measures.Labels | None]:
     """The clusters of each subset; refuses what cannot be drawn from them, before any work."""
     labels = {
-        tag: measures.cluster_labels(tag, samples, config)
+        tag: measures.cluster_labels(tag, samples, config.estimator.clusters)
         for tag, samples in selection.subsets.items()
     }
     for tag, samples in selection.subsets.items():
-        measures.negatives_for(len(samples), config, labels[tag])
+        measures.negatives_for(len(samples), EstimatorSettings.from_config(config), labels[tag])
     check_divergences(selection.subsets, labels, config)
     return labels
 
@@ -210,9 +205,9 @@ def _collected(selection: Selection, config: ConfigDict) -> dict[str, Column] | 
     """Collected responses, where the configuration names a file of them."""
     samples = [s for subset in selection.subsets.values() for s in subset]
     found = read_responses(config.responses, samples) if config.responses else None
-    for name in measures.ANCHORS:
+    for name in measures.REFERENCE_ROWS:
         if name in (found or config.rpms):
-            raise UserError(f"a policy cannot be called {name!r}: the table has a row of that name")
+            raise UserError(f"an RPM cannot be called {name!r}: the table has a row of that name")
     return found
 
 
@@ -258,24 +253,36 @@ def _counts(selection: Selection, swaps: Mapping[str, Swaps]) -> dict[str, Any]:
     }
 
 
-def _estimate(
+def _analyse(
     measured: Mapping[str, Measured], swaps: Mapping[str, Swaps], config: ConfigDict
-) -> dict[str, Any]:
+) -> dict[str, list[dict[str, Any]]]:
     """Everything that is estimated from the scores."""
-    subsets = [m.subset for m in measured.values()]
-    rows = estimate_rows(subsets, config)
-    add_cross_information(rows, subsets, config)
-    add_expected_kl(rows, subsets, {tag: m.log_p for tag, m in measured.items()})
-    swapped = {tag: m.swapped for tag, m in measured.items() if m.swapped is not None}
-    return {
-        "rows": rows,
-        "by_language": estimate_by_language(subsets, config),
-        "by_shift": estimate_by_shift(rows, subsets, config),
-        "worst": comparisons.worst_shifts(rows, subsets, config),
-        "comparisons": comparisons.compare_policies(subsets, config),
-        "warnings": comparisons.find_warnings(rows, config),
-        "factors": factor_rows(subsets, swaps, swapped, config),
+
+    def named(by_factor: Mapping[str, Any]) -> dict[str, Any]:
+        return {"user" if f == "persona" else f: x for f, x in by_factor.items()}
+
+    swapped = {
+        tag: (named(swaps[tag].sources), {rpm: named(x) for rpm, x in m.swapped.items()})
+        for tag, m in measured.items()
+        if m.swapped is not None
     }
+    return analyse(
+        [m.subset for m in measured.values()],
+        EstimatorSettings.from_config(config),
+        {tag: m.log_p for tag, m in measured.items()},
+        swapped,
+    )
+
+
+def _write_contributions(folder: Path, records: Sequence[Mapping[str, Any]]) -> str | None:
+    """The name of their file, or None; that of an earlier run goes where there are none."""
+    path = folder / "contributions.jsonl"
+    if not records:
+        path.unlink(missing_ok=True)
+        return None
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    write_atomically(path, ["".join(lines).encode()])
+    return path.name
 
 
 def _longest(selection: Selection, answers: Answers, model: Checkpoint | Engine) -> dict[str, int]:

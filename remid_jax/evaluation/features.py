@@ -1,8 +1,4 @@
-"""Feature vectors of contexts and of their factors, and the shift of each between subsets.
-
-Texts become rows of an array by a language model's hidden states, by a sentence encoder, or by any
-function texts -> [n, d]; the divergences read arrays alone.
-"""
+"""Feature vectors of contexts and of their factors, by a language model or a sentence encoder."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +12,7 @@ from flax import nnx
 from remid_jax.data.characters import character_text
 from remid_jax.data.prompts import context_text
 from remid_jax.data.samples import Sample
-from remid_jax.data.shifts import ID_TEST
 from remid_jax.errors import UserError
-from remid_jax.information.classifier import classifier_js
-from remid_jax.information.representation import equal_size, representation_jsd_test
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import using
 
@@ -200,93 +193,4 @@ def subset_features(
     return {
         tag: {f: features[[row[r[f]] for r in rows]] for f in (*FACTORS, CONTEXT)}
         for tag, rows in texts.items()
-    }
-
-
-def shift_divergences(
-    features_by_subset: Mapping[str, Mapping[str, Any]],
-    *,
-    reference: str = ID_TEST,
-    paired: bool = False,
-    groups: Mapping[str, Any] | None = None,
-    permutations: int = 200,
-    folds: int = 5,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """How far each factor of each subset lies from IDTest, by two divergences.
-
-    Both are divergences of the features, at most those of the texts (but for the floor of the
-    first), so neither bounds a drop of information. Subsets that barely overlap read near log 2
-    whatever the model does.
-
-    Args:
-      features_by_subset: tag -> factor -> [n, d]; the reference must be there.
-      reference: tag of the subset that the others are compared with.
-      paired: whether row i of each subset varies row i of IDTest; then labels are exchanged within
-        pairs, and a pair is never split between folds.
-      groups: tag -> [n] integers in one numbering, clusters of rows for the classifier (its folds
-        and standard error); by default pairs where `paired`, else rows.
-      permutations: relabellings for the floor and p-value.
-      folds: of the classifier.
-      seed: of the relabellings, folds, and draws to an equal number.
-
-    Returns:
-      One row a subset and factor: `subset`, `factor`, `n` and `n_id` vectors, `n_rjsd` of each set
-      in the representation divergence, `rjsd`, `rjsd_floor`, `rjsd_corrected`, `rjsd_p`,
-      `classifier_js`, `classifier_js_error`; divergences in nats.
-
-    Raises:
-      ValueError: IDTest, a factor or a subset's groups are missing, pairs of unequal number, or
-        features that `representation_jsd_test` or `classifier_js` refuse.
-    """
-    if reference not in features_by_subset:
-        raise ValueError(f"features_by_subset has no {reference}, only {list(features_by_subset)}")
-    rows = []
-    for tag, features in features_by_subset.items():
-        if tag == reference:
-            continue
-        for factor, b in features.items():
-            a = features_by_subset[reference].get(factor)
-            if a is None:
-                raise ValueError(f"{reference} has no factor {factor!r}, which {tag} has")
-            try:
-                clusters = _clusters(groups, (reference, tag), len(a), len(b), paired)
-                row = _compare(a, b, clusters, paired, permutations, folds, seed)
-            except ValueError as e:
-                raise ValueError(f"{factor} of {tag} (b) and {reference} (a): {e}") from None
-            rows.append({"subset": tag, "factor": factor, **row})
-    return rows
-
-
-def _clusters(
-    groups: Mapping[str, Any] | None, tags: tuple[str, str], n: int, m: int, paired: bool
-) -> tuple[Any, Any] | None:
-    if groups is not None:
-        for name in tags:
-            if name not in groups:
-                raise ValueError(f"groups has no {name}")
-        return groups[tags[0]], groups[tags[1]]
-    if paired and n != m:
-        raise ValueError(f"paired subsets need equal numbers, got {n} and {m} vectors")
-    return (np.arange(n), np.arange(m)) if paired else None
-
-
-def _compare(
-    a: Any, b: Any, clusters: Any, paired: bool, permutations: int, folds: int, seed: int
-) -> dict[str, Any]:
-    left, right = (a, b) if paired else equal_size(a, b, seed)
-    spectra = representation_jsd_test(
-        left, right, permutations=permutations, seed=seed, paired=paired
-    )
-    judged = classifier_js(a, b, groups=clusters, folds=folds, seed=seed)
-    return {
-        "n": len(b),
-        "n_id": len(a),
-        "n_rjsd": spectra.n,
-        "rjsd": spectra.value,
-        "rjsd_floor": spectra.floor,
-        "rjsd_corrected": spectra.corrected,
-        "rjsd_p": spectra.p_value,
-        "classifier_js": judged.value,
-        "classifier_js_error": judged.standard_error,
     }

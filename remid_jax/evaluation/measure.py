@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.analysis import measures
-from remid_jax.analysis.expected_kl import own_log_probs
+from remid_jax.analysis.settings import EstimatorSettings
 from remid_jax.data import prompts
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import scorer_notes
@@ -16,6 +16,7 @@ from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import Answer, golden_answer, spoken_answer
 from remid_jax.evaluation.factor_swaps import Scores, Swaps, score_swaps
 from remid_jax.evaluation.generation import cuts_of, generate, shared_beginning
+from remid_jax.evaluation.own_log_probs import own_log_probs
 from remid_jax.evaluation.scoring import (
     GOLDEN,
     Block,
@@ -64,14 +65,14 @@ class Measured:
 
 
 def find_excluded(samples: Sequence[Sample], answers: Answers) -> list[dict[str, str]]:
-    """Answers without text, as `{policy, sample_ID, reason}`."""
+    """Answers without text, as `{rpm, sample_ID, reason}`."""
     return [
         {
-            "policy": policy,
+            "rpm": rpm,
             "sample_ID": s.sample_id,
             "reason": by_id[s.sample_id].failure,
         }
-        for policy, by_id in answers.items()
+        for rpm, by_id in answers.items()
         for s in samples
         if not by_id[s.sample_id].text
     ]
@@ -86,11 +87,11 @@ def check_excluded(
       UserError: naming model, subset, count, limit, and the first of them.
     """
     allowed, found = config.limits.excluded_share, find_excluded(samples, answers)
-    for policy, count in Counter(x["policy"] for x in found).items():
+    for rpm, count in Counter(x["rpm"] for x in found).items():
         if count > allowed * len(samples):
-            first = next(x for x in found if x["policy"] == policy)
+            first = next(x for x in found if x["rpm"] == rpm)
             raise UserError(
-                f"{count} of {len(samples)} answers of {policy!r} in {tag!r} cannot be scored, "
+                f"{count} of {len(samples)} answers of {rpm!r} in {tag!r} cannot be scored, "
                 f"more than config.limits.excluded_share ({allowed:g}) of them; first "
                 f"{first['sample_ID']!r}: {first['reason']}"
             )
@@ -158,7 +159,7 @@ class Measurement:
         check_excluded(tag, samples, answers, self._config)
         subset = self._score(tag, samples, answers, thoughts, labels)
         tokenizer, span = self._policy.tokenizer, self._config.estimator.span
-        log_p = own_log_probs(samples, answers, tokenizer, self._config)
+        log_p = own_log_probs(samples, answers, tokenizer, span)
         swapped = None
         if swaps is not None:
             swapped = score_swaps(tag, samples, answers, swaps, self._policy, self._store, span)
@@ -213,12 +214,13 @@ class Measurement:
     ) -> measures.Subset:
         """The pair matrices, with and without reasoning."""
         n = len(samples)
-        with_r, without_r = measures.negatives_for(n, self._config, labels)
+        settings = EstimatorSettings.from_config(self._config)
+        negatives = measures.negatives_for(n, settings, labels)
         golden = {s.sample_id: golden_answer(s) for s in samples}
         columns = [
             r for by_id in (golden, *answers.values()) for r in self._responses(samples, by_id)
         ]
-        pairs = measures.wanted_columns(n, len(answers), self._config, labels)
+        pairs = measures.wanted_columns(n, len(answers), settings, labels)
         names = [s.sample_id for s in samples]
         beginnings = [shared_beginning(self._policy.tokenizer, s) for s in samples]
 
@@ -250,12 +252,12 @@ class Measurement:
             pair_ids=tuple(s.pair_id for s in samples),
             languages=tuple(s.extra.get("language") for s in samples),
             golden=blocks[0],
-            policies=dict(zip(answers, blocks[1:], strict=True)),
-            negatives=(with_r, without_r),
+            rpms=dict(zip(answers, blocks[1:], strict=True)),
+            negatives=negatives,
             labels=labels,
             shift=self._shift_of.get(tag),
         )
-        return measures.with_anchors(subset)
+        return measures.with_reference_rows(subset)
 
 
 def sampling_of(config: ConfigDict) -> tuple[SamplingConfig, SamplingConfig]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from remid_jax.analysis import measures
+from remid_jax.analysis.settings import EstimatorSettings
 from remid_jax.data import prompts
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
@@ -151,7 +152,9 @@ class _Counter:
         tokenizer = self._cards[""].tokenizer
         golden = [count_tokens(golden_answer(s), tokenizer) for s in samples]
         columns = [golden, *self._answers(samples, tokenizer)]
-        pairs = measures.wanted_columns(len(samples), len(columns) - 1, c, labels)
+        pairs = measures.wanted_columns(
+            len(samples), len(columns) - 1, EstimatorSettings.from_config(c), labels
+        )
         flat = np.concatenate(columns).astype(int)
         kinds = (("likelihoods with reasoning", c.reasoning.max_tokens), ("likelihoods without", 0))
         for (what, room), wanted in zip(kinds, pairs, strict=True):

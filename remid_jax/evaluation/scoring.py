@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 
+from remid_jax.analysis.measures import GOLDEN, Block  # noqa: F401
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import Answer
 from remid_jax.evaluation.sharing import shared
@@ -13,7 +13,6 @@ from remid_jax.evaluation.store import Store, key_of
 from remid_jax.inference.engine import Engine, PromptError, row_flops
 from remid_jax.models.tokenizer import Tokenizer
 
-GOLDEN = "golden"
 Place = tuple[int, int]  # block, row
 
 
@@ -33,33 +32,6 @@ class Response:
     def scored(self) -> int:
         """Number of tokens that are scored."""
         return len(self.tokens) - self.skip
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """One policy's pair matrices in one subset.
-
-    Attributes:
-      scores: [N, N] float64, log q(y_j | x_i, r_i) in nats; NaN where not scored.
-      plain: the same without reasoning, log q(y_j | x_i).
-      lengths: [N] scored tokens of each response.
-      where: [N] bool, contexts whose response can be used.
-    """
-
-    scores: np.ndarray
-    plain: np.ndarray
-    lengths: np.ndarray
-    where: np.ndarray
-
-    def shifted(self, by: int = 1) -> "Block":
-        """The block in which context i is given the response of context i + `by` (mod N)."""
-        return Block(
-            np.roll(self.scores, -by, axis=1),
-            np.roll(self.plain, -by, axis=1),
-            np.roll(self.lengths, -by),
-            self.where & np.roll(self.where, -by),
-        )
 
 
 def to_response(tokenizer: Tokenizer, answer: Answer, span: str = "response") -> Response:

