@@ -16,7 +16,7 @@ from remid_jax.analysis.contrast import (
 )
 from remid_jax.analysis.measures import REFERENCE_ROWS, Estimates, Subset, groups_of, is_paired
 from remid_jax.analysis.settings import MIN_CONTEXTS
-from remid_jax.information.significance import contributions, holm, sign_flip_test
+from remid_jax.information.significance import holm, sign_flip_test
 from remid_jax.information.uncertainty import combined_error, t_test
 
 Row = Mapping[str, Any]
@@ -71,12 +71,8 @@ def _p_sign_flip(
     enough = count_groups(groups) >= MIN_CONTEXTS and weights[np.ix_(used, used)].any()
     if settings.name != "club" or not enough:
         return None
-    first, second = (
-        contributions(x.scores, x.lengths if settings.by_token else None, used, weights)
-        for x in (subset.rpms[a], subset.rpms[b])
-    )
-    differences = (np.asarray(first) - np.asarray(second))[used]
-    return sign_flip_test(differences, groups=groups[used], seed=settings.seed)
+    first, second = (estimates.contributions(subset.rpms[x], used, weights) for x in (a, b))
+    return sign_flip_test(first - second, groups=groups[used], seed=settings.seed)
 
 
 def worst_shifts(rows: Sequence[Row], estimates: Estimates) -> list[Record]:

@@ -25,12 +25,7 @@ R_EMID = ("r_emid", "r_emid_se", "r_emid_low", "r_emid_high")
 
 
 class Replicates(NamedTuple):
-    """A statistic, and its values without each group of contexts; NaN where it has none.
-
-    Attributes:
-      value: [...].
-      without: [G, ...].
-    """
+    """A statistic [...], and its values without each group of contexts [G, ...], NaN for none."""
 
     value: np.ndarray
     without: np.ndarray
@@ -48,13 +43,7 @@ def count_groups(groups: np.ndarray) -> int:
 def replicates(
     statistic: Callable[[Any], Any], groups: np.ndarray, shape: tuple[int, ...] = ()
 ) -> Replicates:
-    """`delete_one`, or NaN throughout where there are fewer groups than an error needs.
-
-    Args:
-      statistic: mask [N] -> array of `shape`.
-      groups: [N] integers; a negative one is not used.
-      shape: of the statistic.
-    """
+    """`delete_one`, or NaN in the statistic's shape where there are too few groups for an error."""
     if count_groups(groups) < MIN_CONTEXTS:
         return Replicates(np.full(shape, np.nan), np.full((MIN_CONTEXTS, *shape), np.nan))
     return Replicates(*map(np.asarray, delete_one(statistic, groups)))
@@ -125,10 +114,7 @@ def largest(
 ) -> tuple[int, list[int]]:
     """Index of the largest value, and of those it is not distinguished from; see `worst_set`.
 
-    Args:
-      values: at least one.
-      gap: two indices -> the contrast between their values.
-      confidence: level of the set.
+    `gap` takes two indices and gives the contrast between their values.
     """
     errors, dof = np.zeros((2, len(values), len(values)))
     for k, m in itertools.combinations(range(len(values)), 2):

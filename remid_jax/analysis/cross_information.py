@@ -1,5 +1,7 @@
 """Cross-information of each row, free from the pair matrix where all its pairs are scored."""
 
+import itertools
+
 import numpy as np
 
 from remid_jax.analysis.contrast import Record, Replicates, contrast, count_groups, number
@@ -26,22 +28,20 @@ def cross_columns(estimates: Estimates) -> dict[tuple[str, str], Record]:
     K is the same in all rows: 8, or fewer where the smallest subset would leave no set of contexts
     once one of them (or a cluster) is deleted.
     """
-    groups = {
-        (rpm, s.tag): groups_of(s.used(rpm), s)
-        for rpm in estimates.names
-        for s in estimates.subsets
-    }
-    complete = estimates.settings.negatives == "all"
-    counted = {
-        place: g for place, g in groups.items() if complete and count_groups(g) >= MIN_CONTEXTS
-    }
-    k = min([MOST_CONTEXTS, *map(_most, counted.values())])
-    found = {place: dict.fromkeys(COLUMNS) for place in groups}
-    for subset in estimates.subsets if k >= 2 else ():
+    counted = {}
+    for subset in estimates.subsets if estimates.settings.negatives == "all" else ():
         for rpm in estimates.names:
-            if (g := counted.get((rpm, subset.tag))) is not None:
-                blocks = subset.rpms[rpm], subset.golden
-                found[rpm, subset.tag] |= _columns(*blocks, g, k, estimates.settings.seed)
+            groups = groups_of(subset.used(rpm), subset)
+            if count_groups(groups) >= MIN_CONTEXTS:
+                counted[rpm, subset.tag] = groups
+    k = min([MOST_CONTEXTS, *map(_most, counted.values())])
+    found = {}
+    for subset, rpm in itertools.product(estimates.subsets, estimates.names):
+        place = rpm, subset.tag
+        found[place] = dict.fromkeys(COLUMNS)
+        if place in counted and k >= 2:
+            blocks = subset.rpms[rpm], subset.golden
+            found[place] |= _columns(*blocks, counted[place], k, estimates.settings.seed)
     return found
 
 

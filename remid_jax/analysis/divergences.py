@@ -1,45 +1,16 @@
 """How far two sets of feature vectors lie from each other, as a record."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from remid_jax.analysis.contrast import Record
 from remid_jax.information.classifier import classifier_js
 from remid_jax.information.representation import equal_size, representation_jsd_test
-from remid_jax.information.uncertainty import clusters
-
-FOLDS, LEAST_FOLDS = 5, 3  # of the classifier
-Labels = Sequence[str] | None
-Groups = tuple[np.ndarray, np.ndarray]
-
-
-def shared_groups(n: int, m: int, paired: bool, home: Labels, away: Labels) -> Groups:
-    """Which of n contexts in distribution and m shifted ones belong together, in one numbering.
-
-    Args:
-      n: contexts in distribution.
-      m: contexts of the shifted subset.
-      paired: whether shifted context i varies context i.
-      home: [n] clusters of the contexts in distribution, or None.
-      away: [m] clusters of the shifted ones; None where `home` is.
-    """
-    columns: list[list] = [[*range(n), *(range(m) if paired else range(n, n + m))]]
-    if home is not None and away is not None:
-        columns.append([*home, *away])
-    group = clusters(*columns)
-    return group[:n], group[n:]
-
-
-def folds_for(groups: Groups) -> int:
-    """Folds of the classifier, at most one for each group."""
-    return min(FOLDS, *(len(np.unique(g)) for g in groups))
 
 
 def divergence_record(
     home: np.ndarray,
     away: np.ndarray,
-    groups: Groups,
+    groups: tuple[np.ndarray, np.ndarray],
     *,
     paired: bool,
     permutations: int,

@@ -30,20 +30,14 @@ def factor_records(estimates: Estimates, swaps: Mapping[str, Swaps]) -> list[Rec
     records = []
     for rpm in estimates.rpms:
         for subset in (s for s in estimates.subsets if s.tag in swaps):
-            sources, scores = swaps[subset.tag]
-            block = [_record(estimates, subset, rpm, f, sources[f], scores) for f in sources]
+            own = swaps[subset.tag]
+            block = [_record(estimates, subset, rpm, factor, own) for factor in own[0]]
             records += _with_named(with_holm(block), 1 - estimates.settings.confidence)
     return records
 
 
-def _record(
-    estimates: Estimates,
-    subset: Subset,
-    rpm: str,
-    factor: str,
-    sources: np.ndarray,
-    scores: Mapping[str, ByFactor],
-) -> Record:
+def _record(estimates: Estimates, subset: Subset, rpm: str, factor: str, swaps: Swaps) -> Record:
+    sources, scores = swaps[0][factor], swaps[1]
     used = subset.used(rpm) & (sources[:, 0] >= 0)
     sides = [
         scores[name][factor] - np.diagonal(block.plain)[:, None]
@@ -81,12 +75,8 @@ def _values(
     """
     kept = jnp.concatenate([mask[:, None], mask[:, None] & (mask | ~used)[sources]], axis=1)
     own = jnp.zeros((len(mask), 1), model.dtype)
-    return jnp.stack(
-        [
-            factor_information(jnp.concatenate([own, gaps], axis=1), where=kept)
-            for gaps in (model, golden)
-        ]
-    )
+    sides = (jnp.concatenate([own, gaps], axis=1) for gaps in (model, golden))
+    return jnp.stack([factor_information(side, where=kept) for side in sides])
 
 
 def _with_named(block: Sequence[Record], level: float) -> list[Record]:

@@ -14,6 +14,7 @@ from remid_jax.analysis.contrast import Contrast, Replicates, contrast, replicat
 from remid_jax.analysis.settings import MIN_CONTEXTS, EstimatorSettings
 from remid_jax.errors import UserError
 from remid_jax.information import mutual_information as mi
+from remid_jax.information.significance import contributions
 from remid_jax.information.uncertainty import clustered_negatives, clusters
 
 GOLDEN = "golden"
@@ -42,23 +43,14 @@ class Block:
 
     def shifted(self) -> "Block":
         """The block in which each context is given the response of the next one (cyclic)."""
-        return Block(
-            np.roll(self.scores, -1, axis=1),
-            np.roll(self.plain, -1, axis=1),
-            np.roll(self.lengths, -1),
-            self.where & np.roll(self.where, -1),
-        )
+        matrices = (np.roll(x, -1, axis=1) for x in (self.scores, self.plain))
+        return Block(*matrices, np.roll(self.lengths, -1), self.where & np.roll(self.where, -1))
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Negatives:
-    """Weights of the negative pairs.
-
-    Attributes:
-      model: [N, N], of an evaluated model's responses.
-      golden: [N, N], of the golden ones.
-    """
+    """Weights [N, N] of the negative pairs of an evaluated model and of golden."""
 
     model: np.ndarray
     golden: np.ndarray
@@ -72,15 +64,12 @@ class Negatives:
 
 
 def cluster_labels(tag: str, samples: Sequence[Any], field: str) -> Labels | None:
-    """What tells the clusters of a subset's contexts apart.
+    """[N] texts, equal within a cluster of a subset's contexts; None where each is its own.
 
     Args:
       tag: of the subset.
       samples: its N contexts.
       field: `config.estimator.clusters`, a field of the samples or `none`.
-
-    Returns:
-      [N] texts, equal within a cluster; None where each context is its own.
 
     Raises:
       UserError: fewer clusters than a standard error needs.
@@ -100,15 +89,12 @@ def cluster_labels(tag: str, samples: Sequence[Any], field: str) -> Labels | Non
 def negatives_for(
     n: int, settings: EstimatorSettings, labels: Labels | None = None
 ) -> tuple[Negatives, Negatives]:
-    """The negative pairs among n contexts.
+    """The negative pairs of n contexts with reasoning, and those without.
 
     Args:
       n: contexts.
       settings: which pairs, and how many.
       labels: [N] clusters; given, only pairs of different ones are kept.
-
-    Returns:
-      Those with reasoning, and those without (fewer where `emi_shifts` says so).
 
     Raises:
       UserError: more cyclic shifts than there are other contexts, or no pair is left.
@@ -196,38 +182,32 @@ def is_paired(subset: Subset, home: Subset) -> bool:
 
 
 def groups_of(used: np.ndarray, *subsets: Subset) -> np.ndarray:
-    """[N] groups that a jackknife deletes; −1 where not used.
+    """[N] groups that a jackknife deletes; −1 where not `used` [N].
 
-    Args:
-      used: [N] bool.
-      *subsets: one, or several whose contexts belong together index by index: contexts that share
-        a cluster in any of them are then deleted together.
+    Several subsets belong together index by index: contexts that share a cluster in any of them
+    are deleted together.
     """
     labels = [s.labels for s in subsets if s.labels is not None]
     return np.where(used, clusters(*labels) if labels else np.arange(len(used)), -1)
 
 
 class Estimates:
-    """The estimates of a diagnosis; replicates are computed once.
+    """The subsets of a diagnosis, and their replicates, which are computed once.
 
     Attributes:
       subsets: the in-distribution one first.
       settings: how they are estimated.
+      home: the in-distribution subset.
       names: of all rows.
       rpms: of the evaluated models alone.
     """
 
     def __init__(self, subsets: Sequence[Subset], settings: EstimatorSettings):
         """Takes the subsets, the in-distribution one first."""
-        self.subsets, self.settings = tuple(subsets), settings
-        self.names = tuple(self.subsets[0].rpms)
+        self.subsets, self.settings, self.home = tuple(subsets), settings, subsets[0]
+        self.names = tuple(self.home.rpms)
         self.rpms = tuple(name for name in self.names if name not in REFERENCE_ROWS)
         self._done: dict[tuple[str, str, bytes], Replicates] = {}
-
-    @property
-    def home(self) -> Subset:
-        """The in-distribution subset."""
-        return self.subsets[0]
 
     def replicates(self, subset: Subset, rpm: str, groups: np.ndarray | None = None) -> Replicates:
         """Of `COLUMNS`; without `groups` [N], those of the subset's own contexts."""
@@ -240,6 +220,11 @@ class Estimates:
                 lambda mask: _columns(*blocks, mask, **how), groups, (len(COLUMNS),)
             )
         return self._done[key]
+
+    def contributions(self, block: Block, used: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """[n], of the used contexts [N] alone; see `significance.contributions`."""
+        lengths = block.lengths if self.settings.by_token else None
+        return np.asarray(contributions(block.scores, lengths, used, weights))[used]
 
     def r_emi(
         self, rpm: str, weights: Mapping[str, float], groups: np.ndarray | None = None
@@ -281,32 +266,28 @@ def _columns(
 ) -> jax.Array:
     """The values of `COLUMNS` on the contexts of a mask [N]."""
     mask = mask & model.where & golden.where
+
+    def sides(matrix: str, weights: Negatives, by_token: bool) -> list[jax.Array]:
+        """Of the model and of golden."""
+        return [
+            mi.ESTIMATORS[name](
+                getattr(block, matrix),
+                where=mask,
+                lengths=block.lengths if by_token else None,
+                **({"negatives": w} if name == "club" else {}),
+            )
+            for block, w in ((model, weights.model), (golden, weights.golden))
+        ]
+
     with_r, without_r = negatives
-
-    def value(scores: jax.Array, block: Block, weights: jax.Array, by_token: bool) -> jax.Array:
-        arguments = {"lengths": block.lengths} if by_token else {}
-        if name == "club":
-            arguments["negatives"] = weights
-        return mi.ESTIMATORS[name](scores, where=mask, **arguments)
-
-    def sides(by_token: bool) -> tuple[jax.Array, jax.Array]:
-        ours = value(model.scores, model, with_r.model, by_token)
-        return ours, value(golden.scores, golden, with_r.golden, by_token)
-
-    of_model, of_golden = sides(by_token)
-    plain = (
-        value(model.plain, model, without_r.model, by_token),
-        value(golden.plain, golden, without_r.golden, by_token),
-    )
-    diagonals = (
-        jnp.diagonal(model.scores), model.lengths, jnp.diagonal(golden.scores), golden.lengths
-    )  # fmt: skip
+    both = sides("scores", with_r, by_token)
+    own = [x for b in (model, golden) for x in (jnp.diagonal(b.scores), b.lengths)]
     return jnp.stack(
         [
-            mi.effective(of_model, of_golden),
-            mi.effective(*sides(by_token=True)),
-            mi.effective(*plain),
-            mi.retained(of_model, of_golden),
-            mi.likelihood_baseline(*diagonals, where=mask),
+            mi.effective(*both),
+            mi.effective(*sides("scores", with_r, by_token=True)),
+            mi.effective(*sides("plain", without_r, by_token)),
+            mi.retained(*both),
+            mi.likelihood_baseline(*own, where=mask),
         ]
     )

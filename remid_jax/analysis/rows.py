@@ -25,10 +25,7 @@ LogProbs = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def estimate_rows(estimates: Estimates, own_log_probs: LogProbs) -> list[Record]:
-    """One record for each row and subset; see `schema.TABLES`.
-
-    Where a subset is paired with the in-distribution one, R-EMID is taken on the contexts that can
-    be used in both. `p_holm` adjusts over the subsets of an RPM.
+    """One record for each row and subset; `p_holm` adjusts over the subsets of an RPM.
 
     Args:
       estimates: of all subsets.
@@ -39,8 +36,7 @@ def estimate_rows(estimates: Estimates, own_log_probs: LogProbs) -> list[Record]
     for rpm in estimates.names:
         block = [_row(estimates, s, rpm) for s in estimates.subsets]
         for subset, row in zip(estimates.subsets, with_holm(block), strict=True):
-            log_p = own_log_probs.get(subset.tag, {}).get(rpm)
-            kl = _expected_kl(subset, rpm, log_p)
+            kl = _expected_kl(subset, rpm, own_log_probs.get(subset.tag, {}).get(rpm))
             records.append({**row, **cross[rpm, subset.tag], **kl})
     return records
 
@@ -66,7 +62,7 @@ def estimate_by_language(estimates: Estimates) -> list[Record]:
                     continue
                 level = _level(estimates, subset, rpm, chosen)
                 if level["r_emi"] is not None:
-                    drop = _paired_drop(estimates, subset, rpm, chosen)
+                    drop = _drop(estimates, subset, rpm, chosen)
                     block.append({"language": language, **level, **drop})
         records += with_holm(block)
     return records
@@ -75,13 +71,10 @@ def estimate_by_language(estimates: Estimates) -> list[Record]:
 def _row(estimates: Estimates, subset: Subset, rpm: str) -> Record:
     level, home = _level(estimates, subset, rpm), estimates.home
     at_home = estimates.replicates(home, rpm).value[0]
-    if subset is home or level["r_emi"] is None or not np.isfinite(at_home):
-        drop = _drop(estimates, Contrast(np.nan, np.nan, 0), None)
-    elif is_paired(subset, home):
-        drop = _paired_drop(estimates, subset, rpm)
-    else:
-        drop = _drop(estimates, estimates.r_emi(rpm, {home.tag: 1.0, subset.tag: -1.0}), False)
-    return {**level, **drop}
+    if subset is not home and level["r_emi"] is not None and np.isfinite(at_home):
+        return {**level, **_drop(estimates, subset, rpm)}
+    unknown = Contrast(np.nan, np.nan, 0).record(estimates.settings.confidence, R_EMID)
+    return {**level, **unknown, "paired": None, "n_paired": None}
 
 
 def _level(
@@ -92,13 +85,8 @@ def _level(
     groups = groups_of(used, subset)
     value, without = estimates.replicates(subset, rpm, groups)
     errors, _ = replicate_error(without)
-    record: Record = {
-        "rpm": rpm,
-        "subset": subset.tag,
-        "shift": subset.shift,
-        "n": int(used.sum()),
-        "clusters": count_groups(groups),
-    }
+    record: Record = {"rpm": rpm, "subset": subset.tag, "shift": subset.shift}
+    record |= {"n": int(used.sum()), "clusters": count_groups(groups)}
     for k, name in enumerate(COLUMNS):
         record |= {name: number(value[k]), f"{name}_se": number(errors[k])}
     return {**record, "p_independence": _p_independence(subset, rpm, used, estimates.settings)}
@@ -117,21 +105,16 @@ def _p_independence(
 
 
 def _drop(
-    estimates: Estimates, found: Contrast, paired: bool | None, n: int | None = None
-) -> Record:
-    parts = found.record(estimates.settings.confidence, R_EMID)
-    return {**parts, "paired": paired, "n_paired": n}
-
-
-def _paired_drop(
     estimates: Estimates, subset: Subset, rpm: str, chosen: np.ndarray | bool = True
 ) -> Record:
-    """R-EMID on the contexts whose answer can be used in both subsets."""
-    home = estimates.home
-    both = subset.used(rpm) & home.used(rpm) & chosen
-    weights = {home.tag: 1.0, subset.tag: -1.0}
-    found = estimates.r_emi(rpm, weights, groups_of(both, subset, home))
-    return _drop(estimates, found, True, int(both.sum()))
+    """R-EMID; of a paired subset on the contexts whose answer can be used in both."""
+    home, groups, n = estimates.home, None, None
+    if paired := is_paired(subset, home):
+        both = subset.used(rpm) & home.used(rpm) & chosen
+        groups, n = groups_of(both, subset, home), int(both.sum())
+    found = estimates.r_emi(rpm, {home.tag: 1.0, subset.tag: -1.0}, groups)
+    parts = found.record(estimates.settings.confidence, R_EMID)
+    return {**parts, "paired": paired, "n_paired": n}
 
 
 def _expected_kl(subset: Subset, rpm: str, log_p: np.ndarray | None) -> Record:

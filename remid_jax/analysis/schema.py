@@ -1,7 +1,4 @@
-"""The keys of results.json: `python -m remid_jax.analysis.schema` prints docs/results_schema.md.
-
-All values in nats are per response, or per token where `config.estimator.normalisation` is `token`.
-"""
+"""The keys of results.json: `python -m remid_jax.analysis.schema` prints docs/results_schema.md."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,55 +16,52 @@ TOP = {
     "worst": "table: the subset of largest R-EMID of each RPM",
     "comparisons": "table: every two RPMs on the same contexts of each subset",
     "warnings": "table: answers more predictable than the golden ones",
-    "factors": "table: factor-wise information, empty without `config.factors.swaps`",
-    "divergences": "table: distance of the contexts' features from those in distribution, empty "
-    "without `config.divergences.features`",
+    "factors": "table: factor-wise information; empty without `config.factors.swaps`",
+    "divergences": "table: of the contexts' features; empty without `config.divergences.features`",
     "contributions": "name of the file of what each sample adds to R-EMI, or None",
 }
-_RPM, _SUBSET = "name of the evaluated model, or `golden`, `shuffled golden`", "tag of the subset"
-_SE = "its standard error (delete-one jackknife), nats"
+_RPM = {"rpm": "name of the evaluated model"}
+_PLACE = {"rpm": "name of the evaluated model or reference row", "subset": "its tag"}
 _TEST = {
     "within_noise": "whether the interval holds 0",
     "p_value": "two-sided, of a true value of 0 (Student)",
-    "detectable": "smallest true size that is found with power .8, nats; None where 1 − confidence "
-    "is .8 or more",
+    "detectable": "smallest true size found with power .8, nats; None at a confidence up to .2",
 }
 _R_EMID = {
     "r_emid": "R-EMI in distribution − R-EMI here, nats, larger is worse; None in distribution",
-    "r_emid_se": _SE,
+    "r_emid_se": "its standard error, nats",
     "r_emid_low": "lower end of its interval, nats",
     "r_emid_high": "upper end of its interval, nats",
     **_TEST,
 }
 _LEVEL = {
-    "rpm": _RPM,
-    "subset": _SUBSET,
+    **_PLACE,
     "shift": "what is shifted; None in distribution",
-    "n": "contexts whose answer, and golden response, can be used",
+    "n": "contexts whose answer and golden response can be used",
     "clusters": "groups that the jackknife deletes; below 3 there are no values",
     "r_emi": "information of the answers about context and reasoning minus the golden ones', nats",
-    "r_emi_se": _SE,
+    "r_emi_se": "its standard error, nats",
     "r_emi_token": "R-EMI in nats per token",
     "r_emi_token_se": "its standard error, nats per token",
-    "emi": "the same without reasoning, nats",
-    "emi_se": _SE,
+    "emi": "R-EMI without reasoning, nats",
+    "emi_se": "its standard error, nats",
     "retained": "share of the golden responses' information that the answers keep, no unit",
-    "retained_se": "its standard error",
-    "baseline": "mean log q a token, answers minus golden, nats per token; holds no information",
+    "retained_se": "its standard error, no unit",
+    "baseline": "mean log q of a token minus golden's, nats per token; holds no information",
     "baseline_se": "its standard error, nats per token",
-    "p_independence": "one-sided, of answers that do not depend on their contexts; None where not "
-    "all pairs are scored, or contexts are clustered",
+    "p_independence": "of answers that ignore their contexts; None if clustered or pairs lack",
     **_R_EMID,
     "paired": "whether samples are compared with their counterparts; None without R-EMID",
     "n_paired": "contexts used in both subsets; None unless paired",
     "p_holm": "`p_value` adjusted over the subsets of the RPM",
 }
 _DIFFERENCE = {
-    "difference": "first minus second",
-    "se": _SE,
+    "difference": "nats",
+    "se": "its standard error, nats",
     "low": "lower end of its interval, nats",
     "high": "upper end of its interval, nats",
 }
+_WORST = ("rpm", "subset", "shift", "r_emid", "r_emid_low", "r_emid_high", "within_noise")
 TABLES: dict[str, dict[str, str]] = {
     "excluded": {
         "rpm": "name of the evaluated model, or `golden`: its context is left out for all",
@@ -76,20 +70,18 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "rows": {
         **_LEVEL,
-        "cross_information": "cross-information of the answers minus the golden ones', nats; None "
-        "where not all pairs are scored or too few contexts are left",
-        "cross_information_se": _SE,
-        "cross_information_K": "number of contexts that it tells apart, the same in all rows",
+        "cross_information": "minus golden's, nats; None if pairs or contexts lack",
+        "cross_information_se": "its standard error, nats",
+        "cross_information_K": "contexts that it tells apart, the same in all rows",
         "saturation": "share of log K that the answers reach",
         "saturation_golden": "share of log K that the golden responses reach",
         "saturated": "whether one of them is above .9, where the difference tells nothing",
-        "expected_kl": "mean log p(answer) − log q(answer) under its own and q's law, nats; None "
-        "unless the answers were drawn here with temperature, top_p and repetition penalty 1",
-        "expected_kl_se": _SE,
+        "expected_kl": "mean of log p(answer) under its RPM − log q, nats; None if p is not known",
+        "expected_kl_se": "its standard error, nats",
     },
-    "by_language": {"language": "of the samples, alone also in negatives", **_LEVEL},
+    "by_language": {"language": "of the samples, and of their negatives", **_LEVEL},
     "by_shift": {
-        "rpm": "name of the evaluated model",
+        **_RPM,
         "method": "`one at a time`: shifts do not add up to a joint one",
         "named": "the largest shift where it is above 0 and distinguished from all others, or None",
         "not_distinguished_from": "shifts that the largest is not distinguished from",
@@ -98,21 +90,19 @@ TABLES: dict[str, dict[str, str]] = {
     "by_shift.shifts": {
         "shift": "its name",
         "subsets": "tags of its subsets with an R-EMID",
-        "other_languages": "languages of theirs that the in-distribution subset does not hold: "
-        "nats of other languages are not comparable",
+        "other_languages": "of these subsets but not in distribution: nats are not comparable",
         **_R_EMID,
         "r_emid": "mean R-EMID over the subsets, nats, larger is worse; None without an error",
         "p_holm": "`p_value` adjusted over the shifts of the RPM",
     },
     "worst": {
-        key: _LEVEL[key]
-        for key in ("rpm", "subset", "shift", "r_emid", "r_emid_low", "r_emid_high", "within_noise")
-    }
-    | {"not_distinguished_from": "other subsets that may be the worst, at the level of confidence"},
+        **{key: _LEVEL[key] for key in _WORST},
+        "not_distinguished_from": "other subsets that may be the worst",
+    },
     "comparisons": {
         "first": "name of an evaluated model",
         "second": "name of another",
-        "subset": _SUBSET,
+        "subset": "its tag",
         "n": "contexts whose answers of both can be used",
         **_DIFFERENCE,
         "difference": "R-EMI of the first minus that of the second, nats, paired",
@@ -121,15 +111,13 @@ TABLES: dict[str, dict[str, str]] = {
         "p_holm": "`p_sign_flip` adjusted over the subsets for these two",
     },
     "warnings": {
-        "rpm": "name of the evaluated model",
-        "subset": _SUBSET,
+        **_PLACE,
         "kind": "`r_emi_above_golden` or `baseline_above_golden`",
-        "p_holm": "p-value of a true value of 0, adjusted over the subsets of the RPM",
+        "p_holm": "of a true value of 0, adjusted over the subsets of the RPM",
         "text": "the same in words",
     },
     "factors": {
-        "rpm": "name of the evaluated model",
-        "subset": _SUBSET,
+        **_PLACE,
         "factor": "user, character or dialogue",
         "n": "contexts used that have enough others to take the factor from",
         "K": "contexts compared: the own one and K − 1 with the factor swapped",
@@ -142,7 +130,7 @@ TABLES: dict[str, dict[str, str]] = {
         "named": "whether this is the factor that the answers ignore or get wrong",
     },
     "divergences": {
-        "subset": _SUBSET,
+        "subset": "its tag",
         "factor": "user, character, dialogue, or context for all of them",
         "n": "contexts of the subset",
         "n_id": "contexts in distribution",
@@ -158,11 +146,10 @@ TABLES: dict[str, dict[str, str]] = {
         "paired": "whether labels are exchanged within pairs",
     },
     "contributions.jsonl": {
-        "rpm": "name of the evaluated model",
-        "subset": _SUBSET,
+        **_PLACE,
         "sample_ID": "of the context",
-        "nats": "what it adds to R-EMI, of which this is the mean over the samples; nats",
-        "of_mean": "its part of that mean: `nats` / n",
+        "nats": "what it adds to R-EMI, which is the mean over the samples",
+        "of_mean": "its part of that mean, nats: `nats` / n",
         "tokens": "scored tokens of the answer",
     },
 }
@@ -193,17 +180,12 @@ def _check_keys(record: Mapping[str, Any], expected: Mapping[str, str], where: s
 
 def markdown() -> Iterator[str]:
     """The lines of docs/results_schema.md."""
-    yield "# The keys of results.json"
-    yield ""
+    yield "# The keys of results.json\n"
     yield "Written by `python -m remid_jax.analysis.schema`. Values in nats are per response, or"
     yield "per token where `config.estimator.normalisation` is `token`; a value is None (`null`)"
     yield "where there is none, as with fewer than 3 usable contexts or clusters."
-    for title, keys in {"Top level": TOP, **TABLES}.items():
-        yield ""
-        yield f"## {title if title == 'Top level' else f'`{title}`'}"
-        yield ""
-        yield "| key | meaning |"
-        yield "|---|---|"
+    for title, keys in {"top level": TOP, **TABLES}.items():
+        yield f"\n## {title}\n\n| key | meaning |\n|---|---|"
         yield from (f"| `{key}` | {meaning} |" for key, meaning in keys.items())
 
 

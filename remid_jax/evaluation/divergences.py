@@ -9,13 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.analysis.divergences import (
-    LEAST_FOLDS,
-    Groups,
-    divergence_record,
-    folds_for,
-    shared_groups,
-)
+from remid_jax.analysis.divergences import divergence_record
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.features import (
@@ -29,12 +23,14 @@ from remid_jax.evaluation.features import (
     subset_features,
 )
 from remid_jax.evaluation.store import Store, key_of
+from remid_jax.information.uncertainty import clusters
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.progress import progress
 
 Subsets = Mapping[str, Sequence[Sample]]
 Labels = Mapping[str, Sequence[str] | None]
 BATCH = 32  # texts encoded and stored together
+FOLDS, LEAST_FOLDS = 5, 3  # of the classifier
 
 
 def check_divergences(subsets: Subsets, labels: Labels, config: ConfigDict) -> None:
@@ -52,7 +48,7 @@ def check_divergences(subsets: Subsets, labels: Labels, config: ConfigDict) -> N
         )
     home, *shifted = subsets
     for tag in shifted:
-        if (folds := folds_for(_groups(tag, subsets, labels))) < LEAST_FOLDS:
+        if (folds := _folds(_groups(tag, subsets, labels))) < LEAST_FOLDS:
             raise UserError(
                 f"config.divergences: the contexts of {tag!r} and {home} form {folds} clusters "
                 f"by {config.estimator.clusters}, and the classifier needs {LEAST_FOLDS}; set "
@@ -98,7 +94,7 @@ def estimate_divergences(
             settings = {
                 "paired": _is_paired(tag, subsets),
                 "permutations": config.divergences.permutations,
-                "folds": folds_for(groups),
+                "folds": _folds(groups),
                 "seed": config.seed,
             }
             by_tag = {t: g.tolist() for t, g in zip((home, tag), groups, strict=True)}
@@ -158,7 +154,16 @@ def _is_paired(tag: str, subsets: Subsets) -> bool:
     return [s.pair_id for s in subsets[tag]] == [s.sample_id for s in first]
 
 
-def _groups(tag: str, subsets: Subsets, labels: Labels) -> Groups:
+def _groups(tag: str, subsets: Subsets, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """In-distribution contexts and those of a subset that belong together, in one numbering."""
     home = next(iter(subsets))
-    sizes = len(subsets[home]), len(subsets[tag])
-    return shared_groups(*sizes, _is_paired(tag, subsets), labels[home], labels[tag])
+    n, m = len(subsets[home]), len(subsets[tag])
+    columns = [[*range(n), *(range(m) if _is_paired(tag, subsets) else range(n, n + m))]]
+    if labels[home] is not None:
+        columns.append([*labels[home], *labels[tag]])
+    group = clusters(*columns)
+    return group[:n], group[n:]
+
+
+def _folds(groups: tuple[np.ndarray, np.ndarray]) -> int:
+    return min(FOLDS, *(len(np.unique(g)) for g in groups))

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from remid_jax.analysis.divergences import divergence_record, folds_for, shared_groups
+from remid_jax.analysis.divergences import divergence_record
 from remid_jax.data.reading import load_benchmark
 from remid_jax.data.shifts import SHIFT_OF
 from remid_jax.diagnosis import diagnose
@@ -234,13 +234,3 @@ def test_pairs_and_groups_reach_the_divergences():
     assert grouped["classifier_js"] != free["classifier_js"]
     with pytest.raises(ValueError, match=r"b of shape \(5, 3\) holds nan"):
         record_of(np.full((5, 3), np.nan))
-
-
-def test_groups_join_counterparts_and_clusters():
-    def numbers(*args):
-        return [g.tolist() for g in shared_groups(*args)]
-
-    assert numbers(3, 3, True, None, None) == [[0, 1, 2], [0, 1, 2]]
-    assert numbers(3, 2, False, None, None) == [[0, 1, 2], [3, 4]]
-    assert numbers(3, 2, False, "aab", "bc") == [[0, 0, 1], [1, 2]]
-    assert folds_for((np.arange(9), np.arange(4))) == 4 and folds_for((np.arange(9),) * 2) == 5
