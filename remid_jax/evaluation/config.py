@@ -4,6 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from remid_jax.analysis.settings import MIN_CONTEXTS
 from remid_jax.config_checks import (
     SEEDS,
     check_choice,
@@ -24,7 +25,6 @@ from remid_jax.models.pretrained import DEFAULT, DTYPES
 from remid_jax.models.sharding import AXES, MeshConfig
 from remid_jax.processes import process_config
 
-MIN_CONTEXTS = 3  # a jackknife of a pair statistic needs them
 CHOICES = {
     "model.dtype": tuple(DTYPES),
     "model.cache_dtype": ("", *DTYPES),

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from remid_jax.analysis import measures
+from remid_jax.analysis.measures import GOLDEN
 from remid_jax.data.responses import DETAILS, RESPONSE
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
-from remid_jax.evaluation.plan import GOLDEN, Plan, Task
+from remid_jax.evaluation.own_log_probs import own_log_probs
+from remid_jax.evaluation.plan import Plan, Task
 from remid_jax.files import write_atomically
 
 
@@ -43,7 +45,15 @@ def gather(task: Task, plan: Plan, cache: Cache) -> Gathered:
     tags = list(task.selection.subsets)
     return Gathered(
         [_subset(task, plan, cache, tag) for tag in tags],
-        {tag: _own_log_probs(task, plan, tag) for tag in tags},
+        {
+            tag: own_log_probs(
+                task.selection.subsets[tag],
+                plan.subsets[tag].texts.answers,
+                task.models.scorer.tokenizer,
+                task.config.estimator.span,
+            )
+            for tag in tags
+        },
         {tag: _swapped(task, plan, cache, tag) for tag in task.swaps},
         {tag: _features(task, plan, cache, tag) for tag in tags} if plan.features else {},
     )
@@ -71,29 +81,12 @@ def _subset(task: Task, plan: Plan, cache: Cache, tag: str) -> measures.Subset:
         pair_ids=tuple(s.pair_id for s in samples),
         languages=tuple(s.extra.get("language") for s in samples),
         golden=blocks.pop(GOLDEN),
-        policies=blocks,
-        negatives=measures.negatives_for(n, task.config, task.labels[tag]),
+        rpms=blocks,
+        negatives=measures.negatives_for(n, task.settings, task.labels[tag]),
         labels=task.labels[tag],
         shift=task.selection.shift_of.get(tag),
     )
-    return measures.with_anchors(subset)
-
-
-def _own_log_probs(task: Task, plan: Plan, tag: str) -> dict[str, np.ndarray]:
-    """rpm -> [N] log p of its answers under its own law, where q scores just the same tokens.
-
-    NaN for answers from a file, of another tokenizer, or drawn from another law than the model's
-    own (greedy, tempered, truncated or penalised).
-    """
-    own = task.models.scorer.tokenizer.identity
-    same = task.config.estimator.span == "response"
-    return {
-        rpm: np.array([
-            a.log_prob if same and a.tokenizer == own and a.log_prob is not None else np.nan
-            for a in (by_id[s.sample_id] for s in task.selection.subsets[tag])
-        ])
-        for rpm, by_id in plan.subsets[tag].texts.answers.items()
-    }  # fmt: skip
+    return measures.with_reference_rows(subset)
 
 
 def _swapped(task: Task, plan: Plan, cache: Cache, tag: str) -> dict[str, dict[str, np.ndarray]]:

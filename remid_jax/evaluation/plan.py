@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.analysis import measures
 from remid_jax.analysis.measures import GOLDEN
+from remid_jax.analysis.settings import EstimatorSettings
 from remid_jax.data import prompts
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import scorer_notes
@@ -44,6 +45,7 @@ class Task:
 
     Attributes:
       config: of the diagnosis.
+      settings: how information is estimated.
       models: all of them.
       encoder: makes features of contexts, or None.
       selection: the chosen contexts, as they fit.
@@ -53,6 +55,7 @@ class Task:
     """
 
     config: ConfigDict
+    settings: EstimatorSettings
     models: Models
     encoder: Model | None
     selection: Selection
@@ -311,7 +314,7 @@ def _subset_plan(
     responses = _responses(task, samples, texts)
     columns = [r for column in responses.values() for r in column]
     n, rpms = len(samples), len(responses) - 1
-    pairs = measures.wanted_columns(n, rpms, task.config, task.labels[tag])
+    pairs = measures.wanted_columns(n, rpms, task.settings, task.labels[tag])
     thoughts = [texts.thoughts[s.sample_id] if texts else None for s in samples]
     asked = [_with_thought(task, s, r) for s, r in zip(samples, thoughts, strict=True)]
     plain = [_without_thought(task, s) for s in samples]
@@ -407,9 +410,9 @@ def _matrix(
 def find_excluded(
     samples: Sequence[Sample], answers: Mapping[str, Mapping[str, Answer]]
 ) -> list[dict[str, str]]:
-    """Answers without text, as `{policy, sample_ID, reason}`."""
+    """Answers without text, as `{rpm, sample_ID, reason}`."""
     return [
-        {"policy": rpm, "sample_ID": s.sample_id, "reason": by_id[s.sample_id].failure}
+        {"rpm": rpm, "sample_ID": s.sample_id, "reason": by_id[s.sample_id].failure}
         for rpm, by_id in answers.items()
         for s in samples
         if not by_id[s.sample_id].text

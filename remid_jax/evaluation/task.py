@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from remid_jax.analysis import measures
-from remid_jax.analysis.divergences import check_divergences
+from remid_jax.analysis.measures import GOLDEN
+from remid_jax.analysis.settings import EstimatorSettings
 from remid_jax.data.reading import load_benchmark
 from remid_jax.data.responses import Column, read_responses
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import answer_of, golden_answer
+from remid_jax.evaluation.divergences import check_divergences
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.models import Model, Models
-from remid_jax.evaluation.plan import GOLDEN, Task, check_excluded
+from remid_jax.evaluation.plan import Task, check_excluded
 from remid_jax.evaluation.selection import (
     Answers,
     Selection,
@@ -38,7 +40,8 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     """
     benchmark = load_benchmark(config.benchmark, config.in_distribution, config.subset_shifts)
     selection = select(benchmark, config)
-    labels = _labels(selection, config)
+    settings = EstimatorSettings.from_config(config)
+    labels = _labels(selection, settings, config)
     collected = _collected(selection, config)
     models = Models(config, engine, collected is not None, lockstep)
     encoder = encoder_of(config, models)
@@ -52,17 +55,19 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
         known = _longest(selection, given, scorer)
         longest = {tag: max(n, known[tag]) for tag, n in longest.items()}
     swaps = plan_swaps(selection, scorer, config, longest)
-    return Task(config, models, encoder, selection, labels, given, swaps)
+    return Task(config, settings, models, encoder, selection, labels, given, swaps)
 
 
-def _labels(selection: Selection, config: ConfigDict) -> dict[str, measures.Labels | None]:
+def _labels(
+    selection: Selection, settings: EstimatorSettings, config: ConfigDict
+) -> dict[str, measures.Labels | None]:
     """The clusters of each subset; refuses what cannot be drawn from them."""
     labels = {
-        tag: measures.cluster_labels(tag, samples, config)
+        tag: measures.cluster_labels(tag, samples, config.estimator.clusters)
         for tag, samples in selection.subsets.items()
     }
     for tag, samples in selection.subsets.items():
-        measures.negatives_for(len(samples), config, labels[tag])
+        measures.negatives_for(len(samples), settings, labels[tag])
     check_divergences(selection.subsets, labels, config)
     return labels
 
@@ -71,7 +76,7 @@ def _collected(selection: Selection, config: ConfigDict) -> dict[str, Column] | 
     """Collected responses, where the configuration names a file of them."""
     samples = [s for subset in selection.subsets.values() for s in subset]
     found = read_responses(config.responses, samples) if config.responses else None
-    for name in measures.ANCHORS:
+    for name in measures.REFERENCE_ROWS:
         if name in (found or config.rpms):
             raise UserError(f"an RPM cannot be called {name!r}: the table has a row of that name")
     return found

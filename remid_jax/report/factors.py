@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 def _blocks(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     blocks: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        blocks.setdefault((row["policy"], row["subset"]), []).append(row)
+        blocks.setdefault((row["rpm"], row["subset"]), []).append(row)
     return blocks
 
 
@@ -26,8 +26,8 @@ def _cell(row: Row) -> str:
 
 def factor_tables(rows: Sequence[Row]) -> Iterator[Table]:
     """A table for each model: factor information minus golden's ± s.e., and golden's itself."""
-    for policy in dict.fromkeys(r["policy"] for r in rows):
-        own = [r for r in rows if r["policy"] == policy]
+    for policy in dict.fromkeys(r["rpm"] for r in rows):
+        own = [r for r in rows if r["rpm"] == policy]
         what = f"model minus golden ± s.e. (golden) in nats, K = {own[0]['K']}"
         title = f"{policy}: factor-wise information, {what}"
         table = new_table(title, ("subset", "n", *dict.fromkeys(r["factor"] for r in own)))

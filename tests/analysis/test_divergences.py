@@ -7,17 +7,16 @@ import sys
 import numpy as np
 import pytest
 
-from remid_jax.analysis import divergences
-from remid_jax.analysis.divergences import check_divergences, estimate_divergences
+from remid_jax.analysis.divergences import divergence_record
 from remid_jax.data.reading import load_benchmark
 from remid_jax.data.shifts import SHIFT_OF
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation import features
 from remid_jax.evaluation.config import check_config, default_config
+from remid_jax.evaluation.divergences import check_divergences, estimate_divergences
 from remid_jax.evaluation.store import Store
 from remid_jax.models.pretrained import load_language_model
-from remid_jax.report.terminal import print_table
 
 PERSONAS = ("A nurse of Leeds.", "A cook.", "An old sailor, from Cork!", "She grows 12 plums.")
 FACTORS = ("user", "character", "dialogue", "context")
@@ -77,7 +76,7 @@ def unclustered(subsets):
     return dict.fromkeys(subsets)
 
 
-def test_the_whole_line(config, subsets, tmp_path, capsys):
+def test_the_whole_line(config, subsets, tmp_path):
     config.shifts = ("german",)
     answers = [
         {"sample_ID": s.sample_id, "model_response": {"a": f"I am {i}.", "b": s.golden[::-1]}}
@@ -91,14 +90,7 @@ def test_the_whole_line(config, subsets, tmp_path, capsys):
     rows = results["divergences"]
     assert json.loads((tmp_path / "results.json").read_text())["divergences"] == rows
     assert [(r["subset"], r["factor"]) for r in rows] == [("german", f) for f in FACTORS]
-    print_table(results)
-    shown = capsys.readouterr().out
-    table = shown[shown.index("Divergence of the contexts") : shown.index("RJSD is never above")]
-    assert max(map(len, table.splitlines())) <= 120 and "-0.000" not in table
-    assert f"{rows[0]['rjsd']:.3f}" in table
-    assert all(caveat in shown for caveat in divergences.CAVEATS)
-    assert shown.count("by shift (one at a time") == 2 and "contributions.jsonl" in shown
-    assert [r["policy"] for r in results["by_shift"]] == ["a", "b"]
+    assert [r["rpm"] for r in results["by_shift"]] == ["a", "b"]
     contributions = (tmp_path / results["contributions"]).read_text().splitlines()
     assert len(contributions) == 2 * (4 + 4)
 
@@ -110,11 +102,13 @@ def test_rows_are_those_of_the_features(config, subsets, model, tmp_path):
     plain = features.subset_features(subsets, lambda t: features.hidden_features(model, t))
     expected = []
     for tag, paired, folds in (("german", True, 4), ("Gaming", False, 3)):
-        both = {t: plain[t] for t in ("IDTest", tag)}
-        settings = {"paired": paired, "permutations": 19, "folds": folds}
-        expected += features.shift_divergences(both, **settings)
-    for row, other in zip(rows, expected, strict=True):
-        assert (row["subset"], row["factor"]) == (other.pop("subset"), other.pop("factor"))
+        settings = {"paired": paired, "permutations": 19, "folds": folds, "seed": 0}
+        groups = np.arange(4), np.arange(4) if paired else 4 + np.arange(3)
+        for f in FACTORS:
+            both = plain["IDTest"][f], plain[tag][f]
+            expected.append((tag, f, divergence_record(*both, groups, **settings)))
+    for row, (tag, factor, other) in zip(rows, expected, strict=True):
+        assert (row["subset"], row["factor"]) == (tag, factor)
         assert {k: row[k] for k in other} == pytest.approx(other, rel=1e-3, abs=1e-4)
         assert row["features"] == "hidden" and row["paired"] is (row["subset"] == "german")
     assert [r["factor"] for r in rows] == 2 * list(FACTORS)
@@ -157,8 +151,6 @@ def test_clusters_are_not_permuted_one_by_one(config, subsets, model, tmp_path):
     assert all(r["rjsd_p"] is None for r in rows) and all(r["rjsd_p"] for r in plain)
     assert [r["rjsd"] for r in rows] == [r["rjsd"] for r in plain]
     assert rows[0]["classifier_js"] != plain[0]["classifier_js"]  # other folds
-    table = divergences.divergence_table(rows)
-    assert set(table.columns[6].cells) == {""}
     check_divergences(subsets, labels, config)
     config.estimator.clusters = "character"
     labels["german"] = tuple("abcc")  # with the pairs: {0, 1, 2, 3}
@@ -213,3 +205,32 @@ def test_sentence_features(config, subsets, model, tmp_path):
     )
     assert {r["features"] for r in rows} == {"sentence"} and len(rows) == 8
     assert rows[0]["rjsd"] > 0.01 and np.isclose(rows[1]["rjsd"], 0, atol=1e-5)
+
+
+def draw(n, seed, shift=0.0):
+    return np.random.default_rng(seed).normal(size=(n, 3)) + np.array([2, shift, 0])
+
+
+def record_of(away, groups=None, paired=False, permutations=9):
+    groups = groups or (np.arange(60), 60 + np.arange(len(away)))
+    how = {"paired": paired, "permutations": permutations, "folds": 5, "seed": 0}
+    return divergence_record(draw(60, 1), away, groups, **how)
+
+
+def test_a_record_tells_a_shift_from_none():
+    moved, still = (record_of(draw(n, 2, by), permutations=49) for n, by in ((50, 3.0), (60, 0.0)))
+    assert moved["rjsd_p"] == 0.02 and moved["rjsd_corrected"] > 0.1
+    assert moved["classifier_js"] > 0.3 > 0.1 > moved["classifier_js_error"]
+    assert (moved["n"], moved["n_id"], moved["n_rjsd"]) == (50, 60, 50)
+    assert abs(still["rjsd_corrected"]) < 0.03 and still["classifier_js"] < 0.1
+    assert still["rjsd_corrected"] == still["rjsd"] - still["rjsd_floor"]
+
+
+def test_pairs_and_groups_reach_the_divergences():
+    away = draw(60, 3)
+    free, pairs = (record_of(away, paired=paired) for paired in (False, True))
+    assert free["rjsd"] == pairs["rjsd"] and free["rjsd_floor"] != pairs["rjsd_floor"]
+    grouped = record_of(away, (np.arange(60) // 6, np.arange(60) // 6))
+    assert grouped["classifier_js"] != free["classifier_js"]
+    with pytest.raises(ValueError, match=r"b of shape \(5, 3\) holds nan"):
+        record_of(np.full((5, 3), np.nan))

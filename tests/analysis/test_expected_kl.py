@@ -38,12 +38,10 @@ def test_it_is_the_mean_of_log_ratios(own_law, tmp_path):
         log_p = pair_log_likelihoods(model, [chat], [y]).sums[0, 0]
         assert tokens[y] == pytest.approx(log_p, abs=1e-3)
         gaps.append(log_p - scores[i, i])
-    row = next(
-        r for r in results["rows"] if (r["policy"], r["subset"]) == ("full_context", "german")
-    )
+    row = next(r for r in results["rows"] if (r["rpm"], r["subset"]) == ("full_context", "german"))
     assert row["expected_kl"] == pytest.approx(np.mean(gaps), abs=1e-3)
     assert row["expected_kl_se"] == pytest.approx(np.std(gaps, ddof=1) / np.sqrt(3), abs=1e-3)
-    assert all((r["expected_kl"] is None) == ("golden" in r["policy"]) for r in results["rows"])
+    assert all((r["expected_kl"] is None) == ("golden" in r["rpm"]) for r in results["rows"])
 
 
 def test_another_law_has_none_and_old_answers_are_drawn_again(own_law, tmp_path):

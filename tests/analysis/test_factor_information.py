@@ -4,17 +4,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+from made_up_subsets import estimates_of, settings_of
 from short_benchmark import write_benchmark
 
-from remid_jax.analysis import factor_information as fi
-from remid_jax.analysis.measures import Subset, negatives_for, with_anchors
+from remid_jax.analysis.factor_information import factor_records
+from remid_jax.analysis.measures import Block, Subset, negatives_for, with_reference_rows
 from remid_jax.data import prompts
 from remid_jax.data.reading import load_benchmark
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation.config import default_config
-from remid_jax.evaluation.factor_swaps import Swaps, plan_swaps
-from remid_jax.evaluation.scoring import Block
+from remid_jax.evaluation.factor_swaps import plan_swaps
 from remid_jax.evaluation.selection import Selection
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.models.pretrained import load_language_model
@@ -22,7 +22,7 @@ from remid_jax.report.factors import factor_lines
 from remid_jax.report.terminal import print_table
 
 FIELDS = {"user": "persona", "character": "character", "dialogue": "dialogue"}
-POLICIES = ("full_context", "last_turn_only")
+RPMS = ("full_context", "last_turn_only")
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def terms(own, swapped):
 def test_rows_are_what_direct_scoring_gives(finished):
     results, _, config = finished
     rows = results["factors"]
-    assert [(r["policy"], r["subset"], r["factor"]) for r in rows] == [
-        (p, s, f) for p in POLICIES for s in ("IDTest", "german") for f in FIELDS
+    assert [(r["rpm"], r["subset"], r["factor"]) for r in rows] == [
+        (p, s, f) for p in RPMS for s in ("IDTest", "german") for f in FIELDS
     ]
     assert {(r["n"], r["K"]) for r in rows} == {(4, 3)}
     model = load_language_model(config.model.path)
@@ -162,7 +162,7 @@ def test_a_factor_that_all_share_has_no_value(finished, tmp_path):
 
 
 def test_lines_name_the_factor():
-    row = {"policy": "m", "difference": -1.0, "se": 0.2, "p_holm": 0.001}
+    row = {"rpm": "m", "difference": -1.0, "se": 0.2, "p_holm": 0.001}
     rows = [
         {**row, "subset": tag, "factor": f, "named": tag == "german" and f == "dialogue"}
         for tag in ("IDTest", "german", "Gaming")
@@ -180,15 +180,14 @@ def subset_of(answers, golden, laws, tag="IDTest"):
     n = len(golden)
     zero = np.zeros((n, n))
     block = Block(zero, zero, np.ones(n, int), np.ones(n, bool))
-    config = default_config()
-    subset = with_anchors(
+    subset = with_reference_rows(
         Subset(
             tag=tag, sample_ids=tuple(map(str, range(n))), pair_ids=(None,) * n,
-            languages=(None,) * n, golden=block, policies={"model": block},
-            negatives=negatives_for(n, config),
+            languages=(None,) * n, golden=block, rpms={"model": block},
+            negatives=negatives_for(n, settings_of()),
         )
     )  # fmt: skip
-    return subset, {"golden": laws(golden), "model": laws(answers)}, config
+    return subset, {"golden": laws(golden), "model": laws(answers)}
 
 
 def lookup_world(n, swaps, rng, broken):
@@ -211,14 +210,14 @@ def lookup_world(n, swaps, rng, broken):
         p = np.log([0.2 / 6, 0.8 + 0.2 / 6])
         own = p[(y == contexts).astype(int)]
         found = {}
-        for k, factor in enumerate(fi.FACTORS):
+        for k, factor in enumerate(FIELDS):
             under = p[(y[:, [k]] == contexts[sources, k]).astype(int)]
             found[factor] = under - own[:, [k]]
         return found
 
-    subset, scores, config = subset_of(model, golden, laws)
-    swapped = Swaps(dict.fromkeys(fi.FACTORS, sources), ((),) * n)
-    return fi.factor_rows([subset], {"IDTest": swapped}, {"IDTest": scores}, config)
+    subset, scores = subset_of(model, golden, laws)
+    swaps = {"IDTest": (dict.fromkeys(FIELDS, sources), scores)}
+    return factor_records(estimates_of([subset]), swaps)
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
@@ -247,14 +246,12 @@ def test_excluded_answers_leave_their_contexts_out():
     n, sources = 5, np.array([[1, 2], [2, 3], [3, 4], [4, 0], [0, 1]])
     values = rng.normal(size=(2, n, 2))
     values[0, 2] = np.nan
-    subset, _, config = subset_of(np.zeros(n), np.zeros(n), lambda y: None)
+    subset, _ = subset_of(np.zeros(n), np.zeros(n), lambda y: None)
     block = dataclasses.replace(subset.golden, where=np.arange(n) != 2)
-    subset = dataclasses.replace(subset, policies={"model": block})
-    scores = {
-        p: dict.fromkeys(fi.FACTORS, v) for p, v in zip(("model", "golden"), values, strict=True)
-    }
-    swaps = Swaps(dict.fromkeys(fi.FACTORS, sources), ((),) * n)
-    rows = fi.factor_rows([subset], {"IDTest": swaps}, {"IDTest": scores}, config)
+    subset = dataclasses.replace(subset, rpms={"model": block})
+    scores = {p: dict.fromkeys(FIELDS, v) for p, v in zip(("model", "golden"), values, strict=True)}
+    swaps = {"IDTest": (dict.fromkeys(FIELDS, sources), scores)}
+    rows = factor_records(estimates_of([subset]), swaps)
     kept = [0, 1, 3, 4]
 
     def difference(rows_kept, gone=None):

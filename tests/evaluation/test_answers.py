@@ -45,7 +45,7 @@ def write(path, samples, responses, details=None):
 
 
 def row_of(results, policy, subset):
-    return next(r for r in results["rows"] if (r["policy"], r["subset"]) == (policy, subset))
+    return next(r for r in results["rows"] if (r["rpm"], r["subset"]) == (policy, subset))
 
 
 def test_golden_words_in_any_dress_are_golden(small_config, chosen, tmp_path, capsys):
@@ -86,7 +86,7 @@ def test_a_long_answer_is_left_out_and_named(small_config, chosen, tmp_path):
         diagnose(small_config, tmp_path / "run")
     small_config.limits.excluded_share = 0.2
     results = diagnose(small_config, tmp_path / "run")
-    assert {(x["policy"], x["sample_ID"]) for x in results["excluded"]} == {
+    assert {(x["rpm"], x["sample_ID"]) for x in results["excluded"]} == {
         ("looping", f"{split}_2") for split in ("IDTest", "OOD1Test", "OOD2Test")
     }
     assert row_of(results, "looping", "german")["n"] == 7
@@ -159,7 +159,7 @@ def test_answers_that_were_written_score_the_same_when_read(small_config, tmp_pa
     first = diagnose(small_config, tmp_path / "run")
     small_config.responses = str(tmp_path / "run" / "responses.jsonl")
     again = diagnose(small_config, tmp_path / "again")
-    names = ("policy", "subset", "r_emi", "r_emid", "baseline")
+    names = ("rpm", "subset", "r_emi", "r_emid", "baseline")
     assert [[r[k] for k in names] for r in again["rows"]] == [
         [r[k] for k in names] for r in first["rows"]
     ]

@@ -14,7 +14,7 @@ from remid_jax.inference.sampling import Sampled
 from remid_jax.report.terminal import print_table
 
 COLUMNS = {
-    "policy", "subset", "shift", "n", "r_emi", "r_emi_se", "r_emid", "r_emid_se", "retained",
+    "rpm", "subset", "shift", "n", "r_emi", "r_emi_se", "r_emid", "r_emid_se", "retained",
     "r_emi_token", "emi", "baseline", "baseline_se", "clusters", "p_value", "p_holm", "detectable",
     "p_independence",
 }  # fmt: skip
@@ -26,7 +26,7 @@ def finished(small_config, tmp_path):
 
 
 def row_of(results, policy, subset):
-    return next(r for r in results["rows"] if (r["policy"], r["subset"]) == (policy, subset))
+    return next(r for r in results["rows"] if (r["rpm"], r["subset"]) == (policy, subset))
 
 
 def club_of(scores):
@@ -39,7 +39,7 @@ def test_results_hold_what_the_matrices_say(finished, capsys):
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
     policies = ["full_context", "last_turn_only", "golden", "shuffled golden"]
     subsets = ["IDTest", "german", "Literature"]
-    assert [(r["policy"], r["subset"]) for r in results["rows"]] == [
+    assert [(r["rpm"], r["subset"]) for r in results["rows"]] == [
         (p, s) for p in policies for s in subsets
     ]
     assert all(set(r) >= COLUMNS for r in results["rows"])
@@ -79,7 +79,7 @@ def test_results_hold_what_the_matrices_say(finished, capsys):
     assert "shuffled golden" in shown and "R-EMID" in shown and "worst shift" in shown
     assert shown.count("seen with power .8 at this n") == 2
     assert max(map(len, shown.split("* mean log q")[0].splitlines())) <= 120
-    warned = {(w["policy"], w["kind"]) for w in results["warnings"]}
+    warned = {(w["rpm"], w["kind"]) for w in results["warnings"]}
     assert shown.count("warning: ") == len(warned)
 
 
@@ -197,7 +197,7 @@ def test_empty_answers_are_excluded_and_said(small_config, tmp_path, monkeypatch
     small_config.limits.contexts = 0
     small_config.limits.excluded_share = 0.125
     results = diagnose(small_config, tmp_path)
-    assert {(e["policy"], e["sample_ID"]) for e in results["excluded"]} == {
+    assert {(e["rpm"], e["sample_ID"]) for e in results["excluded"]} == {
         ("full_context", "IDTest_1"), ("last_turn_only", "IDTest_1"),
     }  # fmt: skip
     assert row_of(results, "full_context", "IDTest")["n"] == 7
