@@ -25,6 +25,7 @@ from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import Answer, answer_of, golden_answer
 from remid_jax.evaluation.config import check_config
 from remid_jax.evaluation.factor_swaps import Swaps, plan_swaps
+from remid_jax.evaluation.matrices import write_matrices
 from remid_jax.evaluation.measure import (
     Estimator,
     Measured,
@@ -32,7 +33,7 @@ from remid_jax.evaluation.measure import (
     check_excluded,
     sampling_of,
 )
-from remid_jax.evaluation.plan import Plan, make_plan, memory_lines
+from remid_jax.evaluation.plan import Plan, make_plan, plan_record
 from remid_jax.evaluation.scoring import GOLDEN
 from remid_jax.evaluation.selection import (
     Answers,
@@ -54,7 +55,9 @@ from remid_jax.models.pretrained import (
     open_language_model,
 )
 from remid_jax.models.sharding import MeshConfig, make_mesh
-from remid_jax.report import terminal
+from remid_jax.provenance import provenance
+from remid_jax.report.cost import memory_line
+from remid_jax.report.results_file import write_results
 from remid_jax.training.estimators import load_estimator
 
 
@@ -81,7 +84,7 @@ def diagnose(
     """
     check_config(config)
     sampling = sampling_of(config)
-    origin = terminal.provenance(config)  # now: the checkout may change during a long run
+    origin = provenance(config)  # now: the checkout may change during a long run
     folder = Path(workdir) if config.dry_run else open_workdir(workdir)
     benchmark = load_benchmark(config.benchmark, config.in_distribution, config.subset_shifts)
     selection = select(benchmark, config)
@@ -116,7 +119,7 @@ def diagnose(
         measured: dict[str, Measured] = {}
         for tag, samples in selection.subsets.items():
             measured[tag] = measurement.of(tag, samples, labels[tag], swaps.get(tag))
-            terminal.write_matrices(folder, measured[tag].subset)
+            write_matrices(folder, measured[tag].subset)
         _write_texts(folder, measured)
 
     _say_cost(programs, own)
@@ -140,7 +143,7 @@ def diagnose(
         "divergences": divergences,
         "contributions": write_contributions(folder, [m.subset for m in measured.values()], config),
     }
-    terminal.write_results(folder, results)
+    write_results(folder, results)
     return results
 
 
@@ -301,8 +304,7 @@ def _say_plan(selection: Selection, plan: Plan, cards: Mapping[str, Checkpoint |
         pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
         work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
         print(f"{stage.what}: {work}", file=sys.stderr)
-    for line in memory_lines(plan):
-        print(line, file=sys.stderr)
+    print(memory_line(plan_record(plan, timed=False)), file=sys.stderr)
     for tag in selection.absent:
         print(f"note: the benchmark has no subset {tag!r}; it is left out", file=sys.stderr)
     for name, template in _templates(cards).items():

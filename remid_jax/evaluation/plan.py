@@ -2,11 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
-from rich.table import Table
 
 from remid_jax.analysis import measures
 from remid_jax.data import prompts
@@ -23,7 +22,6 @@ from remid_jax.inference.sizes import Sizes, share_of, sizes_for
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import Checkpoint
 from remid_jax.models.tokenizer import Tokenizer
-from remid_jax.report.tables import new_table
 
 SWAPPED = "contexts with a swapped factor"
 
@@ -213,53 +211,31 @@ class _Counter:
         return 0 if first else cuts[0]
 
 
-def plan_table(plan: Plan) -> Iterator[Table | str]:
-    """The plan as a table and lines; measures the machine for the expected time."""
-    columns = ("", "contexts", "pairs", "TFLOP", "expected time")
-    table = new_table("what this run would do, at most", columns)
-    total = 0.0
+def plan_record(plan: Plan, timed: bool = True) -> dict[str, Any]:
+    """The plan as the report prints it; see `report.cost`.
+
+    Args:
+      plan: of the run.
+      timed: whether to measure the machine, for the expected time.
+    """
+    stages = [
+        {"what": s.what, "contexts": s.contexts, "pairs": s.pairs, "flops": s.flops}
+        for s in plan.stages
+    ]
+    record = {
+        "stages": stages,
+        "weights": plan.weights,
+        "memory": plan.memory,
+        "devices": plan.devices,
+        "longest": plan.longest,
+        "sizes": dataclasses.asdict(plan.sizes),
+    }
+    if not timed:
+        return record
     machines = {s.shape: probe(s.shape, plan.dtype) for s in plan.stages}
-    for s in plan.stages:
+    for s, said in zip(plan.stages, stages, strict=True):
         machine = machines[s.shape]
         read = cost.num_parameters(s.shape) * cost.BYTES[plan.dtype]
-        seconds = machine.scoring_seconds(s.prefill)
-        seconds += machine.decoding_seconds(s.steps, s.decoding, read)
-        total += seconds
-        pairs = f"{s.pairs:,}" if s.pairs else ""
-        table.add_row(s.what, f"{s.contexts:,}", pairs, f"{s.flops / 1e12:.2f}", _time(seconds))
-    table.add_section()
-    contexts, pairs = (sum(getattr(s, f) for s in plan.stages) for f in ("contexts", "pairs"))
-    flops = f"{plan.flops / 1e12:.2f}"
-    table.add_row("in all", f"{contexts:,}", f"{pairs:,}", flops, _time(total))
-    yield table
-    rate = min(m.flops for m in machines.values()) / 1e9
-    yield (
-        f"time at {rate:.0f} GFLOP/s, measured just now; compilation (once) and finished pieces of "
-        "an earlier run are not counted"
-    )
-    yield from memory_lines(plan)
-
-
-def memory_lines(plan: Plan) -> Iterator[str]:
-    """Memory, and the sizes chosen from it."""
-    s, gib = plan.sizes, 2**30
-    place = "" if plan.devices == 1 else " of each device"
-    yield (
-        f"memory{place}: {plan.weights / gib:.2f} GiB of weights, {plan.memory / gib:.2f} GiB "
-        f"beside them (config.limits.memory_bytes), of which {s.cache / gib:.2f} GiB for cached "
-        f"prompts of up to {plan.longest:,} tokens; prompts run in pieces of {s.chunk:,} tokens, "
-        f"responses of {s.call:,}, logits of {s.head:,} tokens"
-    )
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def print_plan(plan: Plan, console: Console | None = None) -> None:
-    """Prints what a run would cost."""
-    console = console or Console(width=120, soft_wrap=True)
-    for part in plan_table(plan):
-        console.print(part, markup=False, highlight=False)
+        said["seconds"] = machine.scoring_seconds(s.prefill)
+        said["seconds"] += machine.decoding_seconds(s.steps, s.decoding, read)
+    return {**record, "rate": min(m.flops for m in machines.values())}

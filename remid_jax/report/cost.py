@@ -1,0 +1,59 @@
+"""What a run will cost, as a table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from remid_jax.report.tables import new_table
+from remid_jax.report.text import WIDTH
+
+
+def print_cost(record: Mapping[str, Any], console: Console | None = None) -> None:
+    """Prints what a run would cost.
+
+    Args:
+      record: `stages`, each with `what`, `contexts`, `pairs`, `flops`, `seconds` and, where some of
+        it is an upper estimate, `known_share`; `rate` in FLOP/s; and what `memory_line` reads.
+      console: where to print.
+    """
+    console = console or Console(width=WIDTH, soft_wrap=True)
+    stages = record["stages"]
+    columns = ("", "contexts", "pairs", "TFLOP", "expected time")
+    table = new_table("what this run would do, at most", columns, map(_row, stages))
+    table.add_section()
+    keys = ("contexts", "pairs", "flops", "seconds")
+    table.add_row(*_row({"what": "in all", **{k: sum(s[k] for s in stages) for k in keys}}))
+    console.print(table)
+    time = f"time at {record['rate'] / 1e9:.0f} GFLOP/s, measured just now"
+    omitted = "compilation (once) and finished pieces of an earlier run are not counted"
+    for line in (f"{time}; {omitted}", memory_line(record)):
+        console.print(line, markup=False, highlight=False)
+
+
+def _row(stage: Mapping[str, Any]) -> tuple[str, ...]:
+    known = stage.get("known_share", 1.0)
+    what = stage["what"] if known == 1 else f"{stage['what']} ({known:.0%} known)"
+    pairs, seconds = stage["pairs"], stage["seconds"]
+    if seconds < 90:
+        time = f"{seconds:.0f} s"
+    else:
+        time = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    work = (f"{pairs:,}" if pairs else "", f"{stage['flops'] / 1e12:.2f}", time)
+    return (what, f"{stage['contexts']:,}", *work)
+
+
+def memory_line(record: Mapping[str, Any]) -> str:
+    """`weights` and `memory` (bytes of a device) of `devices`, and the sizes chosen from them.
+
+    `longest` is in tokens, `sizes` has `cache` in bytes and `chunk`, `call` and `head` in tokens.
+    """
+    s, gib = record["sizes"], 2**30
+    place = "" if record["devices"] == 1 else " of each device"
+    return (
+        f"memory{place}: {record['weights'] / gib:.2f} GiB of weights, "
+        f"{record['memory'] / gib:.2f} GiB beside them (config.limits.memory_bytes), of which "
+        f"{s['cache'] / gib:.2f} GiB for cached prompts of up to {record['longest']:,} tokens; "
+        f"prompts run in pieces of {s['chunk']:,} tokens, responses of {s['call']:,}, logits of "
+        f"{s['head']:,} tokens"
+    )

@@ -1,0 +1,69 @@
+"""What a run shows: a sentence an RPM, and the RPMs against each other."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.cells import cell_len
+
+from remid_jax.report.text import WIDTH, Figures, Row, fit, p_value, short, span
+
+MOST = 2 * WIDTH - 20  # cells of a verdict, which is wrapped into two lines
+
+
+def verdict(rpm: str, results: Mapping[str, Any], figures: Figures) -> str:
+    """Whether an RPM degrades, in a sentence of at most two lines.
+
+    It does where a positive R-EMID is significant after Holm's correction. Where none is, the
+    largest upper limit bounds all: no less than the limit of whichever is truly the largest.
+    """
+    rows = [r for r in results["rows"] if r["rpm"] == rpm]
+    shifted = [r for r in rows if r["r_emid"] is not None]
+    if not shifted:
+        return f"{short(rpm)}: no R-EMID could be estimated (n = {span([r['n'] for r in rows])})"
+    largest = max(shifted, key=lambda r: r["r_emid"])
+    clear = [r for r in shifted if r["r_emid"] > 0 and figures.is_significant(r)]
+    if clear:
+        top = max(clear, key=lambda r: r["r_emid"])
+        start = f"{short(rpm)}: degrades under {_estimate(top, figures)}"
+        if largest is not top:
+            return f"{start}; larger but not significant: {_estimate(largest, figures)}"
+        return start + _against_others(start, rpm, results) * (len(shifted) > 1)
+    found = "no degradation shown"
+    if largest["r_emid"] > 0:
+        why = "within noise" if largest["within_noise"] else "not significant"
+        found = f"{found}; positive but {why} under {_estimate(largest, figures)}"
+    far = max(shifted, key=lambda r: r["r_emid_high"])
+    most = f"with {figures.level} confidence at most {figures.value(far['r_emid_high'])}"
+    return f"{short(rpm)}: {found}; {most} {figures.unit} ({short(far['subset'])}, n = {far['n_paired'] or far['n']})"
+
+
+def _against_others(start: str, rpm: str, results: Mapping[str, Any]) -> str:
+    """Whether the worst subset is distinguished from the others."""
+    (worst,) = (w for w in results["worst"] if w["rpm"] == rpm)
+    near = [short(tag, 22) for tag in worst["not_distinguished_from"]]
+    room = MOST - cell_len(start)
+    return fit("; not distinguished from ", near, width=room) if near else "; more than elsewhere"
+
+
+def _estimate(row: Row, figures: Figures) -> str:
+    shift = f" ({short(row['shift'], 20)})" if row["shift"] else ""
+    found = figures.interval(row["r_emid"], row["r_emid_low"], row["r_emid_high"])
+    return f"{short(row['subset'])}{shift}: R-EMID {found}, n = {row['n_paired'] or row['n']}, {p_value(row)}"
+
+
+def comparison_lines(results: Mapping[str, Any], figures: Figures, room: int) -> list[str]:
+    """The significant paired differences of R-EMI, in at most `room` lines."""
+    known = [c for c in results["comparisons"] if c["difference"] is not None]
+    found = sorted(filter(figures.is_significant, known), key=lambda c: c["p_value"])
+    if not found:
+        none = f"no two RPMs differ significantly in R-EMI ({len(known)} paired comparisons)"
+        return [none] if results["comparisons"] else []
+    kept = len(found) if len(found) <= room else room - 1
+    more = f"{len(found) - kept} more significant differences between two RPMs"
+    return [*(_compared(c, figures) for c in found[:kept]), *[more] * (kept < len(found))]
+
+
+def _compared(row: Row, figures: Figures) -> str:
+    gap = figures.interval(row["difference"], row["low"], row["high"])
+    pair = f"R-EMI of {short(row['first'], 22)} minus {short(row['second'], 22)}"
+    return f"{short(row['subset'], 20)}: {pair}: {gap}, n = {row['n']}, {p_value(row)}"
