@@ -15,14 +15,14 @@ def warning_lines(results: Mapping[str, Any]) -> Iterator[str]:
     own = [r for r in results["rows"] if r["rpm"] not in REFERENCES]
     for kind, what in ABOVE_GOLDEN.items():
         if found := [w for w in results["warnings"] if w["kind"] == kind]:
-            start = f"warning: {what} above golden's, no merit (cold or echoing?): "
+            start = f"warning: answers too predictable, {what} above golden's: "
             yield fit(start, _places(found, own))
     if saturated := [r for r in own if r["saturated"]]:
         most = saturated[0]["cross_information_K"]
-        start = f"warning: cross-information (K = {most}) is saturated and tells nothing: "
+        start = f"warning: cross-information (K = {most}) saturated, no verdict: "
         yield fit(start, _places(saturated, own))
     shifts = [s for r in results["by_shift"] for s in r["shifts"] if s["other_languages"]]
-    if foreign := {s["shift"]: ", ".join(s["other_languages"]) for s in shifts}:
+    if foreign := {s["shift"]: ", ".join(map(short, s["other_languages"])) for s in shifts}:
         names = [f"{short(shift)} ({codes})" for shift, codes in foreign.items()]
         start = "warning: nats of different languages do not compare: "
         yield fit(start, names, "; see retained, by_language")
@@ -34,7 +34,6 @@ def warning_lines(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _places(rows: Sequence[Row], own: Sequence[Row]) -> list[str]:
-    """The RPMs of these rows, those of as many subsets together."""
     rpms, count = {r["rpm"] for r in own}, len({r["subset"] for r in own})
     groups: dict[str, list[str]] = {}
     for rpm in dict.fromkeys(r["rpm"] for r in rows):
@@ -57,8 +56,7 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
         yield f"R-EMID seen with power 0.8 at these n: {least}; half of it takes 4x the contexts"
     yield from _factor_line(results["factors"])
     yield from _divergence_line(results["divergences"])
-    if parts := list(_answer_parts(results)):
-        yield fit("answers: ", parts)
+    yield from _answer_line(results)
 
 
 def _factor_line(rows: Sequence[Row]) -> Iterator[str]:
@@ -82,14 +80,17 @@ def _divergence_line(rows: Sequence[Row]) -> Iterator[str]:
         yield f"contexts furthest from those in distribution: {short(r['subset'], 22)} ({found})"
 
 
-def _answer_parts(results: Mapping[str, Any]) -> Iterator[str]:
-    if unfinished := sum(sum(n.values()) for n in results["cut_at_max_tokens"].values()):
-        tokens = results["provenance"]["config"]["sampling"]["max_tokens"]
-        yield f"{unfinished} did not end within {tokens} tokens"
+def _answer_line(results: Mapping[str, Any]) -> Iterator[str]:
     counted = results["answers"].values()
-    for kind, n in sum((Counter(c["cut"]) for c in counted), Counter()).items():
-        yield f"{kind.replace('_', ' ')} cut from {n}"
-    if finish := sum(sum(c["finish_reasons"].values()) for c in counted):
-        yield f"{finish} with another finish_reason than stop"
-    if unused := sum(c["unused_draws"] for c in counted):
-        yield f"{unused} further draws unused"
+    tokens = results["provenance"]["config"]["sampling"]["max_tokens"]
+    unfinished = sum(sum(n.values()) for n in results["cut_at_max_tokens"].values())
+    cut = sum((Counter(c["cut"]) for c in counted), Counter())
+    finish = sum(sum(c["finish_reasons"].values()) for c in counted)
+    counts = {
+        f"unfinished at {tokens} tokens": unfinished,
+        **{f"with a {kind.replace('_', ' ')} cut": n for kind, n in cut.items()},
+        "with a finish_reason other than stop": finish,
+        "draws unused": sum(c["unused_draws"] for c in counted),
+    }
+    if parts := [f"{n} {what}" for what, n in counts.items() if n]:
+        yield fit("answers: ", parts)

@@ -40,6 +40,11 @@ def span(values: Sequence[Any]) -> str:
     return f"{low}" if low == high else f"{low}-{high}"
 
 
+def size(row: Row) -> str:
+    """`n = 10`, of the contexts that an R-EMID is taken on."""
+    return f"n = {row['n_paired'] or row['n']}".replace(" ", NO_BREAK)
+
+
 def p_value(row: Row) -> str:
     """`p = 0.036 (Holm)`, or the p-value as it is where nothing was adjusted."""
     p, how = (row["p_value"], "") if row["p_holm"] is None else (row["p_holm"], " (Holm)")
@@ -66,7 +71,7 @@ class Figures:
         """`19.1 ± 7.0`; a dash stands for what could not be estimated."""
         both = (row[key], row[f"{key}_se"])
         value, error = ("–" if x is None else self.value(x, digits) for x in both)
-        return value if row[key] is None else f"{value} ± {error}"
+        return value if row[key] is None else f"{value}{NO_BREAK}±{NO_BREAK}{error}"
 
     def r_emid(self, row: Row) -> str:
         """R-EMID ± s.e., marked where it is significant."""

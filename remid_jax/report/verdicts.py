@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from remid_jax.report.text import WIDTH, Figures, Row, fit, p_value, short, span
+from remid_jax.report.text import WIDTH, Figures, Row, fit, p_value, short, size, span
 
 MOST = 2 * WIDTH - 20  # cells of a verdict, which is wrapped into two lines
 
@@ -24,31 +24,33 @@ def verdict(rpm: str, results: Mapping[str, Any], figures: Figures) -> str:
     clear = [r for r in shifted if r["r_emid"] > 0 and figures.is_significant(r)]
     if clear:
         top = max(clear, key=lambda r: r["r_emid"])
-        start = f"{short(rpm)}: degrades under {_estimate(top, figures)}"
+        said = f"{short(rpm)}: degrades under {_estimate(top, figures)}"
         if largest is not top:
-            return f"{start}; larger but not significant: {_estimate(largest, figures)}"
-        return start + _against_others(start, rpm, results) * (len(shifted) > 1)
-    found = "no degradation shown"
-    if largest["r_emid"] > 0:
-        why = "within noise" if largest["within_noise"] else "not significant"
-        found = f"{found}; positive but {why} under {_estimate(largest, figures)}"
-    far = max(shifted, key=lambda r: r["r_emid_high"])
-    most = f"with {figures.level} confidence at most {figures.value(far['r_emid_high'])}"
-    return f"{short(rpm)}: {found}; {most} {figures.unit} ({short(far['subset'])}, n = {far['n_paired'] or far['n']})"
-
-
-def _against_others(start: str, rpm: str, results: Mapping[str, Any]) -> str:
-    """Whether the worst subset is distinguished from the others."""
+            said += f"; larger but not significant under {_estimate(largest, figures)}"
+    else:
+        said = f"{short(rpm)}: no degradation shown"
+        if largest["r_emid"] > 0:
+            why = "within noise" if largest["within_noise"] else "not significant"
+            said += f"; positive but {why} under {_estimate(largest, figures)}"
+        far = max(shifted, key=lambda r: r["r_emid_high"])
+        most = f"at most {figures.value(far['r_emid_high'])} {figures.unit}"
+        said += (
+            f"; with {figures.level} confidence {most} ({short(far['subset'], 22)}, {size(far)})"
+        )
     (worst,) = (w for w in results["worst"] if w["rpm"] == rpm)
-    near = [short(tag, 22) for tag in worst["not_distinguished_from"]]
-    room = MOST - cell_len(start)
-    return fit("; not distinguished from ", near, width=room) if near else "; more than elsewhere"
+    near = worst["not_distinguished_from"] if clear and largest is top else []
+    missing = [r["subset"] for r in rows[1:] if r["r_emid"] is None]
+    for start, tags in (("not distinguished from", near), ("not estimated under", missing)):
+        if tags:
+            names = [short(tag, 22) for tag in tags]
+            said = fit(f"{said}; {start} ", names, width=max(MOST, cell_len(said) + 50))
+    return said
 
 
 def _estimate(row: Row, figures: Figures) -> str:
-    shift = f" ({short(row['shift'], 20)})" if row["shift"] else ""
+    shift = f" ({short(row['shift'], 16)})" if row["shift"] else ""
     found = figures.interval(row["r_emid"], row["r_emid_low"], row["r_emid_high"])
-    return f"{short(row['subset'])}{shift}: R-EMID {found}, n = {row['n_paired'] or row['n']}, {p_value(row)}"
+    return f"{short(row['subset'], 22)}{shift}: R-EMID {found}, {size(row)}, {p_value(row)}"
 
 
 def comparison_lines(results: Mapping[str, Any], figures: Figures, room: int) -> list[str]:
@@ -56,7 +58,7 @@ def comparison_lines(results: Mapping[str, Any], figures: Figures, room: int) ->
     known = [c for c in results["comparisons"] if c["difference"] is not None]
     found = sorted(filter(figures.is_significant, known), key=lambda c: c["p_value"])
     if not found:
-        none = f"no two RPMs differ significantly in R-EMI ({len(known)} paired comparisons)"
+        none = f"no two RPMs differ significantly in R-EMI (paired comparisons: {len(known)})"
         return [none] if results["comparisons"] else []
     kept = len(found) if len(found) <= room else room - 1
     more = f"{len(found) - kept} more significant differences between two RPMs"

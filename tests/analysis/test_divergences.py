@@ -17,7 +17,7 @@ from remid_jax.evaluation import features
 from remid_jax.evaluation.config import check_config, default_config
 from remid_jax.evaluation.store import Store
 from remid_jax.models.pretrained import load_language_model
-from remid_jax.report.terminal import print_table
+from remid_jax.report.terminal import print_report
 
 PERSONAS = ("A nurse of Leeds.", "A cook.", "An old sailor, from Cork!", "She grows 12 plums.")
 FACTORS = ("user", "character", "dialogue", "context")
@@ -91,13 +91,10 @@ def test_the_whole_line(config, subsets, tmp_path, capsys):
     rows = results["divergences"]
     assert json.loads((tmp_path / "results.json").read_text())["divergences"] == rows
     assert [(r["subset"], r["factor"]) for r in rows] == [("german", f) for f in FACTORS]
-    print_table(results)
+    print_report(results, tmp_path)
     shown = capsys.readouterr().out
-    table = shown[shown.index("Divergence of the contexts") : shown.index("RJSD is never above")]
-    assert max(map(len, table.splitlines())) <= 120 and "-0.000" not in table
-    assert f"{rows[0]['rjsd']:.3f}" in table
-    assert all(caveat in shown for caveat in divergences.CAVEATS)
-    assert shown.count("by shift (one at a time") == 2 and "contributions.jsonl" in shown
+    furthest = f"german (corrected RJSD {rows[-1]['rjsd_corrected']:.3f} nats"
+    assert furthest in shown and "contributions.jsonl" in shown
     assert [r["policy"] for r in results["by_shift"]] == ["a", "b"]
     contributions = (tmp_path / results["contributions"]).read_text().splitlines()
     assert len(contributions) == 2 * (4 + 4)

@@ -10,8 +10,9 @@ from tiny_checkpoint import tiny_tensors, write_hugging_face, write_reader
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation import measure, scoring
-from remid_jax.evaluation.plan import print_plan
+from remid_jax.evaluation.plan import plan_record
 from remid_jax.inference import cost
+from remid_jax.report.cost import print_cost
 
 
 def planned(config, workdir):
@@ -94,7 +95,7 @@ def test_collected_responses_are_counted_at_their_own_length(small_config, tmp_p
 def test_the_table_says_contexts_pairs_operations_time_and_memory(small_config, tmp_path):
     plan, _ = planned(small_config, tmp_path)
     console = Console(width=120, record=True, file=io.StringIO())
-    print_plan(plan, console)
+    print_cost(plan_record(plan), console)
     text = console.export_text()
     for said in ("contexts", "pairs", "TFLOP", "expected time", "in all", "memory", "GiB", "81"):
         assert said in text
