@@ -3,37 +3,32 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-
-from remid_jax.report.tables import new_table
-from remid_jax.report.text import WIDTH
+from remid_jax.errors import visible
+from remid_jax.report.tables import new_table, print_whole
 
 
-def print_cost(record: Mapping[str, Any], console: Console | None = None) -> None:
+def print_cost(record: Mapping[str, Any]) -> None:
     """Prints what a run would cost.
 
     Args:
       record: `stages`, each with `what`, `contexts`, `pairs`, `flops`, `seconds` and, where some of
         it is an upper estimate, `known_share`; `rate` in FLOP/s; and what `memory_line` reads.
-      console: where to print.
     """
-    console = console or Console(width=WIDTH, soft_wrap=True)
     stages = record["stages"]
     columns = ("", "contexts", "pairs", "TFLOP", "expected time")
     table = new_table("what this run would do, at most", columns, map(_row, stages))
     table.add_section()
     keys = ("contexts", "pairs", "flops", "seconds")
     table.add_row(*_row({"what": "in all", **{k: sum(s[k] for s in stages) for k in keys}}))
-    console.print(table)
+    print_whole(table)
     time = f"time at {record['rate'] / 1e9:.0f} GFLOP/s, measured just now"
     omitted = "compilation (once) and finished pieces of an earlier run are not counted"
-    for line in (f"{time}; {omitted}", memory_line(record)):
-        console.print(line, markup=False, highlight=False)
+    print(f"{time}; {omitted}", memory_line(record), sep="\n")
 
 
 def _row(stage: Mapping[str, Any]) -> tuple[str, ...]:
-    known = stage.get("known_share", 1.0)
-    what = stage["what"] if known == 1 else f"{stage['what']} ({known:.0%} known)"
+    what, known = visible(stage["what"]), stage.get("known_share", 1.0)
+    what += f" ({known:.0%} known)" * (known < 1)
     pairs, seconds = stage["pairs"], stage["seconds"]
     if seconds < 90:
         time = f"{seconds:.0f} s"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
-from remid_jax.report.text import REFERENCES, Figures, Row, fit, p_value, short, span
+from remid_jax.report.text import REFERENCES, Figures, Row, fit, n_and_p, short, span
 
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
 
@@ -64,7 +64,7 @@ def _factor_line(rows: Sequence[Row]) -> Iterator[str]:
     if named:
         r, more = named[0], f" and {len(named) - 1} more" * (len(named) > 1)
         place = f"{short(r['rpm'], 22)} {r['factor']} in {short(r['subset'], 22)}"
-        found = f"{r['difference']:.2f} ± {r['se']:.2f} nats, n = {r['n']}, {p_value(r)}"
+        found = f"{r['difference']:.2f} ± {r['se']:.2f} nats, {n_and_p(r)}"
         yield f"factor ignored or got wrong: {place}: {found}{more}"
     elif rows:
         n, most = span([r["n"] for r in rows]), rows[0]["K"]

@@ -21,15 +21,12 @@ LINES, MANY_LINES = 30, 50  # of two RPMs on four subsets, and of six on twelve
 COLUMN, COLUMNS = 13, 6  # cells of an RPM's column, and how many stand side by side
 
 
-def print_report(
-    results: Mapping[str, Any], folder: str | Path, console: Console | None = None
-) -> None:
+def print_report(results: Mapping[str, Any], folder: str | Path) -> None:
     """Prints what a run shows, in lines of at most 120 cells but for long paths.
 
     Args:
       results: content of results.json.
       folder: where it lies.
-      console: where to print.
     """
     rows, figures = results["rows"], Figures(results["provenance"]["config"]["estimator"])
     rpms = list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
@@ -40,8 +37,7 @@ def print_report(
     below = [*(x for line in notes for x in _wrapped(line)), *_files(results, folder)]
     room = (LINES if few else MANY_LINES) - len(verdicts) - len(table) - len(below) - 1
     compared = comparison_lines(results, figures, max(room, 1))
-    for line in (*verdicts, *compared, "", *table, *below):
-        (console or Console()).print(Text(line.replace(NO_BREAK, " ")), soft_wrap=True)
+    print("\n".join((*verdicts, *compared, "", *table, *below)).replace(NO_BREAK, " "))
 
 
 def _wrapped(text: str) -> list[str]:

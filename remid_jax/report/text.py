@@ -40,15 +40,11 @@ def span(values: Sequence[Any]) -> str:
     return f"{low}" if low == high else f"{low}-{high}"
 
 
-def size(row: Row) -> str:
-    """`n = 10`, of the contexts that an R-EMID is taken on."""
-    return f"n = {row['n_paired'] or row['n']}".replace(" ", NO_BREAK)
-
-
-def p_value(row: Row) -> str:
-    """`p = 0.036 (Holm)`, or the p-value as it is where nothing was adjusted."""
+def n_and_p(row: Row) -> str:
+    """`n = 10, p = 0.036 (Holm)`, or the p-value as it is where nothing was adjusted."""
     p, how = (row["p_value"], "") if row["p_holm"] is None else (row["p_holm"], " (Holm)")
-    return (f"p < 0.001{how}" if p < 0.001 else f"p = {p:.2g}{how}").replace(" ", NO_BREAK)
+    known = f"p < 0.001{how}" if p < 0.001 else f"p = {p:.2g}{how}"
+    return f"n = {row.get('n_paired') or row['n']}, {known.replace(' ', NO_BREAK)}"
 
 
 class Figures:

@@ -1,11 +1,11 @@
 """What a run shows: a sentence an RPM, and the RPMs against each other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
 
-from remid_jax.report.text import WIDTH, Figures, Row, fit, p_value, short, size, span
+from remid_jax.report.text import WIDTH, Figures, Row, fit, n_and_p, short, span
 
 MOST = 2 * WIDTH - 20  # cells of a verdict, which is wrapped into two lines
 
@@ -22,23 +22,10 @@ def verdict(rpm: str, results: Mapping[str, Any], figures: Figures) -> str:
         return f"{short(rpm)}: no R-EMID could be estimated (n = {span([r['n'] for r in rows])})"
     largest = max(shifted, key=lambda r: r["r_emid"])
     clear = [r for r in shifted if r["r_emid"] > 0 and figures.is_significant(r)]
-    if clear:
-        top = max(clear, key=lambda r: r["r_emid"])
-        said = f"{short(rpm)}: degrades under {_estimate(top, figures)}"
-        if largest is not top:
-            said += f"; larger but not significant under {_estimate(largest, figures)}"
-    else:
-        said = f"{short(rpm)}: no degradation shown"
-        if largest["r_emid"] > 0:
-            why = "within noise" if largest["within_noise"] else "not significant"
-            said += f"; positive but {why} under {_estimate(largest, figures)}"
-        far = max(shifted, key=lambda r: r["r_emid_high"])
-        most = f"at most {figures.value(far['r_emid_high'])} {figures.unit}"
-        said += (
-            f"; with {figures.level} confidence {most} ({short(far['subset'], 22)}, {size(far)})"
-        )
+    found = _degrades(clear, largest, figures) if clear else _bound(shifted, largest, figures)
+    said = f"{short(rpm)}: {found}"
     (worst,) = (w for w in results["worst"] if w["rpm"] == rpm)
-    near = worst["not_distinguished_from"] if clear and largest is top else []
+    near = worst["not_distinguished_from"] if largest in clear else []
     missing = [r["subset"] for r in rows[1:] if r["r_emid"] is None]
     for start, tags in (("not distinguished from", near), ("not estimated under", missing)):
         if tags:
@@ -47,10 +34,29 @@ def verdict(rpm: str, results: Mapping[str, Any], figures: Figures) -> str:
     return said
 
 
+def _degrades(clear: Sequence[Row], largest: Row, figures: Figures) -> str:
+    top = max(clear, key=lambda r: r["r_emid"])
+    said = f"degrades under {_estimate(top, figures)}"
+    if largest is top:
+        return said
+    return f"{said}; larger but not significant under {_estimate(largest, figures)}"
+
+
+def _bound(shifted: Sequence[Row], largest: Row, figures: Figures) -> str:
+    said = "no degradation shown"
+    if largest["r_emid"] > 0:
+        why = "within noise" if largest["within_noise"] else "not significant"
+        said += f"; positive but {why} under {_estimate(largest, figures)}"
+    far = max(shifted, key=lambda r: r["r_emid_high"])
+    most = f"at most {figures.value(far['r_emid_high'])} {figures.unit}"
+    where = f"{short(far['subset'], 22)}, n = {far['n_paired'] or far['n']}"
+    return f"{said}; with {figures.level} confidence {most} ({where})"
+
+
 def _estimate(row: Row, figures: Figures) -> str:
     shift = f" ({short(row['shift'], 16)})" if row["shift"] else ""
     found = figures.interval(row["r_emid"], row["r_emid_low"], row["r_emid_high"])
-    return f"{short(row['subset'], 22)}{shift}: R-EMID {found}, {size(row)}, {p_value(row)}"
+    return f"{short(row['subset'], 22)}{shift}: R-EMID {found}, {n_and_p(row)}"
 
 
 def comparison_lines(results: Mapping[str, Any], figures: Figures, room: int) -> list[str]:
@@ -68,4 +74,4 @@ def comparison_lines(results: Mapping[str, Any], figures: Figures, room: int) ->
 def _compared(row: Row, figures: Figures) -> str:
     gap = figures.interval(row["difference"], row["low"], row["high"])
     pair = f"R-EMI of {short(row['first'], 22)} minus {short(row['second'], 22)}"
-    return f"{short(row['subset'], 20)}: {pair}: {gap}, n = {row['n']}, {p_value(row)}"
+    return f"{short(row['subset'], 20)}: {pair}: {gap}, {n_and_p(row)}"

@@ -1,10 +1,7 @@
 """What a run would cost, against what it then does."""
 
-import io
-
 import numpy as np
 import pytest
-from rich.console import Console
 from tiny_checkpoint import tiny_tensors, write_hugging_face, write_reader
 
 from remid_jax.diagnosis import diagnose
@@ -92,11 +89,10 @@ def test_collected_responses_are_counted_at_their_own_length(small_config, tmp_p
     assert long[kind].flops > 1.05 * short[kind].flops and long[kind].pairs == short[kind].pairs
 
 
-def test_the_table_says_contexts_pairs_operations_time_and_memory(small_config, tmp_path):
+def test_the_table_says_contexts_pairs_operations_time_and_memory(small_config, tmp_path, capsys):
     plan, _ = planned(small_config, tmp_path)
-    console = Console(width=120, record=True, file=io.StringIO())
-    print_cost(plan_record(plan), console)
-    text = console.export_text()
+    print_cost(plan_record(plan))
+    text = capsys.readouterr().out
     for said in ("contexts", "pairs", "TFLOP", "expected time", "in all", "memory", "GiB", "81"):
         assert said in text
     assert f"{plan.flops / 1e12:.2f}" in text

@@ -1,16 +1,13 @@
 """The printed cost of a run."""
 
-import io
-
 import pytest
-from rich.console import Console
 
 from remid_jax.report.cost import memory_line, print_cost
 
 STAGE = {"contexts": 40, "pairs": 0, "flops": 2e12, "seconds": 30.0}
 RECORD = {
     "stages": [
-        {"what": "answers of [bold]m", **STAGE},
+        {"what": "answers of [bold]\x1bm", **STAGE},
         {"what": "likelihoods", **STAGE, "pairs": 1200, "seconds": 150.0, "known_share": 0.4},
     ],
     "rate": 250e9, "weights": 2**30, "memory": 2**31, "devices": 1, "longest": 1500,
@@ -18,13 +15,16 @@ RECORD = {
 }  # fmt: skip
 
 
-def shown(record):
-    console = Console(file=io.StringIO(), width=120, soft_wrap=True)
-    print_cost(record, console)
-    return console.file.getvalue()
+@pytest.fixture
+def shown(capsys):
+    def shown(record):
+        print_cost(record)
+        return capsys.readouterr().out
+
+    return shown
 
 
-def test_every_stage_and_their_sum():
+def test_every_stage_and_their_sum(shown):
     table = [line.split() for line in shown(RECORD).splitlines()]
     assert ["answers", "of", "[bold]m", "40", "2.00", "30", "s"] in table
     assert ["likelihoods", "(40%", "known)", "40", "1,200", "2.00", "2", "min"] in table
@@ -32,12 +32,12 @@ def test_every_stage_and_their_sum():
 
 
 @pytest.mark.parametrize("seconds, said", [(89, "89 s"), (5399, "90 min"), (5400, "1.5 h")])
-def test_times_are_rounded(seconds, said):
+def test_times_are_rounded(shown, seconds, said):
     record = {**RECORD, "stages": [{"what": "x", **STAGE, "seconds": seconds}]}
     assert said in shown(record)
 
 
-def test_rate_and_memory_are_said():
+def test_rate_and_memory_are_said(shown):
     text = shown(RECORD)
     assert "time at 250 GFLOP/s, measured just now" in text and memory_line(RECORD) in text
     said = memory_line({**RECORD, "devices": 4})

@@ -1,5 +1,6 @@
 """What the terminal shows of a run: verdicts, one table, warnings, and where the rest stands."""
 
+import contextlib
 import io
 import json
 import subprocess
@@ -7,7 +8,6 @@ import sys
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
 from remid_jax.diagnosis import diagnose
 from remid_jax.report.terminal import print_report
@@ -122,9 +122,9 @@ def divergence(subset, value, name="context"):
 
 
 def shown(results, folder="run"):
-    console = Console(file=io.StringIO(), width=40)  # nothing is cut or broken, however narrow
-    print_report(results, folder, console)
-    text = console.file.getvalue()
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        print_report(results, folder)
+    text = out.getvalue()
     assert text.endswith("\n") and "None" not in text and "nan" not in text
     return text[:-1].split("\n")
 
