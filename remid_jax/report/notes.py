@@ -65,10 +65,10 @@ def _factor_line(rows: Sequence[Row]) -> Iterator[str]:
         r, more = named[0], f" and {len(named) - 1} more" * (len(named) > 1)
         place = f"{short(r['rpm'], 22)} {r['factor']} in {short(r['subset'], 22)}"
         found = f"{r['difference']:.2f} ± {r['se']:.2f} nats, {n_and_p(r)}"
-        yield f"factor ignored or got wrong: {place}: {found}{more}"
+        yield f"factor ignored or wrong: {place}: {found}{more}"
     elif rows:
         n, most = span([r["n"] for r in rows]), rows[0]["K"]
-        yield f"factors: none stands out as ignored or got wrong (n = {n}, K = {most})"
+        yield f"factors: none stands out as ignored or wrong (n = {n}, K = {most})"
 
 
 def _divergence_line(rows: Sequence[Row]) -> Iterator[str]:

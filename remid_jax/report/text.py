@@ -43,8 +43,9 @@ def span(values: Sequence[Any]) -> str:
 def n_and_p(row: Row) -> str:
     """`n = 10, p = 0.036 (Holm)`, or the p-value as it is where nothing was adjusted."""
     p, how = (row["p_value"], "") if row["p_holm"] is None else (row["p_holm"], " (Holm)")
-    known = f"p < 0.001{how}" if p < 0.001 else f"p = {p:.2g}{how}"
-    return f"n = {row.get('n_paired') or row['n']}, {known.replace(' ', NO_BREAK)}"
+    found = f"p < 0.001{how}" if p < 0.001 else f"p = {p:.2g}{how}"
+    both = (f"n = {row.get('n_paired') or row['n']}", found)
+    return ", ".join(x.replace(" ", NO_BREAK) for x in both)
 
 
 class Figures:

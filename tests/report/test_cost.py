@@ -26,7 +26,7 @@ def shown(capsys):
 
 def test_every_stage_and_their_sum(shown):
     table = [line.split() for line in shown(RECORD).splitlines()]
-    assert ["answers", "of", "[bold]m", "40", "2.00", "30", "s"] in table
+    assert ["answers", "of", r"[bold]\x1bm", "40", "2.00", "30", "s"] in table
     assert ["likelihoods", "(40%", "known)", "40", "1,200", "2.00", "2", "min"] in table
     assert ["in", "all", "80", "1,200", "4.00", "3", "min"] in table
 

@@ -320,12 +320,12 @@ def test_what_else_was_measured_has_a_line():
     far = [divergence("german", 0.01), divergence("korean", 0.5, "user"), divergence("x", 0.2)]
     lines = shown({**one(-3.0), "factors": factors, "divergences": far})
     named = "m dialogue in korean: -0.42 ± 0.08 nats, n = 10, p = 0.01 (Holm)"
-    assert f"factor ignored or got wrong: {named}" in lines
+    assert f"factor ignored or wrong: {named}" in lines
     (line,) = (x for x in lines if x.startswith("contexts furthest"))
     assert line.endswith("x (corrected RJSD 0.200 nats, n = 10, p = 0.04)")
     factors[1]["named"], far[2]["rjsd_p"] = False, None
     lines = shown({**one(-3.0), "factors": factors, "divergences": far})
-    assert "factors: none stands out as ignored or got wrong (n = 10, K = 4)" in lines
+    assert "factors: none stands out as ignored or wrong (n = 10, K = 4)" in lines
     assert any(line.endswith("0.200 nats, n = 10)") for line in lines)
 
 
