@@ -8,8 +8,9 @@ from ml_collections import ConfigDict
 
 from remid_jax.config_checks import SEEDS, check_form, check_least, check_within
 from remid_jax.errors import UserError
+from remid_jax.provenance import provenance
+from remid_jax.report.results_file import write_results
 from remid_jax.report.tables import new_table, print_whole
-from remid_jax.report.terminal import provenance, write_results
 
 from .configurations import packaged_module
 from .studies import accuracy, coverage, faults, negatives, shapley

@@ -8,8 +8,9 @@ from ml_collections import ConfigDict
 
 from remid_jax.files import open_workdir, write_atomically
 from remid_jax.processes import check_folder, is_primary, join
+from remid_jax.provenance import provenance
+from remid_jax.report.results_file import write_results
 from remid_jax.report.tables import new_table, print_whole
-from remid_jax.report.terminal import provenance, write_results
 from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
 from remid_jax.training.estimators import save_estimator

@@ -17,8 +17,9 @@ from remid_jax.errors import UserError
 from remid_jax.files import open_workdir
 from remid_jax.information.uncertainty import t_interval
 from remid_jax.progress import progress
+from remid_jax.provenance import provenance
+from remid_jax.report.results_file import write_results
 from remid_jax.report.tables import new_table, print_whole
-from remid_jax.report.terminal import provenance, write_results
 from remid_jax.training.config import FREE, check_config
 from remid_jax.training.world_base import base_params
 

@@ -16,8 +16,8 @@ from remid_jax.data.shifts import SHIFTS
 from remid_jax.errors import UserError
 from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
+from remid_jax.provenance import provenance
 from remid_jax.report.tables import new_table, print_whole
-from remid_jax.report.terminal import provenance
 from remid_jax.training.experiment import make_setting
 from remid_jax.training.rollout_worker import Actors
 

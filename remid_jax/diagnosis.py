@@ -8,16 +8,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from remid_jax.analysis import comparisons
-from remid_jax.analysis.by_shift import estimate_by_shift
-from remid_jax.analysis.contributions import write_contributions
-from remid_jax.analysis.cross_information import add_cross_information
-from remid_jax.analysis.divergences import estimate_divergences
-from remid_jax.analysis.expected_kl import add_expected_kl
-from remid_jax.analysis.factor_information import factor_rows
-from remid_jax.analysis.rows import estimate_by_language, estimate_rows
+from remid_jax.analysis import schema
+from remid_jax.analysis.measures import GOLDEN
+from remid_jax.analysis.records import analyse
 from remid_jax.data.responses import counts_of
-from remid_jax.evaluation.answers import golden_answer
+from remid_jax.evaluation.answers import golden_answers
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import check_config
 from remid_jax.evaluation.cost import (
@@ -28,17 +23,22 @@ from remid_jax.evaluation.cost import (
     sizes_of,
     stages_of,
 )
-from remid_jax.evaluation.gather import Gathered, gather, write_texts
+from remid_jax.evaluation.divergences import estimate_divergences
+from remid_jax.evaluation.gather import Gathered, gather
 from remid_jax.evaluation.models import templates_of
-from remid_jax.evaluation.plan import GOLDEN, Plan, Task, find_excluded, make_plan
+from remid_jax.evaluation.outputs import write_contributions, write_matrices, write_texts
+from remid_jax.evaluation.plan import Plan, Task, find_excluded, make_plan
 from remid_jax.evaluation.runner import Part, part_of, run
+from remid_jax.evaluation.selection import Answers
 from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
 from remid_jax.inference.engine import Engine
 from remid_jax.inference.programs import Programs, count_programs
 from remid_jax.models.sharding import MeshConfig
 from remid_jax.processes import check_folder, is_primary
-from remid_jax.report import terminal
+from remid_jax.provenance import provenance
+from remid_jax.report.cost import memory_line
+from remid_jax.report.results_file import write_results
 
 CACHE = "cache"
 STAGES = ("answers and thoughts", "likelihoods")
@@ -67,7 +67,7 @@ def diagnose(
     """
     started = time.monotonic()
     check_config(config)
-    origin = terminal.provenance(config)  # now: the checkout may change during a long run
+    origin = provenance(config)  # now: the checkout may change during a long run
     folder = Path(workdir) if config.dry_run else open_workdir(workdir)
     part = part_of(config.shard, MeshConfig(**config.mesh).size)
     if part.together:
@@ -120,51 +120,36 @@ def _finish(
 ) -> dict[str, Any]:
     """Analyses what was gathered, and writes everything."""
     for subset in found.subsets:
-        terminal.write_matrices(folder, subset)
+        write_matrices(folder, subset)
     write_texts(folder, task, plan)
-    config, selection = task.config, task.selection
-    golden = {s.sample_id: golden_answer(s) for part in selection.subsets.values() for s in part}
+    selection = task.selection
     texts = {tag: plan.subsets[tag].texts for tag in selection.subsets}
+    swaps = {tag: (task.swaps[tag].sources, scores) for tag, scores in found.swapped.items()}
+    tables = analyse(found.subsets, task.settings, found.log_p, swaps)
     results = {
+        "schema": schema.VERSION,
         "provenance": origin,
         "excluded": [
             x
             for tag, samples in selection.subsets.items()
-            for x in find_excluded(samples, {**texts[tag].answers, GOLDEN: golden})
+            for x in find_excluded(samples, {**texts[tag].answers, GOLDEN: golden_answers(samples)})
         ],
         "answers": _answer_counts(plan),
-        "cut_at_max_tokens": {
-            tag: {
-                rpm: sum(not a.stopped for a in by_id.values())
-                for rpm, by_id in texts[tag].answers.items()
-            }
-            for tag in selection.subsets
-        },
-        **_estimate(found, task),
+        "cut_at_max_tokens": {tag: _unfinished(texts[tag].answers) for tag in selection.subsets},
+        **tables,
         "divergences": estimate_divergences(
-            selection.subsets, selection.shift_of, task.labels, found.features, config
+            selection.subsets, selection.shift_of, task.labels, found.features, task.config
         ),
-        "contributions": write_contributions(folder, found.subsets, config),
+        "contributions": write_contributions(folder, tables["contributions"]),
     }
-    terminal.write_results(folder, results)
+    schema.check_results(results)
+    write_results(folder, results)
     return results
 
 
-def _estimate(found: Gathered, task: Task) -> dict[str, Any]:
-    """Everything that is estimated from the scores."""
-    subsets, config = found.subsets, task.config
-    rows = estimate_rows(subsets, config)
-    add_cross_information(rows, subsets, config)
-    add_expected_kl(rows, subsets, found.log_p)
-    return {
-        "rows": rows,
-        "by_language": estimate_by_language(subsets, config),
-        "by_shift": estimate_by_shift(rows, subsets, config),
-        "worst": comparisons.worst_shifts(rows, subsets, config),
-        "comparisons": comparisons.compare_policies(subsets, config),
-        "warnings": comparisons.find_warnings(rows, config),
-        "factors": factor_rows(subsets, task.swaps, found.swapped, config),
-    }
+def _unfinished(answers: Answers) -> dict[str, int]:
+    """rpm -> answers that did not end by themselves."""
+    return {rpm: sum(not a.stopped for a in by_id.values()) for rpm, by_id in answers.items()}
 
 
 def _numbers_of(task: Task, plan: Plan) -> dict[str, Any]:
@@ -204,8 +189,7 @@ def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> None:
         pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
         work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
         print(f"{stage.what}: {work}", file=sys.stderr)
-    for line in terminal.memory_lines(memory_record(task, longest)):
-        print(line, file=sys.stderr)
+    print(memory_line(memory_record(task, longest)), file=sys.stderr)
     for tag in task.selection.absent:
         print(f"note: the benchmark has no subset {tag!r}; it is left out", file=sys.stderr)
     for name, template in templates_of([task.models.base, *task.models.rpms.values()]).items():

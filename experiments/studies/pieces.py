@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
-from remid_jax.report.terminal import git_revision
+from remid_jax.provenance import git_revision
 
 Piece = Callable[[], Any]
 

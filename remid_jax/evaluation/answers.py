@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from remid_jax.data.characters import name_in
@@ -102,6 +103,11 @@ def golden_answer(sample: Sample) -> Answer:
     """The golden response by the rule of all answers."""
     found = read_answer(sample.golden, sample)
     return Answer(found.text, failure=found.failure)
+
+
+def golden_answers(samples: Iterable[Sample]) -> dict[str, Answer]:
+    """Sample id -> its golden response."""
+    return {s.sample_id: golden_answer(s) for s in samples}
 
 
 def spoken_answer(drawn: Sampled, sample: Sample, tokenizer: Tokenizer, own_law: bool) -> Answer:

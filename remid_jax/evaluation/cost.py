@@ -108,7 +108,7 @@ def cost_record(task: Task, plan: Plan, longest: int, cache: Cache) -> dict[str,
     """What is left of a run as plain numbers; measures the machine for the expected time.
 
     Returns:
-      `stages` with `what`, `contexts`, `pairs`, `flops`, `seconds` and `estimated`, `rate` in
+      `stages` with `what`, `contexts`, `pairs`, `flops`, `seconds` and `known_share`, `rate` in
       operations a second, and `memory_record`.
     """
     stages = stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows)
@@ -124,7 +124,7 @@ def cost_record(task: Task, plan: Plan, longest: int, cache: Cache) -> dict[str,
             seconds += machine.decoding_seconds(s.steps, s.decoding, read)
         records.append({
             "what": s.what, "contexts": s.contexts, "pairs": s.pairs, "flops": s.flops,
-            "seconds": seconds, "estimated": s.estimated,
+            "seconds": seconds, "known_share": 1 - s.estimated / s.contexts,
         })  # fmt: skip
     rate = min((m.flops for m in machines.values()), default=0.0)
     return {"stages": records, "rate": rate, **memory_record(task, longest)}

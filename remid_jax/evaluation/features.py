@@ -2,8 +2,7 @@
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,11 +10,8 @@ from ml_collections import ConfigDict
 from remid_jax.data.characters import character_text
 from remid_jax.data.prompts import context_text
 from remid_jax.data.samples import Sample
-from remid_jax.data.shifts import ID_TEST
 from remid_jax.errors import UserError
 from remid_jax.evaluation.models import Model, Models
-from remid_jax.information.classifier import classifier_js
-from remid_jax.information.representation import equal_size, representation_jsd_test
 
 FACTORS = ("user", "character", "dialogue")
 CONTEXT = "context"

@@ -1,20 +1,16 @@
 """From cached results to arrays: what the analysis reads."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from remid_jax.analysis import measures
 from remid_jax.analysis.measures import GOLDEN
-from remid_jax.data.responses import DETAILS, RESPONSE
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
 from remid_jax.evaluation.own_log_probs import own_log_probs
 from remid_jax.evaluation.plan import Plan, Task
-from remid_jax.files import write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,21 +108,3 @@ def _features(task: Task, plan: Plan, cache: Cache, tag: str) -> dict[str, np.nd
         factor: np.stack([cache.embedded(plan.features[row[factor]]) for row in texts])
         for factor in texts[0]
     }
-
-
-def write_texts(folder: Path, task: Task, plan: Plan) -> None:
-    """responses.jsonl, which `config.responses` reads again, with the thought of each sample."""
-    lines = []
-    for tag, samples in task.selection.subsets.items():
-        texts = plan.subsets[tag].texts
-        for sample in samples:
-            i = sample.sample_id
-            answers = {name: by_id[i] for name, by_id in texts.answers.items()}
-            record = {
-                **sample.to_record(),
-                RESPONSE: {name: a.text for name, a in answers.items() if a.text},
-                DETAILS: {name: d for name, a in answers.items() if (d := a.details())},
-                "thought": texts.thoughts[i],
-            }
-            lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-    write_atomically(folder / "responses.jsonl", ["".join(lines).encode()])

@@ -14,7 +14,13 @@ from remid_jax.data import prompts
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import scorer_notes
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import Answer, Response, golden_answer, spoken_answer, to_response
+from remid_jax.evaluation.answers import (
+    Answer,
+    Response,
+    golden_answers,
+    spoken_answer,
+    to_response,
+)
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
 from remid_jax.evaluation.models import Model, Models
@@ -340,7 +346,7 @@ def _responses(
 ) -> dict[str, list[Response | None]]:
     """Golden's and every rpm's answers as the scorer reads them; unknown ones at full length."""
     tokenizer, config = task.models.scorer.tokenizer, task.config
-    answers = {GOLDEN: {s.sample_id: golden_answer(s) for s in samples}}
+    answers = {GOLDEN: golden_answers(samples)}
     answers |= texts.answers if texts else task.given or {}
     found = {
         name: [

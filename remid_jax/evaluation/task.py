@@ -10,7 +10,7 @@ from remid_jax.analysis.settings import EstimatorSettings
 from remid_jax.data.reading import load_benchmark
 from remid_jax.data.responses import Column, read_responses
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import answer_of, golden_answer
+from remid_jax.evaluation.answers import answer_of, golden_answers
 from remid_jax.evaluation.divergences import check_divergences
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.models import Model, Models
@@ -46,7 +46,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     models = Models(config, engine, collected is not None, lockstep)
     encoder = encoder_of(config, models)
     scorer = models.scorer
-    golden = {s.sample_id: golden_answer(s) for part in selection.subsets.values() for s in part}
+    golden = golden_answers(s for part in selection.subsets.values() for s in part)
     longest = _longest(selection, {GOLDEN: golden}, scorer)
     selection = fit_window(selection, scorer, config, longest)
     given = None

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from remid_jax.evaluation.store import Store
 
 from remid_jax.analysis.divergences import divergence_record
 from remid_jax.data.reading import load_benchmark
@@ -15,7 +16,6 @@ from remid_jax.errors import UserError
 from remid_jax.evaluation import features
 from remid_jax.evaluation.config import check_config, default_config
 from remid_jax.evaluation.divergences import check_divergences, estimate_divergences
-from remid_jax.evaluation.store import Store
 from remid_jax.models.pretrained import load_language_model
 
 PERSONAS = ("A nurse of Leeds.", "A cook.", "An old sailor, from Cork!", "She grows 12 plums.")

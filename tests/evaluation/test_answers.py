@@ -15,7 +15,7 @@ from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import answer_of, golden_answer, spoken_answer
 from remid_jax.inference.sampling import Sampled
 from remid_jax.models.pretrained import load_language_model
-from remid_jax.report.terminal import print_table
+from remid_jax.report.terminal import print_report
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_golden_words_in_any_dress_are_golden(small_config, chosen, tmp_path, ca
             assert (row["r_emi"], row["retained"], row["baseline"]) == (0, 1, 0)
     assert results["answers"]["thinker"]["cut"] == {"thought": 9, "white_space": 9}
     assert results["answers"]["label"]["cut"] == {"speaker_label": 9}
-    print_table(results)
-    assert "cut from answers of turns: a turn made up for the user (9)" in capsys.readouterr().out
+    print_report(results, tmp_path)
+    assert "9 with a thought cut" in capsys.readouterr().out
 
 
 def test_a_long_answer_is_left_out_and_named(small_config, chosen, tmp_path):
@@ -115,10 +115,10 @@ def test_failures_of_a_server_are_left_out(small_config, chosen, tmp_path, capsy
     rows = [row_of(results, "m", tag) for tag in ("IDTest", "german", "Literature")]
     assert [r["n"] for r in rows] == [7, 8, 7]
     assert [r["n_paired"] for r in rows] == [None, 7, 6]
-    print_table(results)
+    print_report(results, tmp_path)
     shown = capsys.readouterr().out
-    assert "\x1b" not in shown and "excluded: m, IDTest_1: no\\x1b[2J" in shown
-    assert "answers of m with another finish_reason than stop: length (22)" in shown
+    assert "\x1b" not in shown and "excluded: 2, first m IDTest_1: no\\x1b[2J" in shown
+    assert "22 with a finish_reason other than stop, 22 draws unused" in shown
     again = [json.loads(t) for t in (tmp_path / "run" / "responses.jsonl").read_text().splitlines()]
     assert {r["sample_ID"] for r in again if "m" not in r["model_response"]} == bad
 
@@ -219,8 +219,8 @@ def test_subsets_of_ones_own(small_config, tmp_path, capsys):
     files = sorted(f.name for f in (tmp_path / "run" / "pairs").iterdir())
     assert len(files) == 2 and files[1].startswith("our_users-")
     assert files[0] == "night_and_shift.npz" or files[0].startswith("night_and_shift-")
-    print_table(results)
-    assert "worst shift of full_context: night & shift" in capsys.readouterr().out
+    print_report(results, tmp_path)
+    assert "night & shift" in capsys.readouterr().out
 
 
 def test_a_window_that_golden_responses_exceed_names_the_room(small_config, tmp_path):

@@ -33,7 +33,7 @@ def test_a_dry_run_touches_nothing(small_config, tmp_path):
     ]  # fmt: skip
     # All pairs of 3 contexts for golden and two RPMs, in three subsets.
     assert stages["likelihoods with reasoning"]["pairs"] == 3 * 3 * 9
-    assert [s["estimated"] for s in plan["stages"]] == [0, 0, 0, 9, 9]
+    assert [s["known_share"] for s in plan["stages"]] == [1, 1, 1, 0, 0]
     full, last = (stages[f"answers of {n}"]["flops"] for n in ("full_context", "last_turn_only"))
     assert full > last
 
@@ -51,7 +51,7 @@ def test_a_dry_run_counts_what_is_left(small_config, tmp_path):
     assert 0 < flops_of(plan) < flops_of(whole)
     next((tmp_path / "cache" / "generate").iterdir()).unlink()
     plan, _ = planned(small_config, tmp_path)
-    assert sum(s["contexts"] for s in plan["stages"] if not s["estimated"]) == 1
+    assert sum(s["contexts"] for s in plan["stages"] if s["known_share"]) == 1
 
 
 def test_planned_pairs_and_operations_are_those_of_the_run(small_config, tmp_path, monkeypatch):
