@@ -21,3 +21,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises `UserError` in place of a usage text."""
         raise UserError(message)
+
+    def replaced(self, option: str, by: str) -> None:
+        """Makes a former option an error that names what has taken its place."""
+
+        def refuse(_: str) -> NoReturn:
+            raise UserError(f"{option} is gone; use {by}")
+
+        self.add_argument(option, nargs="?", const="", type=refuse, help=argparse.SUPPRESS)

@@ -10,14 +10,12 @@ from ml_collections import ConfigDict
 
 from remid_jax.analysis.measures import ANCHORS, Subset, count_groups, groups_of
 from remid_jax.analysis.rows import add_holm, interval, number
-from remid_jax.data.factors import FACTORS
+from remid_jax.data.factors import Factor
 from remid_jax.evaluation.config import MIN_CONTEXTS
 from remid_jax.evaluation.factor_swaps import Scores, Swaps
 from remid_jax.evaluation.scoring import GOLDEN
 from remid_jax.information.cross_information import factor_information
 from remid_jax.information.uncertainty import delete_one, replicate_error
-
-NAMES = {"persona": "user", "character": "character", "dialogue": "dialogue"}  # in results
 
 
 def factor_rows(
@@ -43,7 +41,7 @@ def factor_rows(
         for subset in subsets if scores else ():
             block = [
                 _row(subset, policy, factor, swaps[subset.tag], scores[subset.tag], config)
-                for factor in FACTORS
+                for factor in Factor
             ]
             add_holm(block)
             _name_one(block, 1 - config.estimator.confidence)
@@ -52,7 +50,7 @@ def factor_rows(
 
 
 def _row(
-    subset: Subset, policy: str, factor: str, swaps: Swaps, scores: Scores, config: ConfigDict
+    subset: Subset, policy: str, factor: Factor, swaps: Swaps, scores: Scores, config: ConfigDict
 ) -> dict[str, Any]:
     sources = swaps.sources[factor]
     used = subset.used(policy) & (sources[:, 0] >= 0)
@@ -69,7 +67,7 @@ def _row(
     return {
         "policy": policy,
         "subset": subset.tag,
-        "factor": NAMES[factor],
+        "factor": factor.value,
         "n": int(used.sum()),
         "K": sources.shape[1] + 1,
         "model": number(value[0]),

@@ -2,7 +2,6 @@
 
 import collections
 import difflib
-import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,9 +40,10 @@ def word_count(text: str, language: str) -> int:
     >>> word_count("Two   words", "en"), word_count("二十个字", "zh")
     (2, 2)
     """
+    words = text.split()
     if language in CHARACTERS_PER_WORD:
-        return round(len(re.sub(r"\s", "", text)) / CHARACTERS_PER_WORD[language])
-    return len(text.split())
+        return round(sum(map(len, words)) / CHARACTERS_PER_WORD[language])
+    return len(words)
 
 
 def units(text: str, fold: bool = True) -> tuple[str, ...]:
@@ -60,11 +60,6 @@ def units(text: str, fold: bool = True) -> tuple[str, ...]:
     return tuple(w.casefold() for w in found) if fold else tuple(found)
 
 
-@functools.cache
-def _letters(script: str) -> re.Pattern[str]:
-    return re.compile(f"[{SCRIPTS[script]}]")
-
-
 def script_share(text: str, script: str) -> float:
     """The share of a text's letters that belong to a script of `SCRIPTS`; 0 without letters.
 
@@ -72,7 +67,7 @@ def script_share(text: str, script: str) -> float:
     0.25
     """
     letters = "".join(c for c in text if c.isalpha())
-    return len(_letters(script).findall(letters)) / len(letters) if letters else 0.0
+    return len(re.findall(f"[{SCRIPTS[script]}]", letters)) / len(letters) if letters else 0.0
 
 
 def stop_word_counts(text: str) -> dict[str, int]:
@@ -100,10 +95,6 @@ def similarity(a: Sequence[str], b: Sequence[str]) -> float:
     return matcher.ratio() if matcher.quick_ratio() > NEAR_DUPLICATE else matcher.quick_ratio()
 
 
-def _bigrams(row: Sequence[str]) -> set[tuple[str, str]]:
-    return set(itertools.pairwise(row))
-
-
 def near_duplicates(
     texts: Sequence[str], others: Sequence[str] | None = None, least_units: int = 0
 ) -> Iterator[tuple[int, int, float]]:
@@ -124,10 +115,11 @@ def near_duplicates(
     pool = rows if others is None else [units(t) for t in others]
     holders: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
     for j, row in enumerate(pool):
-        for pair in _bigrams(row):
+        for pair in set(itertools.pairwise(row)):
             holders[pair].append(j)
     for i, row in enumerate(rows):
-        shared = collections.Counter(j for pair in _bigrams(row) for j in holders.get(pair, ()))
+        pairs = set(itertools.pairwise(row))
+        shared = collections.Counter(j for pair in pairs for j in holders.get(pair, ()))
         for j, count in sorted(shared.items()):
             shorter = min(len(row), len(pool[j]))
             if (others is None and j >= i) or shorter < least_units or count < 0.2 * (shorter - 1):
@@ -154,10 +146,5 @@ def unseen_bigram_share(texts: Iterable[str], reference: Iterable[str]) -> tuple
     known = [units(t) for t in reference]
     words = {w for row in known for w in row}
     seen = {pair for row in known for pair in itertools.pairwise(row)}
-    pairs = [
-        pair
-        for row in map(units, texts)
-        for pair in itertools.pairwise(row)
-        if words.issuperset(pair)
-    ]
+    pairs = [pair for t in texts for pair in itertools.pairwise(units(t)) if words.issuperset(pair)]
     return sum(pair not in seen for pair in pairs), len(pairs)

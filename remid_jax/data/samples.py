@@ -5,13 +5,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from remid_jax.data.characters import filled, name_in, read_character
+from remid_jax.data.characters import Profile, filled, name_in, read_character
 from remid_jax.data.shifts import SHIFT_OF
 from remid_jax.data.texts import control_characters, fill_placeholders, has_text
 from remid_jax.errors import UserError, nearest
 from remid_jax.json_files import kind_of
 
-ROLES = ("user_query", "agent_response")
+SPEAKERS = {"user_query": "user", "agent_response": "character"}
+"""Key of a message in a file -> role in `Sample.dialogue`."""
+ROLES = tuple(SPEAKERS)
 FIELDS = (
     "sample_ID",
     "user_persona",
@@ -38,7 +40,7 @@ class Sample:
 
     sample_id: str
     persona: str
-    character: Mapping[str, Any] | str
+    character: Profile
     dialogue: tuple[tuple[str, str], ...]
     golden: str
     tag: str
@@ -46,7 +48,7 @@ class Sample:
 
     @property
     def pair_id(self) -> str | None:
-        """The in-distribution sample that this one varies, or None."""
+        """Id of the counterpart, the in-distribution sample that this one varies, or None."""
         return self.extra.get("pair_id")
 
     @property
@@ -108,17 +110,11 @@ class Sample:
         )
 
     def to_record(self) -> dict[str, Any]:
-        """The RPGBench record of this sample, as it was made ready."""
-        keys = dict(zip(("user", "character"), ROLES, strict=True))
-        return {
-            "sample_ID": self.sample_id,
-            "user_persona": self.persona,
-            "agent_character": self.character,
-            "dialogue_context": [{keys[role]: text} for role, text in self.dialogue],
-            "agent_golden_response": self.golden,
-            "subset_tag": self.tag,
-            **self.extra,
-        }
+        """The RPGBench record of this sample, with names in the place of placeholders."""
+        keys = {role: key for key, role in SPEAKERS.items()}
+        dialogue = [{keys[role]: text} for role, text in self.dialogue]
+        own = (self.sample_id, self.persona, self.character, dialogue, self.golden, self.tag)
+        return {**dict(zip(FIELDS, own, strict=True)), **self.extra}
 
 
 def is_unicode(value: Any) -> bool:
@@ -161,27 +157,26 @@ def _require_text(value: Any, what: str) -> None:
     if not isinstance(value, str):
         raise UserError(f"{what} must be a string, not {kind_of(value)}")
     if not has_text(value):
-        raise UserError(
-            f"{what} is empty" + (": nothing in it can be seen" if value.strip() else "")
-        )
+        why = ": nothing in it can be seen" if value.strip() else ""
+        raise UserError(f"{what} is empty{why}")
 
 
-def _dialogue(value: Any, where: str) -> tuple[tuple[str, str], ...]:
+def _dialogue(value: Any, where: str) -> list[tuple[str, str]]:
     if not isinstance(value, list) or not value:
         raise UserError(f"{where}: 'dialogue_context' must be a non-empty list")
     messages = []
     for i, message in enumerate(value):
-        at = f"{where}: 'dialogue_context' message {i}"
+        at, due = f"{where}: 'dialogue_context' message {i}", ROLES[i % 2]
         if not isinstance(message, dict) or len(message) != 1:
             raise UserError(f"{at} must be an object with the one key {' or '.join(ROLES)}")
-        key, text = next(iter(message.items()))
-        if key != ROLES[i % 2]:
+        ((key, text),) = message.items()
+        if key != due:
             raise UserError(
-                f"{at} has the key {key!r} where {ROLES[i % 2]!r} is due "
+                f"{at} has the key {key!r} where {due!r} is due "
                 "(user and agent alternate, and the user begins)"
             )
         _require_text(text, at)
-        messages.append(("user" if key == ROLES[0] else "character", text))
+        messages.append((SPEAKERS[key], text))
     if len(messages) % 2 == 0:
         raise UserError(f"{where}: 'dialogue_context' must end with a {ROLES[0]}")
-    return tuple(messages)
+    return messages

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from remid_jax.data.characters import character_text
+from remid_jax.data.factors import Factor
 from remid_jax.data.prompts import context_text
 from remid_jax.data.samples import Sample
 from remid_jax.data.shifts import ID_TEST
@@ -26,7 +27,7 @@ from remid_jax.models.sharding import using
 Array = jax.Array
 Encode = Callable[[Sequence[str]], np.ndarray]
 
-FACTORS = ("user", "character", "dialogue")
+FACTORS = tuple(Factor)
 CONTEXT = "context"
 CHUNKS = (64, 256)  # tokens of one step
 TOKENS_PER_STEP = 1024  # rows x chunk: more rows share a step where texts are short

@@ -211,13 +211,13 @@ def lookup_world(n, swaps, rng, broken):
         p = np.log([0.2 / 6, 0.8 + 0.2 / 6])
         own = p[(y == contexts).astype(int)]
         found = {}
-        for k, factor in enumerate(fi.FACTORS):
+        for k, factor in enumerate(fi.Factor):
             under = p[(y[:, [k]] == contexts[sources, k]).astype(int)]
             found[factor] = under - own[:, [k]]
         return found
 
     subset, scores, config = subset_of(model, golden, laws)
-    swapped = Swaps(dict.fromkeys(fi.FACTORS, sources), ((),) * n)
+    swapped = Swaps(dict.fromkeys(fi.Factor, sources), ((),) * n)
     return fi.factor_rows([subset], {"IDTest": swapped}, {"IDTest": scores}, config)
 
 
@@ -251,9 +251,9 @@ def test_excluded_answers_leave_their_contexts_out():
     block = dataclasses.replace(subset.golden, where=np.arange(n) != 2)
     subset = dataclasses.replace(subset, policies={"model": block})
     scores = {
-        p: dict.fromkeys(fi.FACTORS, v) for p, v in zip(("model", "golden"), values, strict=True)
+        p: dict.fromkeys(fi.Factor, v) for p, v in zip(("model", "golden"), values, strict=True)
     }
-    swaps = Swaps(dict.fromkeys(fi.FACTORS, sources), ((),) * n)
+    swaps = Swaps(dict.fromkeys(fi.Factor, sources), ((),) * n)
     rows = fi.factor_rows([subset], {"IDTest": swaps}, {"IDTest": scores}, config)
     kept = [0, 1, 3, 4]
 
