@@ -25,12 +25,9 @@ def read_character(value: Any, where: str) -> Profile:
     Nulls are left out wherever they stand. Of a character card of version 2 or 3 the `data` is the
     profile, without what is not about the character (creator's notes, extensions ...).
 
-    Args:
-      value: as decoded.
-      where: file, record and field, for messages.
-
     Raises:
-      UserError: another kind of value, a card without data, or nothing that can be read.
+      UserError: another kind of value, a card without data, or nothing that can be read; it begins
+        with `where`.
     """
     if not isinstance(value, (dict, str)):
         raise UserError(f"{where} must be an object or a string, not {kind_of(value)}")
@@ -71,11 +68,11 @@ def _any_text(value: Any) -> bool:
 
 
 def filled(value: Any, character: str, user: str) -> Any:
-    """A profile, or a part of it, with names in the place of placeholders."""
+    """A profile, a dialogue or a text with names in the place of placeholders."""
     if isinstance(value, str):
         return fill_placeholders(value, character, user)
-    if isinstance(value, list):
-        return [filled(v, character, user) for v in value]
+    if isinstance(value, list | tuple):
+        return type(value)(filled(v, character, user) for v in value)
     if isinstance(value, Mapping):
         return {k: filled(v, character, user) for k, v in value.items()}
     return value

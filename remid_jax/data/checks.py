@@ -10,19 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from remid_jax.data import measures, shifts
-from remid_jax.data.characters import Profile, character_text
+from remid_jax.data.characters import character_text
 from remid_jax.data.factors import Factor
 from remid_jax.data.reading import Benchmark
-from remid_jax.data.samples import Sample
+from remid_jax.data.samples import FIELDS, Sample
 from remid_jax.data.texts import control_characters, placeholders
 from remid_jax.errors import visible
 
-PERSONA, PROFILE, DIALOGUE, GOLDEN = (
-    "user_persona",
-    "agent_character",
-    "dialogue_context",
-    "agent_golden_response",
-)
+_, PERSONA, PROFILE, DIALOGUE, GOLDEN, _ = FIELDS
 SUBSET_SIZES = {shifts.ID_TRAIN: 48, **dict.fromkeys(shifts.TEST_TAGS, 16)}
 USER_TURNS, LONG_USER_TURNS = 4, 8  # the second in TurnLevelComposition
 PROFILE_KEYS = ("name", "occupation", "background", "personality", "speech_style", "relations")
@@ -72,11 +67,11 @@ class Violation:
 
 
 Check = Callable[[Benchmark], Iterator[Violation]]
-Rule = Callable[[Sample], Iterator[tuple[str, str]]]
+Found = Iterator[tuple[str, str]]  # field and text, or field and problem
 
 
-def _of_each_sample(rule: Rule) -> Check:
-    """A rule that yields (field, problem) of a sample, as a check of a benchmark."""
+def _of_each_sample(rule: Callable[[Sample], Found]) -> Check:
+    """A rule that yields the problems of a sample, as a check of a benchmark."""
 
     @functools.wraps(rule)
     def check(benchmark: Benchmark) -> Iterator[Violation]:
@@ -91,30 +86,23 @@ def language_of(sample: Sample) -> str | None:
     return language if isinstance(language, str) else None
 
 
-def _messages(s: Sample) -> list[str]:
-    return [text for _, text in s.dialogue]
+def _texts(s: Sample, whole: bool = False, keys: bool = True) -> Found:
+    """Field and text of all that is read of a sample.
 
-
-def _values(profile: Profile) -> str:
-    """The profile's values without its keys."""
-    return " ".join(map(str, profile.values())) if isinstance(profile, Mapping) else profile
-
-
-def _fields(s: Sample, profile: Callable[[Profile], str] = character_text) -> dict[str, str]:
-    """Field -> its text, that of the dialogue as a whole."""
-    texts = (s.persona, profile(s.character), "\n".join(_messages(s)), s.golden)
-    return dict(zip((PERSONA, PROFILE, DIALOGUE, GOLDEN), texts, strict=True))
-
-
-def _texts(
-    s: Sample, profile: Callable[[Profile], str] = character_text
-) -> Iterator[tuple[str, str]]:
-    """(field, text), each message of the dialogue apart."""
-    for field, text in _fields(s, profile).items():
-        if field == DIALOGUE:
-            yield from ((f"{field} message {i}", text) for i, text in enumerate(_messages(s)))
-        else:
-            yield field, text
+    Args:
+      s: the sample.
+      whole: whether the dialogue is one text, rather than one for each message.
+      keys: whether the profile is given with its keys.
+    """
+    yield PERSONA, s.persona
+    bare = isinstance(s.character, Mapping) and not keys
+    yield PROFILE, " ".join(map(str, s.character.values())) if bare else character_text(s.character)
+    messages = [text for _, text in s.dialogue]
+    if whole:
+        yield DIALOGUE, "\n".join(messages)
+    else:
+        yield from ((f"{DIALOGUE} message {i}", text) for i, text in enumerate(messages))
+    yield GOLDEN, s.golden
 
 
 def _name(s: Sample) -> str:
@@ -148,10 +136,10 @@ def pairing(benchmark: Benchmark) -> Iterator[Violation]:
                     yield Violation(s.sample_id, *found)
 
 
-def _one_factor(s: Sample, counterpart: Sample, factor: Factor) -> Iterator[tuple[str, str]]:
+def _one_factor(s: Sample, counterpart: Sample, factor: Factor) -> Found:
     """What else than the factor differs, and what of it does not."""
-    attributes = {PERSONA: "persona", PROFILE: "character", DIALOGUE: "dialogue", GOLDEN: "golden"}
-    for field, attribute in attributes.items():
+    for field in (PERSONA, PROFILE, DIALOGUE, GOLDEN):
+        attribute = FIELDS[field]
         same = getattr(s, attribute) == getattr(counterpart, attribute)
         changed = attribute in (factor.field, "golden")
         if changed and same:
@@ -164,7 +152,7 @@ def _one_factor(s: Sample, counterpart: Sample, factor: Factor) -> Iterator[tupl
 
 
 @_of_each_sample
-def readable(s: Sample) -> Iterator[tuple[str, str]]:
+def readable(s: Sample) -> Found:
     """No text holds control characters, or a placeholder for a name that is not known."""
     for field, text in _texts(s):
         if found := control_characters(text):
@@ -200,7 +188,7 @@ def _leaked_names(train: Iterable[Sample], rest: Iterable[Sample]) -> Iterator[V
     names = {measures.units(_name(s), fold=False): s.sample_id for s in train if _name(s).strip()}
     lengths = sorted({len(n) for n in names})
     for s in rest:
-        for field, text in _fields(s).items():
+        for field, text in _texts(s, whole=True):
             words = measures.units(text, fold=False)
             spans = {words[i : i + n] for n in lengths for i in range(len(words) - n + 1)}
             for name in sorted(spans & names.keys()):
@@ -209,10 +197,10 @@ def _leaked_names(train: Iterable[Sample], rest: Iterable[Sample]) -> Iterator[V
 
 
 @_of_each_sample
-def languages(s: Sample) -> Iterator[tuple[str, str]]:
+def languages(s: Sample) -> Found:
     """Persona, dialogue and response are in the language that the sample names."""
     language = language_of(s)
-    for field, text in _fields(s).items() if language is not None else ():
+    for field, text in _texts(s, whole=True) if language is not None else ():
         if field != PROFILE and (problem := language_problem(text, language)):
             yield field, problem
 
@@ -255,7 +243,7 @@ def sizes(benchmark: Benchmark) -> Iterator[Violation]:
 
 
 @_of_each_sample
-def turns(s: Sample) -> Iterator[tuple[str, str]]:
+def turns(s: Sample) -> Found:
     """Each dialogue has its number of user turns."""
     want = LONG_USER_TURNS if s.tag == "TurnLevelComposition" else USER_TURNS
     if s.user_turns != want:
@@ -263,7 +251,7 @@ def turns(s: Sample) -> Iterator[tuple[str, str]]:
 
 
 @_of_each_sample
-def profile_keys(s: Sample) -> Iterator[tuple[str, str]]:
+def profile_keys(s: Sample) -> Found:
     """Each profile has exactly the `PROFILE_KEYS`, in their order, with text in each."""
     if not isinstance(s.character, Mapping) or tuple(s.character) != PROFILE_KEYS:
         yield PROFILE, f"keys must be {', '.join(PROFILE_KEYS)}"
@@ -274,9 +262,9 @@ def profile_keys(s: Sample) -> Iterator[tuple[str, str]]:
 
 
 @_of_each_sample
-def word_counts(s: Sample) -> Iterator[tuple[str, str]]:
+def word_counts(s: Sample) -> Found:
     """Persona, profile, messages and response have the length they are meant to have."""
-    for field, text in _texts(s, _values):
+    for field, text in _texts(s, keys=False):
         least, most = WORDS[field.split()[0]]
         n = measures.word_count(text, "en" if field == PROFILE else language_of(s) or "en")
         if not least <= n <= most:
@@ -284,9 +272,9 @@ def word_counts(s: Sample) -> Iterator[tuple[str, str]]:
 
 
 @_of_each_sample
-def plain_prose(s: Sample) -> Iterator[tuple[str, str]]:
+def plain_prose(s: Sample) -> Found:
     """No em or en dash, no filler and no markup."""
-    for field, text in _texts(s, _values):
+    for field, text in _texts(s, keys=False):
         if re.search("[\u2013\u2014]", text):
             yield field, "has an em or en dash"
         if re.search(r"\bTODO\b|\blorem\b|\[.*?\]\(|#\w|\*", text):
@@ -303,26 +291,26 @@ def language_halves(benchmark: Benchmark) -> Iterator[Violation]:
                 problem = f"{language_of(s)!r}, want {' or '.join(allowed)}"
                 yield Violation(s.sample_id, "language", problem)
         for language in allowed:
-            want = SUBSET_SIZES[tag] // len(allowed)
+            want = SUBSET_SIZES.get(tag, len(samples)) // len(allowed)
             if counts[language] != want:
                 problem = f"{counts[language]} samples in {language!r}, want {want}"
                 yield Violation(tag, "language", problem)
 
 
 @_of_each_sample
-def all_paired(s: Sample) -> Iterator[tuple[str, str]]:
+def all_paired(s: Sample) -> Found:
     """Each out-of-distribution sample has a pair_id."""
     if s.tag in shifts.SHIFT_OF and s.pair_id is None:
         yield "pair_id", "is missing"
 
 
 @_of_each_sample
-def linked_responses(s: Sample) -> Iterator[tuple[str, str]]:
+def linked_responses(s: Sample) -> Found:
     """A response takes up a word of the persona, and of the profile, that the dialogue lacks.
 
     Compared by the first five letters, in languages with spaces and endings that allow it.
     """
-    language, texts = language_of(s), _fields(s, _values)
+    language, texts = language_of(s), dict(_texts(s, whole=True, keys=False))
     linked = {PERSONA: language in measures.STOP_WORDS, PROFILE: language == "en"}
     for field in (f for f, applies in linked.items() if applies):
         new = _stems(texts[field], COMMON) - _stems(texts[DIALOGUE])
@@ -340,7 +328,7 @@ def composition(benchmark: Benchmark) -> Iterator[str]:
     new, home, train = "WordLevelComposition", shifts.ID_TEST, shifts.ID_TRAIN
     for tag, reference in ((new, (train, home)), (new, (train,)), (home, (train,))):
         known = [s for t in reference for s in benchmark.subsets.get(t, ())]
-        dialogue = [t for s in benchmark.subsets.get(tag, ()) for t in _messages(s)]
+        dialogue = [text for s in benchmark.subsets.get(tag, ()) for _, text in s.dialogue]
         texts = [text for s in known for _, text in _texts(s)]
         unseen, pairs = measures.unseen_bigram_share(dialogue, texts)
         if pairs:
@@ -365,5 +353,5 @@ STRICT: tuple[Check, ...] = (
 
 def violations(benchmark: Benchmark, strict: bool) -> list[Violation]:
     """Every breach of the general rules, and of the bundled benchmark's own where `strict`."""
-    return [v for check in (*GENERAL, *STRICT)[: None if strict else len(GENERAL)]
-            for v in check(benchmark)]  # fmt: skip
+    chosen = (*GENERAL, *STRICT) if strict else GENERAL
+    return [violation for check in chosen for violation in check(benchmark)]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from remid_jax.data.reading import Benchmark
 from remid_jax.data.samples import Sample
-from remid_jax.data.shifts import SHIFTS, resolve_shifts
+from remid_jax.data.shifts import SHIFTS
 from remid_jax.errors import UserError, nearest
 
 
@@ -25,11 +25,11 @@ def choose_contexts(
       tag -> samples, the in-distribution subset first; without the `absent_subsets`.
 
     Raises:
-      UserError: unknown shift, or the benchmark lacks the in-distribution subset or all chosen
-        ones.
+      UserError: unknown shift or none, or the benchmark lacks the in-distribution subset or all
+        chosen ones.
     """
     names, home, subsets = list(names), benchmark.in_distribution, benchmark.subsets
-    wanted = resolve_shifts(names, benchmark.shift_of, home)
+    wanted = _resolve(benchmark, names)
     present = [tag for tag in wanted if tag in subsets]
     if home not in subsets:
         raise UserError(
@@ -53,9 +53,22 @@ def choose_contexts(
 def absent_subsets(benchmark: Benchmark, names: Iterable[str]) -> tuple[str, ...]:
     """The chosen shifts and subsets that the benchmark lacks."""
     names, known = list(names), benchmark.shift_of
-    wanted = resolve_shifts(names, known, benchmark.in_distribution)
     unused = (n for n in names if n in SHIFTS and n not in known.values())
-    return (*(tag for tag in wanted if tag not in benchmark.subsets), *unused)
+    return (*(t for t in _resolve(benchmark, names) if t not in benchmark.subsets), *unused)
+
+
+def _resolve(benchmark: Benchmark, names: Sequence[str]) -> list[str]:
+    """The shifted tags that shifts and tags name, in the benchmark's order."""
+    known, home = benchmark.shift_of, benchmark.in_distribution
+    every = dict.fromkeys((*SHIFTS, *known.values(), home, *known))
+    for name in names:
+        if name not in every:
+            hint = nearest(name, every)
+            raise UserError(f"unknown shift {name!r}{hint}; choose among {', '.join(every)}")
+    chosen = [tag for tag, shift in known.items() if tag in names or shift in names]
+    if not chosen and set(names) <= {home}:
+        raise UserError("no shift was chosen: name at least one in config.shifts")
+    return chosen
 
 
 def _variants(samples: Sequence[Sample]) -> dict[str, Sample]:

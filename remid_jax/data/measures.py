@@ -47,11 +47,7 @@ def word_count(text: str, language: str) -> int:
 
 
 def units(text: str, fold: bool = True) -> tuple[str, ...]:
-    """Words without punctuation; each Chinese or Japanese character is a unit of its own.
-
-    Args:
-      text: any text.
-      fold: whether upper and lower case are the same.
+    """Words without punctuation, in one case where `fold`; Chinese and Japanese by character.
 
     >>> units("Don't, 東京 Bob!")
     ("don't", '東', '京', 'bob')
@@ -101,15 +97,10 @@ def near_duplicates(
     """Pairs of texts more alike than `NEAR_DUPLICATE`.
 
     Only pairs that share a fifth of the shorter one's word pairs are compared in full, so that
-    thousands of texts take seconds.
-
-    Args:
-      texts: the texts.
-      others: what they are compared with; by default each other.
-      least_units: shorter texts (greetings) are passed over.
+    thousands of texts take seconds. Texts of less than `least_units` are passed over.
 
     Yields:
-      (index in `texts`, index in `others`, similarity); within one list, the second is smaller.
+      (index in `texts`, index in `others` or a smaller one in `texts`, similarity).
     """
     rows = [units(t) for t in texts]
     pool = rows if others is None else [units(t) for t in others]
@@ -130,15 +121,10 @@ def near_duplicates(
 
 
 def unseen_bigram_share(texts: Iterable[str], reference: Iterable[str]) -> tuple[int, int]:
-    """New combinations of known words.
-
-    Args:
-      texts: what is measured.
-      reference: the texts that words and word pairs are known from.
+    """How many neighbouring words of `texts`, both known from the reference, are a new pair.
 
     Returns:
-      (word pairs unseen in the reference, all word pairs), both among the neighbouring words of
-      `texts` that the reference both has.
+      (new pairs, all pairs of known words).
 
     >>> unseen_bigram_share(["b a c", "a new b"], ["a b", "c", "b a"])
     (1, 2)

@@ -57,14 +57,10 @@ def _asked(sample: Sample, instruction: str, *notes: str) -> Messages:
 
 
 def reply_messages(sample: Sample, view: str = FULL) -> Messages:
-    """What the evaluated model reads.
-
-    Args:
-      sample: the context.
-      view: `full`, or `last_turn` without persona, character and history.
+    """What the evaluated model reads: all, or without persona, character and history.
 
     Raises:
-      UserError: unknown view.
+      UserError: the view is none of `VIEWS`.
     """
     if view == FULL:
         return _asked(sample, REPLY)

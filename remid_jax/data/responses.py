@@ -109,7 +109,7 @@ def read_responses(
     Args:
       path: a response file, see `remid_jax.load_responses`.
       samples: whose answers are wanted.
-      complete: whether the file must have a record of every sample, rather than of any.
+      complete: whether the file must have a record of every sample.
 
     Returns:
       rpm -> sample id -> answer, models in order of first appearance.
@@ -153,8 +153,7 @@ def _of_record(records: Mapping[str, Any], sample: Sample, rpm: str) -> Collecte
 def response_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (sample id, record) of a response file.
 
-    Ids that are whole numbers are read as text; `model_response` and `response_details` are
-    objects by evaluated model, if empty ones.
+    `model_response` and `response_details` are objects by evaluated model, if empty ones.
 
     Raises:
       UserError: missing or broken file, a record without id or responses, a model's name that is
@@ -204,8 +203,7 @@ def counts_of(answers: Iterable[Any]) -> dict[str, Any]:
       answers: `Collected`, or others with its `cuts`, `finish` and `unused`.
 
     Returns:
-      `cut`: what was cut, see `speech.CUTS` -> number of answers; `finish_reasons`: other than
-      `stop` -> number of answers; `unused_draws`: further draws for the same contexts.
+      `cut` and `finish_reasons` (other than `stop`): kind -> number of answers; `unused_draws`.
     """
     answers = list(answers)
     cut = Counter(kind for a in answers for kind in a.cuts)

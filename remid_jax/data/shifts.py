@@ -1,8 +1,8 @@
 """The twelve subsets of RPGBench, the three shifts they belong to, and shifts of one's own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from remid_jax.errors import UserError, nearest
+from remid_jax.errors import UserError
 
 ID_TRAIN = "IDTrain"
 ID_TEST = "IDTest"
@@ -47,31 +47,3 @@ def parse_subset_shifts(pairs: Iterable[str]) -> dict[str, str]:
             raise UserError(f"subset_shifts names {tag!r} twice; a tag has one shift")
         found[tag] = shift
     return found
-
-
-def resolve_shifts(
-    names: Iterable[str], known: Mapping[str, str] = SHIFT_OF, in_distribution: str = ID_TEST
-) -> tuple[str, ...]:
-    """Expands shift names and subset tags to subset tags, in the order of `known`.
-
-    Args:
-      names: shifts or tags among the known ones; the in-distribution tag may be named or not.
-      known: tag of a shifted subset -> its shift.
-      in_distribution: the tag that all others are compared with.
-
-    Raises:
-      UserError: a name is unknown, or none was given.
-
-    >>> resolve_shifts(["dialogue", "german"])
-    ('german', 'TurnLevelComposition', 'WordLevelComposition')
-    """
-    names = list(names)
-    every = dict.fromkeys((*SHIFTS, *known.values(), in_distribution, *known))
-    for name in names:
-        if name not in every:
-            hint = nearest(name, every)
-            raise UserError(f"unknown shift {name!r}{hint}; choose among {', '.join(every)}")
-    chosen = tuple(tag for tag, shift in known.items() if tag in names or shift in names)
-    if not chosen and set(names) <= {in_distribution}:
-        raise UserError("no shift was chosen: name at least one in config.shifts")
-    return chosen

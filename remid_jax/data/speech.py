@@ -115,8 +115,8 @@ def find_speech(
     Cut are everything up to the end of the last thought (one without end is an answer without
     text), leading role tokens and speaker labels, everything from a turn made up for the user on,
     end tokens, and white space at the edges. A text that begins with a label of the user is read
-    from the character's label on, or where there is none without its own. Nothing more is cut from
-    what is left.
+    from the character's label on, or where there is none without its own. Cutting again cuts
+    nothing.
 
     Args:
       text: the answer.

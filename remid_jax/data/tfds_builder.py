@@ -41,11 +41,7 @@ class RolePlayBenchmark(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(self, *, path: str | os.PathLike = BUNDLED, **kwargs: Any):
-        """As other builders, with the file to read.
-
-        Args:
-          path: an RPGBench JSON file, or `bundled`.
-          **kwargs: of `GeneratorBasedBuilder`; file_format is array_record unless given.
+        """As other builders, with the file to read: an RPGBench JSON file, or `bundled`.
 
         Raises:
           UserError: no such file, or data_dir holds another benchmark already.
@@ -143,11 +139,6 @@ def build(data_dir: str | os.PathLike, path: str | os.PathLike = BUNDLED) -> Rol
     except OSError as e:
         raise UserError(f"cannot write the benchmark to {data_dir}: {e}") from None
     return builder
-
-
-def load_samples(data_dir: str | os.PathLike, tag: str) -> list[Sample]:
-    """Reads one subset back, in the order of the file; see `grain_dataset`."""
-    return list(grain_dataset(data_dir, tag))
 
 
 def grain_dataset(

@@ -1,14 +1,7 @@
 """The format of a thought R: three titled sections, how they are read, and drafts by rule.
 
-    [User Facts]
-    ...
-    [Character Facts]
-    ...
-    [Core Features of the Golden Response]
-    ...
-
-Only the last section reaches the scorer. Models break formats in many ways, so reading never
-fails: it says what was found.
+Each title (`MARKERS`) stands before its section; only the last section reaches the scorer. Models
+break formats in many ways, so reading never fails.
 """
 
 import dataclasses
@@ -89,9 +82,8 @@ class Thought:
     """What was found in the text of a thought.
 
     Attributes:
-      texts: marker -> text of its section, in their order; stripped, without code fences. Of
-        several sections of a marker the last one counts.
-      words: number of words outside of the markers, those before the first one too.
+      texts: marker -> text of its section, in their order; the last one of each marker.
+      words: number of words outside of the markers.
     """
 
     texts: Mapping[str, str]
@@ -111,11 +103,10 @@ class Thought:
 def parse_thought(text: str) -> Thought:
     """Reads any text as a thought; it never fails.
 
-    A marker counts wherever it stands, also within a line, in any case, with any white space
-    between its words, and with heading signs, bold signs or a colon around it. A section ends at
-    the next marker, whichever it is. Code fences are taken off each section: the marks, and a
-    word alone on the line of an opening one (its language); a fence that is not closed reaches to
-    the section's end.
+    A marker counts wherever it stands, in any case, with any white space between its words, and
+    with heading signs, bold signs or a colon around it. A section ends at the next marker. Code
+    fences are taken off it: the marks, and a word alone on the line of an opening one (its
+    language); a fence that is not closed reaches to the section's end.
 
     >>> thought = parse_thought("[User Facts] a nurse [core features of the golden response]: tea")
     >>> thought.core, list(thought.texts), thought.words
@@ -141,10 +132,7 @@ def core_features(text: str) -> str:
 
 
 def scorer_notes(text: str) -> str:
-    """What the scorer reads of a thought: its core features.
-
-    A thought without the core marker, as of a model that never saw the format, is given whole; one
-    whose core section is empty gives nothing.
+    """What the scorer reads of a thought: its core features, or all where their marker is missing.
 
     >>> scorer_notes(" Mention the tea. ")
     'Mention the tea.'
@@ -165,9 +153,7 @@ def render_thought(user: str, character: str, core: str) -> str:
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, without the punctuation around them.
-
-    Each character of a script that is written without spaces counts as a word.
+    """The words of a text, without punctuation around them; scripts without spaces by character.
 
     >>> split_words("Well, it's the old barn: 古い納屋。")
     ['Well', "it's", 'the', 'old', 'barn', '古', 'い', '納', '屋']
@@ -195,13 +181,8 @@ def draft_thought(sample: Sample, train_on_test: bool = False) -> str:
     entries of the profile; core features are the content words of the golden response, clause by
     clause (in scripts without spaces its first clause). All have at most `DRAFT_WORDS` words.
 
-    Args:
-      sample: of IDTrain.
-      train_on_test: allows samples of other splits: what is trained on them cannot be tested on
-        them.
-
     Raises:
-      UserError: the sample is not of IDTrain.
+      UserError: the sample is not of IDTrain, and `train_on_test` does not allow others.
     """
     if sample.tag != ID_TRAIN and not train_on_test:
         raise UserError(

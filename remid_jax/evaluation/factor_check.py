@@ -139,11 +139,8 @@ def weak_factors(effects: Sequence[Effect]) -> Iterator[Violation]:
         yes, n = _count(chosen)
         if n and yes < LEAST_SHARE * n:
             against = ", ".join(e.sample_id for e in chosen if not e.matters)
-            yield Violation(
-                "all English test samples",
-                factor,
-                f"matters in {yes} of {n} ({yes / n:.0%}), want {LEAST_SHARE:.0%}; not in {against}",
-            )
+            problem = f"matters in {yes} of {n} ({yes / n:.0%}), want {LEAST_SHARE:.0%}"
+            yield Violation("all English test samples", factor, f"{problem}; not in {against}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
