@@ -189,7 +189,9 @@ def _choices(body: Any) -> list[Mapping[str, Any]]:
 
 
 def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Collected:
-    message = choice.get("message") or {"content": choice.get("text")}
+    message = choice.get("message")
+    if not isinstance(message, dict) or not message:
+        message = {"content": choice.get("text")}
     finish = choice.get("finish_reason")
     answer = read_answer(message.get("content"), sample, finish if isinstance(finish, str) else "")
     if answer.failure and (why := _why_none(message)):
