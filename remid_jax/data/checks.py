@@ -1,10 +1,9 @@
-"""What a sound benchmark keeps to: checks that yield one `Violation` for each breach.
+"""What a sound benchmark keeps to: rules of a file, and rules of each of its samples.
 
 `GENERAL` holds for any RPGBench file; `STRICT` adds the rules the bundled benchmark was written by.
 """
 
 import dataclasses
-import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -66,18 +65,7 @@ class Violation:
         return visible(f"{self.sample}: {self.field}: {self.problem}")
 
 
-Check = Callable[[Benchmark], Iterator[Violation]]
 Found = Iterator[tuple[str, str]]  # field and text, or field and problem
-
-
-def _of_each_sample(rule: Callable[[Sample], Found]) -> Check:
-    """A rule that yields the problems of a sample, as a check of a benchmark."""
-
-    @functools.wraps(rule)
-    def check(benchmark: Benchmark) -> Iterator[Violation]:
-        return (Violation(s.sample_id, *found) for s in benchmark for found in rule(s))
-
-    return check
 
 
 def language_of(sample: Sample) -> str | None:
@@ -151,7 +139,6 @@ def _one_factor(s: Sample, counterpart: Sample, factor: Factor) -> Found:
         yield PROFILE, f"has the name of {counterpart.sample_id}'s"
 
 
-@_of_each_sample
 def readable(s: Sample) -> Found:
     """No text holds control characters, or a placeholder for a name that is not known."""
     for field, text in _texts(s):
@@ -196,7 +183,6 @@ def _leaked_names(train: Iterable[Sample], rest: Iterable[Sample]) -> Iterator[V
                 yield Violation(s.sample_id, field, problem)
 
 
-@_of_each_sample
 def languages(s: Sample) -> Found:
     """Persona, dialogue and response are in the language that the sample names."""
     language = language_of(s)
@@ -242,7 +228,6 @@ def sizes(benchmark: Benchmark) -> Iterator[Violation]:
             yield Violation(tag, "size", f"{n} samples, want {want}")
 
 
-@_of_each_sample
 def turns(s: Sample) -> Found:
     """Each dialogue has its number of user turns."""
     want = LONG_USER_TURNS if s.tag == "TurnLevelComposition" else USER_TURNS
@@ -250,7 +235,6 @@ def turns(s: Sample) -> Found:
         yield DIALOGUE, f"{s.user_turns} user turns, want {want} ({2 * want - 1} messages)"
 
 
-@_of_each_sample
 def profile_keys(s: Sample) -> Found:
     """Each profile has exactly the `PROFILE_KEYS`, in their order, with text in each."""
     if not isinstance(s.character, Mapping) or tuple(s.character) != PROFILE_KEYS:
@@ -261,7 +245,6 @@ def profile_keys(s: Sample) -> Found:
             yield f"{PROFILE}.{key}", "must be a text"
 
 
-@_of_each_sample
 def word_counts(s: Sample) -> Found:
     """Persona, profile, messages and response have the length they are meant to have."""
     for field, text in _texts(s, keys=False):
@@ -271,7 +254,6 @@ def word_counts(s: Sample) -> Found:
             yield field, f"{n} words, want {least}-{most}"
 
 
-@_of_each_sample
 def plain_prose(s: Sample) -> Found:
     """No em or en dash, no filler and no markup."""
     for field, text in _texts(s, keys=False):
@@ -297,14 +279,12 @@ def language_halves(benchmark: Benchmark) -> Iterator[Violation]:
                 yield Violation(tag, "language", problem)
 
 
-@_of_each_sample
 def all_paired(s: Sample) -> Found:
     """Each out-of-distribution sample has a pair_id."""
     if s.tag in shifts.SHIFT_OF and s.pair_id is None:
         yield "pair_id", "is missing"
 
 
-@_of_each_sample
 def linked_responses(s: Sample) -> Found:
     """A response takes up a word of the persona, and of the profile, that the dialogue lacks.
 
@@ -338,20 +318,22 @@ def composition(benchmark: Benchmark) -> Iterator[str]:
             )
 
 
-GENERAL: tuple[Check, ...] = (sample_ids, readable, pairing, leakage, languages, similar_responses)
-STRICT: tuple[Check, ...] = (
-    sizes,
-    turns,
-    profile_keys,
-    word_counts,
-    plain_prose,
-    language_halves,
-    all_paired,
-    linked_responses,
+GENERAL = (sample_ids, pairing, leakage, similar_responses), (readable, languages)
+STRICT = (
+    (sizes, language_halves),
+    (turns, profile_keys, word_counts, plain_prose, all_paired, linked_responses),
 )
 
 
 def violations(benchmark: Benchmark, strict: bool) -> list[Violation]:
     """Every breach of the general rules, and of the bundled benchmark's own where `strict`."""
-    chosen = (*GENERAL, *STRICT) if strict else GENERAL
-    return [violation for check in chosen for violation in check(benchmark)]
+    found: list[Violation] = []
+    for of_files, of_samples in (GENERAL, STRICT) if strict else (GENERAL,):
+        found += [violation for rule in of_files for violation in rule(benchmark)]
+        found += [
+            Violation(s.sample_id, field, problem)
+            for rule in of_samples
+            for s in benchmark
+            for field, problem in rule(s)
+        ]
+    return found

@@ -15,12 +15,14 @@ import tensorflow_datasets as tfds
 
 from remid_jax.data import shifts
 from remid_jax.data.reading import BUNDLED, bundled_path, load_benchmark
-from remid_jax.data.samples import Sample
+from remid_jax.data.samples import FIELDS, Sample
 from remid_jax.errors import UserError, nearest
 from remid_jax.files import read_text
 
 if TYPE_CHECKING:
     import grain
+
+_TEXTS = {k: a for k, a in FIELDS.items() if a not in ("character", "dialogue")}
 
 
 def split_name(tag: str) -> str:
@@ -61,12 +63,9 @@ class RolePlayBenchmark(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text
         features = {
-            "sample_ID": text(),
-            "user_persona": text(),
+            **{key: text() for key in _TEXTS},
             "agent_character": text(doc="JSON: an object or a string"),
             "dialogue": tfds.features.Sequence({"role": text(), "text": text()}),
-            "agent_golden_response": text(),
-            "subset_tag": text(),
             "pair_id": text(doc="the IDTest sample that this one varies, or empty"),
             "language": text(doc="language code, or empty"),
             "extra": text(doc="JSON: all further keys, these two included"),
@@ -98,12 +97,9 @@ def to_example(sample: Sample) -> dict[str, Any]:
     """The sample as a tfds example; profile and extra keys become JSON text."""
     columns = {key: sample.extra.get(key) for key in ("pair_id", "language")}
     return {
-        "sample_ID": sample.sample_id,
-        "user_persona": sample.persona,
+        **{key: getattr(sample, attribute) for key, attribute in _TEXTS.items()},
         "agent_character": json.dumps(sample.character, ensure_ascii=False),
         "dialogue": [{"role": role, "text": text} for role, text in sample.dialogue],
-        "agent_golden_response": sample.golden,
-        "subset_tag": sample.tag,
         **{key: value if isinstance(value, str) else "" for key, value in columns.items()},
         "extra": json.dumps(sample.extra, ensure_ascii=False),
     }
@@ -113,13 +109,10 @@ def from_example(example: Mapping[str, Any]) -> Sample:
     """The sample that `to_example` was given, from what an array_record data source yields."""
     turns = zip(example["dialogue"]["role"], example["dialogue"]["text"], strict=True)
     return Sample(
-        sample_id=example["sample_ID"].decode(),
-        persona=example["user_persona"].decode(),
         character=json.loads(example["agent_character"]),
         dialogue=tuple((role.decode(), text.decode()) for role, text in turns),
-        golden=example["agent_golden_response"].decode(),
-        tag=example["subset_tag"].decode(),
         extra=json.loads(example["extra"]),
+        **{attribute: example[key].decode() for key, attribute in _TEXTS.items()},
     )
 
 
