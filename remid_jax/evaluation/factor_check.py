@@ -12,7 +12,7 @@ import numpy as np
 from remid_jax.arguments import Parser
 from remid_jax.cli import run_command
 from remid_jax.data import prompts, shifts
-from remid_jax.data.checks import Violation, language_of
+from remid_jax.data.check import Violation, language_of
 from remid_jax.data.factors import Factor, differing, swapped
 from remid_jax.data.options import add_file, load_with_options
 from remid_jax.data.reading import Benchmark

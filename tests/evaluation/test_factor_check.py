@@ -6,7 +6,7 @@ import json
 import pytest
 
 from remid_jax.data import prompts, reading
-from remid_jax.data.checks import Violation
+from remid_jax.data.check import Violation
 from remid_jax.data.factors import Factor
 from remid_jax.evaluation import factor_check
 from remid_jax.inference.likelihood import score_responses
