@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from remid_jax.errors import UserError
 from remid_jax.files import read_text
+
+T = TypeVar("T")
 
 MAX_DEPTH = 100  # of objects and lists within each other
 LINES = (".jsonl", ".ndjson")
@@ -90,6 +92,16 @@ def kind_of(value: Any) -> str:
     ('null', 'list', 'float')
     """
     return "null" if value is None else type(value).__name__
+
+
+def part_of(value: Any, key: str, kind: type[T]) -> T:
+    """What a decoded object holds under a key, or an empty value where that is of another kind.
+
+    >>> part_of({"a": 1}, "a", str), part_of(["a"], "a", list)
+    ('', [])
+    """
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, kind) else kind()
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from remid_jax.data.texts import fill_placeholders, has_text
 from remid_jax.errors import UserError
-from remid_jax.json_files import kind_of
+from remid_jax.json_files import kind_of, part_of
 
 Profile = Mapping[str, Any] | str
 
@@ -44,11 +44,8 @@ def _of_card(data: Any, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"{where} is a character card without an object 'data'")
     said = {k: v for k, v in data.items() if k not in _NOT_OF_THE_CHARACTER and v not in ("", [])}
-    book = said.pop("character_book", None)
-    entries = book.get("entries") if isinstance(book, dict) else None
-    if isinstance(entries, list):
-        said["character_book"] = [e.get("content") for e in entries if isinstance(e, dict)]
-    return said
+    entries = part_of(said.pop("character_book", None), "entries", list)
+    return {**said, "character_book": [e.get("content") for e in entries if isinstance(e, dict)]}
 
 
 def _without_nulls(value: Any) -> Any:

@@ -31,7 +31,7 @@ from remid_jax.data.responses import (
 from remid_jax.data.samples import Sample, read_name
 from remid_jax.errors import UserError, visible
 from remid_jax.files import path_of, write_atomically
-from remid_jax.json_files import LINES, read_json_lines
+from remid_jax.json_files import LINES, part_of, read_json_lines
 
 PROMPTS, BATCH = "prompts.jsonl", "openai_batch.jsonl"
 DEFAULT_MODEL = "model"
@@ -158,8 +158,7 @@ def batch_answer(row: Mapping[str, Any], sample: Sample | None) -> Collected:
       row: `{"custom_id", "response": {"status_code", "body"}, "error"}`.
       sample: its context, where that is known.
     """
-    response = row.get("response")
-    response = response if isinstance(response, dict) else {}
+    response = part_of(row, "response", dict)
     body = response.get("body")
     status = response.get("status_code", 200 if "body" in response else None)
     if row.get("error") or str(status) != "200":
@@ -180,20 +179,16 @@ def _reason(error: Any) -> str:
 
 def _choices(body: Any) -> list[Mapping[str, Any]]:
     """The choices of a body that hold a message (or, of plain completions, a text), in order."""
-    choices = body.get("choices") if isinstance(body, dict) else None
-    found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
-    found = [c for c in found if isinstance(c.get("message"), dict) or "text" in c]
+    choices = [c for c in part_of(body, "choices", list) if isinstance(c, dict)]
+    found = [c for c in choices if isinstance(c.get("message"), dict) or "text" in c]
     if all(isinstance(c.get("index", 0), int) for c in found):
         found.sort(key=lambda c: c.get("index", 0))
     return found
 
 
 def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Collected:
-    message = choice.get("message")
-    if not isinstance(message, dict) or not message:
-        message = {"content": choice.get("text")}
-    finish = choice.get("finish_reason")
-    answer = read_answer(message.get("content"), sample, finish if isinstance(finish, str) else "")
+    message = part_of(choice, "message", dict) or {"content": choice.get("text")}
+    answer = read_answer(message.get("content"), sample, part_of(choice, "finish_reason", str))
     if answer.failure and (why := _why_none(message)):
         return dataclasses.replace(answer, failure=why)
     return answer
@@ -201,8 +196,7 @@ def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Collected:
 
 def _why_none(message: Mapping[str, Any]) -> str:
     """What else a message without answer says of itself."""
-    parts = message.get("content")
-    parts = [p for p in parts if isinstance(p, dict)] if isinstance(parts, list) else []
+    parts = [p for p in part_of(message, "content", list) if isinstance(p, dict)]
     refusal = next((p["refusal"] for p in (message, *parts) if p.get("refusal")), "")
     if isinstance(refusal, str) and refusal.strip():
         return f"the model refused: {refusal.strip()}"

@@ -12,7 +12,7 @@ from remid_jax.data.speech import CUTS, find_speech, speech_of
 from remid_jax.data.texts import has_text
 from remid_jax.errors import UserError
 from remid_jax.files import path_of
-from remid_jax.json_files import LINES, kind_of, read_json, read_json_lines
+from remid_jax.json_files import LINES, kind_of, part_of, read_json, read_json_lines
 
 RESPONSE, DETAILS = "model_response", "response_details"
 ENDED = ("stop", "STOP", "")
@@ -90,8 +90,7 @@ def _draws(content: Any) -> Sequence[Any]:
 def _text_of(part: Any) -> str:
     """The text of a part of a message, where it is a part of the answer."""
     spoken = isinstance(part, dict) and part.get("type", "text") in ("text", "output_text")
-    text = part.get("text") if spoken else None
-    return text if isinstance(text, str) else ""
+    return part_of(part, "text", str) if spoken else ""
 
 
 def why_silent(text: str, cuts: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from remid_jax.data.characters import Profile, filled, name_in, read_character
 from remid_jax.data.shifts import SHIFT_OF
 from remid_jax.data.texts import control_characters, has_text
 from remid_jax.errors import UserError, nearest
-from remid_jax.json_files import kind_of
+from remid_jax.json_files import kind_of, part_of
 
 FIELDS = {
     "sample_ID": "sample_id",
@@ -60,8 +60,7 @@ class Sample:
     @property
     def user_name(self) -> str:
         """The user's name where the record gives it as `user_name`, or an empty text."""
-        name = self.extra.get("user_name")
-        return name.strip() if isinstance(name, str) else ""
+        return part_of(self.extra, "user_name", str).strip()
 
     @property
     def user_turns(self) -> int:

@@ -18,6 +18,7 @@ from remid_jax.data.reading import BUNDLED, bundled_path, load_benchmark
 from remid_jax.data.samples import FIELDS, Sample
 from remid_jax.errors import UserError, nearest
 from remid_jax.files import read_text
+from remid_jax.json_files import part_of
 
 if TYPE_CHECKING:
     import grain
@@ -95,12 +96,11 @@ class RolePlayBenchmark(tfds.core.GeneratorBasedBuilder):
 
 def to_example(sample: Sample) -> dict[str, Any]:
     """The sample as a tfds example; profile and extra keys become JSON text."""
-    columns = {key: sample.extra.get(key) for key in ("pair_id", "language")}
     return {
         **{key: getattr(sample, attribute) for key, attribute in _TEXTS.items()},
         "agent_character": json.dumps(sample.character, ensure_ascii=False),
         "dialogue": [{"role": role, "text": text} for role, text in sample.dialogue],
-        **{key: value if isinstance(value, str) else "" for key, value in columns.items()},
+        **{key: part_of(sample.extra, key, str) for key in ("pair_id", "language")},
         "extra": json.dumps(sample.extra, ensure_ascii=False),
     }
 
