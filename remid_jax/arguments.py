@@ -7,13 +7,7 @@ from remid_jax.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments of a command; what is wrong with them is one line.
-
-    Args:
-      prog: the command, as it is typed.
-      description: what it does, for --help.
-      more: of `argparse.ArgumentParser`.
-    """
+    """Arguments of a command, as it is typed; what is wrong with them is one line."""
 
     def __init__(self, prog: str, description: str, **more: Any) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False, **more)
