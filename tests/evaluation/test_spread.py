@@ -17,6 +17,7 @@ PROGRAM = """
 import json, sys
 from remid_jax import UserError, default_config, diagnose
 from remid_jax.evaluation.cache import Cache
+from remid_jax.evaluation.config import check_config
 from remid_jax.processes import join
 
 put = Cache._put
@@ -29,6 +30,7 @@ Cache._put = said
 config = default_config()
 config.update(json.loads(sys.argv[1]))
 try:
+    check_config(config)
     join(config)
     results = diagnose(config, sys.argv[2])
 except UserError as e:
@@ -103,7 +105,8 @@ def test_a_dead_process_ends_the_job_and_a_restart_completes_it(small_config, al
     small_config.sampling.batch_rows = 1
     first, second = pair(small_config, tmp_path / "two")
     with first, second:
-        assert second.stdout.readline() == "stored\n"
+        while second.stdout.readline() != "stored\n":  # what is said of the connection comes first
+            assert second.poll() is None
         second.send_signal(signal.SIGKILL)
         first.communicate(timeout=300)
         assert first.returncode != 0

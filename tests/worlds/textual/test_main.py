@@ -3,6 +3,7 @@
 import pytest
 
 import remid_jax
+from remid_jax.data.shifts import TEST_TAGS
 from remid_jax.worlds.textual.__main__ import main
 
 
@@ -10,7 +11,7 @@ def test_writes_a_benchmark_and_answers_that_are_read_back(tmp_path, capsys):
     arguments = ["--out", str(tmp_path), "--contexts", "3", "--train", "4"]
     assert main([*arguments, "--policies", "truth, wrong character"]) == 0
     benchmark = remid_jax.load_benchmark(tmp_path / "world.json")
-    assert benchmark.missing == () and len(benchmark.subsets["IDTrain"]) == 4
+    assert set(benchmark.subsets) >= set(TEST_TAGS) and len(benchmark.subsets["IDTrain"]) == 4
     samples = benchmark.subsets["IDTest"] + benchmark.subsets["Gaming"]
     answers = remid_jax.load_responses(tmp_path / "responses.json", samples)
     assert list(answers) == ["truth", "wrong character"]
