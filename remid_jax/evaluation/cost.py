@@ -61,7 +61,9 @@ def left_of(requests: Sequence[Request], cache: Cache) -> list[Request]:
 def stages_of(requests: Sequence[Request], batch_rows: int) -> list[Stage]:
     """The work of requests, added up by stage."""
     stages: dict[str, Stage] = {}
-    for r, paid in zip(requests, costs(requests), strict=True):
+    first = [r for r in requests if not isinstance(r, Score)]
+    scores = [r for r in requests if isinstance(r, Score)]  # later: caches may be gone by then
+    for r, paid in zip([*first, *scores], costs(first) + costs(scores), strict=True):
         stage = stages.setdefault(r.about.stage, Stage(r.about.stage, r.model))
         stage.contexts += 1
         stage.pairs += len(r.responses) if isinstance(r, Score) else 0

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.data.characters import character_text
+from remid_jax.data.factors import Factor
 from remid_jax.data.prompts import context_text
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError

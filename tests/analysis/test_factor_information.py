@@ -79,23 +79,25 @@ def test_rows_are_what_direct_scoring_gives(finished):
 
 def test_scored_contexts_are_stored_and_resumed(finished):
     results, folder, config = finished
-    pieces = {f: f.stat().st_mtime_ns for f in (folder / "store" / "rows").iterdir()}
+    pieces = {f: f.stat().st_mtime_ns for f in (folder / "cache" / "score").iterdir()}
     # Each of 8 contexts with and without reasoning, and with 2 swaps of 3 factors.
     assert len(pieces) == 8 * (2 + 3 * 2)
     for f in sorted(pieces)[::5]:  # as if the run had been ended before these
         f.unlink()
     again = diagnose(config, folder)
-    after = {f: f.stat().st_mtime_ns for f in (folder / "store" / "rows").iterdir()}
+    after = {f: f.stat().st_mtime_ns for f in (folder / "cache" / "score").iterdir()}
     assert again["factors"] == results["factors"] and again["rows"] == results["rows"]
     assert set(after) == set(pieces)
     assert sum(after[f] == pieces[f] for f in pieces) == len(pieces) - len(sorted(pieces)[::5])
 
 
-def test_the_plan_and_the_report_say_it(finished, capsys):
+def test_the_plan_and_the_report_say_it(finished, tmp_path, capsys):
     results, folder, config = finished
-    diagnose(config, folder)
-    said = "contexts with a swapped factor: 48 contexts, 144 pairs"
-    assert said in capsys.readouterr().err
+    planned = config.copy_and_resolve_references()
+    planned.dry_run = True
+    stages = {s["what"]: s for s in diagnose(planned, tmp_path)["plan"]["stages"]}
+    swapped = stages["contexts with a swapped factor"]
+    assert (swapped["contexts"], swapped["pairs"]) == (48, 144)
     print_report(results, folder)
     assert "ignored or wrong" in capsys.readouterr().out
     counts = {"contexts": 24, "shortened": 0}
@@ -132,7 +134,7 @@ def test_a_swapped_context_that_does_not_fit(finished):
     ]
     window = dataclasses.replace(model.config, max_positions=max(length) + room + 16)
     small = dataclasses.replace(model, config=window)
-    selection = Selection({"IDTest": samples}, (), {"IDTest": 4}, {})
+    selection = Selection("short", {"IDTest": samples}, (), {"IDTest": 4}, {})
     with pytest.raises(UserError, match=r"swaps: with the \w+ of another sample, sample '.*too l"):
         plan_swaps(selection, small, config, {"IDTest": 7})
     config.limits.too_long = "drop_oldest_turns"
