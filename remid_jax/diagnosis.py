@@ -122,7 +122,7 @@ def diagnose(
     _say_cost(programs, own)
     origin |= {
         "benchmark": benchmark.name,
-        "model": {"name": policy.name, "identity": policy.identity, "dtype": config.model.dtype},
+        "model": {"name": policy.name, "identity": policy.fingerprint, "dtype": config.model.dtype},
         "sizes": dataclasses.asdict(own.sizes if own else plan.sizes),
         "planned_flops": plan.flops,
         "programs": dataclasses.asdict(programs),

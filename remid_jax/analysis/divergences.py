@@ -122,11 +122,11 @@ def estimate_divergences(
 
 
 def _encoder(kind: str, model: LanguageModel) -> tuple[str, Encode]:
-    """What makes features, and the identity that they are stored under."""
+    """What makes features, and the fingerprint that they are stored under."""
     if kind == "sentence":
         version = importlib.metadata.version(ENCODER_WHEEL)
         return f"{ENCODER_WHEEL} {version}", sentence_features
-    return f"hidden states of {model.identity}", functools.partial(hidden_features, model)
+    return f"hidden states of {model.fingerprint}", functools.partial(hidden_features, model)
 
 
 def _stored(name: str, encode: Encode, store: Store, texts: Sequence[str]) -> np.ndarray:

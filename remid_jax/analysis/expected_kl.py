@@ -37,7 +37,7 @@ def own_log_probs(
     """
 
     def value(a: Answer) -> float:
-        same = a.tokenizer == tokenizer.identity and config.estimator.span == "response"
+        same = a.tokenizer == tokenizer.fingerprint and config.estimator.span == "response"
         return a.log_prob if same and a.log_prob is not None else np.nan
 
     return {

@@ -63,7 +63,7 @@ def generate(
     expected = {i: len(engine.tokenizer.encode(x.golden)) for i, (x, _) in chats.items()}
     ids = sorted(chats, key=lambda i: (-expected[i], i))
     batches = [ids[a : a + batch_rows] for a in range(0, len(ids), batch_rows)]
-    drawn = engine.identity, dataclasses.asdict(config), batch_rows
+    drawn = engine.fingerprint, dataclasses.asdict(config), batch_rows
 
     def key(batch: list[str]) -> str:
         return key_of(*drawn, [encoded[i] for i in batch])

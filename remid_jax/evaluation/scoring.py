@@ -76,7 +76,7 @@ def to_response(tokenizer: Tokenizer, answer: Answer, span: str = "response") ->
       UserError: the template renders a chat with an answer in another way than its prompt.
     """
     if span == "response":
-        own = answer.tokens and answer.tokenizer == tokenizer.identity
+        own = answer.tokens and answer.tokenizer == tokenizer.fingerprint
         return Response(answer.tokens if own else tuple(tokenizer.encode(answer.text)))
     question = [{"role": "user", "content": "."}]
     prompt = tokenizer.encode_chat(question)
@@ -199,7 +199,7 @@ def score_rows(
     def name(piece: list[Place]) -> str:
         # By what it begins with, not by what is missing: whoever comes later sees it taken.
         k, i = piece[0]
-        return key_of("rows", engine.identity, _beginning(blocks[k], i))
+        return key_of("rows", engine.fingerprint, _beginning(blocks[k], i))
 
     def make(piece: list[Place]) -> None:
         for k in sorted({k for k, _ in piece}):
@@ -263,4 +263,4 @@ def _digest(response: Response) -> str:
 
 
 def _row_key(engine: Engine, prompt: Sequence[int]) -> str:
-    return key_of("row", engine.identity, prompt)
+    return key_of("row", engine.fingerprint, prompt)

@@ -41,14 +41,14 @@ class Engine(Protocol):
 
     Attributes:
       name: for reports.
-      identity: equal exactly when the numbers must be; part of the name of every stored result.
+      fingerprint: equal exactly when the numbers must be; part of the name of every stored result.
       dtype: name of the weights' type.
       config: shape of the decoder; its context window bounds prompts, its size gives the cost.
       tokenizer: text to token ids and back.
     """
 
     name: str
-    identity: str
+    fingerprint: str
     dtype: str
     config: DecoderConfig
     tokenizer: Tokenizer
@@ -118,7 +118,7 @@ class JaxEngine:
         self.name, self.dtype = model.name, model.dtype
         self.config, self.tokenizer = model.config, model.tokenizer
         differs = cache_dtype and cache_dtype != model.dtype
-        self.identity = model.identity + (f"/cache={cache_dtype}" if differs else "")
+        self.fingerprint = model.fingerprint + (f"/cache={cache_dtype}" if differs else "")
         self.batch_rows = batch_rows
         self._dtype = cache_dtype or model.dtype
         self._share = share_of(model.config, parts_of_mesh(model.mesh, "tensor"))

@@ -1,6 +1,6 @@
 """Adapters by themselves: made, joined to their base, merged into it, and stored.
 
-An adapter belongs to one base: its identity is stored with it, and another base is refused.
+An adapter belongs to one base: its fingerprint is stored with it, and another base is refused.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ class Base(Protocol):
     Attributes:
       name: for messages.
       config: shape of the decoder.
-      identity: digest of everything that decides its numbers.
+      fingerprint: digest of everything that decides its numbers.
     """
 
     name: str
     config: DecoderConfig
-    identity: str
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Adapter:
     Attributes:
       lora: shape.
       params: pytree of `LoraParam`s, as `nnx.split(decoder, LoraParam, ...)` gives it.
-      base: identity of the model that it was trained on.
+      base: fingerprint of the model that it was trained on.
     """
 
     lora: LoraConfig
@@ -72,7 +72,7 @@ def new_params(config: DecoderConfig, lora: LoraConfig, key: Array) -> Any:
 
 def new_adapter(model: LanguageModel, lora: LoraConfig, key: Array) -> Adapter:
     """An adapter of a model that changes nothing yet."""
-    return Adapter(lora, new_params(model.config, lora, key), model.identity)
+    return Adapter(lora, new_params(model.config, lora, key), model.fingerprint)
 
 
 def with_adapter(model: LanguageModel, adapter: Adapter) -> LanguageModel:
@@ -85,7 +85,7 @@ def with_adapter(model: LanguageModel, adapter: Adapter) -> LanguageModel:
     graphdef, _ = adapted_structure(model.config, adapter.lora)
     params = nnx.merge_state(model.params, place(adapter.params, model.mesh))
     return dataclasses.replace(
-        model, graphdef=graphdef, params=params, identity=adapted_identity(adapter)
+        model, graphdef=graphdef, params=params, fingerprint=adapted_fingerprint(adapter)
     )
 
 
@@ -93,20 +93,20 @@ def check_base(model: Base, base: str, what: str) -> None:
     """Refuses an adapter of another base.
 
     Args:
-      model: the base at hand; base: identity of that on which the adapter was trained.
+      model: the base at hand; base: fingerprint of that on which the adapter was trained.
       what: the adapter, for the message.
 
     Raises:
       UserError: they differ.
     """
-    if base != model.identity:
+    if base != model.fingerprint:
         raise UserError(
             f"{what} was trained on another base ({base[:12]}...) than {model.name} as it is "
-            f"loaded here ({model.identity[:12]}...): give the same weights, template and dtype"
+            f"loaded here ({model.fingerprint[:12]}...): give the same weights, template and dtype"
         )
 
 
-def adapted_identity(adapter: Adapter) -> str:
+def adapted_fingerprint(adapter: Adapter) -> str:
     """Digest of base, shape and values."""
     digest = hashlib.sha256(f"{adapter.base}/{adapter.lora}".encode())
     for leaf in jax.tree.leaves(adapter.params):
@@ -131,11 +131,13 @@ def merged(model: LanguageModel, adapter: Adapter) -> LanguageModel:
         layers[name] = layers[name] + share.astype(layers[name].dtype)
     state = jax.tree.map(lambda x: x, model.params)
     nnx.replace_by_pure_dict(state, {**base, "layers": layers})
-    return dataclasses.replace(model, params=state, identity=adapted_identity(adapter) + "/merged")
+    return dataclasses.replace(
+        model, params=state, fingerprint=adapted_fingerprint(adapter) + "/merged"
+    )
 
 
 def save_adapter(folder: str | Path, adapter: Adapter) -> Path:
-    """Writes an adapter by orbax, with the identity of its base.
+    """Writes an adapter by orbax, with the fingerprint of its base.
 
     Raises:
       UserError: the folder cannot be written.

@@ -97,7 +97,7 @@ def import_peft(folder: str | Path, model: LanguageModel, family: Any) -> Adapte
 
     Args:
       folder: with adapter_config.json and adapter_model.safetensors.
-      model: the base. Where the adapter names its identity (ours do), it must be this one.
+      model: the base. Where the adapter names its fingerprint (ours do), it must be this one.
       family: module of the base's architecture.
 
     Raises:
@@ -124,7 +124,7 @@ def import_peft(folder: str | Path, model: LanguageModel, family: Any) -> Adapte
     }
     _, abstract = adapted_structure(model.config, lora)
     nnx.replace_by_pure_dict(abstract, {"layers": layers})
-    return Adapter(lora, abstract, model.identity)
+    return Adapter(lora, abstract, model.fingerprint)
 
 
 def _check_keys(fields: Fields) -> None:
@@ -142,7 +142,7 @@ def _check_keys(fields: Fields) -> None:
 
 
 def _check_own_base(folder: Path, model: LanguageModel) -> None:
-    """Refuses another base where the folder names the identity of its own, as ours do."""
+    """Refuses another base where the folder names the fingerprint of its own, as ours do."""
     if (folder / BASE).exists():
         own = Fields(read_json_object(folder / BASE, "adapter"), folder / BASE)
         check_base(model, own.text("identity"), str(folder))

@@ -26,7 +26,7 @@ from remid_jax.models.weights import (
     check_tensors,
     open_checkpoint,
     read_parameters,
-    weights_identity,
+    weights_fingerprint,
 )
 
 DEFAULT = "smollm2-135m-instruct"
@@ -68,7 +68,7 @@ class LanguageModel:
       params: the array half, a pytree.
       tokenizer: its tokenizer and chat template.
       dtype: name of the parameters' type.
-      identity: digest of weights, shape, tokenizer, template and dtype; part of every cache key.
+      fingerprint: digest of weights, shape, tokenizer, template and dtype; part of every cache key.
     """
 
     name: str
@@ -77,7 +77,7 @@ class LanguageModel:
     params: Any
     tokenizer: Tokenizer
     dtype: str
-    identity: str
+    fingerprint: str
 
     @property
     def mesh(self) -> Mesh | None:
@@ -226,8 +226,13 @@ def load_language_model(
         where[last] = jnp.asarray(value) if mesh is None else place_one(name, value, mesh)
         del value  # before the next one is read
     nnx.replace_by_pure_dict(state, placed)
-    parts = (weights_identity(card.file), repr(card.config), card.tokenizer.identity, card.dtype)
-    identity = hashlib.sha256("/".join(parts).encode()).hexdigest()
+    parts = (
+        weights_fingerprint(card.file),
+        repr(card.config),
+        card.tokenizer.fingerprint,
+        card.dtype,
+    )
+    fingerprint = hashlib.sha256("/".join(parts).encode()).hexdigest()
     return LanguageModel(
-        card.name, card.config, graphdef, state, card.tokenizer, card.dtype, identity
+        card.name, card.config, graphdef, state, card.tokenizer, card.dtype, fingerprint
     )

@@ -39,7 +39,7 @@ class Tokenizer:
       stop_ids: ids at which sampling stops, `end_of_turn` among them.
       bos: id that must begin a prompt exactly once, or None.
       special: names of special tokens for the template (`bos_token`, `eos_token`).
-      identity: digest of vocabulary, rules, special tokens, template and its variables.
+      fingerprint: digest of vocabulary, rules, special tokens, template and its variables.
       template_variables: further variables of the template, such as `enable_thinking`.
       template_notes: what was decided or assumed on the template's behalf, for reports.
       folds_system: whether the template takes the system text in the first user turn alone.
@@ -52,7 +52,7 @@ class Tokenizer:
     stop_ids: tuple[int, ...]
     bos: int | None
     special: dict[str, str]
-    identity: str
+    fingerprint: str
     template_variables: dict[str, Any] = dataclasses.field(default_factory=dict)
     template_notes: tuple[str, ...] = ()
     folds_system: bool = False
@@ -147,7 +147,7 @@ def load_tokenizer(
         stop_ids=stops,
         bos=files.bos if files.adds_bos else None,
         special=special,
-        identity=digest,
+        fingerprint=digest,
         template_variables=variables,
         template_notes=found.notes,
         folds_system=found.folds_system,

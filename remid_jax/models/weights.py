@@ -319,7 +319,7 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def weights_identity(path: Path) -> str:
+def weights_fingerprint(path: Path) -> str:
     """Hex digest of all weight files' content: equal exactly when the weights are."""
     files = weight_files(path) if path.is_dir() else [path]
     if len(files) == 1:

@@ -30,7 +30,7 @@ class Scorer:
     """Scores by a rule, and notes what it was asked for."""
 
     before: Callable[[int], None] = lambda row: None
-    identity: str = "scorer"
+    fingerprint: str = "scorer"
     config = build_model().config
     asked: list = dataclasses.field(default_factory=list)
 

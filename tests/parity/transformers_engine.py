@@ -15,7 +15,11 @@ class TransformersEngine:
 
     def __init__(self, folder: str, model):
         card = open_language_model(folder)
-        self.name, self.identity, self.dtype = "transformers", f"transformers/{folder}", card.dtype
+        self.name, self.fingerprint, self.dtype = (
+            "transformers",
+            f"transformers/{folder}",
+            card.dtype,
+        )
         self.config, self.tokenizer = card.config, card.tokenizer
         self._model = model
 
