@@ -55,9 +55,8 @@ class Adapter:
 
 def adapted_structure(config: DecoderConfig, lora: LoraConfig) -> tuple[Any, Any]:
     """The static half of a decoder with adapters, and the shapes of an adapter's parameters."""
-    abstract = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0), lora))
-    graphdef, params, _ = nnx.split(abstract, LoraParam, ...)
-    return graphdef, params
+    decoder = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0), lora))
+    return nnx.split(decoder, LoraParam, ...)[:2]
 
 
 def new_params(config: DecoderConfig, lora: LoraConfig, key: Array) -> Any:
@@ -90,15 +89,7 @@ def with_adapter(model: LanguageModel, adapter: Adapter) -> LanguageModel:
 
 
 def check_base(model: Base, base: str, what: str) -> None:
-    """Refuses an adapter of another base.
-
-    Args:
-      model: the base at hand; base: fingerprint of that on which the adapter was trained.
-      what: the adapter, for the message.
-
-    Raises:
-      UserError: they differ.
-    """
+    """Refuses an adapter (`what`) that was trained on a base of another fingerprint."""
     if base != model.fingerprint:
         raise UserError(
             f"{what} was trained on another base ({base[:12]}...) than {model.name} as it is "
@@ -157,18 +148,13 @@ def load_adapter(folder: str | Path, model: Base) -> Adapter:
     if record.values.get("kind") != "adapter":
         kind = shown(record.values.get("kind", "something else"))
         raise UserError(f"{folder}: no adapter, but {kind}")
-    base = record.text("base")
+    base, shape = record.text("base"), record.group("lora")
     check_base(model, base, str(folder))
-    lora = _stored_shape(record)
-    _, abstract = adapted_structure(model.config, lora)
-    return Adapter(lora, load_tree(folder, abstract), base)
-
-
-def _stored_shape(record: Fields) -> LoraConfig:
-    shape = record.group("lora")
     if shape is None:
         raise record.error("lora", "the shape of an adapter")
     try:
-        return LoraConfig(**shape.values)
+        lora = LoraConfig(**shape.values)
     except (TypeError, UserError) as e:
         raise UserError(f"{record.where}: lora is no shape of an adapter ({e})") from None
+    _, abstract = adapted_structure(model.config, lora)
+    return Adapter(lora, load_tree(folder, abstract), base)

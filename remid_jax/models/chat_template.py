@@ -16,15 +16,12 @@ _OWN = {
     "self", "super", "caller", "varargs", "kwargs", "true", "false", "none", "True", "False",
     "None",
 }  # fmt: skip
+_THINKING = frozenset(("enable_thinking", "thinking", "reasoning_effort"))
 Messages = list[dict[str, str]]
 
 
 def read_template(path: str | Path) -> str:
-    """The source of a jinja file, its line ends as jinja reads them.
-
-    Raises:
-      UserError: a missing or unreadable file, or one that is not UTF-8.
-    """
+    """The source of a jinja file, its line ends as jinja reads them; errors as of `read_text`."""
     return read_text(path, "chat template").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -51,32 +48,27 @@ def checked_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
-_THINKING = frozenset(("enable_thinking", "thinking", "reasoning_effort"))
-
-
-def variable_notes(template: str, variables: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names variables that a template never reads, and switches of thinking that are not set."""
+def template_notes(template: str, variables: Mapping[str, Any]) -> tuple[str, ...]:
+    """For reports: the day that a template is told, and variables that are unread or unset."""
     from jinja2 import meta
+
+    from remid_jax.models.template_sandbox import DATE
 
     environment = _compiled(template).environment
     read = meta.find_undeclared_variables(environment.parse(template))
-    unread = (
-        f"the chat template does not read the variable {k!r}" for k in sorted(set(variables) - read)
-    )
-    unset = (
-        f"the chat template reads {k!r}, which is not set: the model's thinking can be switched in "
-        "config.model.template_variables"
-        for k in sorted(read & _THINKING - set(variables))
-    )
-    return (*unread, *unset)
-
-
-def date_note(template: str) -> tuple[str, ...]:
-    """What a template is told of the day, where it asks."""
-    from remid_jax.models.template_sandbox import DATE
-
     asks = "strftime_now" in template
-    return (f"strftime_now gives {DATE:%Y-%m-%d} to the chat template",) if asks else ()
+    return (
+        *([f"strftime_now gives {DATE:%Y-%m-%d} to the chat template"] if asks else []),
+        *(
+            f"the chat template does not read the variable {k!r}"
+            for k in sorted(set(variables) - read)
+        ),
+        *(
+            f"the chat template reads {k!r}, which is not set: the model's thinking can be "
+            "switched in config.model.template_variables"
+            for k in sorted(read & _THINKING - set(variables))
+        ),
+    )
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,6 +1,5 @@
 """Tokenizers out of GGUF metadata."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +7,11 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from remid_jax.errors import UserError
+from remid_jax.models.fields import Fields
 from remid_jax.models.tokenizer_library import TokenizerFiles, checked_id, guarded
-from remid_jax.models.weights import gguf_field
+from remid_jax.models.weights import gguf_fields
 
-CONTROL_TOKEN, USER_DEFINED_TOKEN = 3, 4  # types of tokens
+_CONTROL, _USER_DEFINED = 3, 4  # types of tokens
 _ENDS = ("eos", "eot", "eom")  # of a text, a turn, a message
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -21,44 +21,41 @@ _NUMERALS = {"llama-bpe": r"\p{N}{1,3}", "qwen2": r"\p{N}"}
 _KNOWN = "gpt-2, smollm, llama-bpe, qwen2"
 
 
-def gguf_tokenizer(path: Path, fields: dict[str, Any]) -> TokenizerFiles:
-    """Builds the tokenizer of a GGUF file.
-
-    Args:
-      path: the file.
-      fields: its metadata.
+def gguf_tokenizer(path: Path, metadata: dict[str, Any]) -> TokenizerFiles:
+    """Builds the tokenizer of a GGUF file from its metadata.
 
     Raises:
       UserError: it is of an unsupported kind, damaged, or does not say how texts are cut.
     """
-    get = functools.partial(gguf_field, path, fields)
-    kind = fields.get("tokenizer.ggml.model")
+    fields = gguf_fields(path, metadata)
+    kind = metadata.get("tokenizer.ggml.model")
     if kind != "gpt2":
         raise UserError(f"{path}: tokenizer kind {kind!r} is not supported, only 'gpt2'")
-    tokens, merges = (_texts(get(f"tokenizer.ggml.{n}"), n, path) for n in ("tokens", "merges"))
-    types, pre = get("tokenizer.ggml.token_type"), fields.get("tokenizer.ggml.pre")
+    tokens, merges = (_texts(fields, f"tokenizer.ggml.{n}", path) for n in ("tokens", "merges"))
+    types, pre = fields.get("tokenizer.ggml.token_type"), metadata.get("tokenizer.ggml.pre")
     if not isinstance(types, list) or len(types) != len(tokens):
         raise UserError(f"{path}: tokenizer.ggml.token_type must have a number for each token")
     splits = _pre_tokenizer(pre, path)
     backend = guarded(lambda: _byte_pairs(tokens, types, merges, pre), f"{path}: not a tokenizer")
     backend.pre_tokenizer = splits
-    get("tokenizer.ggml.eos_token_id")  # the one that must be there
+    fields.get("tokenizer.ggml.eos_token_id")  # the one that must be there
     ids = {
-        name: checked_id(fields[key], f"{path}: {key}", backend)
+        name: checked_id(metadata[key], f"{path}: {key}", backend)
         for name in (*_ENDS, "bos")
-        if (key := f"tokenizer.ggml.{name}_token_id") in fields
+        if (key := f"tokenizer.ggml.{name}_token_id") in metadata
     }
     bos = ids.pop("bos", None)
-    adds_bos = bos is not None and bool(fields.get("tokenizer.ggml.add_bos_token", False))
-    template = fields.get("tokenizer.chat_template")
+    adds_bos = bos is not None and bool(metadata.get("tokenizer.ggml.add_bos_token", False))
+    template = metadata.get("tokenizer.chat_template")
     if not isinstance(template, str | None):
         raise UserError(f"{path}: tokenizer.chat_template must be a text")
     return TokenizerFiles(backend, template, tuple(dict.fromkeys(ids.values())), bos, adds_bos)
 
 
-def _texts(value: Any, name: str, path: Path) -> list[str]:
+def _texts(fields: Fields, name: str, path: Path) -> list[str]:
+    value = fields.get(name)
     if not isinstance(value, list) or not all(isinstance(t, str) for t in value):
-        raise UserError(f"{path}: tokenizer.ggml.{name} must be a list of texts")
+        raise UserError(f"{path}: {name} must be a list of texts")
     return value
 
 
@@ -93,11 +90,8 @@ def _byte_pairs(tokens: list[str], types: list[int], merges: list[str], pre: str
     backend.decoder = decoders.ByteLevel()
     if pre == "qwen2":  # composed characters, which the file does not say
         backend.normalizer = normalizers.NFC()
-    for kind, add in (
-        (CONTROL_TOKEN, backend.add_special_tokens),
-        (USER_DEFINED_TOKEN, backend.add_tokens),
-    ):
+    for kind, special in ((_CONTROL, True), (_USER_DEFINED, False)):
+        add = backend.add_special_tokens if special else backend.add_tokens
         chosen = [t for t, k in zip(tokens, types, strict=True) if k == kind]
-        special = kind == CONTROL_TOKEN
         add([tokenizers.AddedToken(t, normalized=False, special=special) for t in chosen])
     return backend

@@ -22,9 +22,9 @@ from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.sharding import check_heads, mesh_of, place_one, shardings_of
 from remid_jax.models.tokenizer import Tokenizer, load_tokenizer
 from remid_jax.models.weights import (
-    Checkpoint,
+    ModelFiles,
     check_tensors,
-    open_checkpoint,
+    open_files,
     read_parameters,
     weights_fingerprint,
 )
@@ -42,19 +42,20 @@ class Checkpoint:
 
     Attributes:
       name: for reports.
-      config: shape of the decoder.
       tokenizer: its tokenizer and chat template.
       dtype: name of the parameters' type.
-      checkpoint: the opened files.
-      file: GGUF file or directory.
+      files: the opened GGUF file or directory.
     """
 
     name: str
-    config: DecoderConfig
     tokenizer: Tokenizer
     dtype: str
-    checkpoint: Checkpoint
-    file: Path
+    files: ModelFiles
+
+    @property
+    def config(self) -> DecoderConfig:
+        """Shape of the decoder."""
+        return self.files.config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,11 +173,10 @@ def open_language_model(
         raise UserError(f"unknown dtype {dtype!r}; choose among {', '.join(DTYPES)}")
     template = read_template(chat_template) if chat_template else None
     file = fetch_default() if path == DEFAULT else path_of(path, "config.model.path")
-    checkpoint = open_checkpoint(file)
-    tokenizer = load_tokenizer(checkpoint, template, template_variables)
-    check_tensors(checkpoint)
-    name = path if path == DEFAULT else file.name
-    return Checkpoint(name, checkpoint.config, tokenizer, dtype, checkpoint, file)
+    files = open_files(file)
+    tokenizer = load_tokenizer(files, template, template_variables)
+    check_tensors(files)
+    return Checkpoint(path if path == DEFAULT else file.name, tokenizer, dtype, files)
 
 
 def check_mesh(config: DecoderConfig, mesh: Mesh | None) -> None:
@@ -202,37 +202,29 @@ def load_language_model(
     mesh: Mesh | None = None,
     template_variables: Mapping[str, Any] | None = None,
 ) -> LanguageModel:
-    """Loads a model; arguments and errors as for `open_language_model`, or what that gave.
-
-    Parameters go to their devices one by one: the host never holds two of them.
+    """Loads a model. Parameters go to their devices one by one: the host never holds two of them.
 
     Args:
-      path, dtype, chat_template, template_variables: see `open_language_model`.
+      path, dtype, chat_template, template_variables: see `open_language_model`; or, as `path`
+        alone, what that gave.
       mesh: of the devices; None: the default device.
 
     Raises:
       UserError: also where a tensor holds NaN or infinity, or cannot be read, or the mesh does not
         divide a parameter.
     """
-    ready = isinstance(path, Checkpoint)
-    settings = (dtype, chat_template, template_variables)
-    card = path if ready else open_language_model(path, *settings)
-    check_mesh(card.config, mesh)
-    graphdef, state = _abstract(card.config)
+    if isinstance(path, str):
+        path = open_language_model(path, dtype, chat_template, template_variables)
+    tokenizer, dtype, files = path.tokenizer, path.dtype, path.files
+    check_mesh(path.config, mesh)
+    graphdef, state = _abstract(path.config)
     placed: dict[str, Any] = {}
-    for name, value in read_parameters(card.checkpoint, DTYPES[card.dtype]):
+    for name, value in read_parameters(files, DTYPES[dtype]):
         *folder, last = name.split("/")
         where = placed.setdefault(folder[0], {}) if folder else placed
         where[last] = jnp.asarray(value) if mesh is None else place_one(name, value, mesh)
         del value  # before the next one is read
     nnx.replace_by_pure_dict(state, placed)
-    parts = (
-        weights_fingerprint(card.file),
-        repr(card.config),
-        card.tokenizer.fingerprint,
-        card.dtype,
-    )
+    parts = weights_fingerprint(files.path), repr(path.config), tokenizer.fingerprint, dtype
     fingerprint = hashlib.sha256("/".join(parts).encode()).hexdigest()
-    return LanguageModel(
-        card.name, card.config, graphdef, state, card.tokenizer, card.dtype, fingerprint
-    )
+    return LanguageModel(path.name, path.config, graphdef, state, tokenizer, dtype, fingerprint)

@@ -31,16 +31,10 @@ class Structure:
     """Which tokens of a tokenizer are structure, and texts encoded so that they are words.
 
     Structure is what the tokenizer flags as special, and what the template writes around turns
-    without such a flag.
+    without such a flag (`unflagged`).
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, unflagged: Iterable[str] = ()):
-        """Finds the tokens.
-
-        Args:
-          backend: the tokenizer.
-          unflagged: added tokens that are structure without a flag.
-        """
         self._backend = backend
         added = backend.get_added_tokens_decoder()
         self._tokens = {
@@ -69,7 +63,7 @@ class Structure:
         """Ids of a text that is words throughout.
 
         Raises:
-          UserError: see `token_ids`; or the tokenizer has no other way to write a token's text.
+          UserError: see `token_ids`; or the tokenizer cannot write a special token's text as words.
         """
         if not self.stands_in(text):
             return token_ids(self._backend, text)
@@ -80,14 +74,8 @@ class Structure:
     ) -> list[int]:
         """Ids of a rendered chat: its messages' texts are words, the template's own has structure.
 
-        Texts that hold none are encoded together with the template's, as everyone does.
-
-        Args:
-          messages: the chat.
-          render: gives the text of messages.
-
-        Raises:
-          UserError: see `encode`.
+        Texts that hold none are encoded together with the template's. `render` gives the text of
+        messages; errors as of `encode`.
         """
         texts, rendered = list(_texts(messages)), render(messages)
         if not any(map(self.stands_in, texts)):
@@ -124,14 +112,7 @@ class _Twin:
         self._no_word = set(tokens.values()) - {_unknown_id(content["model"])}
 
     def encode(self, text_with: Callable[[Callable[[str], str]], str]) -> list[int]:
-        """Ids of a text.
-
-        Args:
-          text_with: gives the text, in which what looks like structure is as a function writes it.
-
-        Raises:
-          UserError: see `Structure.encode`.
-        """
+        """Ids of a text; `text_with` gives it, what looks like structure as a function writes it."""
         for word in (str, self._apart):
             ids = token_ids(self._backend, text_with(word))
             if not self._no_word.intersection(ids):

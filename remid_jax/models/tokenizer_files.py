@@ -10,27 +10,25 @@ from remid_jax.errors import UserError
 from remid_jax.files import read_text
 from remid_jax.json_files import kind_of, parse_json
 from remid_jax.models.chat_template import read_template
+from remid_jax.models.families import GGUF
 from remid_jax.models.gguf_tokenizer import gguf_tokenizer
 from remid_jax.models.tokenizer_library import TokenizerFiles, checked_id, guarded
-from remid_jax.models.weights import GGUF, Checkpoint
+from remid_jax.models.weights import ModelFiles
 
 _SETTINGS = "tokenizer_config.json"
 _FLAGS = ("special", "normalized", "lstrip", "rstrip", "single_word")
 
 
-def read_tokenizer(checkpoint: Checkpoint) -> TokenizerFiles:
-    """Reads the tokenizer of a checkpoint.
+def read_tokenizer(model: ModelFiles) -> TokenizerFiles:
+    """Reads the tokenizer of a model.
 
     Raises:
       UserError: it is of an unsupported kind, damaged, contradicts itself, draws at random, or has
         ids that the weights have no row for.
     """
-    path, metadata = checkpoint.path, checkpoint.metadata
-    if checkpoint.source == GGUF:
-        files = gguf_tokenizer(path, metadata)
-    else:
-        files = _from_hugging_face(path, metadata)
-    rows, vocabulary = checkpoint.config.vocab_size, files.backend.get_vocab(with_added_tokens=True)
+    path, read = model.path, gguf_tokenizer if model.source == GGUF else _from_hugging_face
+    files = read(path, model.metadata)
+    rows, vocabulary = model.config.vocab_size, files.backend.get_vocab(with_added_tokens=True)
     last = max(vocabulary, key=vocabulary.__getitem__, default="")
     if vocabulary.get(last, 0) >= rows:
         raise UserError(
@@ -93,11 +91,7 @@ def _from_json(text: str, file: Path) -> tokenizers.Tokenizer:
 def _merged(
     stated: list[dict[str, Any]], more: Any, vocabulary: dict[str, int], file: Path
 ) -> list[dict[str, Any]]:
-    """The added tokens of tokenizer.json and of `added_tokens_decoder`, whose flags hold.
-
-    Raises:
-      UserError: the two disagree, or the second maps no ids to tokens.
-    """
+    """The added tokens of tokenizer.json and of `added_tokens_decoder`, whose flags hold."""
     where = f"{file.parent / _SETTINGS}: added_tokens_decoder"
     if not isinstance(more, dict | None):
         raise UserError(f"{where} must be an object, not {kind_of(more)}")

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from remid_jax.errors import UserError
 from remid_jax.models.pretrained import load_language_model, open_language_model
-from remid_jax.models.weights import open_checkpoint, read_parameters, weights_fingerprint
+from remid_jax.models.weights import open_files, read_parameters, weights_fingerprint
 
 QUERY = "model.layers.1.self_attn.q_proj.weight"
 LLAMA3 = {
@@ -350,7 +350,7 @@ def test_two_files_that_hold_the_same_tensor(tmp_path, tiny_llama):
 def test_what_may_be_ignored(tmp_path, tiny_llama):
     tensors = tiny_llama.tensors()  # a tied model whose file repeats the head
     folder = tiny_llama.hugging_face(tmp_path / "hf", tensors, {"tie_word_embeddings": True})
-    names = [name for name, _ in read_parameters(open_checkpoint(folder))]
+    names = [name for name, _ in read_parameters(open_files(folder))]
     assert len(names) == len(set(names)) == 2 + 9
     assert {n for n in names if not n.startswith("layers/")} == {"embedding", "final_norm"}
 
@@ -360,8 +360,8 @@ def test_paths(tmp_path, tiny_llama, monkeypatch):
     file = tiny_llama.gguf(tmp_path / "a.gguf", tiny_llama.tensors())
     monkeypatch.setenv("HOME", str(tmp_path))
     for path in (folder, file):
-        assert open_language_model(f"~/{path.name}").checkpoint.path == path
-        assert open_checkpoint(f"~/{path.name}").path == path
+        assert open_language_model(f"~/{path.name}").files.path == path
+        assert open_files(f"~/{path.name}").path == path
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
     for path, said in (
@@ -370,7 +370,7 @@ def test_paths(tmp_path, tiny_llama, monkeypatch):
         ("\udcff", "is no UTF-8"), (tmp_path / "pipe", "model not found"),
         (tmp_path / "loop", "model not found"), (file / "inner", "model not found"),
     ):  # fmt: skip
-        for use in (open_checkpoint, open_language_model):
+        for use in (open_files, open_language_model):
             with pytest.raises(UserError, match=said):
                 use(str(path))
 
