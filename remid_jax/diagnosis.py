@@ -44,8 +44,8 @@ from remid_jax.evaluation.selection import (
 )
 from remid_jax.evaluation.store import Store
 from remid_jax.files import open_workdir, write_atomically
+from remid_jax.inference.compilations import Compilations, count_compilations
 from remid_jax.inference.engine import Engine, JaxEngine
-from remid_jax.inference.programs import Programs, count_programs
 from remid_jax.models.pretrained import (
     Checkpoint,
     LanguageModel,
@@ -102,7 +102,7 @@ def diagnose(
     _say_plan(selection, plan, cards)
 
     store = Store(folder / "store")
-    with count_programs() as programs:
+    with count_compilations() as programs:
         load = functools.partial(_load, cards, plan, config, mesh)
         estimator = _estimator(engine or load(""), plan, config)
         policy = estimator.policy
@@ -312,7 +312,7 @@ def _say_plan(selection: Selection, plan: Plan, cards: Mapping[str, Checkpoint |
         print(f"note: {sample_id}: {turns} oldest turns dropped to fit", file=sys.stderr)
 
 
-def _say_cost(programs: Programs, engine: JaxEngine | None) -> None:
+def _say_cost(programs: Compilations, engine: JaxEngine | None) -> None:
     line = f"{programs.compiled} programs compiled and {programs.found} found in the cache"
     line += f", {programs.seconds:.0f} s"
     if engine and engine.work.positions:

@@ -17,8 +17,8 @@ from remid_jax.evaluation.factor_swaps import Swaps
 from remid_jax.evaluation.generation import cuts_of, shared_beginning
 from remid_jax.evaluation.selection import Answers, Selection, count_tokens
 from remid_jax.inference import cost
+from remid_jax.inference.cost import probe
 from remid_jax.inference.engine import row_flops
-from remid_jax.inference.machine import probe
 from remid_jax.inference.sizes import Sizes, share_of, sizes_for
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import Checkpoint

@@ -106,11 +106,7 @@ def adapted_fingerprint(adapter: Adapter) -> str:
 
 
 def merged(model: LanguageModel, adapter: Adapter) -> LanguageModel:
-    """A plain model whose kernels are W + (alpha / rank) A B, for speed or for export.
-
-    Raises:
-      UserError: the adapter belongs to another base.
-    """
+    """A plain model whose kernels are W + (alpha / rank) A B; errors as of `with_adapter`."""
     check_base(model, adapter.base, "the adapter")
     base = nnx.to_pure_dict(model.params)
     delta = nnx.to_pure_dict(adapter.params)["layers"]
@@ -128,11 +124,7 @@ def merged(model: LanguageModel, adapter: Adapter) -> LanguageModel:
 
 
 def save_adapter(folder: str | Path, adapter: Adapter) -> Path:
-    """Writes an adapter by orbax, with the fingerprint of its base.
-
-    Raises:
-      UserError: the folder cannot be written.
-    """
+    """Writes an adapter by orbax, with the fingerprint of its base."""
     record = {"kind": "adapter", "base": adapter.base, "lora": dataclasses.asdict(adapter.lora)}
     return save_tree(folder, adapter.params, record)
 

@@ -224,9 +224,8 @@ class Decoder(nnx.Module):
     ):  # fmt: skip
         """`run_layers` as straight code: `caches`, and what comes back beside x, are lists.
 
-        A loop of small steps runs twice as fast on CPU where the layers were split before it, since
-        no step cuts one out of the stack; the program takes longer to compile and holds the layers
-        a second time.
+        Twice as fast on CPU in a loop of small steps, since none cuts a layer out of the stack; the
+        program takes longer to compile and holds the layers a second time.
         """
         graphdef, kept = nnx.split(self.layers)[0], []
         for layer, cache in zip(layers, caches, strict=True):
@@ -278,11 +277,10 @@ class Decoder(nnx.Module):
         """Runs responses that stand one after the other and all continue one cached prefix.
 
         Args:
-          tokens: [B]; positions: [B], of each token in its own sequence; segments: [B], which
-            response a token belongs to, ascending.
-          window: see `packed_attention`.
-          prefix: keys and values, each [num_layers, T, KV, d].
-          prefix_length: scalar, how many of T are valid.
+          tokens: [B].
+          positions: [B], of each token in its own sequence.
+          segments, window: see `packed_attention`.
+          prefix, prefix_length: see `extend`.
 
         Returns:
           Normalised hidden states [B, width].

@@ -15,14 +15,7 @@ from remid_jax.errors import UserError
 from remid_jax.files import path_of
 from remid_jax.models import rope
 from remid_jax.models.decoder import DecoderConfig, layer_shapes
-from remid_jax.models.families import (
-    CONFIG,
-    GGUF,
-    HUGGING_FACE,
-    LAYER_TENSORS,
-    SIZES,
-    TENSORS,
-)
+from remid_jax.models.families import CONFIG, GGUF, HUGGING_FACE, LAYER_TENSORS, SIZES, TENSORS
 from remid_jax.models.pretrained import DEFAULT, LanguageModel, fetch_default
 from remid_jax.models.tokenizer import Tokenizer
 from remid_jax.models.weights import INDEX, ModelFiles, open_files

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,13 @@ from remid_jax.models.families import HUGGING_FACE, LAYER_TENSORS
 from remid_jax.models.fields import Fields, is_number, shown
 from remid_jax.models.lora import KERNELS, LoraConfig, lora_names
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.tensor_files import Tensors, check_finite, check_kind, open_tensors
+from remid_jax.models.tensor_files import (
+    Tensors,
+    check_finite,
+    check_kind,
+    check_shapes,
+    open_tensors,
+)
 
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _PREFIX = "base_model.model."
@@ -107,7 +112,11 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
     if (folder / BASE).exists():
         own = Fields(read_json_object(folder / BASE, "adapter"), folder / BASE)
         check_base(model, own.text("identity"), str(folder))
-    file = _weights_file(folder)
+    file = folder / WEIGHTS
+    if not file.is_file():
+        pickled = (folder / "adapter_model.bin").exists()
+        why = "only a pickle is there, which is never read" if pickled else "it is missing"
+        raise UserError(f"{file}: cannot be read, {why}; save the adapter with safetensors")
     tensors = open_tensors([file])
     kernels = [kernel for kernel in KERNELS if _adapts(kernel, tensors)]
     if not kernels:
@@ -115,7 +124,12 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
     _check_targets(fields, kernels)
     lora = _lora(fields, kernels)
     stored = _stored(model.config, lora)
-    _check_tensors(tensors, stored, file)
+    expected = {key: shape for keys, shape in stored.values() for key in keys}
+    check_shapes(tensors.shapes, expected, file)
+    for key in sorted(tensors.shapes):
+        if key not in expected:
+            raise UserError(f"{file}: unknown tensor {key!r}")
+        check_kind(key, tensors.kinds[key], file)
     layers = {
         name: jnp.asarray(np.stack([check_finite(tensors.read(k), k, file).T for k in keys]))
         for name, (keys, _) in stored.items()
@@ -137,15 +151,6 @@ def _check_keys(fields: Fields) -> None:
                 f"{fields.where}: {key}={shown(value)} is not supported: it may change what the "
                 "adapter computes"
             )
-
-
-def _weights_file(folder: Path) -> Path:
-    file = folder / WEIGHTS
-    if not file.is_file():
-        pickled = (folder / "adapter_model.bin").exists()
-        why = "only a pickle is there, which is never read" if pickled else "it is missing"
-        raise UserError(f"{file}: cannot be read, {why}; save the adapter with safetensors")
-    return file
 
 
 def _adapts(kernel: str, tensors: Tensors) -> bool:
@@ -193,20 +198,3 @@ def _stored(c: DecoderConfig, lora: LoraConfig) -> dict[str, tuple[list[str], tu
         for part, name, shape in zip(_PARTS, lora_names(kernel), shapes, strict=True):
             found[name] = [_tensor_name(kernel, part, i) for i in range(c.num_layers)], shape
     return found
-
-
-def _check_tensors(
-    tensors: Tensors, stored: Mapping[str, tuple[list[str], tuple[int, int]]], file: Path
-) -> None:
-    """Checks names, types and shapes; reads no value."""
-    for keys, shape in stored.values():
-        for key in keys:
-            if key not in tensors.shapes:
-                raise UserError(f"{file}: tensor {key!r} is missing")
-            check_kind(key, tensors.kinds[key], file)
-            if tensors.shapes[key] != shape:
-                found = tensors.shapes[key]
-                raise UserError(f"{file}: tensor {key!r} has shape {found}, not {shape}")
-    unknown = set(tensors.shapes).difference(*(keys for keys, _ in stored.values()))
-    if unknown:
-        raise UserError(f"{file}: unknown tensor {min(unknown)!r}")

@@ -87,11 +87,7 @@ class LanguageModel:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of this package (`REMID_JAX_CACHE`, or the platform's own).
-
-    Raises:
-      UserError: the user has no home folder, or the path cannot be one.
-    """
+    """The user's cache folder of this package (`REMID_JAX_CACHE`, or the platform's own)."""
     if given := os.environ.get("REMID_JAX_CACHE"):
         return path_of(given, "REMID_JAX_CACHE")
     variable, below = {
@@ -180,11 +176,7 @@ def open_language_model(
 
 
 def check_mesh(config: DecoderConfig, mesh: Mesh | None) -> None:
-    """Refuses a mesh that cannot hold a decoder, of which nothing needs to be read.
-
-    Raises:
-      UserError: its axes do not divide heads, or a dimension of a parameter.
-    """
+    """Refuses a mesh whose axes do not divide heads, or a dimension of a parameter."""
     check_heads(config.num_heads, config.num_kv_heads, mesh)
     if mesh is not None:
         shardings_of(_abstract(config)[1], mesh)
@@ -213,7 +205,7 @@ def load_language_model(
       UserError: also where a tensor holds NaN or infinity, or cannot be read, or the mesh does not
         divide a parameter.
     """
-    if isinstance(path, str):
+    if not isinstance(path, Checkpoint):
         path = open_language_model(path, dtype, chat_template, template_variables)
     tokenizer, dtype, files = path.tokenizer, path.dtype, path.files
     check_mesh(path.config, mesh)

@@ -77,6 +77,17 @@ def check_kind(name: str, kind: str, where: Path) -> None:
         )
 
 
+def check_shapes(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: Path
+) -> None:
+    """Refuses files in which a tensor is missing or of another shape."""
+    for name in sorted(expected.keys() - found.keys()):
+        raise UserError(f"{where}: tensor {name!r} is missing")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise UserError(f"{where}: tensor {name!r} has shape {found[name]}, not {shape}")
+
+
 def as_float32(values: np.ndarray) -> np.ndarray:
     """Values in float32; what is too large for it becomes infinite, which is refused later."""
     with np.errstate(over="ignore"):

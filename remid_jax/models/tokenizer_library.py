@@ -1,7 +1,6 @@
 """The tokenizers library, with errors that say what and where."""
 
 import contextlib
-import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,25 +12,6 @@ from remid_jax.errors import UserError
 from remid_jax.json_files import kind_of
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenizerFiles:
-    """What a checkpoint says of its tokenizer.
-
-    Attributes:
-      backend: the `tokenizers.Tokenizer`.
-      template: jinja source, or None.
-      ends: ids that end a text or a turn, the tokenizer's own eos first; may be empty.
-      bos: id of the beginning of a text, or None.
-      adds_bos: whether `bos` must begin a prompt.
-    """
-
-    backend: tokenizers.Tokenizer
-    template: str | None
-    ends: tuple[int, ...]
-    bos: int | None
-    adds_bos: bool
 
 
 def token_ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:

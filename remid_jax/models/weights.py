@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,17 @@ import numpy as np
 from remid_jax.errors import UserError
 from remid_jax.files import file_sha256, path_of
 from remid_jax.json_files import read_json_object
+from remid_jax.models import families
 from remid_jax.models.decoder import DecoderConfig, layer_shapes
-from remid_jax.models.families import (
-    CONFIG,
-    FAMILIES,
-    GGUF,
-    HUGGING_FACE,
-    IGNORED,
-    LAYER_TENSORS,
-    SIZES,
-    TENSORS,
-    Family,
-)
+from remid_jax.models.families import CONFIG, GGUF, HUGGING_FACE, LAYER_TENSORS, TENSORS
 from remid_jax.models.fields import Fields, shown
-from remid_jax.models.tensor_files import as_float32, check_finite, check_kind, open_tensors
+from remid_jax.models.tensor_files import (
+    as_float32,
+    check_finite,
+    check_kind,
+    check_shapes,
+    open_tensors,
+)
 
 INDEX = "model.safetensors.index.json"
 _INTEGERS = ("I8", "I16", "I32", "I64")  # of GGUF
@@ -48,7 +45,7 @@ class ModelFiles:
 
     path: Path
     source: int
-    family: Family
+    family: families.Family
     config: DecoderConfig
     shapes: Mapping[str, tuple[int, ...]]
     kinds: Mapping[str, str]
@@ -74,13 +71,13 @@ def open_files(path: str | Path) -> ModelFiles:
     raise UserError(f"model not found: {path} (a GGUF file or a Hugging Face directory)")
 
 
-def _family(name: Any, path: Path) -> Family:
-    if not isinstance(name, str) or name not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
+def _family(name: Any, path: Path) -> families.Family:
+    if not isinstance(name, str) or name not in families.FAMILIES:
+        known = ", ".join(sorted(families.FAMILIES))
         raise UserError(
             f"{path}: architecture {shown(str(name))} is not supported; supported: {known}"
         )
-    return FAMILIES[name]
+    return families.FAMILIES[name]
 
 
 def _open_gguf(path: Path) -> ModelFiles:
@@ -126,17 +123,12 @@ def _refuse_part(path: Path, metadata: Mapping[str, Any]) -> None:
         )
 
 
-def gguf_fields(path: Path, metadata: Mapping[str, Any]) -> Fields:
-    """All metadata of a GGUF file."""
-    return Fields(metadata, f"{path}: GGUF metadata")
-
-
 def _architecture(path: Path, metadata: Mapping[str, Any]) -> Fields:
     """The fields of the architecture, without its name before them."""
     prefix = f"{metadata['general.architecture']}."
     own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
     if "vocab_size" not in own:
-        tokens = gguf_fields(path, metadata).get("tokenizer.ggml.tokens")
+        tokens = Fields(metadata, f"{path}: GGUF metadata").get("tokenizer.ggml.tokens")
         own["vocab_size"] = len(tokens) if isinstance(tokens, list) else tokens
     return Fields(own, "GGUF metadata", prefix)
 
@@ -189,22 +181,18 @@ def check_tensors(files: ModelFiles) -> None:
     for parameter, shape in (_outer_shapes(files.config) | layer_shapes(files.config)).items():
         stored = shape if parameter == "embedding" else shape[::-1]
         expected |= dict.fromkeys(_names(files, parameter), stored)
-    for name in sorted(expected.keys() - files.shapes.keys()):
-        raise UserError(f"{files.path}: tensor {name!r} is missing")
-    for name, shape in expected.items():
-        if files.shapes[name] != shape:
-            found = files.shapes[name]
-            raise UserError(f"{files.path}: tensor {name!r} has shape {found}, not {shape}")
-    extra = [n for n in _used(files) if n not in expected]
+    check_shapes(files.shapes, expected, files.path)
+    extra = sorted(n for n in _used(files) if n not in expected)
     if extra:
-        raise UserError(f"{files.path}: unexpected tensors {_some(extra)}")
+        more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+        raise UserError(f"{files.path}: unexpected tensors {', '.join(extra[:3])}{more}")
 
 
 def _used(files: ModelFiles) -> Iterator[str]:
     """Names of the tensors that are not passed over."""
     column, tied = files.source, files.config.tie_embeddings
     needed = () if tied else {names[column] for names in TENSORS.values()}
-    return (n for n in files.shapes if n in needed or not n.endswith(IGNORED))
+    return (n for n in files.shapes if n in needed or not n.endswith(families.IGNORED))
 
 
 def _check_layers(files: ModelFiles) -> None:
@@ -215,16 +203,11 @@ def _check_layers(files: ModelFiles) -> None:
     matches = filter(None, map(pattern.fullmatch, files.shapes))
     found = {n for match in matches for n in match.groups() if n}
     if said > len(found):
-        key = SIZES["num_layers"][column]
+        key = families.SIZES["num_layers"][column]
         raise UserError(
             f"{files.path}: {key} is {said:,}, but there are tensors of {len(found)} layers; "
             "fetch the model again"
         )
-
-
-def _some(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def read_parameters(files: ModelFiles, dtype: Any = np.float32) -> Iterator[tuple[str, np.ndarray]]:
