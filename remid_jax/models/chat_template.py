@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jinja2
+from jinja2 import meta
+
 from remid_jax.errors import UserError
 from remid_jax.files import read_text
+from remid_jax.models.template_limits import metered
+from remid_jax.models.template_sandbox import DATE, TemplateEnvironment
 
 MAX_SOURCE = 500_000  # characters; the templates of released models have some ten thousand
 _OWN = {
@@ -50,33 +55,23 @@ def checked_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def template_notes(template: str, variables: Mapping[str, Any]) -> tuple[str, ...]:
     """For reports: the day that a template is told, and variables that are unread or unset."""
-    from jinja2 import meta
-
-    from remid_jax.models.template_sandbox import DATE
-
     environment = _compiled(template).environment
     read = meta.find_undeclared_variables(environment.parse(template))
-    asks = "strftime_now" in template
-    return (
-        *([f"strftime_now gives {DATE:%Y-%m-%d} to the chat template"] if asks else []),
-        *(
-            f"the chat template does not read the variable {k!r}"
-            for k in sorted(set(variables) - read)
-        ),
-        *(
-            f"the chat template reads {k!r}, which is not set: the model's thinking can be "
+    notes = []
+    if "strftime_now" in template:
+        notes.append(f"strftime_now gives {DATE:%Y-%m-%d} to the chat template")
+    for name in sorted(set(variables) - read):
+        notes.append(f"the chat template does not read the variable {name!r}")
+    for name in sorted(read & _THINKING - set(variables)):
+        notes.append(
+            f"the chat template reads {name!r}, which is not set: the model's thinking can be "
             "switched in config.model.template_variables"
-            for k in sorted(read & _THINKING - set(variables))
-        ),
-    )
+        )
+    return tuple(notes)
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(template: str) -> Any:
-    import jinja2
-
-    from remid_jax.models.template_sandbox import TemplateEnvironment
-
     if len(template) > MAX_SOURCE:
         raise UserError(f"the chat template has more than {MAX_SOURCE:,} characters")
     if "\0" in template:
@@ -109,8 +104,6 @@ def render_chat(
       UserError: the template is broken, unsafe, refuses the chat, runs too long or makes too much,
         or gives a text that is no Unicode.
     """
-    from remid_jax.models.template_limits import metered
-
     compiled = _compiled(template)
     given = {"tools": None, "documents": None, **special, **(variables or {})}
     try:
