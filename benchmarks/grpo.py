@@ -77,7 +77,7 @@ def filled_adapter(model: LanguageModel, seed: int) -> Adapter:
         0.02 * jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)
     )
     moved = [x + d for x, d in zip(leaves, drawn, strict=True)]
-    return Adapter(LORA, jax.tree.unflatten(structure, moved), model.identity)
+    return Adapter(LORA, jax.tree.unflatten(structure, moved), model.fingerprint)
 
 
 class OurRounds:
@@ -107,7 +107,7 @@ class OurRounds:
     def _draw(self, r: int, merge: bool) -> Rollout:
         params, graphdef = whole(self.model.params, self.state.params), self.graphdef
         if merge:
-            plain = merged(self.model, Adapter(LORA, self.state.params, self.model.identity))
+            plain = merged(self.model, Adapter(LORA, self.state.params, self.model.fingerprint))
             params, graphdef = plain.params, plain.graphdef
         return rollout(
             params, *padded(self.work.prompts), jax.random.key(r), graphdef=graphdef,

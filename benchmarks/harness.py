@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import gemm
-from remid_jax.inference.programs import count_programs
+from remid_jax.inference.compilations import count_compilations
 from remid_jax.progress import progress
 
 PAUSE = 0.3  # seconds between turns, in which the last one's worker threads cease to spin
@@ -64,7 +64,7 @@ def _turn(run: Callable[[int], Any], number: int) -> tuple[float, Any, float]:
     compiling = 0.0
     for _ in range(ATTEMPTS):
         time.sleep(PAUSE)
-        with count_programs() as programs:
+        with count_compilations() as programs:
             start = time.perf_counter()
             found = run(number)
             seconds = time.perf_counter() - start

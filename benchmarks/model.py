@@ -38,8 +38,8 @@ def random_model(config: DecoderConfig, seed: int = 0) -> LanguageModel:
 
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))))
     params = jax.tree_util.tree_map_with_path(fill, abstract)
-    identity = f"random/{seed}/{config!r}"
-    return LanguageModel("random", config, graphdef, params, _tokenizer(), "float32", identity)
+    fingerprint = f"random/{seed}/{config!r}"
+    return LanguageModel("random", config, graphdef, params, _tokenizer(), "float32", fingerprint)
 
 
 def _tokenizer() -> Tokenizer:
@@ -50,8 +50,8 @@ def _tokenizer() -> Tokenizer:
 def cast(model: LanguageModel, dtype: str) -> LanguageModel:
     """The same model with weights of another type (a name in `DTYPES`)."""
     params = jax.tree.map(lambda x: x.astype(DTYPES[dtype]), model.params)
-    identity = f"{model.identity}/{dtype}"
-    return dataclasses.replace(model, params=params, dtype=dtype, identity=identity)
+    fingerprint = f"{model.fingerprint}/{dtype}"
+    return dataclasses.replace(model, params=params, dtype=dtype, fingerprint=fingerprint)
 
 
 def random_tokens(model: LanguageModel, lengths: Sequence[int], seed: int) -> list[list[int]]:

@@ -11,9 +11,8 @@ import numpy as np
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.models import llama
+from remid_jax.models.families import HUGGING_FACE, LAYER_TENSORS, TENSORS
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.weights import HUGGING_FACE
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 try:
@@ -157,10 +156,10 @@ def _tensors(model: LanguageModel) -> dict[str, torch.Tensor]:
     """Our weights by their Hugging Face names; kernels are [out, in] there."""
     arrays = nnx.to_pure_dict(model.params)
     layers = arrays.pop("layers")
-    found = {llama.TENSORS[name][HUGGING_FACE]: np.array(x) for name, x in arrays.items()}
+    found = {TENSORS[name][HUGGING_FACE]: np.array(x) for name, x in arrays.items()}
     for name, stacked in layers.items():
         for i, x in enumerate(np.array(stacked)):
-            found[llama.LAYER_TENSORS[name][HUGGING_FACE].format(i)] = np.ascontiguousarray(x.T)
+            found[LAYER_TENSORS[name][HUGGING_FACE].format(i)] = np.ascontiguousarray(x.T)
     return {name: torch.from_numpy(x) for name, x in found.items()}
 
 

@@ -149,7 +149,7 @@ def _decode(
     hidden = s.array((b, c.width), DTYPES[s.dtype], ROWS, None)
     seen, done = s.array((b, c.vocab_size), bool, ROWS, None), s.array((b,), bool, ROWS)
     state = jax.eval_shape(
-        lambda *x: decoding.begin(*x, size=size, split=False), keys, hidden, seen, done
+        lambda *x: decoding.init_state(*x, size=size, split=False), keys, hidden, seen, done
     )
     own = [
         s.array(x.shape, x.dtype, None, ROWS, "tensor", None, None) for x in state.own
@@ -158,7 +158,7 @@ def _decode(
         jax.tree.map(lambda x: s.array(x.shape, x.dtype, *([ROWS] if x.ndim else [])), state),
         own=tuple(own),
     )
-    rows = decoding.Rows(
+    rows = decoding.DecodeBatch(
         keys=keys, values=keys, valid=s.array((keys.shape[0], keys.shape[2]), bool, ROWS),
         lengths=s.array((keys.shape[0],), jnp.int32, ROWS),
         random=_key(b),

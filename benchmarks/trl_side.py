@@ -12,7 +12,6 @@ import tokenizers
 
 from benchmarks import torch_side
 from remid_jax.errors import UserError
-from remid_jax.models import llama
 from remid_jax.models.adapters import Adapter, merged
 from remid_jax.models.peft import export_peft
 from remid_jax.models.pretrained import LanguageModel
@@ -81,7 +80,7 @@ class TrlRounds:
         self.folder = Path(folder)
         self.policy = torch_side.TorchModel(merged(model, policy))
         base = torch_side.TorchModel(model).net
-        exported = export_peft(self.folder / "adapter", trained, llama, "random")
+        exported = export_peft(self.folder / "adapter", trained, "random")
         with _silence():
             self.trained = peft.PeftModel.from_pretrained(base, str(exported), is_trainable=True)
         self.reward_batch = len(prompts) * group

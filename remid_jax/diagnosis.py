@@ -32,8 +32,8 @@ from remid_jax.evaluation.runner import Part, part_of, run
 from remid_jax.evaluation.selection import Answers
 from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
+from remid_jax.inference.compilations import Compilations, count_compilations
 from remid_jax.inference.engine import Engine
-from remid_jax.inference.programs import Programs, count_programs
 from remid_jax.models.sharding import MeshConfig
 from remid_jax.processes import check_folder, is_primary
 from remid_jax.provenance import provenance
@@ -81,7 +81,7 @@ def diagnose(
     if config.dry_run:
         return {"plan": cost_record(task, plan, longest, cache)}
     _say_plan(task, plan, cache, longest)
-    with count_programs() as programs:
+    with count_compilations() as programs:
         began = time.monotonic()
         plan = execute(task, plan, cache, part)
         ended = time.monotonic()
@@ -199,7 +199,7 @@ def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> None:
         print(f"note: {sample_id}: {turns} oldest turns dropped to fit", file=sys.stderr)
 
 
-def _say_cost(programs: Programs, engine: Engine | None) -> None:
+def _say_cost(programs: Compilations, engine: Engine | None) -> None:
     line = f"{programs.compiled} programs compiled and {programs.found} found in the cache"
     line += f", {programs.seconds:.0f} s"
     if (work := getattr(engine, "work", None)) and work.positions:

@@ -31,7 +31,7 @@ class Collected:
       cuts: what was cut from the text, see `speech.CUTS`.
       unused: further draws for the same context, which are not used.
       tokens: ids of the text, where the file has them.
-      tokenizer: identity of the tokenizer that the ids belong to.
+      tokenizer: fingerprint of the tokenizer that the ids belong to.
     """
 
     text: str = ""

@@ -47,7 +47,7 @@ class Answer:
     Attributes:
       text: of an answer, what was spoken; empty where there is nothing to score.
       tokens: its token ids; empty where it came as text.
-      tokenizer: identity of the tokenizer the ids belong to.
+      tokenizer: fingerprint of the tokenizer the ids belong to.
       stopped: whether it ended by itself rather than at the limit.
       log_prob: log p_θ of its tokens in nats, the end of turn not counted; None where it came as
         text, was drawn from another law than the model's own (see `is_own_law`), or begins after
@@ -81,11 +81,11 @@ class Answer:
 
 def answer_of(collected: Collected, tokenizer: Tokenizer) -> Answer:
     """A collected answer; its token ids count where they are this tokenizer's and its text's."""
-    ids = collected.tokens if collected.tokenizer == tokenizer.identity else ()
+    ids = collected.tokens if collected.tokenizer == tokenizer.fingerprint else ()
     if ids and not _fits(ids, collected.text, tokenizer):
         ids = ()
     return Answer(
-        collected.text, ids, tokenizer.identity if ids else "", failure=collected.failure,
+        collected.text, ids, tokenizer.fingerprint if ids else "", failure=collected.failure,
         cuts=collected.cuts, finish=collected.finish, unused=collected.unused,
     )  # fmt: skip
 
@@ -128,7 +128,7 @@ def spoken_answer(drawn: Sampled, sample: Sample, tokenizer: Tokenizer, own_law:
     if THOUGHT in cuts and failure and not drawn.stopped:
         failure += "; config.sampling.max_tokens ended it"
     return Answer(
-        speech_of(text, speech), drawn.tokens[first:last], tokenizer.identity,
+        speech_of(text, speech), drawn.tokens[first:last], tokenizer.fingerprint,
         stopped=drawn.stopped or USER_TURN in cuts, cuts=cuts, failure=failure,
         log_prob=math.fsum(drawn.log_probs[:last]) if own_law and first == 0 else None,
     )  # fmt: skip
@@ -148,7 +148,7 @@ def to_response(tokenizer: Tokenizer, answer: Answer, span: str = "response") ->
       UserError: the template renders a chat with an answer in another way than its prompt.
     """
     if span == "response":
-        own = answer.tokens and answer.tokenizer == tokenizer.identity
+        own = answer.tokens and answer.tokenizer == tokenizer.fingerprint
         return Response(answer.tokens if own else tuple(tokenizer.encode(answer.text)))
     question = [{"role": "user", "content": "."}]
     prompt = tokenizer.encode_chat(question)

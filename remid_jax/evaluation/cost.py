@@ -9,7 +9,7 @@ from remid_jax.evaluation.plan import Plan, Task
 from remid_jax.evaluation.requests import Generate, Request, Score, costs
 from remid_jax.evaluation.runner import pieces_of
 from remid_jax.inference import cost
-from remid_jax.inference.machine import probe
+from remid_jax.inference.cost import probe
 from remid_jax.inference.sizes import Sizes, share_of, sizes_for
 
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
 from remid_jax.inference.engine import Engine, JaxEngine, engine_fingerprint
-from remid_jax.models.adapters import adapted_identity, load_adapter, with_adapter
+from remid_jax.models.adapters import adapted_fingerprint, load_adapter, with_adapter
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import (
     Checkpoint,
@@ -113,7 +113,7 @@ class Models:
             check_mesh(opened.config, self._mesh)
             self._checkpoints[path] = opened
             self._opened[path] = self._described(
-                opened, opened.name, opened.identity, lambda: self._read(opened)
+                opened, opened.name, opened.fingerprint, lambda: self._read(opened)
             )
         return self._opened[path]
 
@@ -128,7 +128,7 @@ class Models:
 
     def _read(self, opened: Checkpoint) -> LanguageModel:
         """The weights, which a base and its adapters share."""
-        path = str(opened.file)
+        path = str(opened.files.path)
         if path not in self._weights:
             self._weights[path] = load_language_model(opened, mesh=self._mesh)
         return self._weights[path]
@@ -148,7 +148,7 @@ class Models:
         def read() -> LanguageModel:
             return dataclasses.replace(with_adapter(self._read(opened), adapter), name=name)
 
-        return self._described(opened, name, adapted_identity(adapter), read)
+        return self._described(opened, name, adapted_fingerprint(adapter), read)
 
 
 def templates_of(models: Sequence[Model]) -> dict[str, dict[str, Any]]:

@@ -29,7 +29,7 @@ def own_log_probs(
     """
 
     def value(a: Answer) -> float:
-        same = a.tokenizer == tokenizer.identity and span == "response"
+        same = a.tokenizer == tokenizer.fingerprint and span == "response"
         return a.log_prob if same and a.log_prob is not None else np.nan
 
     return {

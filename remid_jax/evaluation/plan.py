@@ -72,7 +72,7 @@ class Task:
 
     def encode(self, model: Model, sample: Sample, role: str, messages: Any) -> Tokens:
         """Prompt of a model in a role about a sample, tokenised once."""
-        place = (model.tokenizer.identity, id(sample), role)
+        place = (model.tokenizer.fingerprint, id(sample), role)
         if place not in self._encoded:
             self._encoded[place] = tuple(model.tokenizer.encode_chat(messages))
         return self._encoded[place]

@@ -104,7 +104,7 @@ class JaxEngine:
         self.model = model
         self.name, self.dtype = model.name, model.dtype
         self.config, self.tokenizer = model.config, model.tokenizer
-        self.fingerprint = engine_fingerprint(model.identity, model.dtype, cache_dtype)
+        self.fingerprint = engine_fingerprint(model.fingerprint, model.dtype, cache_dtype)
         self.batch_rows = batch_rows
         self._dtype = cache_dtype or model.dtype
         self._share = share_of(model.config, parts_of_mesh(model.mesh, "tensor"))

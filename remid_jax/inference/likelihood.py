@@ -160,10 +160,10 @@ def pair_log_likelihoods(
     if wanted.any():
         sizes = _sizes(model, memory, max(map(len, contexts)))
         cache = PrefixCache(model, sizes.cache, sizes.chunk)
-        cuts = branch_points(contexts)
+        shared = branch_points(contexts)
         for i in np.flatnonzero(wanted.any(1)):
             chosen = np.flatnonzero(wanted[i])
-            prefix = cache.prefix(contexts[i], cuts[i])
+            prefix = cache.prefix(contexts[i], shared[i])
             values = score_responses(model, prefix, [responses[j] for j in chosen], sizes)
             sums[i, chosen] = [v[:-1].sum() for v in values]
             ends[i, chosen] = [v[-1] for v in values]

@@ -22,7 +22,7 @@ KERNELS = ("query", "key", "value", "output", "gate", "up", "down")
 
 
 class LoraParam(nnx.Param):
-    """A parameter of an adapter: all of an adapter's parameters are of this type, and no other."""
+    """The type of an adapter's parameters, and of no other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +97,10 @@ def low_rank(x: Array, a: Array, b: Array, config: LoraConfig, key: Array | None
 
     Args:
       x: inputs of the kernel.
-      a: [in, rank]; b: [rank, out].
+      a: [in, rank].
+      b: [rank, out].
       config: shape of the adapter.
-      key: for dropout; None: none is dropped.
+      key: for dropout; None: nothing is dropped.
     """
     if key is not None and config.dropout:
         x = drop(x, config.dropout, key)

@@ -18,7 +18,7 @@ from remid_jax.files import path_of
 from remid_jax.models.adapters import (
     Adapter,
     Base,
-    adapted_identity,
+    adapted_fingerprint,
     adapted_structure,
     new_params,
 )
@@ -47,7 +47,7 @@ class Setting:
       initial: trainable parameters that change nothing yet.
       start: role -> trainable parameters from which it begins.
       identity: digest of the base and of what is trained.
-      base: identity of the base without adapters.
+      base: fingerprint of the base without adapters.
       lora: shape of the adapters.
       shortened: ids of samples that lost their oldest turns.
       mesh: of devices; None: one device.
@@ -172,7 +172,7 @@ def _world(config: ConfigDict, folder: Path, mesh: Mesh | None) -> Setting:
 class _WorldBase:
     name: str
     config: DecoderConfig
-    identity: str
+    fingerprint: str
 
 
 def _setting(
@@ -191,9 +191,9 @@ def _setting(
                     "than config.lora says"
                 )
         start = {r: a.params for r, a in adapters.items()}
-        began = "/".join(adapted_identity(a) for a in adapters.values())
-    identity = hashlib.sha256(f"{base.identity}/{lora}{began}".encode()).hexdigest()
+        began = "/".join(adapted_fingerprint(a) for a in adapters.values())
+    identity = hashlib.sha256(f"{base.fingerprint}/{lora}{began}".encode()).hexdigest()
     return Setting(
         task, train, tests, base.config, graphdef, params, initial, start, identity,
-        base.identity, lora,
+        base.fingerprint, lora,
     )  # fmt: skip

@@ -69,7 +69,7 @@ def rollout(
 
     with jax.default_matmul_precision("highest"):
         keys, values, hidden = jax.vmap(prefill)(prompts, lengths)
-    rows = decoding.Rows(
+    rows = decoding.DecodeBatch(
         keys=keys,
         values=values,
         valid=jnp.arange(prompts.shape[1]) < lengths[:, None],
@@ -80,7 +80,7 @@ def rollout(
     seen = jnp.zeros((b, c.vocab_size), bool)
     real = rows.valid.astype(jnp.int32)
     seen = jax.vmap(lambda s, p, r: s.at[p].max(r.astype(bool)))(seen, prompts, real)
-    state = decoding.begin(
+    state = decoding.init_state(
         keys, jnp.repeat(hidden, draws, axis=0), jnp.repeat(seen, draws, axis=0),
         jnp.zeros(n, bool), size=sampling.max_tokens, split=split,
     )  # fmt: skip

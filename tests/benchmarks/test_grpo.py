@@ -117,7 +117,9 @@ def test_merged_weights_draw_the_same(side):
 @pytest.mark.slow
 def test_a_filled_adapter_changes_the_model(side):
     model, w, trained, policy, _ = side
-    plain = grpo.Adapter(grpo.LORA, new_params(SMALL, grpo.LORA, jax.random.key(0)), model.identity)
+    plain = grpo.Adapter(
+        grpo.LORA, new_params(SMALL, grpo.LORA, jax.random.key(0)), model.fingerprint
+    )
     others = [grpo.OurRounds(model, a, policy, w) for a in (plain, trained, policy)]
     values = [o.log_prob(w.prompts[0], [4, 5, 6]) for o in others]
     assert np.abs(np.diff(values)).min() > 10 * grpo.TOLERANCE

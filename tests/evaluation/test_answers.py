@@ -128,7 +128,7 @@ def test_ids_from_a_file_are_scored_as_they_are(small_config, chosen, tmp_path, 
     drawn = {s.sample_id: tokenizer.encode("Aye é")[:-1] for s in chosen}
 
     def details(s):
-        ids = {"tokens": drawn[s.sample_id], "tokenizer": tokenizer.identity}
+        ids = {"tokens": drawn[s.sample_id], "tokenizer": tokenizer.fingerprint}
         return {"ids": ids, "other": {**ids, "tokenizer": "x"}, "edited": ids}
 
     text = tokenizer.decode(drawn["IDTest_1"]).strip()
@@ -149,9 +149,9 @@ def test_ids_that_do_not_fit_are_not_used(tokenizer):
     ids = tuple(tokenizer.encode("Aye."))
     structure = tokenizer.stop_ids[:1]
     for other in ((10**30,), (*ids, 2**31), (*ids, 10**6), (*ids, *structure), (*structure, *ids)):
-        given = Collected("Aye.", tokens=other, tokenizer=tokenizer.identity)
+        given = Collected("Aye.", tokens=other, tokenizer=tokenizer.fingerprint)
         assert answer_of(given, tokenizer).tokens == ()
-    given = Collected("Aye.", tokens=ids, tokenizer=tokenizer.identity)
+    given = Collected("Aye.", tokens=ids, tokenizer=tokenizer.fingerprint)
     assert answer_of(given, tokenizer).tokens == ids
 
 

@@ -74,7 +74,7 @@ def test_random_draws_agree_in_mean(by_reference):
 
 def test_generated_tokens_are_scored_as_they_are(smollm2):
     odd = (339, 339, 28, 28)  # not what its text would be tokenised to
-    answer = Answer(smollm2.tokenizer.decode(odd), odd, smollm2.tokenizer.identity)
+    answer = Answer(smollm2.tokenizer.decode(odd), odd, smollm2.tokenizer.fingerprint)
     assert to_response(smollm2.tokenizer, answer).tokens == odd
     foreign = Answer("Good evening.", (1, 2, 3), "another tokenizer")
     assert to_response(smollm2.tokenizer, foreign).tokens == tuple(

@@ -40,7 +40,7 @@ def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_pat
     results = diagnose(c, tmp_path / "run")
     base = load_language_model(c.model.path)
     roles = load_estimator(trained, base)
-    assert results["provenance"]["model"]["identity"] == roles["policy"].identity
+    assert results["provenance"]["model"]["identity"] == roles["policy"].fingerprint
     by_id = {s.sample_id: s for s in load_benchmark(c.benchmark).subsets["german"]}
     with np.load(tmp_path / "run" / "pairs" / "german.npz") as saved:
         ids, scores = saved["sample_ids"].tolist(), saved["golden/scores"]

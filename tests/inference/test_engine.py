@@ -8,10 +8,10 @@ import pytest
 from children import answer, finished, start
 
 from remid_jax.errors import UserError
+from remid_jax.inference.compilations import count_compilations
 from remid_jax.inference.engine import JaxEngine, is_out_of_memory
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.prefix import branch_points
-from remid_jax.inference.programs import count_programs
 from remid_jax.inference.sampling import sample
 from remid_jax.inference.token_sampling import SamplingConfig
 
@@ -105,10 +105,10 @@ def test_a_second_batch_in_a_bucket_compiles_nothing(make_model, draw):
         engine.generate(prompts, config)
 
     work(20, 0)
-    with count_programs() as first:
+    with count_compilations() as first:
         work(30, 3)
     assert first.compiled + first.found == 0 and first.seconds == 0
-    with count_programs() as other:
+    with count_compilations() as other:
         work(40, 200)
     assert other.compiled + other.found > 0
 
@@ -122,9 +122,9 @@ from tiny_model import build_model
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.inference.prefix import branch_points
-from remid_jax.inference.programs import count_programs
+from remid_jax.inference.compilations import count_compilations
 
-with count_programs() as programs:
+with count_compilations() as programs:
     engine = JaxEngine(build_model())
     prompts = [3, 4] * 40, [5] * 9
     rows = [[y.tolist() for y in engine.score(p, [[6, 7], [8]])] for p in prompts]

@@ -11,7 +11,7 @@ _FOUND = "/jax/compilation_cache/cache_hits"
 
 
 @dataclasses.dataclass
-class Programs:
+class Compilations:
     """What was compiled so far.
 
     Attributes:
@@ -26,10 +26,9 @@ class Programs:
 
 
 @contextlib.contextmanager
-def count_programs() -> Iterator[Programs]:
+def count_compilations() -> Iterator[Compilations]:
     """Counts what JAX compiles, and what it finds in the persistent cache, while it is open."""
-    counts = Programs()
-    counting = True
+    counts, counting = Compilations(), True
 
     def on_duration(event: str, seconds: float, **_) -> None:
         if counting and event == _COMPILED:
@@ -47,9 +46,6 @@ def count_programs() -> Iterator[Programs]:
         yield counts
     finally:
         counting = False
-        for remove, listener in (
-            ("unregister_event_duration_listener", on_duration),
-            ("unregister_event_listener", on_event),
-        ):
-            if hasattr(jax.monitoring, remove):  # newer versions of JAX
-                getattr(jax.monitoring, remove)(listener)
+        if hasattr(jax.monitoring, "unregister_event_listener"):  # newer versions of JAX
+            jax.monitoring.unregister_event_duration_listener(on_duration)
+            jax.monitoring.unregister_event_listener(on_event)
