@@ -1,8 +1,10 @@
 """The same round in TRL: the only module that imports trl and peft."""
 
 import contextlib
+import functools
 import os
 import time
+import timeit
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -59,23 +61,22 @@ class TrlRounds:
     """Rounds of `GRPOTrainer` on our weights and adapter, rewarded by a frozen policy.
 
     The policy's adapter is merged into its weights, which is the fastest that it can be.
+
+    Args:
+      model: the base.
+      trained: the adapter that is trained.
+      policy: the adapter whose model rewards.
+      prompts: token ids of each.
+      golden: token ids whose mean log q is the reward.
+      group: completions of a prompt.
+      new: tokens of each completion.
+      folder: for what the trainer writes.
     """
 
     def __init__(
         self, model: LanguageModel, trained: Adapter, policy: Adapter,
         prompts: Sequence[Sequence[int]], golden: Sequence[int], group: int, new: int, folder: str,
     ):  # fmt: skip
-        """Copies weights and adapters of ours.
-
-        Args:
-          model: the base.
-          trained: the adapter that is trained; policy: the one whose model rewards.
-          prompts: token ids of each.
-          golden: token ids whose mean log q is the reward.
-          group: completions of a prompt.
-          new: tokens of each completion.
-          folder: for what the trainer writes.
-        """
         transformers.logging.set_verbosity_error()
         self.prompts, self.golden, self.group, self.new = prompts, golden, group, new
         self.folder = Path(folder)
@@ -120,19 +121,14 @@ class TrlRounds:
         sums = self.policy.full_pairs(pairs, self.reward_batch, every_logit=False)
         return (sums / len(self.golden)).tolist()
 
-    def choose_reward_batch(self, batches: Sequence[int]) -> dict[int, float]:
-        """Takes the fastest batch of the reward's forward passes; returns the seconds of each."""
+    def choose_reward_batch(self, batches: Sequence[int]) -> None:
+        """Takes the fastest batch of the reward's forward passes."""
         prompts = [p for p in self.prompts for _ in range(self.group)]
         took = {}
         for self.reward_batch in batches:
-            runs = []
-            for _ in range(2):
-                start = time.perf_counter()
-                self.rewards(prompts, [p[: self.new] for p in prompts])
-                runs.append(time.perf_counter() - start)
-            took[self.reward_batch] = min(runs)
+            rewards = functools.partial(self.rewards, prompts, [p[: self.new] for p in prompts])
+            took[self.reward_batch] = min(timeit.repeat(rewards, number=1, repeat=2))
         self.reward_batch = min(took, key=took.__getitem__)
-        return took
 
     def _reward(
         self, completion_ids: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]], **_: Any

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.grpo_work import (
+from benchmarks.grpo import (
     Work,
     available_bytes,
     kept_bytes,
