@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,7 +31,7 @@ from remid_jax.models.adapters import Adapter, adapted_structure, merged, new_pa
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.training.groups import Row, group
+from remid_jax.training.groups import Groups, Row, group
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.optimiser import OptimiserConfig, begin
 from remid_jax.training.rollout import Rollout, completion_rows, completions, padded, rollout
@@ -44,6 +43,7 @@ SIZES = {
     "new-tokens": (64, 8, "tokens of a completion"),
     "group": (8, 4, "completions of a prompt"),
     "reward-tokens": (32, 6, "tokens of the golden response that the policy scores"),
+    "trl-batch": (8, 8, "completions that TRL's step may take at once: what memory holds"),
 }
 LORA = LoraConfig(rank=16, alpha=32.0, dropout=0.0)
 OPTIMISER = OptimiserConfig(1e-5, steps=10**6, warmup=0.0, schedule="constant", clip=1.0)
@@ -57,11 +57,9 @@ Found = dict[str, Any]  # see `OurRounds.round`
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a round works on.
+    """What a round works on: prompts of one length, and a golden response that gives rewards.
 
     Attributes:
-      prompts: token ids, all of one length.
-      golden: token ids of the response that rewards are computed from.
       new: tokens of a completion.
       group: completions of a prompt.
     """
@@ -91,7 +89,7 @@ class OurRounds:
         self.policy = whole(model.params, policy.params)
         self.state = begin(jax.tree.map(jnp.copy, trained.params), OPTIMISER)  # uses up its own
 
-    def _laid(self, rows: list[list[Row]]) -> Any:
+    def _laid(self, rows: list[list[Row]]) -> Groups:
         return group(rows, self.model.config.max_positions, (self.work.length, 0, 0))
 
     def _scored(self, params: Any, prompt: Tokens, scored: Tokens) -> float:
@@ -151,9 +149,8 @@ class OurRounds:
     def round(self, merge: bool, parts: int) -> Callable[[int], Found]:
         """Round -> what was found.
 
-        Args:
-          merge: whether rollouts run on weights into which the adapter was merged, in the round.
-          parts: parts of the prompts whose gradients are computed one after the other.
+        Rollouts run on the adapter, or on weights into which it is merged in the round; gradients
+        of some parts of the prompts are computed one after the other.
 
         Returns:
           "seconds": part of `PARTS` -> seconds; "completions": token ids, those of a prompt
@@ -190,15 +187,9 @@ def filled_adapter(model: LanguageModel, seed: int) -> Adapter:
 
 
 def check_same_numbers(ours: Any, theirs: Any, prompt: Tokens, completion: Tokens, n: int) -> None:
-    """Refuses sides that do not hold the same model and policy.
+    """Refuses sides that do not hold the same model and policy, before any round.
 
-    Args:
-      ours, theirs: the sides, before any round.
-      prompt, completion: of which both are asked.
-      n: tokens of the golden response.
-
-    Raises:
-      UserError: log-probabilities of the completion, or of the golden response after it, differ.
+    Both are asked for log q of a completion, and of the golden response of `n` tokens after it.
     """
     (reward,) = theirs.rewards([prompt], [completion])
     given = (prompt, completion)
@@ -215,10 +206,7 @@ def _check_close(what: str, ours: float, theirs: float) -> None:
 
 
 def agreement(w: Work, golden_log_prob: Callable[[Tokens, Tokens], float]):
-    """A check of each round: as many tokens on both sides, and TRL's reward is ours.
-
-    `golden_log_prob` takes prompt and completion, see `OurRounds`.
-    """
+    """A check of each round: as many tokens on both sides, and TRL's reward is ours."""
     expected = {"trained": w.rows * w.new, "rewarded": w.rows * len(w.golden)}
 
     def agree(r: int, found: Mapping[str, Found]) -> None:
@@ -243,10 +231,7 @@ def agreement(w: Work, golden_log_prob: Callable[[Tokens, Tokens], float]):
 
 
 def step_flops(c: DecoderConfig, adapter: int, new: int, before: int = 0) -> float:
-    """Operations of `new` tokens after `before` others, forward and back, without the head.
-
-    `adapter` is how many numbers an adapter has.
-    """
+    """Operations of `new` tokens after `before` others, forward and back, without the head."""
     kernels = 2.0 * layer_parameters(c) * new
     attention = extend_flops(c, new, before) - kernels
     return 2 * kernels + 3 * (attention + 2.0 * adapter * new)
@@ -280,36 +265,14 @@ def unshared_flops(c: DecoderConfig, w: Work, adapter: int) -> h.Flops:
     return rows * (drawn + rewarded + updated), head_flops(c, rows * logits)
 
 
-def kept_bytes(c: DecoderConfig, tokens: int) -> float:
-    """Bytes that PyTorch keeps of so many tokens until the gradient is computed, at most.
-
-    In a layer: inputs and outputs of norms, queries, keys, values and what attention gives, and the
-    four products of the SwiGLU (1.2 MB a token at SmolLM2's shape, by hooks; this says 1.5).
-    """
-    floats = 6 * c.width + 5 * c.num_heads * c.head_dim + 4 * c.mlp_width
-    return 4.0 * c.num_layers * floats * tokens
-
-
-def available_bytes(path: str = "/proc/meminfo") -> float:
-    """Memory that is at hand; infinite where the system does not say."""
-    try:
-        return 1024.0 * int(Path(path).read_text().split("MemAvailable:")[1].split()[0])
-    except (OSError, IndexError):
-        return float("inf")
-
-
-def trl_batches(c: DecoderConfig, w: Work, memory: float) -> list[int]:
-    """Completions that TRL's step takes at once: one group, and the most that memory allows."""
-    sizes = [w.rows // n for n in range(1, len(w.prompts) + 1) if not len(w.prompts) % n]
-    each = kept_bytes(c, w.length + w.new)
-    return sorted({w.group, max((n for n in sizes if n * each < 0.7 * memory), default=w.group)})
-
-
 def run(args: argparse.Namespace) -> h.Report:
     """Checks that both sides hold the same model, then lets them take turns."""
     for flag in ("group", "new-tokens", "reward-tokens"):
         if getattr(args, flag.replace("-", "_")) < 2:
             raise UserError(f"--{flag} is 1; it must be at least 2")
+    rows = args.prompts * args.group
+    if rows % args.trl_batch or args.trl_batch % args.group:
+        raise UserError(f"--trl-batch must hold whole groups of {args.group} and divide {rows}")
     from benchmarks import trl_side
 
     model = model_of(args)
@@ -317,6 +280,7 @@ def run(args: argparse.Namespace) -> h.Report:
     prompts = random_tokens(model, [args.prompt_tokens] * args.prompts, seed=5)
     golden, other = random_tokens(model, [args.reward_tokens, args.new_tokens], seed=6)
     w = Work(prompts, golden, args.new_tokens, args.group)
+    batches = sorted({w.group, args.trl_batch})
     trained, policy = (filled_adapter(model, seed) for seed in (1, 2))
     adapter = sum(x.size for x in jax.tree.leaves(trained.params))
     flops = {OURS: shared_flops(c, w, adapter), THEIRS: unshared_flops(c, w, adapter)}
@@ -337,10 +301,9 @@ def run(args: argparse.Namespace) -> h.Report:
         return turn
 
     with tempfile.TemporaryDirectory() as folder:
-        theirs = trl_side.TrlRounds(model, trained, policy, prompts, golden, w.group, w.new, folder)
+        theirs = trl_side.TrlRounds(model, trained, policy, w, folder)
         check_same_numbers(ours, theirs, prompts[0], other, len(golden))
         theirs.choose_reward_batch(sorted({w.group, w.rows}))
-        batches = trl_batches(c, w, available_bytes())
         settings[THEIRS] = {f"batch {b}": theirs.round(b) for b in batches}
         contestants = {
             name: h.Contestant(
@@ -368,9 +331,7 @@ def run(args: argparse.Namespace) -> h.Report:
     report.figure("gemm_share", timed[OURS].gemm_share, h.GEMM_SHARE)
     report.lines.append(f"TRL's rewards run in batches of {theirs.reward_batch}, the fastest")
     if w.rows not in batches:
-        report.lines.append(
-            f"TRL's step over all {w.rows} completions at once needs too much memory here"
-        )
+        report.lines.append(f"TRL's step takes at most {max(batches)} of {w.rows} completions")
     report.json["trl_versions"] = {p: importlib.metadata.version(p) for p in trl_side.PACKAGES}
     return report
 

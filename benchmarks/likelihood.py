@@ -4,26 +4,21 @@ A round is one context: every response is scored on it. `reference` runs context
 pass for each pair and computes all logits, as the published reference does; `naive` computes the
 response's logits only; `cached` computes the context once and expands its cache over batches;
 `ours, full sequences` is our own model without sharing. The fastest batch size of the warm-up is
-taken. With --bf16: what bfloat16 saves in time, and what it changes in R-EMID; needs no PyTorch.
+taken.
 """
 
 import argparse
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from benchmarks import cli
 from benchmarks import harness as h
 from benchmarks import pairs as p
 from benchmarks.model import model_of
-from remid_jax.errors import UserError
 from remid_jax.inference.engine import JaxEngine
-from remid_jax.information.mutual_information import club, effective, emid
-from remid_jax.models.pretrained import DTYPES, LanguageModel
 
 SIZES = {
     "contexts": (16, 6, "contexts; round r takes the r-th"),
@@ -33,27 +28,22 @@ SIZES = {
     "response-tokens": (64, 12, "tokens of a response"),
     "reference-pairs": (8, 4, "pairs of a round that are run where nothing is shared"),
 }
-FLAGS = {"bf16": "compare our engine in float32 with bfloat16 weights, and with bfloat16 caches"}
 PAIR_BATCHES, CACHED_BATCHES = (1, 4, 8), (1, 4, 8, 32)
 OURS, FULL = "ours", "ours, full sequences"
-EXACT, WEIGHTS, CACHES = "float32", "bf16 weights", "bf16 caches"
 RATIOS = {
     "ratio": ("reference", "the reference"),
     "ratio_naive": ("naive", "the reference without useless logits"),
     "ratio_cached": ("cached", "cached PyTorch"),
     "ratio_full": (FULL, "our model without sharing"),
 }
-Lists = Sequence[Sequence[int]]
 
 
 def run(args: argparse.Namespace) -> h.Report:
     """Times all contestants and compares them with plain matrix products."""
-    model = model_of(args)
-    contexts, responses = p.draw(args, model)
-    if args.bf16:
-        return _bf16(args, model, contexts, responses)
     from benchmarks import torch_side
 
+    model = model_of(args)
+    contexts, responses = p.draw(args, model)
     theirs, c, engine = torch_side.TorchModel(model), model.config, JaxEngine(model)
     count, tokens = len(responses), args.response_tokens
     few = min(args.reference_pairs, count)
@@ -104,7 +94,9 @@ def run(args: argparse.Namespace) -> h.Report:
     timed = h.contest("likelihood", contestants, args.rounds, agree, products)
 
     report, ours = h.Report(), timed[OURS]
-    report.contest("contestants", _title(args, count), timed)
+    context_tokens = f"about {args.context_tokens} tokens"
+    title = f"seconds for one context of {context_tokens} and {count} responses"
+    report.contest("contestants", title, timed)
     report.lines.append(
         f"{few} of the {count} pairs are run where nothing is shared, and their seconds multiplied "
         f"by {count / few:g}: time is linear in pairs"
@@ -126,83 +118,7 @@ def run(args: argparse.Namespace) -> h.Report:
     return report
 
 
-def _title(args: argparse.Namespace, count: int) -> str:
-    return f"seconds for one context of about {args.context_tokens} tokens and {count} responses"
-
-
-def _bf16(
-    args: argparse.Namespace, model: LanguageModel, contexts: Lists, responses: Lists
-) -> h.Report:
-    n, count, tokens = args.rounds, len(responses), args.response_tokens
-    if not 4 <= n <= min(len(contexts), args.responses):
-        raise UserError(
-            f"--bf16 needs at least 4 rounds and no more than contexts and responses, not {n}: "
-            "each round gives one context of R-EMID"
-        )
-    half = jax.tree.map(lambda x: x.astype(DTYPES["bfloat16"]), model.params)
-    engines = {
-        EXACT: JaxEngine(model),
-        WEIGHTS: JaxEngine(dataclasses.replace(model, params=half, dtype="bfloat16")),
-        CACHES: JaxEngine(model, cache_dtype="bfloat16"),
-    }
-    sums = {name: np.zeros((n, count)) for name in engines}
-
-    def keep(r: int, found: Mapping[str, np.ndarray]) -> None:
-        for name, values in found.items():
-            if not np.isfinite(values).all():
-                raise UserError(f"{name} gives a log-likelihood that is not finite")
-            sums[name][r] = values
-
-    def flops(r: int) -> h.Flops:
-        return p.shared_flops(model.config, len(contexts[r]), count, tokens)
-
-    contestants = {
-        name: h.Contestant({"": p.one_context(engine, contexts, responses)}, flops)
-        for name, engine in engines.items()
-    }
-    products = h.ModelProducts(model.config, engines[EXACT].sizes.call)
-    timed = h.contest("bfloat16", contestants, n, keep, products)
-    report, rows = h.Report(), []
-    report.contest("contestants", _title(args, count), timed)
-    exact = r_emid(sums[EXACT], 1 + args.models, tokens)
-    for name in (WEIGHTS, CACHES):
-        ratio = h.quotients(timed[EXACT].seconds, timed[name].seconds)
-        report.figure(f"ratio_{name.replace(' ', '_')}", ratio, f"seconds in float32 / with {name}")
-        apart = np.abs(sums[name] - sums[EXACT]) / tokens
-        change = np.abs(r_emid(sums[name], 1 + args.models, tokens) - exact)
-        rows.append({
-            "absolute difference from float32": name, "log q, largest": float(apart.max()),
-            "mean": float(apart.mean()), "R-EMID, largest": float(change.max()),
-        })  # fmt: skip
-    report.table("precision", f"nats per token, {n} contexts", rows)
-    report.lines.append(
-        "log q is a response's mean over its tokens; R-EMID: first half of the contexts minus the "
-        "second; the weights are random, so a trained model's figures are others"
-    )
-    return report
-
-
-def r_emid(sums: np.ndarray, sources: int, tokens: int) -> np.ndarray:
-    """R-EMID of each evaluated model in nats per token: first half of the contexts minus second.
-
-    Args:
-      sums: [N, sources · K] log q; column p·K + i is source p's response to context i, golden 0.
-      sources: golden and the evaluated models.
-      tokens: of each response.
-    """
-    blocks = sums.reshape(len(sums), sources, -1) / tokens
-    middle = len(sums) // 2
-    inside, outside = (
-        [float(club(blocks[half, p, half])) for p in range(sources)]
-        for half in (slice(middle), slice(middle, len(sums)))
-    )
-    return np.array([
-        emid(effective(inside[p], inside[0]), effective(outside[p], outside[0]))
-        for p in range(1, sources)
-    ])  # fmt: skip
-
-
-main = functools.partial(cli.command, "likelihood", __doc__, run, SIZES, flags=FLAGS)
+main = functools.partial(cli.command, "likelihood", __doc__, run, SIZES)
 
 if __name__ == "__main__":
     raise SystemExit(main())

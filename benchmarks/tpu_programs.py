@@ -12,31 +12,17 @@ from ml_collections import ConfigDict
 
 from benchmarks.model import SMOLLM2
 from configs import corl_paper, rpgbench_qwen3_8b
-from remid_jax.inference import decoding
-from remid_jax.inference.likelihood import packed_log_probs
-from remid_jax.inference.prefix import extend_prefix
-from remid_jax.inference.sizes import (
-    HEAD,
-    capacity_for,
-    rows_that_fit,
-    share_of,
-    sizes_for,
-    stepped,
-)
+from remid_jax.inference import decoding, likelihood, prefix, sizes, vocabulary
 from remid_jax.inference.token_sampling import SamplingConfig
-from remid_jax.inference.vocabulary import target_log_probs
 from remid_jax.models.adapters import adapted_structure
 from remid_jax.models.attention import PACKED_BLOCK
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.sharding import ROWS, parts_of_mesh, path_name, spec_of
+from remid_jax.training import corl, optimiser, rollout_worker, updates
 from remid_jax.training import rollout as rollouts
-from remid_jax.training.corl import loss_of, optimiser_of, running_of
 from remid_jax.training.groups import STEP, Groups
 from remid_jax.training.grpo import Completions
-from remid_jax.training.optimiser import begin
-from remid_jax.training.rollout_worker import sampling_of
-from remid_jax.training.updates import grpo_update, score, sft_update, whole
 
 MODELS = {
     "qwen3-8b": DecoderConfig(
@@ -67,7 +53,7 @@ def lowering(model: str, program: str, mesh: Mesh, context: int, call: int = 0) 
     """
     s = Shapes(MODELS[model], mesh)
     if program in HEADS:
-        return _head(s, context, HEAD if program == "head" else s.config.vocab_size)
+        return _head(s, context, sizes.HEAD if program == "head" else s.config.vocab_size)
     if program in SCORING:
         return _scoring(s, rpgbench_qwen3_8b.get_config(), context, call)[program]
     return _training(s, corl_paper.get_config())[program]
@@ -124,22 +110,22 @@ def _keys(*shape: int) -> jax.ShapeDtypeStruct:
 
 def _scoring(s: Shapes, config: ConfigDict, longest: int, call: int) -> dict[str, Lower]:
     """Programs of a diagnosis, in the sizes that its engine chooses."""
-    share = share_of(s.config, parts_of_mesh(s.mesh, "tensor"))
-    sizes = sizes_for(share, config.limits.memory_bytes, longest, "bfloat16", "tpu")
+    share = sizes.share_of(s.config, parts_of_mesh(s.mesh, "tensor"))
+    chosen = sizes.sizes_for(share, config.limits.memory_bytes, longest, "bfloat16", "tpu")
     most, new = config.sampling.batch_rows, config.sampling.max_tokens
-    rows = rows_that_fit(share, sizes, longest + new, "bfloat16", most)
+    rows = sizes.rows_that_fit(share, chosen, longest + new, "bfloat16", most)
     graphdef, params = s.base()
-    number, capacity = s.array((), I32), capacity_for(longest)
-    chunk, parts = min(sizes.chunk, capacity), s.array((call or sizes.call,), I32)
+    number, capacity = s.array((), I32), sizes.capacity_for(longest)
+    chunk, parts = min(chosen.chunk, capacity), s.array((call or chosen.call,), I32)
     cache = [s.cache(capacity)] * 2
     return {
-        "prefill": lambda: extend_prefix.lower(
+        "prefill": lambda: prefix.extend_prefix.lower(
             params, s.cache(0), s.cache(0), number, s.array((chunk,), I32), number,
             graphdef=graphdef, capacity=capacity,
         ),
-        "score": lambda: packed_log_probs.lower(
+        "score": lambda: likelihood.packed_log_probs.lower(
             params, *cache, number, *[parts] * 4,
-            graphdef=graphdef, window=-(-RESPONSE // PACKED_BLOCK), head=sizes.head,
+            graphdef=graphdef, window=-(-RESPONSE // PACKED_BLOCK), head=chosen.head,
         ),
         "sample": lambda: _sample(s, rows, capacity, new, config.sampling.temperature),
     }  # fmt: skip
@@ -173,7 +159,7 @@ def _training(s: Shapes, config: ConfigDict) -> dict[str, Lower]:
     graphdef, adapter = adapted_structure(s.config, lora)
     adapter, frozen = s.laid(adapter), s.base()[1]
     new, answers = (
-        stepped(n, STEP) for n in (r.max_tokens + 1, config.policy.max_tokens + r.max_tokens)
+        sizes.stepped(n, STEP) for n in (r.max_tokens + 1, config.policy.max_tokens + r.max_tokens)
     )
 
     def arrays(make: Callable[..., Any], *shapes: tuple[tuple[int, ...], Any]) -> Any:
@@ -184,32 +170,33 @@ def _training(s: Shapes, config: ConfigDict) -> dict[str, Lower]:
         return arrays(Groups, ((b, longest), I32), ((b,), I32), tokens, few, ((b, g, row), F32))
 
     def update(program: Any, part: ConfigDict, *given: Any, **static: Any) -> Any:
-        optimiser = optimiser_of(part, 100)
-        state = s.laid(jax.eval_shape(lambda p: begin(p, optimiser), adapter))
+        chosen = corl.optimiser_of(part, 100)
+        state = s.laid(jax.eval_shape(lambda p: optimiser.begin(p, chosen), adapter))
         return program.lower(
-            frozen, state, *given, graphdef=graphdef, optimiser=optimiser,
-            running=running_of(part), **static,
+            frozen, state, *given, graphdef=graphdef, optimiser=chosen,
+            running=corl.running_of(part), **static,
         )  # fmt: skip
 
     def grpo() -> Any:
         one, each = (r.prompts, r.group), (r.prompts, r.group, new)
         kinds = ((each, F32), (each, F32), (one, F32), (each, bool), (one, bool))
         given = (groups(*each), arrays(Completions, *kinds))
-        return update(grpo_update, r, *given, grpo=loss_of(r), on_policy=True)
+        return update(updates.grpo_update, r, *given, grpo=corl.loss_of(r), on_policy=True)
 
     def rollout() -> Any:
         ids = arrays(lambda *x: x, ((r.prompts, longest), I32), ((r.prompts,), I32))
         return rollouts.rollout.lower(
-            whole(frozen, adapter), *ids, _keys(), graphdef=graphdef, sampling=sampling_of(r),
-            draws=r.group, end=0, split=False, gather=config.rollout_weights == "gathered",
+            updates.whole(frozen, adapter), *ids, _keys(), graphdef=graphdef,
+            sampling=rollout_worker.sampling_of(r), draws=r.group, end=0, split=False,
+            gather=config.rollout_weights == "gathered",
         )  # fmt: skip
 
     return {
         "rollout": rollout,
-        "reward": lambda: score.lower(
-            whole(frozen, adapter), groups(r.prompts, r.group, answers), graphdef=graphdef
+        "reward": lambda: updates.score.lower(
+            updates.whole(frozen, adapter), groups(r.prompts, r.group, answers), graphdef=graphdef
         ),
-        "sft": lambda: update(sft_update, sft, groups(sft.batch, 1, new), _keys()),
+        "sft": lambda: update(updates.sft_update, sft, groups(sft.batch, 1, new), _keys()),
         "grpo": grpo,
     }
 
@@ -219,7 +206,7 @@ def _head(s: Shapes, positions: int, chunk: int) -> Lower:
     graphdef, params = s.base()
 
     def run(params: Any, hidden: jax.Array, targets: jax.Array) -> jax.Array:
-        return target_log_probs(nnx.merge(graphdef, params), hidden, targets, chunk)
+        return vocabulary.target_log_probs(nnx.merge(graphdef, params), hidden, targets, chunk)
 
     hidden = s.array((positions, s.config.width), DTYPE, ROWS, None)
     return lambda: jax.jit(run).lower(params, hidden, s.array((positions,), I32, ROWS))

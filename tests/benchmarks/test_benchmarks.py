@@ -200,37 +200,9 @@ def test_sharing_saves_the_contexts_operations():
     assert np.allclose(one, unshared_flops(SMALL, 61, 1, 12))
 
 
-def test_r_emid_by_hand():
-    s = np.arange(32.0).reshape(4, 8) ** 2  # two policies, four contexts
-
-    def r_emi(rows):
-        def mi(p):
-            block = [[s[i, 4 * p + j] for j in rows] for i in rows]
-            return (block[0][0] + block[1][1] - block[0][1] - block[1][0]) / 2 / 10
-
-        return mi(1) - mi(0)
-
-    assert np.allclose(likelihood.r_emid(s, 2, 10), r_emi([0, 1]) - r_emi([2, 3]))
-
-
-@pytest.mark.slow
-def test_bf16(run, assert_reported):
-    code, found = run(likelihood.main, "--bf16", "--models", "1", rounds=4)
-    assert code == 0
-    assert_reported(found, "likelihood", ["ratio_bf16_weights", "ratio_bf16_caches", "precision"])
-    weights, caches = found["precision"]
-    assert 0 < caches["mean"] < weights["mean"] < 0.05
-    assert 0 < weights["R-EMID, largest"] < 0.1
-
-
 def test_an_old_flag_names_the_new_one(run, capsys):
     assert run(likelihood.main, "--policies=3") == (2, None)
     assert "--policies is now --models" in capsys.readouterr().err
-
-
-def test_bf16_needs_contexts(run, capsys):
-    assert run(likelihood.main, "--bf16", rounds=3) == (2, None)
-    assert "at least 4 rounds" in capsys.readouterr().err
 
 
 def test_greedy_rows_may_part_at_a_tie_only():

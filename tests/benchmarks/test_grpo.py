@@ -139,6 +139,12 @@ def test_sizes_that_are_too_small(run, capsys, flag):
     assert f"error: {flag} is 1; it must be at least 2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("batch", ["3", "6", "16"])
+def test_a_batch_of_trl_holds_whole_groups(run, capsys, batch):
+    assert run(grpo.main, "--trl-batch", batch) == (2, None)
+    assert "--trl-batch must hold whole groups of 4 and divide 8" in capsys.readouterr().err
+
+
 NEEDS_TRL = [pytest.mark.parity, pytest.mark.filterwarnings("default")]
 
 
@@ -212,9 +218,7 @@ def test_trl_trains_our_adapter(side, tmp_path):
     from benchmarks import trl_side
 
     model, w, trained, policy, _ = side
-    theirs = trl_side.TrlRounds(
-        model, trained, policy, w.prompts, w.golden, w.group, w.new, str(tmp_path)
-    )
+    theirs = trl_side.TrlRounds(model, trained, policy, w, str(tmp_path))
     before = {n: p.detach().numpy().copy() for n, p in theirs.trained.named_parameters()}
     found = theirs.round(4)(0)
     assert found["trained"] == w.rows * w.new and set(found["seconds"]) == set(grpo.PARTS)
