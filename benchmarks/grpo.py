@@ -291,14 +291,12 @@ def run(args: argparse.Namespace) -> h.Report:
         for how in ("adapter", "merged")
     }}  # fmt: skip
     seconds: dict[str, dict[int, dict[str, float]]] = {OURS: {}, THEIRS: {}}
+    same = agreement(w, ours.golden_log_prob)
 
-    def noted(name: str, do: Callable[[int], Found]) -> Callable[[int], Found]:
-        def turn(r: int) -> Found:
-            found = do(r)
-            seconds[name][r] = found["seconds"]  # of the last run of a round, which is timed
-            return found
-
-        return turn
+    def agree(r: int, found: Mapping[str, Found]) -> None:
+        same(r, found)
+        for name, f in found.items():
+            seconds[name][r] = f["seconds"]  # those of the last run of a round, which is timed
 
     with tempfile.TemporaryDirectory() as folder:
         theirs = trl_side.TrlRounds(model, trained, policy, w, folder)
@@ -306,26 +304,22 @@ def run(args: argparse.Namespace) -> h.Report:
         theirs.choose_reward_batch(sorted({w.group, w.rows}))
         settings[THEIRS] = {f"batch {b}": theirs.round(b) for b in batches}
         contestants = {
-            name: h.Contestant(
-                {label: noted(name, do) for label, do in ways.items()},
-                lambda r, name=name: flops[name],
-            )
+            name: h.Contestant(ways, lambda r, name=name: flops[name])
             for name, ways in settings.items()
         }
-        agree, products = agreement(w, ours.golden_log_prob), h.ModelProducts(c, keys=w.length)
+        products = h.ModelProducts(c, keys=w.length)
         timed = h.contest("GRPO", contestants, args.rounds, agree, products)
 
     report = h.Report()
-    report.contest(
-        "contestants",
+    title = (
         f"seconds for {w.rows} completions of {w.new} tokens to {len(prompts)} prompts of "
-        f"{w.length}, rewards of {len(golden)} tokens, one step",
-        timed,
+        f"{w.length}, rewards of {len(golden)} tokens, one step"
     )
-    rounds = {name: [found[r] for r in range(args.rounds)] for name, found in seconds.items()}
-    _add_parts(report, rounds, w.rows * w.new)
+    report.contest("contestants", title, timed)
     ratio = h.quotients(timed[THEIRS].seconds, timed[OURS].seconds)
     report.figure("ratio", ratio, "seconds of TRL / ours, a round")
+    rounds = {name: [found[r] for r in range(args.rounds)] for name, found in seconds.items()}
+    _add_parts(report, rounds, w.rows * w.new)
     ratio = sum(flops[THEIRS]) / sum(flops[OURS])
     report.figure("flops_ratio", [ratio], "operations of TRL's way / ours")
     report.figure("gemm_share", timed[OURS].gemm_share, h.GEMM_SHARE)

@@ -62,6 +62,8 @@ def commands_of(settings: Mapping[str, Any], workdir: Path, processes: int) -> l
         keys |= {"processes.coordinator": free_address(), "processes.count": processes}
     main = [sys.executable, "-m", "experiments.main", "--config", settings["config"]]
     main += ["--workdir", str(workdir), *(f"--config.{k}={v}" for k, v in keys.items())]
+    if processes == 1:
+        return [main]
     return [[*main, f"--config.processes.index={i}"] for i in range(processes)]
 
 
