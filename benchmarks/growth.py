@@ -150,15 +150,11 @@ def _over_devices(args: argparse.Namespace, base: Point) -> h.Report:
     products = h.ModelProducts(model.config, alone.sizes.call)
     timed = h.contest("devices", contestants, args.rounds, agree, products)
     one = timed["one"].flops_per_s
-    rows = [
-        {
-            "devices": name, **h.spread(t.seconds),
-            "rate over one's": statistics.median(h.quotients(t.flops_per_s, one)),
-        }
-        for name, t in timed.items()
-    ]  # fmt: skip
+    over = {n: statistics.median(h.quotients(t.flops_per_s, one)) for n, t in timed.items()}
     report = h.Report()
-    report.table("scaling", "one call of log_likelihood on simulated devices", rows)
+    report.contest("contestants", "one call of log_likelihood on simulated devices", timed)
+    rows = [{"devices": name, "rate over one's": rate} for name, rate in over.items()]
+    report.table("scaling", "operations a second beside one device", rows)
     return report
 
 
