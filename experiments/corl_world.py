@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.config_checks import SEEDS, check_choice, check_form, check_least, check_within
 from remid_jax.errors import UserError
 from remid_jax.files import open_workdir
 from remid_jax.information.uncertainty import t_interval
 from remid_jax.progress import progress
 from remid_jax.report.tables import new_table, print_whole
 from remid_jax.report.terminal import provenance, write_results
-from remid_jax.training.config import FREE, check_config
+from remid_jax.settings import Key, check_keys, value_of, walk
+from remid_jax.training.config import KEYS, check_config
 from remid_jax.training.world_base import base_params
 
 from .configurations import packaged_module
@@ -41,36 +41,22 @@ def check(config: ConfigDict) -> None:
       UserError: naming the key.
     """
     module = packaged_module("corl_world")
-    known = module.get_config().to_dict()
-    check_form(config.to_dict(), known, (*FREE, "config.study.begins"))
-    check_least(config, {"study.workers": 1})
-    check_within(config, {"study.seeds": SEEDS})
-    own = config.to_dict()
-    study = own.pop("study")
-    for key in ("variants", "begins"):
-        for variant in study[key]:
-            check_choice(f"study.{key}", variant, module.VARIANTS)
-    for variant, before in study["begins"].items():
-        check_choice(f"study.begins.{variant}", before, module.VARIANTS)
-    if not study["seeds"] or not study["variants"]:
-        raise UserError("config.study names no seeds or no variants")
-    check_config(ConfigDict(own))
-    fixed = known | {"experiment": own["experiment"]}
-    mine, theirs = _flat(own), _flat(fixed | {"study": {}})
-    if changed := [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]:
-        raise UserError(
-            f"config.{changed[0]} is not heeded: the runs of the study are corl_world:VARIANT,SEED "
-            "as they are; run one by that name to change it"
-        )
-
-
-def _flat(group: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Key with its groups -> value."""
-    found: dict[str, Any] = {}
-    for key, value in group.items():
-        nested = isinstance(value, Mapping)
-        found |= _flat(value, f"{where}{key}.") if nested else {f"{where}{key}": value}
-    return found
+    check_keys(config, module.KEYS)
+    if not config.study.variants:
+        raise UserError("config.study.variants names none")
+    own = ConfigDict({name: value for name, value in config.to_dict().items() if name != "study"})
+    check_config(own)
+    known = module.get_config()
+    for name, one in walk(KEYS):
+        if (
+            isinstance(one, Key)
+            and name != "experiment"
+            and value_of(own, name) != value_of(known, name)
+        ):
+            raise UserError(
+                f"config.{name} is not heeded: the runs of the study are corl_world:VARIANT,SEED "
+                "as they are; run one by that name to change it"
+            )
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -136,7 +122,7 @@ def _run_one(
         f"--config.pretraining.folder={folder / 'base'}",
     ]  # fmt: skip
     if begin is not None:
-        command += [f"--config.start={folder / f'{begin}-{seed}' / ESTIMATOR}",
+        command += [f"--config.init_from={folder / f'{begin}-{seed}' / ESTIMATOR}",
                     "--config.cold_start=()"]  # fmt: skip
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **streams, text=True, errors="replace") as child:

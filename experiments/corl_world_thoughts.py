@@ -67,7 +67,7 @@ def _measured(variant: str, seed: int, folder: Path) -> Any:
         raise UserError(f"{where} holds no trained pair: run configs/corl_world.py here first")
     config = packaged_module("corl_world").get_config(f"{variant},{seed}")
     config.pretraining.folder = str(folder / "base")
-    config.start = str(where / ESTIMATOR)
+    config.init_from = str(where / ESTIMATOR)
     setting = make_setting(config, where)
     values = measure_pair(Actors(config, setting), setting.start)
     write_atomically(where / THOUGHTS, [json.dumps(values).encode()])

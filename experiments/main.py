@@ -39,9 +39,9 @@ def _run(words: Sequence[str]) -> None:
 def _module_of(name: object) -> ModuleType:
     import importlib
 
-    from remid_jax.config_checks import check_choice
+    from remid_jax.settings import check_choice
 
-    check_choice("experiment", name, EXPERIMENTS)
+    check_choice("config.experiment", name, EXPERIMENTS)
     return importlib.import_module(f"{__package__}.{name}")
 
 

@@ -184,11 +184,11 @@ def _engine(model: LanguageModel, plan: Plan, config: ConfigDict) -> JaxEngine:
 
 def _estimator(base: Engine, plan: Plan, config: ConfigDict) -> Estimator:
     """The base as it is, or with the adapters that CoRL trained on it."""
-    folder = config.estimator.checkpoint
+    folder = config.scorer.checkpoint
     if not folder:
         return Estimator(base, base, base)
     if not isinstance(base, JaxEngine):
-        raise UserError("config.estimator.checkpoint needs the project's own engine")
+        raise UserError("config.scorer.checkpoint needs the project's own engine")
     roles = load_estimator(folder, base.model)
     policy, reasoner = (_engine(roles[role], plan, config) for role in ("policy", "reasoner"))
     return Estimator(policy, reasoner, base, trained=True)

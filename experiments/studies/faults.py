@@ -12,6 +12,7 @@ from scipy.special import stdtr
 
 from remid_jax.information.cross_information import factor_terms
 from remid_jax.information.significance import holm
+from remid_jax.report.tables import new_table, print_whole
 from remid_jax.worlds import channels
 from remid_jax.worlds.draws import draw
 from remid_jax.worlds.families import Sizes
@@ -110,3 +111,18 @@ def _swapped_contexts(key: Array, world: World, x: Array) -> list[Array]:
                 for k in range(3)]  # fmt: skip
         found.append((grid[0] * sizes[1] + grid[1]) * sizes[2] + grid[2])
     return found
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Prints the table."""
+    print_whole(new_table(
+        "(v) share of draws in which a column flags the fault (Holm, 5 %)",
+        ("fault", "N", *COLUMNS, "any", "names factor", "warned"),
+        [
+            (r["fault"], r["n"], *(f"{r['power'][k]:.2f}" for k in COLUMNS),
+             f"{r['flagged_by_any']:.3f}",
+             "" if r["names_factor"] is None else f"{r['names_factor']:.3f}",
+             f"{r['warned_of_sharpness']:.2f}")
+            for r in results
+        ],
+    ))  # fmt: skip
