@@ -9,50 +9,64 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_dict import RequiredValueError
 
-import remid_jax
 from remid_jax.errors import UserError, nearest
 from remid_jax.files import path_of
+from remid_jax.settings import check_choice, new_names
 
-from .configurations import FOLDER, load_config, packaged
+from .configurations import load_config, packaged
 
+EXPERIMENTS = ("bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose")
 FLAGS = ("config", "workdir", "help")
 _HELP = ("-h", "--help", "-help")
 _USE = "use --config NAME or FILE and --workdir DIR; --help says more"
+_TEXT = """\
+Measures how far role-playing language models degrade under distribution shift (R-EMID), trains the
+models that the measure rests on (CoRL), and runs the studies that test it.
+
+usage: {program} --config NAME[:VARIANT] --workdir DIR [--config.KEY=VALUE ...]
+
+  --config   a configuration by its name below, or the path of a file whose get_config(VARIANT)
+             returns one
+  --workdir  folder of finished pieces and of results.json; the same command goes on where an
+             earlier one ended
+  --help     prints this; --help EXPERIMENT all keys of an experiment, with defaults, units and
+             ranges: {experiments}
+
+configurations (`:runlocal` of those that have it is a small run):
+{configurations}
+
+A key is set as --config.limits.contexts=5, a tuple as --config.shifts="('german', 'user')".
+--config.dry_run=True says what a diagnosis would cost, and does none of it.
+"""
 
 
-def asks_for_help(words: Sequence[str]) -> bool:
-    """Whether a command line asks what the program does."""
-    return any(word in _HELP for word in words)
+def help_printed(words: Sequence[str]) -> bool:
+    """Prints what a command line asks to be told, if it does: the program, or an experiment's keys.
+
+    Raises:
+      UserError: an experiment that there is none of.
+    """
+    asked = next((k for k, word in enumerate(words) if word in _HELP), None)
+    if asked is None:
+        return False
+    subject = "".join(words[asked + 1 : asked + 2])
+    if not subject or subject.startswith("-"):
+        print(help_text(), end="")
+        return True
+    check_choice("--help", subject, EXPERIMENTS)
+    from .reference import print_keys
+
+    print_keys(subject)
+    return True
 
 
 def help_text() -> str:
     """What the program does, its flags, and the configurations that come with it."""
     names = packaged()
     width = max(map(len, names))
-    keys = [Path(remid_jax.__file__).parent / p / "config.py" for p in ("evaluation", "training")]
-    configs = "\n".join(f"  {name:<{width}}  {text}" for name, text in names.items())
-    return f"""\
-Measures how far role-playing language models degrade under distribution shift (R-EMID), trains the
-models that the measure rests on (CoRL), and runs the studies that test it.
-
-usage: {_program()} --config NAME[:VARIANT] --workdir DIR [--config.KEY=VALUE ...]
-
-  --config   a configuration by its name below, or the path of a file whose get_config(VARIANT)
-             returns one
-  --workdir  folder of finished pieces and of results.json; the same command goes on where an
-             earlier one ended
-  --help     prints this
-
-configurations (`:runlocal` of those that have it is a small run):
-{configs}
-
-A key is set as --config.limits.contexts=5, a tuple as --config.shifts="('german', 'user')".
---config.dry_run=True says what a diagnosis would cost, and does none of it.
-All keys, with units and ranges:
-  of a diagnosis  {keys[0]}
-  of CoRL         {keys[1]}
-  of a study      the file of its configuration in {FOLDER}
-"""
+    configurations = "\n".join(f"  {name:<{width}}  {text}" for name, text in names.items())
+    experiments = ", ".join(EXPERIMENTS)
+    return _TEXT.format(program=_program(), experiments=experiments, configurations=configurations)
 
 
 def _program() -> str:
@@ -73,7 +87,8 @@ def parse(words: Sequence[str]) -> tuple[ConfigDict, Path]:
       UserError: whatever is wrong with them.
     """
     for word in words:
-        _check_word(word)
+        if any("\ud800" <= c <= "\udfff" for c in word):
+            raise UserError(f"the command line holds {word!r}, which is no UTF-8")
     if not words:
         raise UserError(f"nothing to do; {_USE}")
     given = flags.FlagValues()
@@ -94,15 +109,9 @@ def parse(words: Sequence[str]) -> tuple[ConfigDict, Path]:
     return _with_overrides(load_config(config.value), overrides), folder
 
 
-def _check_word(word: str) -> None:
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"the command line holds {word!r}, which is no UTF-8") from None
-
-
 def _with_overrides(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
     """Sets `--config.KEY=VALUE` and locks the configuration."""
+    _refuse_old_names(config, words)
     values, words = flags.FlagValues(), ["", *words]
     try:
         flag = config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=words)
@@ -117,6 +126,19 @@ def _with_overrides(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; {_USE}")
     return config.lock()
+
+
+def _refuse_old_names(config: ConfigDict, words: Sequence[str]) -> None:
+    experiment = config.get("experiment", "diagnose")
+    if experiment not in EXPERIMENTS:
+        return
+    from .reference import keys_for
+
+    renamed = new_names(keys_for(experiment))
+    for word in words:
+        found = re.match(r"--?(?:no)?config\.([\w.]+)", word)
+        if found and found[1] in renamed:
+            raise UserError(f"config.{found[1]} is called config.{renamed[found[1]]} now")
 
 
 _QUOTES = "'\""

@@ -107,7 +107,7 @@ def test_what_is_refused(changes, said):
 
 
 def test_a_missing_key():
-    with pytest.raises(UserError, match="config key config.b is missing"):
+    with pytest.raises(UserError, match=r"config key config\.b is missing"):
         check_keys(ConfigDict({"a": 1}), KEYS)
 
 

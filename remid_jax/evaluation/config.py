@@ -95,9 +95,10 @@ class DiagnosisConfig(RunKeys):
     responses: str = key("", "file of collected responses (JSON, JSONL); then no RPM is run")
     model: Any = group("the reasoner and the scorer q", _Model)
     rpms: dict[str, RpmKeys] = key(
-        {"full_context": rpm("full"), "last_turn_only": rpm("last_turn")},
+        {"full_context": {"view": "full", "path": ""},
+         "last_turn_only": {"view": "last_turn", "path": ""}},
         "the evaluated models: name -> rpm(view, path)",
-    )
+    )  # fmt: skip
     sampling: Any = group(
         "how evaluated models answer", SamplingConfig, _Batch, repetition_penalty=REPETITION_PENALTY
     )
