@@ -16,7 +16,7 @@ from remid_jax.settings import check_choice, new_names
 from .configurations import load_config, packaged
 
 EXPERIMENTS = ("bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose")
-FLAGS = ("config", "workdir", "help")
+FLAGS = ("--config", "--workdir", "--help")
 _HELP = ("-h", "--help", "-help")
 _USE = "use --config NAME or FILE and --workdir DIR; --help says more"
 _TEXT = """\
@@ -62,26 +62,17 @@ def help_printed(words: Sequence[str]) -> bool:
 
 def help_text() -> str:
     """What the program does, its flags, and the configurations that come with it."""
-    names = packaged()
+    names, program = packaged(), Path(sys.argv[0]).stem
     width = max(map(len, names))
-    configurations = "\n".join(f"  {name:<{width}}  {text}" for name, text in names.items())
-    experiments = ", ".join(EXPERIMENTS)
-    return _TEXT.format(program=_program(), experiments=experiments, configurations=configurations)
-
-
-def _program() -> str:
-    name = Path(sys.argv[0]).stem
-    return name if name == "remid-jax" else f"python -m {__package__}.main"
+    return _TEXT.format(
+        program=program if program == "remid-jax" else f"python -m {__package__}.main",
+        experiments=", ".join(EXPERIMENTS),
+        configurations="\n".join(f"  {name:<{width}}  {text}" for name, text in names.items()),
+    )
 
 
 def parse(words: Sequence[str]) -> tuple[ConfigDict, Path]:
-    """Parses the command line and loads the configuration.
-
-    Args:
-      words: those after the program.
-
-    Returns:
-      The configuration, locked, and the work folder.
+    """The configuration, locked, and the work folder that the words after the program name.
 
     Raises:
       UserError: whatever is wrong with them.
@@ -92,26 +83,27 @@ def parse(words: Sequence[str]) -> tuple[ConfigDict, Path]:
     if not words:
         raise UserError(f"nothing to do; {_USE}")
     given = flags.FlagValues()
-    config, workdir = (
-        flags.DEFINE_string(name, None, "", flag_values=given) for name in ("config", "workdir")
-    )
+    for name in ("config", "workdir"):
+        flags.DEFINE_string(name, None, "", flag_values=given)
     try:
         overrides = given(["", *words], known_only=True)[1:]
     except flags.Error as e:
         raise UserError(f"{e}; {_USE}") from None
     for word in overrides:
-        if unknown := re.match(r"--?(?!(no)?config\.)([A-Za-z]\w*)(\.[\w.]*)?", word):
-            raise UserError(f"unknown flag {unknown[0]}{_like(*unknown.groups('')[1:])}; {_USE}")
-    for name, value in (("--config", config.value), ("--workdir", workdir.value)):
-        if value is None:
-            raise UserError(f"{name} is missing; {_USE}")
-    folder = path_of(workdir.value, "--workdir")
-    return _with_overrides(load_config(config.value), overrides), folder
+        if unknown := re.match(r"--?(?!(?:no)?config\.)([A-Za-z]\w*)(\.[\w.]*)?", word):
+            name, key = unknown.groups("")
+            hint = nearest(f"--{name}", FLAGS).replace("'?", f"{key}'?")
+            raise UserError(f"unknown flag {unknown[0]}{hint}; {_USE}")
+    for name in ("config", "workdir"):
+        if given[name].value is None:
+            raise UserError(f"--{name} is missing; {_USE}")
+    folder = path_of(given.workdir, "--workdir")
+    return _with_overrides(load_config(given.config), overrides), folder
 
 
 def _with_overrides(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
     """Sets `--config.KEY=VALUE` and locks the configuration."""
-    _refuse_old_names(config, words)
+    _refuse_old_names(config.get("experiment", "diagnose"), words)
     values, words = flags.FlagValues(), ["", *words]
     try:
         flag = config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=words)
@@ -121,32 +113,21 @@ def _with_overrides(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
         raise UserError(
             "a required placeholder has no value; give it as --config.KEY=VALUE"
         ) from None
-    except (flags.Error, *_LOOKUP) as e:
+    except (flags.Error, KeyError, AttributeError, TypeError, ValueError, IndexError) as e:
         raise UserError(_reason(e, words)) from None
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; {_USE}")
     return config.lock()
 
 
-def _refuse_old_names(config: ConfigDict, words: Sequence[str]) -> None:
-    experiment = config.get("experiment", "diagnose")
-    if experiment not in EXPERIMENTS:
-        return
+def _refuse_old_names(experiment: object, words: Sequence[str]) -> None:
     from .reference import keys_for
 
-    renamed = new_names(keys_for(experiment))
+    renamed = new_names(keys_for(experiment)) if experiment in EXPERIMENTS else {}
     for word in words:
         found = re.match(r"--?(?:no)?config\.([\w.]+)", word)
         if found and found[1] in renamed:
             raise UserError(f"config.{found[1]} is called config.{renamed[found[1]]} now")
-
-
-_QUOTES = "'\""
-_LOOKUP = (KeyError, AttributeError, TypeError, ValueError, IndexError)  # of keys and values
-
-
-def _like(name: str, key: str) -> str:
-    return nearest(f"--{name}", [f"--{f}" for f in FLAGS]).replace("'?", f"{key}'?")
 
 
 def _reason(error: Exception, words: Sequence[str]) -> str:
@@ -155,6 +136,7 @@ def _reason(error: Exception, words: Sequence[str]) -> str:
     if unknown := re.search(r'Did you mean "(.*?)" instead of "(.*?)"', text):
         return f"unknown config key {unknown[2]!r} (did you mean {unknown[1]!r}?)"
     if isinstance(error, (KeyError, AttributeError)):
-        return f"unknown config key {text.strip(_QUOTES)!r}"
+        name = text.strip("'\"")
+        return f"unknown config key {name!r}"
     last = text.strip().splitlines()[-1]
     return f"command line: {last}" + ("" if "--config." in last else f" in {' '.join(words[1:])}")
