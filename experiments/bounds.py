@@ -67,23 +67,17 @@ def pieces(config: ConfigDict) -> dict[str, dict[str, Piece]]:
     }
 
 
-@functools.partial(jax.jit, static_argnames="family")
-def _worlds(keys: Array, strengths: Array, family: str) -> World:
-    sharpness = jax.vmap(lambda k: jax.random.uniform(k, minval=1.0, maxval=5.0))(keys)
-    return jax.vmap(lambda k, s, h: random_world(k, family, s, SIZES, h))(
-        keys, strengths, sharpness
-    )
+@functools.partial(jax.jit, static_argnames=("family", "names"))
+def _values(keys: Array, strengths: Array, family: str, names: tuple[str, ...]) -> dict[str, Array]:
+    """Exact EMID and the named bounds in random worlds, [worlds] each."""
 
-
-@functools.partial(jax.jit, static_argnames="names")
-def _values(worlds: World, names: tuple[str, ...]) -> dict[str, Array]:
-    """Exact EMID and the named bounds, [worlds] each."""
-
-    def once(w: World) -> dict[str, Array]:
+    def once(key: Array, strength: Array) -> dict[str, Array]:
+        sharpness = jax.random.uniform(key, minval=1.0, maxval=5.0)
+        w = random_world(key, family, strength, SIZES, sharpness)
         found = {name: bound(name)(w.P, w.Q, w.channel, w.model) for name in names}
         return {**found, "emid": exact_emid(w)}
 
-    return jax.vmap(once)(worlds)
+    return jax.vmap(once)(keys, strengths)
 
 
 def _exact(config: ConfigDict, family: str) -> dict[str, Any]:
@@ -92,22 +86,22 @@ def _exact(config: ConfigDict, family: str) -> dict[str, Any]:
     wanted = -(-config.worlds // len(FAMILIES))
     batch = min(BATCH, wanted)
     count = -(-wanted // batch) * batch
-    parts = []
     with double_precision():
         keys = jax.random.split(jax.random.key(config.seed), count)
         strengths = jnp.linspace(0.02, 1, count)
-        for start in range(0, count, batch):
-            chosen = slice(start, start + batch)
-            found = _values(_worlds(keys[chosen], strengths[chosen], family), names)
-            parts.append({k: np.asarray(v) for k, v in found.items()})
+        parts = [
+            jax.tree.map(
+                np.asarray, _values(keys[a : a + batch], strengths[a : a + batch], family, names)
+            )
+            for a in range(0, count, batch)
+        ]
     q = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
-    emid, printed = q.pop("emid"), q[PRINTED]
-    rows = {name: _tightness(q[name], emid, printed) for name in names}
+    emid = q["emid"]
     return {
         "family": family,
         "worlds": count,
         "median_abs_emid": float(np.median(np.abs(emid))),
-        "bounds": rows,
+        "bounds": {name: _tightness(q[name], emid, q[PRINTED]) for name in names},
     }
 
 
@@ -187,38 +181,31 @@ def _prediction(config: ConfigDict, family: str) -> dict[str, Any]:
         for k, v in _predicted(keys, c.contexts, c.shifts, c.misfit, family).items()
     }  # [worlds, shifts]
     truth = found.pop("emid")
-    correlations = {
-        name: np.array([_spearman(v, t) for v, t in zip(values, truth, strict=True)])
-        for name, values in found.items()
-    }
+    correlations = {}
+    for name, values in found.items():
+        each = [_spearman(v, t) for v, t in zip(values, truth, strict=True)]
+        correlations[name] = _mean_and_error(np.array([r for r in each if np.isfinite(r)]))
     return {
         "family": family,
         "n": c.contexts,
         "worlds": c.worlds,
         "shifts": c.shifts,
         "misfit": c.misfit,
-        **_mean_and_error(correlations),
+        "spearman_mean": {name: mean for name, (mean, _) in correlations.items()},
+        "spearman_se": {name: error for name, (_, error) in correlations.items()},
     }
 
 
-def _mean_and_error(correlations: dict[str, np.ndarray]) -> dict[str, dict[str, float | None]]:
-    """Over the worlds that have one; None where there are fewer than two."""
-    known = {k: v[np.isfinite(v)] for k, v in correlations.items()}
-    enough = {k: len(v) > 1 for k, v in known.items()}
-    return {
-        "spearman_mean": {k: float(v.mean()) if enough[k] else None for k, v in known.items()},
-        "spearman_se": {
-            k: float(v.std(ddof=1) / np.sqrt(len(v))) if enough[k] else None
-            for k, v in known.items()
-        },
-    }
+def _mean_and_error(values: np.ndarray) -> tuple[float | None, float | None]:
+    """None where there are fewer than two values."""
+    n = len(values)
+    return (float(values.mean()), float(values.std(ddof=1) / np.sqrt(n))) if n > 1 else (None, None)
 
 
 def _spearman(values: np.ndarray, truth: np.ndarray) -> float:
     """NaN where one of them is constant: then there is no order to agree with."""
-    if np.ptp(values) == 0 or np.ptp(truth) == 0:
-        return np.nan
-    return rank_agreement(values, truth).spearman
+    constant = np.ptp(values) == 0 or np.ptp(truth) == 0
+    return np.nan if constant else rank_agreement(values, truth).spearman
 
 
 @functools.partial(jax.jit, static_argnames=("n", "shifts", "family"))
