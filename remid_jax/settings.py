@@ -199,6 +199,16 @@ def check_value(where: str, value: Any, known: Key) -> None:
     return None
 
 
+def made_from(cls: type, config: Any, **more: Any) -> Any:
+    """A dataclass from the keys of a group that are its fields, and what else it needs.
+
+    Raises:
+      UserError: the dataclass refuses a value.
+    """
+    given = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
+    return cls(**given | more)
+
+
 def check_fields(made: Any, where: str) -> None:
     """Checks the fields of a dataclass that are made by `key`; as `check_value`."""
     for field in dataclasses.fields(made):

@@ -19,6 +19,7 @@ from remid_jax.settings import (
     group,
     key,
     keys_of,
+    made_from,
     value_of,
 )
 from remid_jax.training.grpo import GrpoConfig
@@ -232,7 +233,7 @@ def check_config(config: ConfigDict) -> None:
 def _check_shapes(c: ConfigDict) -> None:
     """Of adapters, of a world and of its base."""
     try:
-        LoraConfig(**c.lora)
+        made_from(LoraConfig, c.lora)
     except UserError as e:
         raise UserError(f"config.{e}") from None
     if c.decoder.width % (2 * c.decoder.heads):
@@ -255,9 +256,8 @@ def _check_shapes(c: ConfigDict) -> None:
 
 def _check_grpo(role: str, c: ConfigDict, updated: bool) -> None:
     """What a role's rewards and loss are computed from; `updated`: whether GRPO runs at all."""
-    fields = {f.name for f in dataclasses.fields(GrpoConfig)}
     try:
-        GrpoConfig(**{name: value for name, value in c.items() if name in fields})
+        made_from(GrpoConfig, c)
     except UserError as e:
         raise UserError(f"config.{role}: {e}") from None
     if not updated:
