@@ -26,35 +26,30 @@ def column_of(tag: str) -> str:
     return "id" if tag == shifts.ID_TEST else shifts.SHIFT_OF[tag]
 
 
-def _indices(world: facts.TextualWorld, samples: Sequence[Sample]) -> np.ndarray:
-    """Contexts and golden responses: [2, n]."""
-    return np.array([rendering.parse_sample(world, s) for s in samples], np.int64).T
-
-
 def measure(loop: Corl, roles: dict[str, Any]) -> dict[str, Any]:
     """Per subset: E[log p − log q] and perplexities; R-EMI of faulty RPMs by q and by p."""
     world = loop.setting.task.world
     subsets = {}
     for tag, samples in loop.setting.tests.items():
         predicted = loop.actors.predict(samples, roles)
-        x, golden = _indices(world, samples)
+        x, golden = np.array([rendering.parse_sample(world, s) for s in samples], np.int64).T
+        rng = np.random.default_rng([loop.config.seed, shifts.ALL_TAGS.index(tag)])
         subsets[tag] = {
             **predicted.summary(),
             "log_q_of_samples": predicted.sums.tolist(),
             "log_p_of_samples": truth.log_prob(world, golden, x).tolist(),
             "slots": len(facts.SLOTS),
-            "r_emi": _r_emi(loop, roles, world, samples[:CONTEXTS], tag),
+            "r_emi": _r_emi(loop, roles, samples[:CONTEXTS], x[:CONTEXTS], golden[:CONTEXTS], rng),
         }
     return subsets
 
 
 def _r_emi(
-    loop: Corl, roles: dict[str, Any], world: facts.TextualWorld, samples: Sequence[Sample],
-    tag: str,
+    loop: Corl, roles: dict[str, Any], samples: Sequence[Sample], x: np.ndarray,
+    golden: np.ndarray, rng: np.random.Generator,
 ) -> dict[str, Any]:  # fmt: skip
     """RPM -> R-EMI by the estimated q and by the true p, on the same contexts and responses."""
-    x, golden = _indices(world, samples)
-    rng = np.random.default_rng([loop.config.seed, shifts.ALL_TAGS.index(tag)])
+    world = loop.setting.task.world
     answers = {"golden": golden, **{rpm: _answers(world, x, rpm, rng) for rpm in RPMS}}
     texts = [rendering.response_text(int(j)) for y in answers.values() for j in y]
     estimated = np.split(loop.actors.pairs(samples, texts, roles), len(answers), axis=1)
