@@ -1,5 +1,6 @@
 """Several processes that train together, by JAX's own runtime; one of them writes the files."""
 
+import dataclasses
 import hashlib
 import re
 import secrets
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
+from remid_jax.settings import key
 
 _ADDRESS = re.compile(r"(\[[\da-fA-F:.%]+\]|[^\s:/\[\]]+):(\d{1,5})")
 AUTOMATIC = "auto"  # coordinator: JAX finds it and the other processes, as on a TPU pod
@@ -22,13 +24,13 @@ PATIENCE = 120  # seconds for all processes to come
 _LATER = 24 * 3600  # seconds after which XLA would give up, and end the process by a signal
 
 
-def process_config() -> ConfigDict:
+@dataclasses.dataclass(frozen=True)
+class ProcessConfig:
     """The group `processes` of a configuration."""
-    c = ConfigDict()
-    c.coordinator = ""  # HOST:PORT of process 0, or `auto`; "": one process
-    c.count = 1  # processes in all
-    c.index = 0  # of this one
-    return c
+
+    coordinator: str = key("", "HOST:PORT of process 0, or `auto`; empty: one process")
+    count: int = key(1, "processes in all", "[1, inf)")
+    index: int = key(0, "of this one", "[0, inf)")
 
 
 def join(config: ConfigDict) -> None:

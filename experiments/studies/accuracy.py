@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.information.cross_information import calibrate_scale, context_sets
 from remid_jax.information.repeated import rank_agreement
+from remid_jax.report.tables import new_table, print_whole
 from remid_jax.worlds.draws import Draw, pair_matrix
 from remid_jax.worlds.exact import quantities
 
@@ -121,3 +123,42 @@ def _values(
         "calibrated": cross(scale),
         "baseline": own.mean(),
     }
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Prints the table."""
+    print_whole(new_table(
+        "error of R-EMID against exact EMID, nats: bias ± s.e., s.d., r.m.s.e., rank correlation",
+        ("N", "misfit", "estimator", "bias", "s.d.", "r.m.s.e.", "Spearman"),
+        [
+            (r["n"], r["misfit"], name, f"{e['bias']:.3f} ± {e['bias_se']:.3f}", f"{e['sd']:.3f}",
+             f"{e['rmse']:.3f}", f"{e['spearman']:.2f}")
+            for r in results for name, e in r["estimators"].items()
+        ],
+    ))  # fmt: skip
+
+
+def figure(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Estimate against truth, the reference's procedure beside ours; needs matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no figure: pip install 'remid_jax[report]' and run again; nothing is recomputed")
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    middle = [r for r in rows if r["misfit"] == sorted({r["misfit"] for r in rows})[-1]]
+    fig, axes = plt.subplots(1, len(middle), figsize=(4 * len(middle), 4), squeeze=False)
+    for axis, row in zip(axes[0], middle, strict=True):
+        exact = row["scatter"]["exact"]
+        for name, colour in (("reference", "tab:orange"), ("club", "tab:blue")):
+            axis.plot(exact, row["scatter"][name], ".", color=colour, label=name, alpha=0.6)
+        axis.axline((0, 0), slope=1, color="grey", linewidth=1)
+        axis.set(title=f"N = {row['n']}, misfit {row['misfit']}", xlabel="exact EMID (nats)")
+    axes[0][0].set_ylabel("estimate (nats)")
+    axes[0][0].legend()
+    fig.tight_layout()
+    fig.savefig(folder / "estimates.png", dpi=120)
+    plt.close(fig)
+    print(f"figure: {folder / 'estimates.png'}")

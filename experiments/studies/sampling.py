@@ -57,8 +57,12 @@ def club_sides(log_q: Array, d: Draw, num_groups: int) -> list[tuple[Array, Arra
 
 def effective_club(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
     """EMI by all-pairs vCLUB and its delete-one replicates [G]."""
-    sides = club_sides(log_q, d, num_groups)
-    return sides[0][0] - sides[1][0], sides[0][1] - sides[1][1]
+    return gap(*club_sides(log_q, d, num_groups))
+
+
+def gap(model: tuple[Array, Array], golden: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The model's value and replicates less those of golden responses."""
+    return model[0] - golden[0], model[1] - golden[1]
 
 
 def baseline(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:

@@ -84,11 +84,11 @@ class Models:
         self.longest = 1
         self.base = self._given(engine) if engine else self._open(config.model.path)
         self._opened |= dict.fromkeys(("", config.model.path), self.base)
-        self.trained = bool(config.estimator.checkpoint)
+        self.trained = bool(config.scorer.checkpoint)
         self.scorer = self.reasoner = self.base
         if self.trained:
             if engine:
-                raise UserError("config.estimator.checkpoint needs the project's own engine")
+                raise UserError("config.scorer.checkpoint needs the project's own engine")
             self.scorer, self.reasoner = map(self._adapted, ("policy", "reasoner"))
         specs = {} if collected else config.rpms
         self.rpms = {name: self._open(spec.path) for name, spec in specs.items()}
@@ -142,7 +142,7 @@ class Models:
     def _adapted(self, role: str) -> Model:
         """The base with the adapter of a role."""
         opened = self._checkpoints[self._config.model.path]
-        adapter = load_adapter(f"{self._config.estimator.checkpoint}/{role}", opened)
+        adapter = load_adapter(f"{self._config.scorer.checkpoint}/{role}", opened)
         name = f"{opened.name}+{role}"
 
         def read() -> LanguageModel:

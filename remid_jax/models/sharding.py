@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from remid_jax.errors import UserError
+from remid_jax.settings import key
 
 AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")  # over which batches are spread
@@ -37,17 +38,11 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How many devices each axis of the mesh has.
+    """How many devices each axis of the mesh has."""
 
-    Attributes:
-      data: copies of the weights.
-      fsdp: devices over which weights and rows are spread.
-      tensor: devices over which heads and hidden widths are spread.
-    """
-
-    data: int = 1
-    fsdp: int = 1
-    tensor: int = 1
+    data: int = key(1, "copies of the weights", "[1, inf) devices")
+    fsdp: int = key(1, "weights and rows are spread over them", "[1, inf) devices")
+    tensor: int = key(1, "heads and hidden widths are spread over them", "[1, inf) devices")
 
     @property
     def size(self) -> int:

@@ -199,7 +199,7 @@ class Corl:
         drawn = self.actors.draw(state.train.params, prompts, c, second, c.group)
         completed = rollouts.completions(drawn, task.end)
         texts = self.actors.texts(completed)
-        policy = state.cold if self.config.opponent == "cold" else state.roles["policy"]
+        policy = state.cold if self.config.reward_policy == "cold" else state.roles["policy"]
         stopped = np.asarray(drawn.stopped)
         total, parts = self.actors.rewards(role, policy, samples, notes, texts, stopped)
         shape = (c.prompts, c.group)
@@ -258,7 +258,7 @@ class Corl:
         self, i: int, step: int, samples: Sequence[Sample], texts: list[list[str]],
         rewards: np.ndarray,
     ) -> None:  # fmt: skip
-        every = self.config.texts_every
+        every = self.config.log_samples_every
         if every and step % every == 0:
             self.records.add_texts(i, step, samples, texts, rewards)
 

@@ -99,9 +99,9 @@ def make_setting(config: ConfigDict, folder: Path) -> Setting:
 def _train_and_tests(
     subsets: Mapping[str, Sequence[Sample]], config: ConfigDict
 ) -> tuple[list[Sample], dict[str, Sequence[Sample]]]:
-    """IDTrain (with `leaky`: the test subsets too), and the subsets that evaluation asks for."""
+    """IDTrain (with `train_on_test` the test subsets too), and the subsets of evaluation."""
     train = list(subsets.get(shifts.ID_TRAIN, ()))
-    if config.leaky:
+    if config.train_on_test:
         train += [s for tag in config.evaluate.tags for s in subsets.get(tag, ())]
     limit = config.evaluate.samples or None
     tests = {tag: subsets[tag][:limit] for tag in config.evaluate.tags if subsets.get(tag)}
@@ -120,7 +120,7 @@ def _benchmark(config: ConfigDict, folder: Path, mesh: Mesh | None) -> Setting:
     lora = LoraConfig(r.rank, r.alpha, r.dropout, r.targets)
     variables = m.template_variables.to_dict()
     model = load_language_model(m.path, m.dtype, m.chat_template or None, mesh, variables)
-    task = ChatTask(model.tokenizer, config.leaky)
+    task = ChatTask(model.tokenizer, config.train_on_test)
     fitted = {"train": _fitted(train, task, config.max_prompt_tokens)}
     fitted |= {tag: _fitted(part, task, config.max_prompt_tokens) for tag, part in tests.items()}
     kept = {name: part for name, (part, _, _) in fitted.items()}
@@ -182,13 +182,13 @@ def _setting(
     graphdef, _ = adapted_structure(base.config, lora)
     initial = new_params(base.config, lora, jax.random.key(config.seed))
     start, began = dict.fromkeys(ROLES, initial), ""
-    if config.start:
-        adapters = load_adapters(config.start, base)
+    if config.init_from:
+        adapters = load_adapters(config.init_from, base)
         for role, adapter in adapters.items():
             if dataclasses.replace(adapter.lora, dropout=lora.dropout) != lora:
                 raise UserError(
-                    f"{config.start}: the {role}'s adapter is of another shape ({adapter.lora}) "
-                    "than config.lora says"
+                    f"{config.init_from}: the {role}'s adapter is of another shape "
+                    f"({adapter.lora}) than config.lora says"
                 )
         start = {r: a.params for r, a in adapters.items()}
         began = "/".join(adapted_fingerprint(a) for a in adapters.values())

@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.config_checks import brief, fault_of
 from remid_jax.data.thoughts import comparable_words, parse_thought
 from remid_jax.errors import UserError, nearest
 from remid_jax.information.checking import is_concrete
+from remid_jax.settings import brief, fault_of
 
 Array = jax.Array
 RewardFunction = Callable[..., Any]
@@ -431,6 +431,6 @@ def _check_parameters(name: str, parameters: Mapping[str, Any], at: str) -> None
             raise UserError(f"{at}reward {name!r} has no parameter {parameter!r}{hint}")
         default = known[parameter]
         like = float(default) if type(default) is int else default
-        if isinstance(like, (bool, float, str)) and (needed := fault_of(value, like)):
+        if isinstance(like, (bool, float, str)) and (needed := fault_of(value, type(like))):
             key = f"{at or 'parameters: '}{name}.{parameter}".replace(": ", ".")
             raise UserError(f"{key} is {brief(value)}; it must be {needed}")

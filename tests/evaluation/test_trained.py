@@ -35,7 +35,7 @@ def trained(tiny_path, tmp_path):
 
 def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_path):
     c = small_config
-    c.shifts, c.estimator.checkpoint = ("german",), str(trained)
+    c.shifts, c.scorer.checkpoint = ("german",), str(trained)
     c.reasoning.repetition_penalty = 1.0
     results = diagnose(c, tmp_path / "run")
     base = load_language_model(c.model.path)
@@ -61,10 +61,10 @@ def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_pat
 
 def test_an_estimator_of_another_base_is_refused(small_config, trained, tmp_path):
     small_config.model.path = str(write_reader(tmp_path / "other", seed=2))
-    small_config.estimator.checkpoint = str(trained)
+    small_config.scorer.checkpoint = str(trained)
     small_config.shifts = ("german",)
     with pytest.raises(UserError, match="was trained on another base"):
         diagnose(small_config, tmp_path / "run")
-    small_config.estimator.checkpoint = str(tmp_path / "nothing")
+    small_config.scorer.checkpoint = str(tmp_path / "nothing")
     with pytest.raises(UserError, match="no checkpoint"):
         diagnose(small_config, tmp_path / "run")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_corl import tiny_config
 
-from experiments.studies.world_thoughts import FACTS, SLOTS, measure_pair, right_facts
+from experiments.corl_world_thoughts import FACTS, SLOTS, measure_pair, right_facts
 from remid_jax.training.experiment import make_setting
 from remid_jax.training.rollout_worker import Actors
 from remid_jax.worlds.textual import reasoning, rendering

@@ -82,7 +82,8 @@ def test_targets_choose_kernels(model):
 
 @pytest.mark.parametrize(
     "changes, said",
-    [({"rank": 0}, "rank >= 1"), ({"dropout": 1.0}, "dropout < 1"), ({"alpha": 0.0}, "alpha > 0"),
+    [({"rank": 0}, "lora.rank is 0"), ({"dropout": 1.0}, "lora.dropout is 1.0"),
+     ({"alpha": 0.0}, "lora.alpha is 0.0"),
      ({"targets": "q_proj"}, "matches no kernel"), ({"targets": "("}, "no regular expression")],
 )  # fmt: skip
 def test_bad_shapes_are_refused(changes, said):

@@ -84,9 +84,9 @@ def test_a_run_goes_on_from_a_trained_pair(whole, tmp_path):
     folder, state = whole
     config = tiny_config()
     config.cold_start, config.round, config.rounds = (), ("policy_sft:1",), 1
-    config.start, config.evaluate.ends = str(tmp_path / "pair"), False
+    config.init_from, config.evaluate.ends = str(tmp_path / "pair"), False
     setting = make_setting(tiny_config(), folder)
-    save_estimator(config.start, setting.adapters(state.roles))
+    save_estimator(config.init_from, setting.adapters(state.roles))
     run = loop(tmp_path / "run", config)
     begun = run._begin(0)
     for role in ROLES:
