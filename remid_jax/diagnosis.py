@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from remid_jax.analysis import schema
-from remid_jax.analysis.measures import GOLDEN
+from remid_jax.analysis.divergences import estimate_divergences
 from remid_jax.analysis.records import analyse
 from remid_jax.data.responses import counts_of
 from remid_jax.evaluation.answers import golden_answers
@@ -23,7 +23,6 @@ from remid_jax.evaluation.cost import (
     sizes_of,
     stages_of,
 )
-from remid_jax.evaluation.divergences import estimate_divergences
 from remid_jax.evaluation.gather import Gathered, gather
 from remid_jax.evaluation.models import templates_of
 from remid_jax.evaluation.outputs import write_contributions, write_matrices, write_texts
@@ -34,8 +33,10 @@ from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
 from remid_jax.inference.compilations import Compilations, count_compilations
 from remid_jax.inference.engine import Engine
+from remid_jax.information.pairs import GOLDEN
 from remid_jax.models.sharding import MeshConfig
 from remid_jax.processes import check_folder, is_primary
+from remid_jax.progress import progress
 from remid_jax.provenance import provenance
 from remid_jax.report.cost import memory_line
 from remid_jax.report.results_file import write_results
@@ -137,14 +138,26 @@ def _finish(
         "answers": _answer_counts(plan),
         "cut_at_max_tokens": {tag: _unfinished(texts[tag].answers) for tag in selection.subsets},
         **tables,
-        "divergences": estimate_divergences(
-            selection.subsets, selection.shift_of, task.labels, found.features, task.config
-        ),
+        "divergences": _divergences(found, task.config),
         "contributions": write_contributions(folder, tables["contributions"]),
     }
     schema.check_results(results)
     write_results(folder, results)
     return results
+
+
+def _divergences(found: Gathered, config: ConfigDict) -> list[dict[str, Any]]:
+    """Of the contexts from those in distribution, where their features are there."""
+    if not found.features:
+        return []
+    kind, permutations = config.divergences.features, config.divergences.permutations
+    total = sum(len(found.features[s.tag]) for s in found.subsets[1:])
+    with progress("divergences", total) as advance:
+        records = estimate_divergences(
+            found.subsets, found.features, permutations=permutations, seed=config.seed,
+            advance=advance,
+        )  # fmt: skip
+    return [{**r, "features": kind} for r in records]
 
 
 def _unfinished(answers: Answers) -> dict[str, int]:

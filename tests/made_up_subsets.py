@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from remid_jax.analysis.measures import Block, Estimates, Subset, negatives_for
+from remid_jax.analysis.measures import Estimates
 from remid_jax.analysis.rows import estimate_rows
-from remid_jax.analysis.settings import EstimatorSettings
 from remid_jax.data.shifts import SHIFT_OF
 from remid_jax.evaluation.config import default_config
+from remid_jax.information.pairs import Block, EstimatorSettings, Subset, negatives_for
 
 
 def settings_of(**changes) -> EstimatorSettings:

@@ -14,8 +14,8 @@ from remid_jax.analysis.contrast import (
     largest,
     with_holm,
 )
-from remid_jax.analysis.measures import REFERENCE_ROWS, Estimates, Subset, groups_of, is_paired
-from remid_jax.analysis.settings import MIN_CONTEXTS
+from remid_jax.analysis.measures import Estimates
+from remid_jax.information.pairs import MIN_CONTEXTS, REFERENCE_ROWS, Subset, groups_of, is_paired
 from remid_jax.information.significance import holm, sign_flip_test
 from remid_jax.information.uncertainty import combined_error, t_test
 

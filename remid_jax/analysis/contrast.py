@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from remid_jax.analysis.settings import MIN_CONTEXTS
+from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.information.power import detectable
 from remid_jax.information.significance import holm, worst_set
 from remid_jax.information.uncertainty import (

@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 
 from remid_jax.analysis.contrast import Record, Replicates, contrast, count_groups, number
-from remid_jax.analysis.measures import Block, Estimates, groups_of
-from remid_jax.analysis.settings import MIN_CONTEXTS
+from remid_jax.analysis.measures import Estimates
 from remid_jax.information.cross_information import (
     context_sets,
     cross_information_replicates,
     is_saturated,
     saturation,
 )
+from remid_jax.information.pairs import MIN_CONTEXTS, Block, groups_of
 
 MOST_CONTEXTS = 8  # K where every subset has as many
 DRAWS = 64  # context sets a response

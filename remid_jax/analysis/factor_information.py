@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.analysis.contrast import Record, contrast, number, replicates, with_holm
-from remid_jax.analysis.measures import GOLDEN, Estimates, Subset, groups_of
+from remid_jax.analysis.measures import Estimates
 from remid_jax.information.cross_information import factor_information
+from remid_jax.information.pairs import GOLDEN, Subset, groups_of
 
 ByFactor = Mapping[str, np.ndarray]
 Swaps = tuple[ByFactor, Mapping[str, ByFactor]]

@@ -7,9 +7,9 @@ from remid_jax.analysis.comparisons import compare_rpms, find_warnings, worst_sh
 from remid_jax.analysis.contrast import Record
 from remid_jax.analysis.contributions import contribution_records
 from remid_jax.analysis.factor_information import Swaps, factor_records
-from remid_jax.analysis.measures import Estimates, Subset
+from remid_jax.analysis.measures import Estimates
 from remid_jax.analysis.rows import LogProbs, estimate_by_language, estimate_rows
-from remid_jax.analysis.settings import EstimatorSettings
+from remid_jax.information.pairs import EstimatorSettings, Subset
 
 
 def analyse(

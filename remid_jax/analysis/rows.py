@@ -15,8 +15,14 @@ from remid_jax.analysis.contrast import (
     with_holm,
 )
 from remid_jax.analysis.cross_information import cross_columns
-from remid_jax.analysis.measures import COLUMNS, Estimates, Subset, groups_of, is_paired
-from remid_jax.analysis.settings import MIN_CONTEXTS, EstimatorSettings
+from remid_jax.analysis.measures import COLUMNS, Estimates
+from remid_jax.information.pairs import (
+    MIN_CONTEXTS,
+    EstimatorSettings,
+    Subset,
+    groups_of,
+    is_paired,
+)
 from remid_jax.information.repeated import expected_kl
 from remid_jax.information.significance import independence_test
 from remid_jax.information.uncertainty import replicate_error

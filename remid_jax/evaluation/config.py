@@ -6,13 +6,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from remid_jax.analysis.settings import MIN_CONTEXTS
 from remid_jax.data.prompts import VIEWS
 from remid_jax.data.shifts import parse_subset_shifts
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import MEMORY
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.information.mutual_information import ESTIMATORS
+from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.models.pretrained import DTYPES
 from remid_jax.run_config import ModelKeys, RunKeys
 from remid_jax.settings import check_keys, check_name, defaults_of, group, key, keys_of

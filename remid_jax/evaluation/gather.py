@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from remid_jax.analysis import measures
-from remid_jax.analysis.measures import GOLDEN
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
 from remid_jax.evaluation.own_log_probs import own_log_probs
 from remid_jax.evaluation.plan import Plan, Task
+from remid_jax.information import pairs
+from remid_jax.information.pairs import GOLDEN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Gathered:
       features: tag -> factor -> [N, d].
     """
 
-    subsets: list[measures.Subset]
+    subsets: list[pairs.Subset]
     log_p: Mapping[str, Mapping[str, np.ndarray]]
     swapped: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
     features: Mapping[str, Mapping[str, np.ndarray]]
@@ -55,13 +55,13 @@ def gather(task: Task, plan: Plan, cache: Cache) -> Gathered:
     )
 
 
-def _subset(task: Task, plan: Plan, cache: Cache, tag: str) -> measures.Subset:
+def _subset(task: Task, plan: Plan, cache: Cache, tag: str) -> pairs.Subset:
     """The pair matrices of one subset, with and without reasoning."""
     samples, found = task.selection.subsets[tag], plan.subsets[tag]
     n = len(samples)
     scores, plain = (matrix.values(cache) for matrix in found.scores)
     blocks = {
-        name: measures.Block(
+        name: pairs.Block(
             scores[:, a : a + n],
             plain[:, a : a + n],
             np.array([r.counted if r else 1 for r in column]),
@@ -71,18 +71,18 @@ def _subset(task: Task, plan: Plan, cache: Cache, tag: str) -> measures.Subset:
             range(0, scores.shape[1], n), found.responses.items(), strict=True
         )
     }
-    subset = measures.Subset(
+    subset = pairs.Subset(
         tag=tag,
         sample_ids=tuple(s.sample_id for s in samples),
         pair_ids=tuple(s.pair_id for s in samples),
         languages=tuple(s.extra.get("language") for s in samples),
         golden=blocks.pop(GOLDEN),
         rpms=blocks,
-        negatives=measures.negatives_for(n, task.settings, task.labels[tag]),
+        negatives=pairs.negatives_for(n, task.settings, task.labels[tag]),
         labels=task.labels[tag],
         shift=task.selection.shift_of.get(tag),
     )
-    return measures.with_reference_rows(subset)
+    return pairs.with_reference_rows(subset)
 
 
 def _swapped(task: Task, plan: Plan, cache: Cache, tag: str) -> dict[str, dict[str, np.ndarray]]:

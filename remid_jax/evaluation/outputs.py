@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from remid_jax.analysis.measures import GOLDEN, REFERENCE_ROWS, Subset
 from remid_jax.data.responses import DETAILS, RESPONSE
 from remid_jax.data.shifts import ALL_TAGS
 from remid_jax.evaluation.plan import Plan, Task
 from remid_jax.files import write_atomically
+from remid_jax.information.pairs import GOLDEN, REFERENCE_ROWS, Subset
 
 
 def write_matrices(folder: Path, subset: Subset) -> None:

@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.analysis import measures
-from remid_jax.analysis.measures import GOLDEN
-from remid_jax.analysis.settings import EstimatorSettings
 from remid_jax.data import prompts
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import scorer_notes
@@ -38,6 +35,8 @@ from remid_jax.evaluation.selection import Answers, Selection
 from remid_jax.evaluation.swaps import Swaps
 from remid_jax.inference.prefix import LEAST_SHARED, branch_points, common_prefix_length
 from remid_jax.inference.token_sampling import SamplingConfig
+from remid_jax.information import pairs
+from remid_jax.information.pairs import GOLDEN, EstimatorSettings
 
 THOUGHTS = "thoughts"
 WITH_REASONING, WITHOUT = "likelihoods with reasoning", "likelihoods without"
@@ -65,7 +64,7 @@ class Task:
     models: Models
     encoder: Model | None
     selection: Selection
-    labels: Mapping[str, measures.Labels | None]
+    labels: Mapping[str, pairs.Labels | None]
     given: Answers | None
     swaps: Mapping[str, Swaps]
     _encoded: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
@@ -320,7 +319,7 @@ def _subset_plan(
     responses = _responses(task, samples, texts)
     columns = [r for column in responses.values() for r in column]
     n, rpms = len(samples), len(responses) - 1
-    pairs = measures.wanted_columns(n, rpms, task.settings, task.labels[tag])
+    wanted = pairs.wanted_columns(n, rpms, task.settings, task.labels[tag])
     thoughts = [texts.thoughts[s.sample_id] if texts else None for s in samples]
     asked = [_with_thought(task, s, r) for s, r in zip(samples, thoughts, strict=True)]
     plain = [_without_thought(task, s) for s in samples]
@@ -337,7 +336,7 @@ def _subset_plan(
         _swapped(task, tag, contexts, [column[i] for column in responses.values()])
         for i, contexts in enumerate(task.swaps[tag].contexts if tag in task.swaps else ())
     ]
-    both = matrix(WITH_REASONING, asked, pairs[0]), matrix(WITHOUT, plain, pairs[1])
+    both = matrix(WITH_REASONING, asked, wanted[0]), matrix(WITHOUT, plain, wanted[1])
     return SubsetPlan(generated, both, swapped, responses, texts)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from remid_jax.analysis.settings import MIN_CONTEXTS
 from remid_jax.data import prompts
 from remid_jax.data.contexts import absent_subsets, choose_contexts
 from remid_jax.data.reading import Benchmark
@@ -13,6 +12,7 @@ from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import Answer
 from remid_jax.evaluation.models import Model
+from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.models.tokenizer import Tokenizer
 
 Answers = Mapping[str, Mapping[str, Answer]]  # rpm -> sample id -> answer

@@ -4,14 +4,10 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from remid_jax.analysis import measures
-from remid_jax.analysis.measures import GOLDEN
-from remid_jax.analysis.settings import EstimatorSettings
 from remid_jax.data.reading import load_benchmark
 from remid_jax.data.responses import Column, read_responses
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import answer_of, golden_answers
-from remid_jax.evaluation.divergences import check_divergences
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.models import Model, Models
 from remid_jax.evaluation.plan import Task, check_excluded
@@ -25,6 +21,10 @@ from remid_jax.evaluation.selection import (
 )
 from remid_jax.evaluation.swaps import plan_swaps
 from remid_jax.inference.engine import Engine
+from remid_jax.information import pairs
+from remid_jax.information.pairs import GOLDEN, EstimatorSettings
+
+LEAST_FOLDS = 3  # of the classifier of divergences
 
 
 def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task:
@@ -60,23 +60,40 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
 
 def _labels(
     selection: Selection, settings: EstimatorSettings, config: ConfigDict
-) -> dict[str, measures.Labels | None]:
+) -> dict[str, pairs.Labels | None]:
     """The clusters of each subset; refuses what cannot be drawn from them."""
     labels = {
-        tag: measures.cluster_labels(tag, samples, config.estimator.clusters)
+        tag: pairs.cluster_labels(tag, samples, config.estimator.clusters)
         for tag, samples in selection.subsets.items()
     }
     for tag, samples in selection.subsets.items():
-        measures.negatives_for(len(samples), settings, labels[tag])
-    check_divergences(selection.subsets, labels, config)
+        pairs.negatives_for(len(samples), settings, labels[tag])
+    _check_folds(selection, labels, config)
     return labels
+
+
+def _check_folds(
+    selection: Selection, labels: Mapping[str, pairs.Labels | None], config: ConfigDict
+) -> None:
+    """Refuses divergences of contexts that form too few clusters for a classifier."""
+    (home, first), *shifted = selection.subsets.items()
+    for tag, samples in shifted if config.divergences.features != "none" else ():
+        paired = [s.pair_id for s in samples] == [s.sample_id for s in first]
+        both = labels[home], labels[tag]
+        groups = pairs.common_groups(paired, len(first), len(samples), both)
+        if (folds := pairs.folds_of(groups)) < LEAST_FOLDS:
+            raise UserError(
+                f"config.divergences: the contexts of {tag!r} and {home} form {folds} clusters "
+                f"by {config.estimator.clusters}, and the classifier needs {LEAST_FOLDS}; set "
+                "config.divergences.features='none' or config.estimator.clusters='none'"
+            )
 
 
 def _collected(selection: Selection, config: ConfigDict) -> dict[str, Column] | None:
     """Collected responses, where the configuration names a file of them."""
     samples = [s for subset in selection.subsets.values() for s in subset]
     found = read_responses(config.responses, samples) if config.responses else None
-    for name in measures.REFERENCE_ROWS:
+    for name in pairs.REFERENCE_ROWS:
         if name in (found or config.rpms):
             raise UserError(f"an RPM cannot be called {name!r}: the table has a row of that name")
     return found

@@ -8,11 +8,11 @@ from made_up_subsets import estimates_of, jackknife_error, rows_of, without_each
 from made_up_subsets import r_emi as r_emi_of
 from made_up_subsets import subset as subset_of
 
-from remid_jax.analysis import measures
 from remid_jax.analysis.by_shift import estimate_by_shift
 from remid_jax.analysis.contributions import contribution_records
 from remid_jax.analysis.rows import estimate_rows
 from remid_jax.data.shifts import SHIFT_OF
+from remid_jax.information import pairs
 from remid_jax.information.uncertainty import combined_error
 
 N = 8
@@ -41,7 +41,7 @@ def mean_drop(home, shifted, keep=EVERYONE):
 
 def shares(subsets):
     """The record of `a`, and its shifts by name."""
-    estimates = estimates_of([measures.with_reference_rows(s) for s in subsets])
+    estimates = estimates_of([pairs.with_reference_rows(s) for s in subsets])
     (found,) = estimate_by_shift(estimate_rows(estimates, {}), estimates)
     return found, {s["shift"]: s for s in found["shifts"]}
 
@@ -139,7 +139,7 @@ def test_contributions_average_to_r_emi(negatives, normalisation):
     where = np.arange(N) != 5
     subsets = [subset("IDTest", 0, 15.0, **how)]
     subsets.append(subset("german", 10, 9.0, True, where, **how))
-    subsets = [measures.with_reference_rows(s) for s in subsets]
+    subsets = [pairs.with_reference_rows(s) for s in subsets]
     rows = rows_of(subsets, **how)
     found = contribution_records(estimates_of(subsets, **how))
     assert {r["rpm"] for r in found} == {"a"}

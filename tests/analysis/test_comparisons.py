@@ -17,13 +17,13 @@ from made_up_subsets import (
     without_each,
 )
 
-from remid_jax.analysis import measures
 from remid_jax.analysis.comparisons import compare_rpms, find_warnings, worst_shifts
-from remid_jax.analysis.measures import Block
 from remid_jax.data.reading import load_benchmark
 from remid_jax.errors import UserError
 from remid_jax.evaluation.config import check_config, default_config
+from remid_jax.information import pairs
 from remid_jax.information.mutual_information import random_negatives
+from remid_jax.information.pairs import Block
 from remid_jax.information.uncertainty import t_test
 
 N = 8
@@ -78,12 +78,12 @@ def test_independence_tells_answers_from_one_text_for_all():
     parrot = np.repeat(np.random.default_rng(1).normal(-80, 6, (N, 1)), N, axis=1)
     fixed = Block(parrot, parrot, np.full(N, 9), np.ones(N, bool))
     s = dataclasses.replace(s, rpms={**s.rpms, "parrot": fixed})
-    rows = rows_of([measures.with_reference_rows(s)])
+    rows = rows_of([pairs.with_reference_rows(s)])
     assert row_of(rows, "a", "IDTest")["p_independence"] < 0.01
     assert row_of(rows, "golden", "IDTest")["p_independence"] < 0.01
     assert row_of(rows, "parrot", "IDTest")["p_independence"] == 1
     few = {"negatives": "cyclic", "num_negatives": 2}
-    with_r, without_r = measures.negatives_for(N, settings_of(**few))
+    with_r, without_r = pairs.negatives_for(N, settings_of(**few))
     wanted = with_r.wanted(golden=False)
     cut = dataclasses.replace(s.rpms["a"], scores=np.where(wanted, parrot, np.nan))
     s = dataclasses.replace(s, rpms={"a": cut}, negatives=(with_r, without_r))
@@ -136,7 +136,7 @@ def test_clusters_are_deleted_together_and_give_no_negatives():
     scored = dataclasses.replace(s, rpms=blocks)
     again = rows_of([scored])[0]
     assert again["r_emi"] == row["r_emi"] and again["p_independence"] is None
-    golden = row_of(rows_of([measures.with_reference_rows(s)]), "golden", "IDTest")
+    golden = row_of(rows_of([pairs.with_reference_rows(s)]), "golden", "IDTest")
     assert golden["p_independence"] is None  # dependent contexts cannot be permuted one by one
     (compared,) = compare_rpms(estimates_of([scored]))
     gap = [r_emi(s, "a", k, LABELS) - r_emi(s, "b", k, LABELS) for k in without_each(LABELS)]
@@ -167,22 +167,22 @@ def test_contexts_each_their_own_cluster_change_nothing():
 
 def test_labels_come_from_the_samples_and_too_few_are_refused():
     samples = load_benchmark().subsets["IDTest"]
-    assert measures.cluster_labels("IDTest", samples, "none") is None
+    assert pairs.cluster_labels("IDTest", samples, "none") is None
     for field in ("character", "persona", "dialogue"):
         copy = dataclasses.replace(samples[3], **{field: getattr(samples[0], field)})
-        labels = measures.cluster_labels("IDTest", [*samples[:3], copy], field)
+        labels = pairs.cluster_labels("IDTest", [*samples[:3], copy], field)
         assert labels[3] == labels[0] and len(set(labels)) == 3
         with pytest.raises(
             UserError, match=rf"{field!r}.*4 contexts of subset 'X' form 2 clusters"
         ):
-            measures.cluster_labels("X", [samples[0], samples[1], copy, copy], field)
+            pairs.cluster_labels("X", [samples[0], samples[1], copy, copy], field)
 
 
 def test_settings_that_clusters_do_not_go_with():
     drawn = random_negatives(4, 1, 0).any(axis=0) | random_negatives(4, 1, 0).any(axis=1)
     labels = tuple("a" if d else str(i) for i, d in enumerate(drawn))
     with pytest.raises(UserError, match="all negative pairs lie within a cluster"):
-        measures.negatives_for(4, settings_of(negatives="random", num_negatives=1), labels)
+        pairs.negatives_for(4, settings_of(negatives="random", num_negatives=1), labels)
     config = default_config()
     config.estimator.clusters = "character"
     check_config(config)
@@ -196,7 +196,7 @@ def test_settings_that_clusters_do_not_go_with():
 
 def test_more_predictable_answers_are_warned_of():
     quiet, loud = subset("IDTest", 0, 19.0), subset("german", 10, 60.0, True)
-    rows = rows_of([measures.with_reference_rows(s) for s in (quiet, loud)])
+    rows = rows_of([pairs.with_reference_rows(s) for s in (quiet, loud)])
     found = find_warnings(rows, 0.95)
     assert {(w["rpm"], w["subset"]) for w in found} == {("a", "german")}
     assert {w["kind"] for w in found} == {"r_emi_above_golden", "baseline_above_golden"}

@@ -9,8 +9,8 @@ import pytest
 from made_up_subsets import estimates_of, settings_of
 
 from remid_jax.analysis.cross_information import COLUMNS, cross_columns
-from remid_jax.analysis.measures import Block, Subset, negatives_for, with_reference_rows
 from remid_jax.information.cross_information import context_sets, cross_information
+from remid_jax.information.pairs import Block, Subset, negatives_for, with_reference_rows
 
 
 def subset_of(tag, n, rng, strength=1.0, where=None, labels=None):

@@ -8,7 +8,6 @@ from made_up_subsets import estimates_of, settings_of
 from short_benchmark import write_benchmark
 
 from remid_jax.analysis.factor_information import factor_records
-from remid_jax.analysis.measures import Block, Subset, negatives_for, with_reference_rows
 from remid_jax.data import prompts
 from remid_jax.data.reading import load_benchmark
 from remid_jax.diagnosis import diagnose
@@ -17,6 +16,7 @@ from remid_jax.evaluation.config import default_config
 from remid_jax.evaluation.selection import Selection
 from remid_jax.evaluation.swaps import plan_swaps
 from remid_jax.inference.likelihood import pair_log_likelihoods
+from remid_jax.information.pairs import Block, Subset, negatives_for, with_reference_rows
 from remid_jax.models.pretrained import load_language_model
 from remid_jax.report.terminal import print_report
 

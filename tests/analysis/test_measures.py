@@ -9,11 +9,11 @@ from made_up_subsets import estimates_of, jackknife_error, row_of, rows_of, sett
 from made_up_subsets import r_emi as r_emi_of
 from made_up_subsets import subset as subset_of
 
-from remid_jax.analysis import measures
 from remid_jax.analysis.comparisons import compare_rpms
-from remid_jax.analysis.measures import Block
 from remid_jax.analysis.rows import estimate_by_language
 from remid_jax.errors import UserError
+from remid_jax.information import pairs
+from remid_jax.information.pairs import Block
 
 N = 6
 
@@ -74,8 +74,8 @@ def test_excluded_contexts_leave_both_sides():
 
 
 def test_shuffled_golden_is_the_golden_matrix_with_moved_columns():
-    s = measures.with_reference_rows(subset("IDTest", 0, 15.0, False))
-    moved = s.rpms[measures.SHUFFLED]
+    s = pairs.with_reference_rows(subset("IDTest", 0, 15.0, False))
+    moved = s.rpms[pairs.SHUFFLED]
     for i in range(N):
         for j in range(N):
             assert moved.scores[i, j] == s.golden.scores[i, (j + 1) % N]
@@ -96,7 +96,7 @@ def test_too_few_usable_responses_leave_a_row_without_values():
 @pytest.mark.parametrize("kind", ["all", "cyclic", "random"])
 def test_wanted_pairs_suffice_for_every_row(kind):
     how = {"negatives": kind, "num_negatives": 3, "emi_shifts": 2}
-    with_r, without_r = measures.negatives_for(N, settings_of(**how))
+    with_r, without_r = pairs.negatives_for(N, settings_of(**how))
     whole = subset("IDTest", 0, 15.0, False)
 
     def cut(b: Block, golden: bool) -> Block:
@@ -106,30 +106,30 @@ def test_wanted_pairs_suffice_for_every_row(kind):
             b.lengths, b.where,
         )  # fmt: skip
 
-    s = measures.Subset(
+    s = pairs.Subset(
         "IDTest", whole.sample_ids, whole.pair_ids, whole.languages, cut(whole.golden, True),
         {k: cut(b, False) for k, b in whole.rpms.items()}, (with_r, without_r),
     )  # fmt: skip
-    rows = rows_of([measures.with_reference_rows(s)], **how)
+    rows = rows_of([pairs.with_reference_rows(s)], **how)
     assert all(np.isfinite(r[c]) for r in rows for c in ("r_emi", "emi", "retained"))
 
 
 def test_estimators_that_read_every_pair_get_every_pair():
     settings = settings_of(emi_shifts=2, name="infonce")
-    with_r, without_r = measures.negatives_for(N, settings)
+    with_r, without_r = pairs.negatives_for(N, settings)
     assert without_r.wanted(golden=False).all() and with_r.wanted(golden=False).all()
 
 
 def test_more_shifts_than_there_are_other_contexts_are_refused():
-    measures.negatives_for(N, settings_of(emi_shifts=N - 1))
+    pairs.negatives_for(N, settings_of(emi_shifts=N - 1))
     with pytest.raises(UserError, match=f"emi_shifts is {N}, but {N} contexts have only {N - 1}"):
-        measures.negatives_for(N, settings_of(emi_shifts=N))
+        pairs.negatives_for(N, settings_of(emi_shifts=N))
 
 
 def test_few_random_negatives_by_language_never_break_the_report():
     how = {"negatives": "random", "num_negatives": 1}
     home, away = subset("IDTest", 0, 15.0, False), subset("german", 10, 5.0, True)
-    drawn = measures.negatives_for(N, settings_of(**how))
+    drawn = pairs.negatives_for(N, settings_of(**how))
     subsets = [dataclasses.replace(s, negatives=drawn) for s in (home, away)]
     results = rows_of(subsets, **how), estimate_by_language(estimates_of(subsets, **how))
     json.dumps(results, allow_nan=False)

@@ -3,17 +3,16 @@
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from remid_jax.analysis.divergences import divergence_record
 from remid_jax.data.reading import load_benchmark
-from remid_jax.data.shifts import SHIFT_OF
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation.config import check_config, default_config
-from remid_jax.evaluation.divergences import check_divergences, estimate_divergences
 from remid_jax.evaluation.features import texts_of
 from remid_jax.inference.features import hidden_features
 from remid_jax.models.pretrained import load_language_model
@@ -138,25 +137,27 @@ def test_features_are_cached_text_by_text(config, subsets, tmp_path):
     assert [r["rjsd_floor"] for r in changed] != [r["rjsd_floor"] for r in first]
 
 
-def test_clusters_are_not_permuted_one_by_one(config, subsets, model):
-    labels = {t: tuple("aabc"[: len(s)]) for t, s in subsets.items()}
-    labels["Gaming"] = tuple("def")
-    features = features_of(subsets, model)
-    plain, rows = (
-        estimate_divergences(subsets, SHIFT_OF, by, features, config)
-        for by in (dict.fromkeys(subsets), labels)
-    )
+def test_clusters_are_not_permuted_one_by_one(config, tmp_path):
+    config.benchmark, config.estimator.clusters = "bundled", "character"
+    config.shifts, config.limits.contexts = ("german",), 6
+    rows = diagnose(config, tmp_path)["divergences"]
+    config.estimator.clusters = "none"
+    plain = diagnose(config, tmp_path)["divergences"]
     assert all(r["rjsd_p"] is None for r in rows) and all(r["rjsd_p"] for r in plain)
     assert [r["rjsd"] for r in rows] == [r["rjsd"] for r in plain]
-    assert rows[0]["classifier_js"] != plain[0]["classifier_js"]  # other folds
-    check_divergences(subsets, labels, config)
-    config.estimator.clusters = "character"
-    labels["german"] = tuple("abcc")  # with the pairs: {0, 1, 2, 3}
-    said = r"contexts of 'german' and IDTest form 1 clusters by character.*needs 3"
-    with pytest.raises(UserError, match=said):
-        check_divergences(subsets, labels, config)
-    config.divergences.features = "none"
-    check_divergences(subsets, labels, config)
+
+
+def test_too_few_clusters_for_a_classifier(config, short_benchmark, tmp_path):
+    records = json.loads(Path(short_benchmark).read_text())
+    for split, names in (("IDTest", "abbc"), ("OOD1Test", "aabc")):  # together: one cluster
+        for record, name in zip(records[split], names, strict=True):
+            record["agent_character"] = {"name": name}
+    config.benchmark = str(tmp_path / "b.json")
+    Path(config.benchmark).write_text(json.dumps(records))
+    config.shifts, config.estimator.clusters = ("german",), "character"
+    with pytest.raises(UserError, match=r"'german' and IDTest form 1 clusters by character.*needs 3"):
+        diagnose(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "cache").exists()
 
 
 def test_off_by_default_and_free(small_config, tmp_path):
