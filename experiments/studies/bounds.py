@@ -20,10 +20,10 @@ from remid_jax.information.bounds import bound
 from remid_jax.information.divergences import jensen_shannon
 from remid_jax.information.precision import double_precision
 from remid_jax.information.repeated import rank_agreement
+from remid_jax.worlds.distributions import World
 from remid_jax.worlds.draws import Draw, pair_matrix, respond
 from remid_jax.worlds.exact import exact_emid, quantities
 from remid_jax.worlds.families import FAMILIES, SIZES, random_world
-from remid_jax.worlds.laws import World
 
 from . import sampling
 

@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 from scipy.special import stdtrit
 
 from remid_jax.information.cross_information import context_sets, cross_information_replicates
+from remid_jax.worlds.distributions import World
 from remid_jax.worlds.draws import draw_contexts, pair_matrix, respond
 from remid_jax.worlds.exact import quantities, scored_information
 from remid_jax.worlds.families import Sizes
-from remid_jax.worlds.laws import World
 
 from . import sampling
 

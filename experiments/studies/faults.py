@@ -13,9 +13,9 @@ from scipy.special import stdtr
 from remid_jax.information.cross_information import factor_terms
 from remid_jax.information.significance import holm
 from remid_jax.worlds import channels
+from remid_jax.worlds.distributions import FACTORS, World
 from remid_jax.worlds.draws import draw
 from remid_jax.worlds.families import Sizes
-from remid_jax.worlds.laws import FACTORS, World
 
 from . import sampling
 

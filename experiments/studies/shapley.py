@@ -16,10 +16,16 @@ from ml_collections import ConfigDict
 from remid_jax.information.attribution import attribute
 from remid_jax.information.divergences import output_law
 from remid_jax.worlds import channels
+from remid_jax.worlds.distributions import (
+    Mechanisms,
+    World,
+    joint_distribution,
+    mechanisms_of,
+    mixed_distributions,
+)
 from remid_jax.worlds.draws import draw
 from remid_jax.worlds.exact import quantities
 from remid_jax.worlds.families import FAMILIES, SIZES, role_play_channel
-from remid_jax.worlds.laws import Mechanisms, World, joint_law, mechanisms_of, mixed_laws
 
 from . import sampling
 
@@ -103,10 +109,10 @@ def _draws(keys: Array, misfit: Array, n: int) -> tuple[Array, ...]:
         factor = jax.random.randint(parts[0], (), 0, 3)
         P, Q = _one_factor_moves(parts[1], factor)
         channel = role_play_channel(parts[2], SIZES, sampling.SHARPNESS)
-        law = joint_law(P)
+        law = joint_distribution(P)
         model = _ignorant_of_new_values(parts[3], channel, law, factor)
-        log_q = channels.misfit(parts[4], channel, misfit)
-        cells = mixed_laws(P, Q).reshape(8, *law.shape)
+        log_q = channels.logit_noise(parts[4], channel, misfit)
+        cells = mixed_distributions(P, Q).reshape(8, *law.shape)
 
         def cell(part: tuple[Array, Array]) -> sampling.Estimate:
             d = draw(part[1], mechanisms_of(part[0]), channel, model, n)

@@ -13,21 +13,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.arguments import floating, is_concrete, real
+from remid_jax.information.arguments import floating, is_concrete, real, refuse
 from remid_jax.information.checking import (
+    DRAWS,
     MOST_CONTEXTS,
-    MOST_DRAWS,
     MOST_LISTED,
-    check_block,
-    check_finite,
-    check_mask,
-    check_number,
+    POSITIVE,
+    SEED,
+    check,
     check_result,
+    checked,
+    contexts_of,
     count_of,
     labels_of,
     mask_of,
+    one_number,
     operands,
-    seed_of,
+    whole,
 )
 
 Array = jax.Array
@@ -35,6 +37,11 @@ SATURATED = 0.9  # share of log K above which cross-information tells nothing mo
 SCALES = (1e-3, 1e3)  # where `calibrate_scale` looks
 
 
+def _scale(value: Any, name: str) -> Any:
+    return real(one_number(value, name, POSITIVE, on_device=True), name)
+
+
+@checked(n=whole(most=MOST_LISTED), draws=DRAWS, num_contexts=whole(2), seed=SEED)
 def context_sets(
     n: int,
     num_contexts: int,
@@ -67,10 +74,8 @@ def context_sets(
     >>> context_sets(3, 3, draws=1).sum(axis=-1).ravel().tolist()
     [3, 2, 1]
     """
-    n, draws = count_of(n, "n", most=MOST_LISTED), count_of(draws, "draws", most=MOST_DRAWS)
-    others = count_of(num_contexts, "num_contexts", 2) - 1
+    others = num_contexts - 1
     count_of(n * draws * others, "n · draws · (num_contexts − 1)", most=10 * MOST_LISTED)
-    seed = seed_of(seed)
     clusters = np.arange(n)
     if groups is not None:
         clusters = np.unique(labels_of(groups, n, least=0), return_inverse=True)[1]
@@ -108,62 +113,46 @@ def _rationed_sets(
     return sets
 
 
-def _indices(sets: Any) -> Array:
-    """Sets as integers that can count all contexts, whatever type they came in."""
-    return jnp.asarray(sets).astype(int)
-
-
 def _members(sets: Array) -> Array:
     """[N, draws, K]: the own context first, then the others."""
-    sets = jnp.asarray(sets)
     own = jnp.arange(sets.shape[0], dtype=sets.dtype)[:, None, None]
     return jnp.concatenate([jnp.broadcast_to(own, (*sets.shape[:2], 1)), sets], axis=-1)
 
 
-def _gaps(scores: Array, sets: Array, where: Array | None) -> tuple[Array, Array]:
+def _gaps(scores: Array, sets: Array, where: Array) -> tuple[Array, Array]:
     """S_ki − S_ii of each set's members [N, draws, K], and which sets are kept [N, draws].
 
     Gaps are 0 in sets that are left out. Scores are large, and what they differ in is small.
     """
-    scores, members = floating(scores), _members(sets)
-    valid = jnp.ones(members.shape[:2], bool)
-    if where is not None:
-        valid = jnp.all(jnp.asarray(where, bool)[members], axis=-1)
+    members = _members(sets)
+    valid = jnp.all(where[members], axis=-1)
     columns = jnp.arange(scores.shape[0])[:, None, None]
     gaps = scores[members, columns] - jnp.diagonal(scores)[:, None, None]
     return jnp.where(valid[..., None], gaps, 0), valid
 
 
 @jax.jit
-def _terms(
-    scores: Array, sets: Array, scale: float | Array, where: Array | None
-) -> tuple[Array, Array]:
-    """Terms and kept sets, both [N, draws]."""
+def _terms(scores: Array, sets: Array, scale: Any, where: Array) -> tuple[Array, Array]:
+    """a·S_ii − log (1/K) Σ_k exp a·S_ki of each set, and kept sets, both [N, draws]."""
     gaps, valid = _gaps(scores, sets, where)
     scaled = jnp.asarray(scale, gaps.dtype) * gaps
     return math.log(gaps.shape[-1]) - jax.nn.logsumexp(scaled, axis=-1), valid
 
 
-def _check(scores: Any, sets: Any, where: Any, scale: Any = 1.0) -> None:
-    check_block(scores, np.zeros((), bool))  # its shape and dtype
-    n = np.shape(scores)[0]
-    _check_scale(scale)
+def _read(scores: Any, sets: Any, where: Any) -> tuple[Array, Array, Array]:
+    """Scores, sets as integers that count all contexts, and the mask, once they are checked."""
+    n = contexts_of(scores)
     sets = _checked_sets(sets, n)
-    check_mask(where, n)
-    if not is_concrete(scores, sets, where):
-        return
-    keep = mask_of(where, (n,))
-    valid = keep[:, None] & keep[sets].all(axis=-1)
-    used = np.zeros((n, n), bool)
-    response = np.broadcast_to(np.arange(n)[:, None, None], sets.shape)
-    used[sets[valid], response[valid]] = True
-    check_block(scores, used | np.diag(valid.any(axis=1)))
-    if not valid.any():
-        raise ValueError(f"sets of shape {sets.shape}: none is left by where")
-
-
-def _check_scale(scale: Any) -> None:
-    check_number(scale, "scale", lambda a: a > 0, "must be positive", on_device=True)
+    keep = mask_of(where, (n,), least=2)
+    if is_concrete(scores, sets, keep):
+        valid = keep[:, None] & keep[sets].all(axis=-1)
+        used = np.zeros((n, n), bool)
+        response = np.broadcast_to(np.arange(n)[:, None, None], sets.shape)
+        used[sets[valid], response[valid]] = True
+        check(scores, "scores", used=used | np.diag(valid.any(axis=1)), on_device=True)
+        if not valid.any():
+            raise ValueError(f"sets of shape {sets.shape}: none is left by where")
+    return floating(scores), jnp.asarray(sets).astype(int), jnp.asarray(keep)
 
 
 def _checked_sets(sets: Any, n: int) -> Any:
@@ -177,27 +166,11 @@ def _checked_sets(sets: Any, n: int) -> Any:
         return sets
     sets = np.asarray(sets)
     wrong = (sets < 0) | (sets >= n) | (sets == np.arange(n)[:, None, None])
-    if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(
-            f"sets of shape {sets.shape}: {sets[place]} at {place} is no other context"
-        )
+    refuse(sets, wrong, "sets", "must be another context")
     return sets
 
 
-def cross_terms(scores: Array, sets: Array, *, scale: float | Array = 1.0) -> Array:
-    """a·S_ii − log (1/K) Σ_k exp a·S_ki for each response and each of its sets, k over {i} ∪ set.
-
-    Args and Raises as in `cross_information`.
-
-    Returns:
-      [N, draws], each at most log K.
-    """
-    _check(scores, sets, None, scale)
-    terms = _terms(floating(scores), _indices(sets), real(scale, "scale"), None)[0]
-    return check_result(terms, "cross_terms of scores and scale")
-
-
+@checked(scale=_scale)
 def cross_information(
     scores: Array, sets: Array, *, scale: float | Array = 1.0, where: Array | None = None
 ) -> Array:
@@ -227,25 +200,25 @@ def cross_information(
     >>> float(cross_information(s, context_sets(2, 2))).__round__(4)
     0.6931
     """
-    _check(scores, sets, where, scale)
-    where = None if where is None else jnp.asarray(where, bool)
-    terms, valid = _terms(floating(scores), _indices(sets), real(scale, "scale"), where)
+    scores, sets, where = _read(scores, sets, where)
+    terms, valid = _terms(scores, sets, scale, where)
     value = jnp.mean(terms, where=valid)
     return check_result(value, "cross_information of scores and scale")
 
 
+@checked(num_groups=whole(most=MOST_CONTEXTS), scale=_scale)
 def cross_information_replicates(
     scores: Array, sets: Array, groups: Array, num_groups: int, *, scale: float | Array = 1.0
 ) -> tuple[Array, Array]:
     """`cross_information`, and its values with one group of contexts deleted at a time.
 
     A replicate is the mean of the terms without a member in the group: (Σ v − Σ_g v) / (n − n_g),
-    by segment sums in O(N·draws·K) instead of one pass a group. For G of them the jackknife
-    standard error is √((G−1)/G · Σ_g (replicate_g − mean)²). It takes the choice of few sets for
-    noise of the contexts: at K = 8 it is about 15 % too wide with 16 draws, 6 % with 32.
+    by segment sums in O(N·draws·K) instead of one pass a group. `jackknife_error` of them takes the
+    choice of few sets for noise of the contexts: at K = 8 it is about 15 % too wide with 16 draws,
+    6 % with 32.
 
     Args:
-      scores, sets, scale: as in `cross_information`.
+      scores: as in `cross_information`; sets and scale likewise.
       groups: [N] integers in 0..G−1, the group of each context; negative: the context is not used.
       num_groups: G.
 
@@ -256,18 +229,16 @@ def cross_information_replicates(
       ValueError: as in `cross_information`; a label is no whole number or too high, a group is
         empty, or a deletion leaves no set.
     """
-    check_block(scores, np.zeros((), bool))  # its shape and dtype
-    num_groups = count_of(num_groups, "num_groups", most=MOST_CONTEXTS)
-    groups = jnp.asarray(labels_of(groups, np.shape(scores)[0]))
-    _check(scores, sets, groups >= 0, scale)
+    groups = jnp.asarray(labels_of(groups, contexts_of(scores)))
+    scores, indices, _ = _read(scores, sets, groups >= 0)
     _check_groups(sets, groups, num_groups)
-    found = _replicates(floating(scores), _indices(sets), groups, num_groups, real(scale, "scale"))
+    found = _replicates(scores, indices, groups, num_groups, scale)
     return check_result(found, "cross_information_replicates of scores and scale")
 
 
 @functools.partial(jax.jit, static_argnames="num_groups")
 def _replicates(
-    scores: Array, sets: Array, groups: Array, num_groups: int, scale: float | Array
+    scores: Array, sets: Array, groups: Array, num_groups: int, scale: Any
 ) -> tuple[Array, Array]:
     terms, valid = _terms(scores, sets, scale, groups >= 0)
     value = jnp.mean(terms, where=valid)
@@ -285,12 +256,11 @@ def _replicates(
 def _check_groups(sets: Any, groups: Any, num_groups: int) -> None:
     if not is_concrete(sets, groups):
         return
-    sets, groups = np.asarray(sets), np.asarray(groups)
+    groups = np.asarray(groups)
     labels = np.unique(groups[groups >= 0])
     if labels.tolist() != list(range(num_groups)):
         raise ValueError(f"groups must hold each of 0..{num_groups - 1}, got {labels.tolist()}")
-    own = np.broadcast_to(groups[:, None, None], (*sets.shape[:2], 1))
-    of_group = np.sort(np.concatenate([own, groups[sets]], axis=-1), axis=-1)
+    of_group = np.sort(groups[np.asarray(_members(jnp.asarray(sets)))], axis=-1)
     of_group = of_group[of_group[..., 0] >= 0]
     new = np.diff(of_group, axis=-1, prepend=-1) > 0
     with_group = np.bincount(of_group[new], minlength=num_groups)
@@ -299,6 +269,7 @@ def _check_groups(sets: Any, groups: Any, num_groups: int) -> None:
         raise ValueError(f"groups: every set has a member in group {group}; use a smaller K")
 
 
+@checked(num_contexts=whole(2))
 def saturation(value: float | Array, num_contexts: int) -> float | Array:
     """CI / log K: the share of its ceiling that cross-information has reached.
 
@@ -308,8 +279,7 @@ def saturation(value: float | Array, num_contexts: int) -> float | Array:
     >>> saturation(math.log(8.0), 8)
     1.0
     """
-    (value,) = operands(value=value)
-    return value / math.log(count_of(num_contexts, "num_contexts", 2))
+    return operands(value=value)[0] / math.log(num_contexts)
 
 
 def is_saturated(value: float | Array, num_contexts: int) -> bool | Array:
@@ -329,7 +299,7 @@ def calibrate_scale(scores: Array, sets: Array, *, where: Array | None = None) -
     is no longer a lower bound.
 
     Args:
-      scores, sets, where: as in `cross_information`.
+      scores: as in `cross_information`; sets and where likewise.
 
     Returns:
       A scalar in [.001, 1000], without gradient. The lower end says that own contexts are no more
@@ -339,14 +309,13 @@ def calibrate_scale(scores: Array, sets: Array, *, where: Array | None = None) -
     Raises:
       ValueError: as in `cross_information`.
     """
-    _check(scores, sets, where)
-    where = None if where is None else jnp.asarray(where, bool)
-    scale = _best_scale(jax.lax.stop_gradient(floating(scores)), _indices(sets), where)
+    scores, sets, where = _read(scores, sets, where)
+    scale = _best_scale(jax.lax.stop_gradient(scores), sets, where)
     return check_result(scale, "calibrate_scale of scores")
 
 
 @jax.jit
-def _best_scale(scores: Array, sets: Array, where: Array | None) -> Array:
+def _best_scale(scores: Array, sets: Array, where: Array) -> Array:
     gaps, valid = _gaps(scores, sets, where)
 
     def halve(_, ends: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -406,24 +375,23 @@ def factor_information(
     return jnp.mean(terms, where=valid)
 
 
+@checked(scale=_scale)
 def _factor_terms(scores: Array, scale: float | Array, where: Array | None) -> tuple[Array, Array]:
     scores = real(scores, "scores", empty=True)
     shape = scores.shape
     if len(shape) != 2 or shape[0] < 1 or shape[1] < 2:
         raise ValueError(f"scores must be [contexts, own and swapped], got shape {shape}")
-    _check_scale(scale)
     available = mask_of(where, shape, one="score")
     valid = available[:, 0] & available[:, 1:].any(axis=1)
-    check_finite(scores, available & valid[:, None], "scores", on_device=True)
+    check(scores, "scores", used=available & valid[:, None], on_device=True)
     if is_concrete(valid) and not np.any(valid):
         raise ValueError(f"where of shape {shape} leaves no context with a swapped one")
-    terms = _available_terms(floating(scores), real(scale, "scale"), available, valid)
+    terms = _available_terms(floating(scores), scale, available & valid[:, None])
     return check_result(terms, "factor_information of scores and scale", valid), valid
 
 
 @jax.jit
-def _available_terms(scores: Array, scale: float | Array, available: Array, valid: Array) -> Array:
-    scores, available = floating(scores), available & valid[:, None]
+def _available_terms(scores: Array, scale: Any, available: Array) -> Array:
     gaps = jnp.where(available, scores - scores[:, :1], 0)
     counted = available.at[:, 0].set(True)  # so that no row is empty
     total = jax.nn.logsumexp(jnp.asarray(scale, gaps.dtype) * gaps, axis=1, where=counted)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.information.arguments import floating, is_concrete, real
-from remid_jax.information.checking import check_finite, check_number, check_result, mask_of
+from remid_jax.information.checking import FINITE, Rule, check, check_result, checked, mask_of
 
 Array = jax.Array
 
@@ -32,8 +32,8 @@ def repeated_contributions(scores: Array, where: Array | None = None) -> Array:
       ValueError: not [N, N, M], no mask, fewer than 2 contexts with a response, or a needed score
         that is not finite (in float32).
     """
-    contributions, mask = _contributions(scores, where)
-    return jnp.where(mask, contributions, jnp.nan)
+    found, mask = _contributions(scores, where)
+    return jnp.where(mask, found, jnp.nan)
 
 
 def repeated_club(scores: Array, where: Array | None = None) -> Array:
@@ -60,17 +60,17 @@ def _contributions(scores: Array, where: Array | None) -> tuple[Array, Array]:
     if len(shape) != 3 or shape[0] != shape[1] or shape[2] < 1:
         raise ValueError(f"scores must be [contexts, contexts, responses], got shape {shape}")
     mask = _response_mask(where, shape[1:])
-    present = jnp.any(mask, axis=1)
-    check_finite(scores, present[:, None, None] & mask[None], "scores", on_device=True)
-    contributions = _own_minus_others(floating(scores), mask)
-    return check_result(contributions, "contributions of scores", mask), mask
+    used = jnp.any(mask, axis=1)[:, None, None] & mask[None]
+    check(scores, "scores", used=used, on_device=True)
+    found = _own_minus_others(floating(scores), mask)
+    return check_result(found, "contributions of scores", mask), mask
 
 
 @jax.jit
 def _own_minus_others(scores: Array, mask: Array) -> Array:
     present = jnp.any(mask, axis=1)
     used = present[:, None, None] & mask[None]
-    scores = jnp.where(used, jnp.asarray(scores), 0)
+    scores = jnp.where(used, scores, 0)
     own = jnp.eye(scores.shape[0], dtype=bool)[..., None]
     # Differences first: scores are large, and what they differ in is small.
     gaps = jnp.diagonal(scores).T[None] - scores
@@ -88,7 +88,6 @@ def _response_mask(where: Any, shape: tuple[int, ...]) -> Array:
 
 def _context_means(values: Array, mask: Array) -> tuple[Array, Array, Array]:
     """Mean over the responses of each context [N], whether it has any [N], and how many [N]."""
-    values = jnp.asarray(values)
     counts = jnp.sum(mask, axis=1, dtype=values.dtype)
     total = jnp.sum(jnp.where(mask, values, 0), axis=1)
     return total / jnp.maximum(counts, 1), counts > 0, counts
@@ -133,13 +132,13 @@ def variance_parts(values: Array, where: Array | None = None) -> VarianceParts:
     """
     values, mask = _checked(values, where, "values")
     if is_concrete(mask) and np.asarray(mask).sum(axis=1).max() < 2:
-        raise ValueError(f"values of shape {np.shape(values)}: no context has 2 responses")
-    return check_result(_split(floating(values), mask), "variance_parts of values")
+        raise ValueError(f"values of shape {values.shape}: no context has 2 responses")
+    return check_result(_split(values, mask), "variance_parts of values")
 
 
 @jax.jit
 def _split(values: Array, mask: Array) -> VarianceParts:
-    values = jnp.where(mask, jnp.asarray(values), 0)
+    values = jnp.where(mask, values, 0)
     means, present, m = _context_means(values, mask)
     n, total = jnp.sum(present, dtype=values.dtype), jnp.sum(m)
     grand = jnp.sum(values) / total
@@ -150,16 +149,20 @@ def _split(values: Array, mask: Array) -> VarianceParts:
     return VarianceParts((between - within) / balanced, within, jnp.sqrt(spread / n))
 
 
-def _checked(values: Any, where: Any, name: str) -> tuple[Any, Array]:
+def _checked(values: Any, where: Any, name: str) -> tuple[Array, Array]:
     values = real(values, name, empty=True)
     shape = values.shape
     if len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"{name} must be [contexts, responses], got shape {shape}")
     mask = _response_mask(where, shape)
-    check_finite(values, mask, name, on_device=True)
-    return values, mask
+    check(values, name, used=mask, on_device=True)
+    return floating(values), mask
 
 
+COST = Rule(lambda x: x > 0, "must be positive and finite")
+
+
+@checked(context_variance=FINITE, response_variance=FINITE, context_cost=COST, response_cost=COST)
 def responses_worth_it(
     context_variance: float, response_variance: float, context_cost: float, response_cost: float
 ) -> float:
@@ -182,10 +185,6 @@ def responses_worth_it(
     >>> responses_worth_it(1.0, 4.0, 9.0, 1.0)
     6.0
     """
-    check_number(context_variance, "context_variance")
-    check_number(response_variance, "response_variance")
-    for name, cost in (("context_cost", context_cost), ("response_cost", response_cost)):
-        check_number(cost, name, lambda x: x > 0, "must be positive and finite")
     if response_variance <= 0:
         return 1.0
     if context_variance <= 0:
@@ -219,7 +218,7 @@ def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple
         raise ValueError(f"log_p has shape {shapes[0]}, log_q {shapes[1]}")
     log_p, mask = _checked(log_p, where, "log_p")
     log_q, _ = _checked(log_q, where, "log_q")
-    means, present, _ = _context_means(floating(log_p) - floating(log_q), mask)
+    means, present, _ = _context_means(log_p - log_q, mask)
     value, means = check_result((jnp.mean(means, where=present), means), "log_p − log_q")
     return value, jnp.where(present, means, jnp.nan)
 
@@ -259,7 +258,7 @@ def rank_agreement(a: Array | np.ndarray, b: Array | np.ndarray) -> RankAgreemen
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
         raise ValueError(f"a and b must be [n >= 2] alike, got shapes {a.shape} and {b.shape}")
     for name, values in (("a", a), ("b", b)):
-        check_finite(values, name=name)
+        check(values, name)
         if np.ptp(values) == 0:
             raise ValueError(f"{name} of shape {values.shape} holds one value only: no order")
     rho, tau = spearmanr(a, b).statistic, kendalltau(a, b, variant="b").statistic

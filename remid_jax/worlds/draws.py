@@ -9,14 +9,15 @@ import numpy as np
 from remid_jax.information.arguments import floating, is_concrete, real, refuse
 from remid_jax.information.checking import (
     MOST_LISTED,
+    check,
     check_distribution,
-    check_finite,
-    check_key,
     check_result,
-    count_of,
+    checked,
+    random_key,
+    whole,
 )
 from remid_jax.information.group_sums import GroupSums
-from remid_jax.worlds.laws import Mechanisms, joint_law
+from remid_jax.worlds.distributions import Mechanisms, joint_distribution
 
 Array = jax.Array
 
@@ -30,10 +31,11 @@ class Draw(NamedTuple):
     group: Array
 
 
+@checked(key=random_key, n=whole(most=MOST_LISTED), clusters=whole(0))
 def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0) -> Draw:
     """n contexts; with `clusters` = G, n/G for each of G characters drawn from p(c).
 
-    Clustered contexts have the same law one by one, and are dependent within their cluster.
+    Clustered contexts have the same distribution one by one, and are dependent within a cluster.
 
     Returns:
       A draw whose responses are still empty (−1).
@@ -42,9 +44,7 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
       ValueError: no key, mechanisms that are none, or n that is no whole number or no multiple of
         the number of clusters.
     """
-    check_key(key)
-    n, clusters = count_of(n, "n", most=MOST_LISTED), count_of(clusters, "clusters", 0)
-    joint = joint_law(mechanisms)
+    joint = joint_distribution(mechanisms)
     if not clusters:
         x = _draw_index(key, jnp.broadcast_to(joint.ravel(), (1, joint.size)), (n,))
         group = jnp.arange(n, dtype=jnp.int32)
@@ -62,6 +62,7 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
     return Draw(x, empty, empty, group)
 
 
+@checked(key=random_key)
 def draw(
     key: Array, mechanisms: Mechanisms, channel: Array, model: Array, n: int, clusters: int = 0
 ) -> Draw:
@@ -70,40 +71,42 @@ def draw(
     Raises:
       ValueError: as in `draw_contexts` and `respond`.
     """
-    check_key(key)
     keys = jax.random.split(key, 3)
     contexts = draw_contexts(keys[0], mechanisms, n, clusters)
     return contexts._replace(
-        golden=_respond(keys[1], channel, contexts.x, "channel"),
-        model=_respond(keys[2], model, contexts.x, "model"),
+        golden=respond(keys[1], channel, contexts.x),
+        model=respond(keys[2], model, contexts.x, "model"),
     )
 
 
-def respond(key: Array, channel: Array, x: Array) -> Array:
+@checked(key=random_key)
+def respond(key: Array, channel: Array, x: Array, name: str = "channel") -> Array:
     """One response y ~ p(·|x) for each context: [N] indices.
 
     Raises:
       ValueError: no key, a row of the channel [X, Y] that is no distribution, or a context that is
         none of 0..X−1.
     """
-    check_key(key)
-    return _respond(key, channel, x, "channel")
-
-
-def _respond(key: Array, channel: Any, x: Any, name: str) -> Array:
     channel = _table(channel, name)
     check_distribution(channel, -1, name)
     x = _indices(x, "x", channel.shape[0])
     return _draw_index(key, jnp.asarray(channel), x.shape, x)
 
 
+def _table(table: Any, name: str) -> Array:
+    table = real(table, name)
+    if table.ndim != 2:
+        raise ValueError(f"{name} must have shape [X, Y], got {table.shape}")
+    return table
+
+
+@checked(log_q=_table)
 def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
     """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y]; −∞ where q gives none.
 
     Raises:
       ValueError: a table of another shape, with NaN or ∞, or indices that it has not.
     """
-    log_q = _table(log_q, "log_q")
     if is_concrete(log_q):
         host = np.asarray(log_q)
         refuse(host, np.isnan(host) | np.isposinf(host), "log_q", "must be finite or −inf")
@@ -113,6 +116,7 @@ def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
     return log_q[x][:, y]
 
 
+@checked(log_q=_table, num_groups=whole(most=MOST_LISTED))
 def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups: int) -> GroupSums:
     """`group_sums` of `pair_matrix` by counting contexts and responses: O(G·X·Y).
 
@@ -120,11 +124,8 @@ def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups:
       ValueError: a table of another shape or with a value that is not finite, indices that it has
         not, or groups that are not of 0..num_groups−1.
     """
-    check_finite(log_q, name="log_q", on_device=True)
-    log_q, num_groups = (
-        floating(_table(log_q, "log_q")),
-        count_of(num_groups, "num_groups", most=MOST_LISTED),
-    )
+    check(log_q, "log_q", on_device=True)
+    log_q = floating(log_q)
     x, y = _indices(x, "x", log_q.shape[0]), _indices(y, "y", log_q.shape[1])
     group = _indices(group, "group", num_groups)
     if not x.shape == y.shape == group.shape or x.ndim != 1:
@@ -138,13 +139,6 @@ def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups:
     column = responses @ (contexts.sum(0) @ log_q) - inside
     sums = GroupSums(contexts.sum(1), own, row, column)
     return check_result(sums, "sums_from_counts of log_q")
-
-
-def _table(table: Any, name: str) -> Array:
-    table = real(table, name)
-    if table.ndim != 2:
-        raise ValueError(f"{name} must have shape [X, Y], got {table.shape}")
-    return table
 
 
 def _indices(values: Any, name: str, size: int) -> Array:

@@ -1,4 +1,4 @@
-"""A finite role-play world with text: its law, its channel p(y|x) and exact log-likelihoods.
+"""A finite role-play world with text: its mechanisms, its channel p(y|x) and exact likelihoods.
 
 A persona u has a mood a_u(t) for each topic t and a culture's greeting; a character c has a voice
 word and recommends an item m_c(mood) for each mood; a dialogue d is about a topic t_d and asks for
@@ -28,16 +28,10 @@ from remid_jax.worlds.textual.facts import (
     SLOTS,
     Array,
     TextualWorld,
-    noise_entropy,
 )
 from remid_jax.worlds.textual.words import CATEGORIES, CULTURES
 
 Mechanisms = tuple[Array, Array, Array]
-
-
-def response_entropy(world: TextualWorld) -> float:
-    """H(Y|X=x) in nats, the same for every x; see `noise_entropy`."""
-    return noise_entropy(world.noise)
 
 
 def checked_index(index: Any, size: int, name: str) -> Array:
@@ -141,12 +135,12 @@ def channel(world: TextualWorld, x: Any = None, dtype: Any = np.float64) -> Arra
     return rows
 
 
-def law_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mechanisms:
-    """The law of a subset's contexts as mechanisms, float64.
+def mechanisms_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mechanisms:
+    """The mechanisms of a subset's contexts, float64.
 
     User tags move p(u) to that culture's personas, character tags p(c|u) to that category,
     TurnLevelComposition p(d|u, c) to dialogues of 8 user turns, WordLevelComposition to pairs of
-    topic and verb that ID has only apart. One mechanism is shifted, by
+    topic and verb that ID has only apart. One mechanism is shifted, to
     (1 − strength)·ID + strength·OOD; the others are those of ID.
 
     Args:
@@ -166,12 +160,12 @@ def law_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mechanisms:
         raise ValueError(f"strength is {strength}; it must lie in [0, 1]")
     weights = (np.ones(world.shape[0]), world.character_weights, world.dialogue_weights)
     home, away = _supports(world)
-    laws = [_normalised(w * h) for w, h in zip(weights, home, strict=True)]
+    mechanisms = [_normalised(w * h) for w, h in zip(weights, home, strict=True)]
     if tag in away:
-        factor, support = away[tag]
-        moved = _normalised(weights[factor] * support)
-        laws[factor] = (1 - strength) * laws[factor] + strength * moved
-    return tuple(laws)
+        z, support = away[tag]
+        moved = _normalised(weights[z] * support)
+        mechanisms[z] = (1 - strength) * mechanisms[z] + strength * moved
+    return tuple(mechanisms)
 
 
 def _supports(world: TextualWorld) -> tuple[tuple[Array, ...], dict[str, tuple[int, Array]]]:
@@ -190,23 +184,6 @@ def _normalised(weights: Array) -> Array:
 
 
 def joint_of(mechanisms: Mechanisms) -> Array:
-    """p(u, c, d) = p(u) p(c|u) p(d|u, c): [U, C, D] of the mechanisms of `law_of`."""
+    """p(u, c, d) = p(u) p(c|u) p(d|u, c): [U, C, D] of the mechanisms of `mechanisms_of`."""
     p_u, p_c, p_d = mechanisms
     return p_u[:, None, None] * p_c[:, :, None] * p_d
-
-
-def restrict(world: TextualWorld, *laws: Mechanisms) -> tuple[list[Mechanisms], Array]:
-    """Laws on the values of each factor that any of them uses, so that a dense channel stays small.
-
-    Args:
-      world: the world.
-      *laws: mechanisms as `law_of` returns them.
-
-    Returns:
-      The mechanisms [U'], [U', C'], [U', C', D'] of each law, and the flat contexts
-      [U'·C'·D'], in C order: `channel(world, x)` holds the rows of the smaller world.
-    """
-    used = np.sum([joint_of(law) for law in laws], axis=0)
-    keep = [np.flatnonzero(used.sum(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    kept = [tuple(m[np.ix_(*keep[: m.ndim])] for m in law) for law in laws]
-    return kept, np.ravel_multi_index(np.ix_(*keep), world.shape).ravel()

@@ -1,4 +1,4 @@
-"""Joint laws of (user, character, dialogue) and the mechanisms they are made of."""
+"""Joint distributions of (user, character, dialogue) and the mechanisms they are made of."""
 
 import dataclasses
 import itertools
@@ -20,10 +20,10 @@ Mechanisms = tuple[Array, Array, Array]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class World:
-    """A pair of laws with a shared true channel and the channel of an evaluated model.
+    """A pair of distributions with a shared true channel and the channel of an evaluated model.
 
     Attributes:
-      mechanisms_P: in-distribution p(u), p(c|u), p(d|u,c); joint [U, C, D] is their product.
+      mechanisms_P: in-distribution p(u), p(c|u), p(d|u,c); the joint [U, C, D] is their product.
       mechanisms_Q: the same out of distribution.
       channel: [X, Y] rows p(y|x), x = (u, c, d) in C order.
       model: [X, Y] rows p_θ(y|x).
@@ -36,64 +36,59 @@ class World:
 
     @property
     def P(self) -> Array:
-        """[U, C, D] in-distribution law."""
-        return joint_law(self.mechanisms_P)
+        """[U, C, D] in distribution."""
+        return joint_distribution(self.mechanisms_P)
 
     @property
     def Q(self) -> Array:
-        """[U, C, D] out-of-distribution law."""
-        return joint_law(self.mechanisms_Q)
+        """[U, C, D] out of distribution."""
+        return joint_distribution(self.mechanisms_Q)
 
 
-def joint_law(mechanisms: Mechanisms) -> Array:
+def joint_distribution(mechanisms: Mechanisms, name: str = "mechanisms") -> Array:
     """p(u) p(c|u) p(d|u,c): [U, C, D].
 
     Raises:
       ValueError: a mechanism is no distribution, or shapes do not agree.
     """
-    user, character, dialogue = (on_device(m) for m in checked_mechanisms(mechanisms))
+    user, character, dialogue = (on_device(m) for m in checked_mechanisms(mechanisms, name))
     sizes = dialogue.shape
     if len(sizes) != 3 or user.shape != sizes[:1] or character.shape != sizes[:2]:
         shapes = [user.shape, character.shape, dialogue.shape]
-        raise ValueError(f"mechanisms must have shapes [U], [U, C], [U, C, D], got {shapes}")
-    for name, mechanism in zip(FACTORS, (user, character, dialogue), strict=True):
-        check_distribution(mechanism, -1, f"mechanism of the {name}")
+        raise ValueError(f"{name} must have shapes [U], [U, C], [U, C, D], got {shapes}")
+    for factor, mechanism in zip(FACTORS, (user, character, dialogue), strict=True):
+        check_distribution(mechanism, -1, f"mechanism of the {factor}")
     return user[:, None, None] * character[:, :, None] * dialogue
 
 
 def checked_mechanisms(mechanisms: Any, name: str = "mechanisms") -> list[Array]:
-    """Three arrays of real numbers.
-
-    Raises:
-      ValueError: another number of them, or one that holds something else.
-    """
+    """Three arrays of real numbers; a ValueError for anything else."""
     if not isinstance(mechanisms, tuple | list) or len(mechanisms) != len(FACTORS):
         raise ValueError(f"{name} must be those of the 3 factors, got {shown(mechanisms)}")
     return [real(m, f"{name} of the {z}") for m, z in zip(mechanisms, FACTORS, strict=True)]
 
 
 def mechanisms_of(joint: Array) -> Mechanisms:
-    """The mechanisms of a joint law [U, C, D]; conditionals of events without mass are uniform.
+    """The mechanisms of a joint [U, C, D]; conditionals of events without mass are uniform.
 
     Raises:
       ValueError: `joint` has not three axes or does not sum to 1.
     """
-    joint = on_device(real(joint, "joint law"))
+    joint = on_device(real(joint, "joint distribution"))
     if joint.ndim != 3:
-        raise ValueError(f"a joint law has axes [U, C, D], got shape {joint.shape}")
-    check_distribution(joint, (0, 1, 2), "joint law")
+        raise ValueError(f"a joint distribution has axes [U, C, D], got shape {joint.shape}")
+    check_distribution(joint, (0, 1, 2), "joint distribution")
     pair = joint.sum(2)
     return pair.sum(1), _conditional(pair), _conditional(joint)
 
 
 def _conditional(joint: Array) -> Array:
     total = joint.sum(-1, keepdims=True)
-    safe = jnp.where(total > 0, total, 1)
-    return jnp.where(total > 0, joint / safe, 1 / joint.shape[-1])
+    return jnp.where(total > 0, joint / jnp.where(total > 0, total, 1), 1 / joint.shape[-1])
 
 
-def mixed_laws(mechanisms_P: Mechanisms, mechanisms_Q: Mechanisms) -> Array:
-    """The joint laws of all 2³ cells in which each factor's mechanism comes from P (0) or Q (1).
+def mixed_distributions(mechanisms_P: Mechanisms, mechanisms_Q: Mechanisms) -> Array:
+    """The joints of all 2³ cells in which each factor's mechanism comes from P (0) or Q (1).
 
     Returns:
       [2, 2, 2, U, C, D]; [0, 0, 0] is P and [1, 1, 1] is Q.
@@ -103,20 +98,13 @@ def mixed_laws(mechanisms_P: Mechanisms, mechanisms_Q: Mechanisms) -> Array:
     """
     P = checked_mechanisms(mechanisms_P, "mechanisms_P")
     Q = checked_mechanisms(mechanisms_Q, "mechanisms_Q")
-    choices = list(zip(P, Q, strict=True))
-    cells = [
-        joint_law(tuple(choice[k] for choice, k in zip(choices, cell, strict=True)))
-        for cell in itertools.product((0, 1), repeat=3)
-    ]
-    return jnp.stack(cells).reshape(2, 2, 2, *cells[0].shape)
+    cells = itertools.product(*zip(P, Q, strict=True))
+    joints = jnp.stack([joint_distribution(cell) for cell in cells])
+    return joints.reshape(2, 2, 2, *joints.shape[1:])
 
 
 def check_channel(channel: Array, contexts: int, name: str) -> None:
-    """Checks that rows p(y|x) are distributions, one for each context.
-
-    Raises:
-      ValueError: naming the shape, and the first row that is no distribution.
-    """
+    """Checks that rows p(y|x) are distributions, one for each of `contexts`."""
     shape = real(channel, name).shape
     if len(shape) != 2 or shape[0] != contexts:
         raise ValueError(f"{name} must have shape [{contexts} contexts, responses], got {shape}")
