@@ -9,21 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, real, refuse, shown
-from remid_jax.information.checking import (
-    LEVEL,
-    MOST,
-    NOT_NEGATIVE,
-    POSITIVE,
-    Rule,
-    check,
-    check_result,
-    checked,
-)
 
 Array = jax.Array
-TOKENS = Rule(
-    lambda n: (n >= 1) & (n <= MOST) & (n == np.floor(n)), "must be whole numbers of tokens"
+TOKENS = checks.Rule(
+    lambda n: (n >= 1) & (n <= checks.MOST) & (n == np.floor(n)),
+    "must be whole numbers of tokens",
 )
 MOST_FACTORS = 12  # their 2^12 cells are counted one by one
 
@@ -63,11 +55,11 @@ def shapley(values: Array) -> Array:
         raise ValueError(f"cell values must have shape [2, ..., 2], got {shape}")
     if len(shape) > MOST_FACTORS:
         raise ValueError(f"cell values have {len(shape)} factors, more than {MOST_FACTORS}")
-    check(values, "cell values", on_device=True)
+    checks.entries(values, "cell values", on_device=True)
     values = floating(values)
     weights = jnp.asarray(_shapley_weights(values.ndim), values.dtype)
     shares = jnp.sum(weights * values, axis=tuple(range(1, values.ndim + 1)))
-    return check_result(shares, "shapley of cell values")
+    return checks.result(shares, "shapley of cell values")
 
 
 class Attribution(NamedTuple):
@@ -88,7 +80,7 @@ class Attribution(NamedTuple):
     method: str
 
 
-@checked(level=LEVEL)
+@checks.arguments(level=checks.LEVEL)
 def attribute(
     values: Array, errors: Array, freedom: Array | float, *, level: float = 0.95
 ) -> Attribution:
@@ -104,8 +96,7 @@ def attribute(
       level: of the simultaneous intervals.
 
     Raises:
-      ValueError: shapes differ, a cell that the fallback needs is missing, or a needed value is out
-        of its range.
+      ValueError: shapes differ, a needed cell is missing, or a needed value is out of range.
     """
     values, errors, freedom = (
         np.asarray(real(x, name, empty=True), np.float64)
@@ -125,9 +116,9 @@ def attribute(
     if not np.isfinite(values[needed]).all():
         place = tuple(int(i) for i in np.argwhere(needed & ~np.isfinite(values))[0])
         raise ValueError(f"cell {place} is missing: attribution needs P and each factor's own cell")
-    check(values, "values", used=needed)
-    check(errors, "errors", NOT_NEGATIVE, needed)
-    check(freedom, "freedom", POSITIVE, needed)
+    checks.entries(values, "values", used=needed)
+    checks.entries(errors, "errors", checks.NOT_NEGATIVE, needed)
+    checks.entries(freedom, "freedom", checks.POSITIVE, needed)
     values, errors, freedom = (
         np.where(needed, x, fill) for x, fill in ((values, 0), (errors, 0), (freedom, 1))
     )
@@ -184,8 +175,7 @@ def contribution_table(
       Rows of sample, contribution, its share of the mean (contribution / N), ascending.
 
     Raises:
-      ValueError: numbers of samples that differ, a contribution that is not finite, or a length
-        that is no whole number of at least 1.
+      ValueError: numbers of samples that differ, or an entry that is not finite or no length.
     """
     if not isinstance(sample_ids, Sequence | np.ndarray) or np.ndim(sample_ids) != 1:
         raise ValueError(f"sample_ids must be a list [N], got {shown(sample_ids)}")
@@ -193,7 +183,7 @@ def contribution_table(
     if values.shape != (len(sample_ids),):
         raise ValueError(f"{len(sample_ids)} samples, contributions of shape {values.shape}")
     if len(values):
-        check(values, "contributions")
+        checks.entries(values, "contributions")
     if lengths is not None:
         lengths = np.asarray(real(lengths, "lengths", empty=True)).astype(np.float64)
         if lengths.shape != values.shape:

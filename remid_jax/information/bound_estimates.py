@@ -5,17 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, real, shown
-from remid_jax.information.checking import (
-    LEVEL,
-    NOT_NEGATIVE,
-    POSITIVE,
-    check,
-    check_result,
-    checked,
-    contexts_of,
-    operands,
-)
 
 Array = jax.Array
 
@@ -47,7 +38,7 @@ class BoundEstimate(NamedTuple):
     standard_error: Array
     freedom: Array
 
-    @checked(level=LEVEL)
+    @checks.arguments(level=checks.LEVEL)
     def upper_limit(self, level: float = 0.95) -> float:
         """One-sided upper confidence limit of the bound, value + t·standard error.
 
@@ -56,23 +47,26 @@ class BoundEstimate(NamedTuple):
         """
         from scipy.special import stdtrit
 
-        value, error, freedom = operands(
+        value, error, freedom = checks.operands(
             value=self.value, standard_error=self.standard_error, freedom=self.freedom
         )
-        check(error, "standard_error", NOT_NEGATIVE)
-        check(freedom, "freedom", POSITIVE)
-        return check_result(value + stdtrit(freedom, level) * error, "upper_limit at this level")
+        checks.entries(error, "standard_error", checks.NOT_NEGATIVE)
+        checks.entries(freedom, "freedom", checks.POSITIVE)
+        return checks.result(value + stdtrit(freedom, level) * error, "upper_limit at this level")
 
 
 def _check(blocks: BoundBlocks) -> None:
     if not isinstance(blocks, BoundBlocks):
         raise ValueError(f"blocks must be BoundBlocks, got {shown(blocks)}")
-    n, m = contexts_of(blocks.golden_P, "golden_P"), contexts_of(blocks.model_Q, "model_Q")
+    n, m = (
+        checks.contexts_of(blocks.golden_P, "golden_P"),
+        checks.contexts_of(blocks.model_Q, "model_Q"),
+    )
     shapes = ((n,), (m, n), (m, m), (n, n), (m,), (n, m))
     for name, array, shape in zip(BoundBlocks._fields, blocks, shapes, strict=True):
         if (found := real(array, name).shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {found}")
-        check(array, name, on_device=True)
+        checks.entries(array, name, on_device=True)
 
 
 def _log_mean(scores: Array) -> Array:
@@ -123,8 +117,7 @@ def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
       Value and standard error by deleting one context of P or of Q at a time.
 
     Raises:
-      ValueError: a block has a wrong shape, fewer than 2 contexts, or an entry that is not finite
-        (in float32).
+      ValueError: a block of wrong shape, fewer than 2 contexts, or an entry that is not finite.
     """
     _check(blocks)
     blocks = BoundBlocks(*(floating(block) for block in blocks))
@@ -145,7 +138,7 @@ def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
     welch = jnp.square(variance) / jnp.where(spread > 0, spread, 1)
     freedom = jnp.where(spread > 0, welch, min(freedoms))
     found = BoundEstimate(value, jnp.sqrt(variance), freedom)
-    return check_result(found, "linear_bound_estimate of blocks")
+    return checks.result(found, "linear_bound_estimate of blocks")
 
 
 def predict_worst_case(blocks: BoundBlocks) -> BoundEstimate:

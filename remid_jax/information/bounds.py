@@ -11,15 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, real
-from remid_jax.information.checking import (
-    TOLERANCE,
-    Rule,
-    check,
-    check_distribution,
-    check_result,
-    look_up,
-)
 from remid_jax.information.divergences import (
     entropy,
     factor_js,
@@ -31,7 +24,7 @@ from remid_jax.information.divergences import (
 
 Array = jax.Array
 Bound = Callable[[Array, Array, Array, Array], Array]
-NOT_BELOW_ROUNDING = Rule(lambda x: x >= -TOLERANCE, "must not be negative")
+NOT_BELOW_ROUNDING = checks.Rule(lambda x: x >= -checks.TOLERANCE, "must not be negative")
 
 
 def _pair(P: Any, Q: Any) -> list[Array]:
@@ -42,7 +35,7 @@ def _pair(P: Any, Q: Any) -> list[Array]:
         if found[-1].ndim == 0 or found[-1].shape != found[0].shape:
             shapes = np.shape(P), np.shape(Q)
             raise ValueError(f"P and Q must be distributions of one shape, got shapes {shapes}")
-        check_distribution(found[-1], None, name)
+        checks.distribution(found[-1], None, name)
     return found
 
 
@@ -57,7 +50,7 @@ def _arguments(P: Any, Q: Any, channel: Any, model: Any) -> list[Array]:
                 f"distributions [X] and {name} [X, Y] do not agree: shapes {found[0].shape} and "
                 f"{shape}"
             )
-        check_distribution(found[-1], -1, name)
+        checks.distribution(found[-1], -1, name)
     return found
 
 
@@ -79,8 +72,7 @@ def paper_bound(
       A scalar, nats.
 
     Raises:
-      ValueError: a value that is not finite (in float32) or below 0 by more than rounding, or
-        divergences of the factors in another shape.
+      ValueError: another shape, or a value that is not finite or below 0 by more than rounding.
     """
     _check_nats(ceiling, "ceiling")
     _check_nats(marginal_js, "marginal_js", rank=1)
@@ -88,7 +80,7 @@ def paper_bound(
     _check_nats(output_js_Q, "output_js_Q")
     outputs = 8 * jnp.maximum(output_js_P + output_js_Q, 0) ** 0.25
     bound = _printed(ceiling, marginal_js, outputs)
-    return check_result(bound, "paper_bound of ceiling and divergences")
+    return checks.result(bound, "paper_bound of ceiling and divergences")
 
 
 def _check_nats(values: Any, name: str, rank: int = 0) -> None:
@@ -97,7 +89,7 @@ def _check_nats(values: Any, name: str, rank: int = 0) -> None:
     if len(shape) != rank:
         what = "[factors]" if rank else "one number"
         raise ValueError(f"{name} must be {what}, got shape {shape}")
-    check(values, name, NOT_BELOW_ROUNDING, on_device=True)
+    checks.entries(values, name, NOT_BELOW_ROUNDING, on_device=True)
 
 
 def _printed(ceiling: Array, marginal_js: Array, outputs: Array) -> Array:
@@ -211,12 +203,11 @@ def factor_bound(span: Array, shares: Array) -> FactorBound:
       The bound, each factor's term of the looser sum, and each factor's share of D_JS.
 
     Raises:
-      ValueError: a value that is not finite (in float32) or below 0 by more than rounding, or
-        shares in another shape.
+      ValueError: another shape, or a value that is not finite or below 0 by more than rounding.
     """
     _check_nats(span, "span")
     _check_nats(shares, "shares", rank=1)
-    return check_result(_of_factors(span, floating(shares)), "factor_bound of span and shares")
+    return checks.result(_of_factors(span, floating(shares)), "factor_bound of span and shares")
 
 
 def _of_factors(span: Array, shares: Array) -> FactorBound:
@@ -314,4 +305,4 @@ def bound(name: str) -> Bound:
     >>> bound("linear_tv") is BOUNDS["linear_tv"]
     True
     """
-    return look_up("bound", name, BOUNDS)
+    return checks.look_up("bound", name, BOUNDS)

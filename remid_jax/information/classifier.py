@@ -9,16 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import real, shown
-from remid_jax.information.checking import (
-    NOT_NEGATIVE,
-    SEED,
-    check,
-    check_result,
-    checked,
-    count_of,
-    labels_of,
-)
 from remid_jax.information.representation import check_pair
 
 Array = jax.Array
@@ -143,15 +135,15 @@ def _folds(
     if not isinstance(groups, tuple | list) or len(groups) != 2:
         raise ValueError(f"groups must be two lists, of a and of b, got {shown(groups)}")
     both = (
-        labels_of(groups[0], n, "groups of a", least=0),
-        labels_of(groups[1], m, "groups of b", least=0),
+        checks.labels_of(groups[0], n, "groups of a", least=0),
+        checks.labels_of(groups[1], m, "groups of b", least=0),
     )
     group = np.unique(np.concatenate(both), return_inverse=True)[1]
     counts = np.stack([np.bincount(g, minlength=group.max() + 1) for g in np.split(group, [n])], 1)
     return _fold_of(counts, folds, seed)[group], group
 
 
-@checked(seed=SEED)
+@checks.arguments(seed=checks.SEED)
 def classifier_js(
     a: Any,
     b: Any,
@@ -181,18 +173,17 @@ def classifier_js(
       Value, standard error, degrees of freedom and chosen penalties.
 
     Raises:
-      ValueError: shapes that do not fit, an entry that is not finite, groups that are no such
-        integers, penalties that are negative or none, or a fold without rows of both sets.
+      ValueError: an argument of another shape or kind, or a fold without rows of both sets.
     """
     check_pair(a, b)
     a, b = real(a, "a"), real(b, "b")
     n, m = len(a), len(b)
-    folds = count_of(folds, "folds", 1, n + m)
+    folds = checks.count_of(folds, "folds", 1, n + m)
     if folds < 3:
         raise ValueError(f"folds must be at least 3 (training, choice, held out), got {folds}")
     if np.ndim(penalties := real(penalties, "penalties")) != 1:
         raise ValueError(f"penalties must be a list of numbers, got shape {penalties.shape}")
-    check(penalties, "penalties", NOT_NEGATIVE, on_device=True)
+    checks.entries(penalties, "penalties", checks.NOT_NEGATIVE, on_device=True)
     fold, group = _folds(n, m, groups, folds, seed)
     for name, of_set in (("a", fold[:n]), ("b", fold[n:])):
         if len(np.unique(of_set)) < folds:
@@ -203,7 +194,7 @@ def classifier_js(
     losses, chosen = _held_out_losses(z, sign, jnp.asarray(fold), candidates, folds)
     losses = np.asarray(losses, np.float64)
     value, error, freedom = _summary(losses, n, group)
-    check_result((value, error), "classifier_js of a and b")
+    checks.result((value, error), "classifier_js of a and b")
     return ClassifierJS(value, error, freedom, tuple(float(p) for p in chosen))
 
 

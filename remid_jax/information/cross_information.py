@@ -13,24 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, is_concrete, real, refuse
-from remid_jax.information.checking import (
-    DRAWS,
-    MOST_CONTEXTS,
-    MOST_LISTED,
-    POSITIVE,
-    SEED,
-    check,
-    check_result,
-    checked,
-    contexts_of,
-    count_of,
-    labels_of,
-    mask_of,
-    one_number,
-    operands,
-    whole,
-)
 
 Array = jax.Array
 SATURATED = 0.9  # share of log K above which cross-information tells nothing more
@@ -38,10 +22,15 @@ SCALES = (1e-3, 1e3)  # where `calibrate_scale` looks
 
 
 def _scale(value: Any, name: str) -> Any:
-    return real(one_number(value, name, POSITIVE, on_device=True), name)
+    return real(checks.one_number(value, name, checks.POSITIVE, on_device=True), name)
 
 
-@checked(n=whole(most=MOST_LISTED), draws=DRAWS, num_contexts=whole(2), seed=SEED)
+@checks.arguments(
+    n=checks.whole(most=checks.MOST_LISTED),
+    draws=checks.DRAWS,
+    num_contexts=checks.whole(2),
+    seed=checks.SEED,
+)
 def context_sets(
     n: int,
     num_contexts: int,
@@ -68,17 +57,18 @@ def context_sets(
       int [n, draws, K − 1], distinct in each set and never the response's own.
 
     Raises:
-      ValueError: K < 2, no draw, fewer than K contexts, fewer than K − 1 in other clusters, or
-        groups that are no such integers.
+      ValueError: K < 2, no draw, too few contexts (in other clusters), or groups that are none.
 
     >>> context_sets(3, 3, draws=1).sum(axis=-1).ravel().tolist()
     [3, 2, 1]
     """
     others = num_contexts - 1
-    count_of(n * draws * others, "n · draws · (num_contexts − 1)", most=10 * MOST_LISTED)
+    checks.count_of(
+        n * draws * others, "n · draws · (num_contexts − 1)", most=10 * checks.MOST_LISTED
+    )
     clusters = np.arange(n)
     if groups is not None:
-        clusters = np.unique(labels_of(groups, n, least=0), return_inverse=True)[1]
+        clusters = np.unique(checks.labels_of(groups, n, least=0), return_inverse=True)[1]
     largest = int(np.bincount(clusters).max(initial=0))
     if n - largest < others:
         cluster = "" if groups is None else f", {largest} of them in one cluster"
@@ -141,15 +131,15 @@ def _terms(scores: Array, sets: Array, scale: Any, where: Array) -> tuple[Array,
 
 def _read(scores: Any, sets: Any, where: Any) -> tuple[Array, Array, Array]:
     """Scores, sets as integers that count all contexts, and the mask, once they are checked."""
-    n = contexts_of(scores)
+    n = checks.contexts_of(scores)
     sets = _checked_sets(sets, n)
-    keep = mask_of(where, (n,), least=2)
+    keep = checks.mask_of(where, (n,), least=2)
     if is_concrete(scores, sets, keep):
         valid = keep[:, None] & keep[sets].all(axis=-1)
         used = np.zeros((n, n), bool)
         response = np.broadcast_to(np.arange(n)[:, None, None], sets.shape)
         used[sets[valid], response[valid]] = True
-        check(scores, "scores", used=used | np.diag(valid.any(axis=1)), on_device=True)
+        checks.entries(scores, "scores", used=used | np.diag(valid.any(axis=1)), on_device=True)
         if not valid.any():
             raise ValueError(f"sets of shape {sets.shape}: none is left by where")
     return floating(scores), jnp.asarray(sets).astype(int), jnp.asarray(keep)
@@ -170,7 +160,7 @@ def _checked_sets(sets: Any, n: int) -> Any:
     return sets
 
 
-@checked(scale=_scale)
+@checks.arguments(scale=_scale)
 def cross_information(
     scores: Array, sets: Array, *, scale: float | Array = 1.0, where: Array | None = None
 ) -> Array:
@@ -192,9 +182,7 @@ def cross_information(
       A scalar in nats.
 
     Raises:
-      ValueError: the block is not square, an entry that is read is not finite (in float32), `sets`
-        name the own or no context, `where` is no mask, the scale is not positive, or no set is
-        left.
+      ValueError: an argument of another shape or kind, or no set that is left.
 
     >>> s = jnp.array([[0.0, -100.0], [-100.0, 0.0]])
     >>> float(cross_information(s, context_sets(2, 2))).__round__(4)
@@ -203,10 +191,10 @@ def cross_information(
     scores, sets, where = _read(scores, sets, where)
     terms, valid = _terms(scores, sets, scale, where)
     value = jnp.mean(terms, where=valid)
-    return check_result(value, "cross_information of scores and scale")
+    return checks.result(value, "cross_information of scores and scale")
 
 
-@checked(num_groups=whole(most=MOST_CONTEXTS), scale=_scale)
+@checks.arguments(num_groups=checks.whole(most=checks.MOST_CONTEXTS), scale=_scale)
 def cross_information_replicates(
     scores: Array, sets: Array, groups: Array, num_groups: int, *, scale: float | Array = 1.0
 ) -> tuple[Array, Array]:
@@ -226,14 +214,13 @@ def cross_information_replicates(
       (value, replicates [G]) in nats.
 
     Raises:
-      ValueError: as in `cross_information`; a label is no whole number or too high, a group is
-        empty, or a deletion leaves no set.
+      ValueError: as in `cross_information`; no such labels, or a deletion that leaves no set.
     """
-    groups = jnp.asarray(labels_of(groups, contexts_of(scores)))
+    groups = jnp.asarray(checks.labels_of(groups, checks.contexts_of(scores)))
     scores, indices, _ = _read(scores, sets, groups >= 0)
     _check_groups(sets, groups, num_groups)
     found = _replicates(scores, indices, groups, num_groups, scale)
-    return check_result(found, "cross_information_replicates of scores and scale")
+    return checks.result(found, "cross_information_replicates of scores and scale")
 
 
 @functools.partial(jax.jit, static_argnames="num_groups")
@@ -269,7 +256,7 @@ def _check_groups(sets: Any, groups: Any, num_groups: int) -> None:
         raise ValueError(f"groups: every set has a member in group {group}; use a smaller K")
 
 
-@checked(num_contexts=whole(2))
+@checks.arguments(num_contexts=checks.whole(2))
 def saturation(value: float | Array, num_contexts: int) -> float | Array:
     """CI / log K: the share of its ceiling that cross-information has reached.
 
@@ -279,7 +266,7 @@ def saturation(value: float | Array, num_contexts: int) -> float | Array:
     >>> saturation(math.log(8.0), 8)
     1.0
     """
-    return operands(value=value)[0] / math.log(num_contexts)
+    return checks.operands(value=value)[0] / math.log(num_contexts)
 
 
 def is_saturated(value: float | Array, num_contexts: int) -> bool | Array:
@@ -311,7 +298,7 @@ def calibrate_scale(scores: Array, sets: Array, *, where: Array | None = None) -
     """
     scores, sets, where = _read(scores, sets, where)
     scale = _best_scale(jax.lax.stop_gradient(scores), sets, where)
-    return check_result(scale, "calibrate_scale of scores")
+    return checks.result(scale, "calibrate_scale of scores")
 
 
 @jax.jit
@@ -365,8 +352,7 @@ def factor_information(
       A scalar in nats.
 
     Raises:
-      ValueError: not [N, K >= 2], an available entry is not finite (in float32), `where` is no
-        mask, the scale is not positive, or no context is left.
+      ValueError: an argument of another shape or kind, or no context that is left.
 
     >>> float(factor_information(jnp.array([[0.0, 0.0], [0.0, -100.0]]))).__round__(4)
     0.3466
@@ -375,19 +361,19 @@ def factor_information(
     return jnp.mean(terms, where=valid)
 
 
-@checked(scale=_scale)
+@checks.arguments(scale=_scale)
 def _factor_terms(scores: Array, scale: float | Array, where: Array | None) -> tuple[Array, Array]:
     scores = real(scores, "scores", empty=True)
     shape = scores.shape
     if len(shape) != 2 or shape[0] < 1 or shape[1] < 2:
         raise ValueError(f"scores must be [contexts, own and swapped], got shape {shape}")
-    available = mask_of(where, shape, one="score")
+    available = checks.mask_of(where, shape, one="score")
     valid = available[:, 0] & available[:, 1:].any(axis=1)
-    check(scores, "scores", used=available & valid[:, None], on_device=True)
+    checks.entries(scores, "scores", used=available & valid[:, None], on_device=True)
     if is_concrete(valid) and not np.any(valid):
         raise ValueError(f"where of shape {shape} leaves no context with a swapped one")
     terms = _available_terms(floating(scores), scale, available & valid[:, None])
-    return check_result(terms, "factor_information of scores and scale", valid), valid
+    return checks.result(terms, "factor_information of scores and scale", valid), valid
 
 
 @jax.jit

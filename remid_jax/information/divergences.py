@@ -8,9 +8,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, real, shown
 from remid_jax.information.attribution import MOST_FACTORS, shapley
-from remid_jax.information.checking import check_distribution, check_same_length
 
 Array = jax.Array
 Axis = int | tuple[int, ...]
@@ -34,7 +34,7 @@ def entropy(p: Array, axis: Axis = -1) -> Array:
     >>> round(float(entropy(jnp.array([0.5, 0.5, 0.0]))), 4)
     0.6931
     """
-    check_distribution(p, axis)
+    checks.distribution(p, axis)
     p = floating(real(p, "p"))
     return -jnp.sum(_p_log_ratio(p, jnp.ones_like(p)), axis=axis)
 
@@ -42,9 +42,9 @@ def entropy(p: Array, axis: Axis = -1) -> Array:
 def _two(p: Array, q: Array, axis: Axis) -> tuple[Array, Array]:
     """Two distributions as floating-point numbers, once they are checked."""
     p, q = real(p, "p"), real(q, "q")
-    check_same_length(p, q, axis)
-    check_distribution(p, axis)
-    check_distribution(q, axis, "q")
+    checks.same_length(p, q, axis)
+    checks.distribution(p, axis)
+    checks.distribution(q, axis, "q")
     return floating(p), floating(q)
 
 
@@ -121,9 +121,9 @@ def output_law(law: Array, channel: Array) -> Array:
     if channel.ndim < 2 or law.shape[-1:] != channel.shape[-2:-1]:
         shapes = law.shape, channel.shape
         raise ValueError(f"law [..., X] and channel [..., X, Y] do not agree: shapes {shapes}")
-    check_same_length(law[..., None], channel, -2, "law and channel")
-    check_distribution(law, -1, "law")
-    check_distribution(channel, -1, "channel")
+    checks.same_length(law[..., None], channel, -2, "law and channel")
+    checks.distribution(law, -1, "law")
+    checks.distribution(channel, -1, "channel")
     return jnp.sum(law[..., None] * channel, axis=-2)
 
 
@@ -140,8 +140,7 @@ def chain_rule_js(p: Array, q: Array, order: tuple[int, ...] = (0, 1, 2)) -> Arr
       [factors] nats, indexed by factor (not by position in `order`).
 
     Raises:
-      ValueError: p or q is no distribution, their shapes differ, or `order` does not name each
-        axis once.
+      ValueError: no distributions of one shape, or an `order` that does not name each axis once.
     """
     p, q = _two_joint(p, q)
     axes = real(order, "order", empty=True)
@@ -159,8 +158,8 @@ def _two_joint(p: Array, q: Array) -> tuple[Array, Array]:
     if p.shape != q.shape or not 1 <= p.ndim <= MOST_FACTORS:
         shapes = f"{p.shape} and {q.shape}"
         raise ValueError(f"p and q must have one shape, got {shapes}: 1 to {MOST_FACTORS} axes")
-    check_distribution(p, None)
-    check_distribution(q, None, "q")
+    checks.distribution(p, None)
+    checks.distribution(q, None, "q")
     return floating(p), floating(q)
 
 

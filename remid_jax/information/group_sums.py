@@ -11,23 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, is_concrete, real, shown
-from remid_jax.information.checking import (
-    MOST,
-    MOST_CONTEXTS,
-    MOST_LISTED,
-    Rule,
-    check,
-    check_result,
-    checked,
-    contexts_of,
-    count_of,
-    labels_of,
-    whole,
-)
 
 Array = jax.Array
-COUNTS = Rule(lambda x: (x >= 0) & (x <= MOST) & (x == np.floor(x)), "must be a number of contexts")
+COUNTS = checks.Rule(
+    lambda x: (x >= 0) & (x <= checks.MOST) & (x == np.floor(x)), "must be a number of contexts"
+)
 
 
 class GroupSums(NamedTuple):
@@ -46,7 +36,7 @@ class GroupSums(NamedTuple):
     column: Array
 
 
-@checked(num_groups=whole(most=MOST_CONTEXTS))
+@checks.arguments(num_groups=checks.whole(most=checks.MOST_CONTEXTS))
 def group_sums(scores: Array, groups: Array, num_groups: int) -> GroupSums:
     """The sums of a dense matrix.
 
@@ -56,12 +46,11 @@ def group_sums(scores: Array, groups: Array, num_groups: int) -> GroupSums:
       num_groups: G.
 
     Raises:
-      ValueError: not square, fewer than 2 contexts, a label that is no whole number below
-        num_groups, or a used entry that is not finite (in float32).
+      ValueError: no pair matrix, no such labels, or a used entry that is not finite (in float32).
     """
-    groups = jnp.asarray(labels_of(groups, contexts_of(scores), most=num_groups))
+    groups = jnp.asarray(checks.labels_of(groups, checks.contexts_of(scores), most=num_groups))
     used = (groups >= 0)[:, None] & (groups >= 0)[None, :]
-    check(scores, "scores", used=used, on_device=True)
+    checks.entries(scores, "scores", used=used, on_device=True)
     scores = jnp.where(used, floating(scores), 0)
     member = jax.nn.one_hot(groups, num_groups, dtype=scores.dtype, axis=0)
     within = member @ scores @ member.T
@@ -69,10 +58,10 @@ def group_sums(scores: Array, groups: Array, num_groups: int) -> GroupSums:
     sums = GroupSums(
         member.sum(1), member @ jnp.diagonal(scores), within.sum(1) - inside, within.sum(0) - inside
     )
-    return check_result(sums, "group_sums of scores")
+    return checks.result(sums, "group_sums of scores")
 
 
-@checked(num_groups=whole(most=MOST_LISTED), block_rows=whole())
+@checks.arguments(num_groups=checks.whole(most=checks.MOST_LISTED), block_rows=checks.whole())
 def streamed_group_sums(
     block: Callable[[int, int], Array], groups: np.ndarray, num_groups: int, block_rows: int = 512
 ) -> GroupSums:
@@ -86,8 +75,8 @@ def streamed_group_sums(
     Raises:
       ValueError: as in `group_sums`, or a block of another shape.
     """
-    groups = np.asarray(labels_of(groups, most=num_groups))
-    count_of(len(groups), "the number of contexts", 2)
+    groups = np.asarray(checks.labels_of(groups, most=num_groups))
+    checks.count_of(len(groups), "the number of contexts", 2)
     used = groups >= 0
     own, row, column, inside = (np.zeros(num_groups) for _ in range(4))
     for here, scores in _blocks(block, used, block_rows):
@@ -100,7 +89,7 @@ def streamed_group_sums(
         np.add.at(column, groups[used], scores.sum(0)[used])
     size = np.bincount(groups[used], minlength=num_groups).astype(np.float64)
     sums = GroupSums(*(floating(x) for x in (size, own, row - inside, column - inside)))
-    return check_result(sums, "streamed_group_sums of scores")
+    return checks.result(sums, "streamed_group_sums of scores")
 
 
 def _blocks(
@@ -122,7 +111,7 @@ def _blocks(
         if bad.any():
             i, j = (int(k) for k in np.argwhere(bad)[0])
             raise ValueError(f"scores hold {scores[i, j]} at {(start + i, j)}, but must be finite")
-        check(scores, f"scores from row {start} on", used=read)
+        checks.entries(scores, f"scores from row {start} on", used=read)
         yield here, scores
 
 
@@ -134,8 +123,7 @@ def club_replicates(sums: GroupSums) -> tuple[Array, Array]:
       repeats the value.
 
     Raises:
-      ValueError: fewer than 2 groups have contexts, with 2 of them a deletion leaves no pair of
-        different groups, or a sum is not finite or has another shape.
+      ValueError: fewer than 3 groups with contexts, other shapes, or a sum that is not finite.
     """
     sums = _checked_sums(sums)
     n, own, total = sums.size.sum(), sums.own.sum(), sums.row.sum()
@@ -144,7 +132,7 @@ def club_replicates(sums: GroupSums) -> tuple[Array, Array]:
     left, left_pairs = n - sums.size, pairs - 2 * sums.size * (n - sums.size)
     rest = total - sums.row - sums.column
     replicates = (own - sums.own) / left - rest / left_pairs
-    return check_result((value, replicates), "club_replicates of sums")
+    return checks.result((value, replicates), "club_replicates of sums")
 
 
 def _checked_sums(sums: Any) -> GroupSums:
@@ -155,9 +143,9 @@ def _checked_sums(sums: Any) -> GroupSums:
     if len(set(shapes)) > 1 or len(shapes[0]) != 1:
         raise ValueError(f"sums must all have shape [groups], got {shapes}")
     if is_concrete(arrays):
-        check(arrays[0], "sums.size", COUNTS)
+        checks.entries(arrays[0], "sums.size", COUNTS)
         for name, x in zip(sums._fields[1:], arrays[1:], strict=True):
-            check(x, f"sums.{name}", on_device=True)
+            checks.entries(x, f"sums.{name}", on_device=True)
         groups = np.count_nonzero(np.asarray(arrays[0]))
         if groups < 2:
             raise ValueError("sums of fewer than 2 groups: there is no pair of different groups")
@@ -166,7 +154,7 @@ def _checked_sums(sums: Any) -> GroupSums:
     return GroupSums(*arrays)
 
 
-@checked(n=whole(2, MOST_LISTED), block_rows=whole())
+@checks.arguments(n=checks.whole(2, checks.MOST_LISTED), block_rows=checks.whole())
 def streamed_infonce(
     block: Callable[[int, int], Array], n: int, block_rows: int = 512
 ) -> tuple[float, float]:

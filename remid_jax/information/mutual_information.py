@@ -1,7 +1,7 @@
 """Estimators of mutual information from a pair matrix S[i, j] = log q(y_j | x_i), in nats.
 
 Rows are contexts and columns are responses; entry (i, i) is the response that belongs to context i.
-Masks select contexts, together with their responses. Input is checked on the host: see `checking`.
+Masks select contexts, together with their responses. Input is checked on the host: see `checks`.
 """
 
 from collections.abc import Callable
@@ -11,29 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, is_concrete, real, refuse
-from remid_jax.information.checking import (
-    MOST_CONTEXTS,
-    MOST_LISTED,
-    SEED,
-    Rule,
-    check,
-    check_lengths,
-    check_result,
-    checked,
-    contexts_of,
-    look_up,
-    mask_of,
-    operands,
-    whole,
-)
 
 Array = jax.Array
-WEIGHT = Rule(lambda w: (w >= 1e-20) & (w <= 1e20), "must lie between 1e-20 and 1e20")
+WEIGHT = checks.Rule(lambda w: (w >= 1e-20) & (w <= 1e20), "must lie between 1e-20 and 1e20")
 """Of negative pairs: their sums stay within float32."""
 
 
-@checked(n=whole(most=MOST_CONTEXTS))
+@checks.arguments(n=checks.whole(most=checks.MOST_CONTEXTS))
 def all_negatives(n: int) -> np.ndarray:
     """Weights [n, n] that count every pair i ≠ j once.
 
@@ -46,7 +32,7 @@ def all_negatives(n: int) -> np.ndarray:
     return np.ones((n, n)) - np.eye(n)
 
 
-@checked(n=whole(most=MOST_CONTEXTS), count=whole(0))
+@checks.arguments(n=checks.whole(most=checks.MOST_CONTEXTS), count=checks.whole(0))
 def cyclic_negatives(n: int, count: int) -> np.ndarray:
     """Weights [n, n] of the pairs (i, i + s mod n), s = 1..count.
 
@@ -65,7 +51,11 @@ def cyclic_negatives(n: int, count: int) -> np.ndarray:
     return ((shift >= 1) & (shift <= count)).astype(float)
 
 
-@checked(n=whole(2, MOST_CONTEXTS), count=whole(most=MOST_LISTED), seed=SEED)
+@checks.arguments(
+    n=checks.whole(2, checks.MOST_CONTEXTS),
+    count=checks.whole(most=checks.MOST_LISTED),
+    seed=checks.SEED,
+)
 def random_negatives(n: int, count: int, seed: int) -> np.ndarray:
     """Weights [n, n]: how often each pair i ≠ j was among `count` uniform draws with replacement.
 
@@ -95,14 +85,14 @@ def read_pairs(
     Raises:
       ValueError: see `club`.
     """
-    n = contexts_of(scores)
-    mask = mask_of(where, (n,), least=2)
+    n = checks.contexts_of(scores)
+    mask = checks.mask_of(where, (n,), least=2)
     used = _used(negatives, n) & mask[:, None] & mask[None, :]
     if is_concrete(scores, where, negatives):
-        check(scores, "scores", used=used, on_device=True)
+        checks.entries(scores, "scores", used=used, on_device=True)
         if not (used & ~np.eye(n, dtype=bool)).any():
             raise ValueError(f"negatives of shape {used.shape}: no pair i ≠ j of kept contexts")
-    check_lengths(lengths, used.any(axis=0))
+    checks.lengths(lengths, used.any(axis=0))
     scores, mask = floating(scores), jnp.asarray(mask)
     kept = mask[:, None] & mask[None, :]
     weights = ~jnp.eye(n, dtype=bool) if negatives is None else negatives
@@ -123,10 +113,10 @@ def _used(negatives: Any, n: int) -> Any:
     if not is_concrete(weights):
         return np.ones((n, n), bool)
     weights, own = np.asarray(weights), np.eye(n, dtype=bool)
-    check(weights, "negatives")
+    checks.entries(weights, "negatives")
     wrong = (weights < 0) | ((weights != 0) & own)
     refuse(weights, wrong, "negatives", "must be >= 0, and 0 on the diagonal", plural=True)
-    check(weights, "negatives", WEIGHT, used=weights > 0)
+    checks.entries(weights, "negatives", WEIGHT, used=weights > 0)
     return (weights > 0) | own
 
 
@@ -163,7 +153,7 @@ def club(
     scores, mask, weights = read_pairs(scores, lengths, where, negatives)
     own = jnp.mean(jnp.diagonal(scores), where=mask)
     value = own - jnp.sum(weights * scores) / jnp.sum(weights)
-    return check_result(value, "club of scores (and lengths)")
+    return checks.result(value, "club of scores (and lengths)")
 
 
 def infonce(scores: Array, *, lengths: Array | None = None, where: Array | None = None) -> Array:
@@ -174,7 +164,7 @@ def infonce(scores: Array, *, lengths: Array | None = None, where: Array | None 
     >>> float(infonce(jnp.array([[0.0, -100.0], [-100.0, 0.0]]))).__round__(4)
     0.6931
     """
-    return check_result(_contrast(scores, lengths, where, 1), "infonce of scores (and lengths)")
+    return checks.result(_contrast(scores, lengths, where, 1), "infonce of scores (and lengths)")
 
 
 def leave_one_out(
@@ -189,7 +179,7 @@ def leave_one_out(
     2.5
     """
     value = _contrast(scores, lengths, where, 0)
-    return check_result(value, "leave_one_out of scores (and lengths)")
+    return checks.result(value, "leave_one_out of scores (and lengths)")
 
 
 def _contrast(scores: Any, lengths: Any, where: Any, own: int) -> Array:
@@ -213,7 +203,7 @@ def estimator(name: str) -> Callable[..., Array]:
     >>> estimator("club") is club
     True
     """
-    return look_up("estimator", name, ESTIMATORS)
+    return checks.look_up("estimator", name, ESTIMATORS)
 
 
 def effective(model: Array, golden: Array) -> Array:
@@ -224,9 +214,9 @@ def effective(model: Array, golden: Array) -> Array:
     Raises:
       ValueError: a value is not finite, or shapes do not fit together.
     """
-    model, golden = operands(model=model, golden=golden)
+    model, golden = checks.operands(model=model, golden=golden)
     with np.errstate(over="ignore"):
-        return check_result(model - golden, "model − golden")
+        return checks.result(model - golden, "model − golden")
 
 
 def emid(in_distribution: Array, out_of_distribution: Array) -> Array:
@@ -235,9 +225,9 @@ def emid(in_distribution: Array, out_of_distribution: Array) -> Array:
     Raises:
       ValueError: a value is not finite, or shapes do not fit together.
     """
-    P, Q = operands(in_distribution=in_distribution, out_of_distribution=out_of_distribution)
+    P, Q = checks.operands(in_distribution=in_distribution, out_of_distribution=out_of_distribution)
     with np.errstate(over="ignore"):
-        return check_result(P - Q, "in_distribution − out_of_distribution")
+        return checks.result(P - Q, "in_distribution − out_of_distribution")
 
 
 def retained(model: Array, golden: Array) -> Array:
@@ -246,10 +236,12 @@ def retained(model: Array, golden: Array) -> Array:
     Raises:
       ValueError: a value is not finite, shapes do not fit together, or golden is 0.
     """
-    model, golden = operands(model=model, golden=golden)
-    check(golden, "golden", Rule(lambda x: x != 0, "must not be 0: nothing to retain"))
+    model, golden = checks.operands(model=model, golden=golden)
+    checks.entries(
+        golden, "golden", checks.Rule(lambda x: x != 0, "must not be 0: nothing to retain")
+    )
     with np.errstate(over="ignore"):
-        return check_result(model / golden, "model / golden")
+        return checks.result(model / golden, "model / golden")
 
 
 def likelihood_baseline(
@@ -271,19 +263,18 @@ def likelihood_baseline(
       where: [N] bool, contexts to keep.
 
     Raises:
-      ValueError: shapes differ, a value that is kept is not finite, a length is not positive, or
-        no context is kept.
+      ValueError: shapes differ, a kept value is not finite (or no length), or none is kept.
     """
     names = ("model_diagonal", "model_lengths", "golden_diagonal", "golden_lengths")
     arrays = (model_diagonal, model_lengths, golden_diagonal, golden_lengths)
     shapes = [real(a, name).shape for a, name in zip(arrays, names, strict=True)]
     if len(set(shapes)) != 1 or len(shapes[0]) != 1:
         raise ValueError(f"diagonals and lengths must all have shape [N], got {shapes}")
-    mask, per_token = mask_of(where, shapes[0], least=1), []
+    mask, per_token = checks.mask_of(where, shapes[0], least=1), []
     for k in (0, 2):
-        check(arrays[k], names[k], used=mask, on_device=True)
-        check_lengths(arrays[k + 1], mask, names[k + 1])
+        checks.entries(arrays[k], names[k], used=mask, on_device=True)
+        checks.lengths(arrays[k + 1], mask, names[k + 1])
         diagonal = floating(arrays[k])
         per_token.append(diagonal / floating(arrays[k + 1], diagonal.dtype))
     value = jnp.mean(per_token[0] - per_token[1], where=mask)
-    return check_result(value, "likelihood_baseline of diagonals and lengths")
+    return checks.result(value, "likelihood_baseline of diagonals and lengths")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from remid_jax.information.checking import FINITE, LEVEL, NOT_NEGATIVE, Rule, checked
+from remid_jax.information import checks
 
 QUANTILES = 4_000  # of the estimated standard error: power to 1e-4
 MOST = 10**9  # samples, beyond which none are counted
@@ -53,24 +53,26 @@ def _error_and_freedom(
 
 
 def _level(value: Any, name: str) -> Any:
-    LEVEL(value, name)
+    checks.LEVEL(value, name)
     if 1 - value / 2 == 1:
         raise ValueError(f"{name} holds {value}, but must be above 1e-15: its limit is infinite")
     return value
 
 
 def _correlation(value: Any, name: str) -> Any:
-    rule = Rule(lambda r: (r > -1) & (r < 1), "must lie between -1 and 1")
+    rule = checks.Rule(lambda r: (r > -1) & (r < 1), "must lie between -1 and 1")
     return None if value is None else rule(value, name)
 
 
 SPREADS = {
-    "difference": FINITE, "sd_in": NOT_NEGATIVE, "sd_out": NOT_NEGATIVE, "level": _level,
-    "correlation": _correlation,
+    "difference": checks.FINITE, "sd_in": checks.NOT_NEGATIVE, "sd_out": checks.NOT_NEGATIVE,
+    "level": _level, "correlation": _correlation,
 }  # fmt: skip
 
 
-@checked(**SPREADS, n=Rule(lambda k: (k >= 2) & (k <= MOST_FREEDOM), "must be from 2 to 1e15"))
+@checks.arguments(
+    **SPREADS, n=checks.Rule(lambda k: (k >= 2) & (k <= MOST_FREEDOM), "must be from 2 to 1e15")
+)
 def power(
     difference: float,
     sd_in: float,
@@ -100,7 +102,7 @@ def power(
     return _power(abs(difference) / error, freedom, level)
 
 
-@checked(**SPREADS, power=LEVEL)
+@checks.arguments(**SPREADS, power=checks.LEVEL)
 def samples_needed(
     difference: float,
     sd_in: float,
@@ -122,7 +124,7 @@ def samples_needed(
     64
     """
     _check_power(power, level)
-    Rule(lambda d: d != 0, "must not be 0")(difference, "difference")
+    checks.Rule(lambda d: d != 0, "must not be 0")(difference, "difference")
 
     def enough(n: int) -> bool:
         error, freedom = _error_and_freedom(sd_in, sd_out, n, correlation)
@@ -137,9 +139,9 @@ def samples_needed(
     return high // 2 + 1 + bisect.bisect_left(range(high // 2 + 1, high), True, key=enough)
 
 
-@checked(
-    standard_error=NOT_NEGATIVE, power=LEVEL, level=_level,
-    freedom=Rule(lambda f: (f >= 1) & (f <= MOST_FREEDOM), "must be from 1 to 1e15"),
+@checks.arguments(
+    standard_error=checks.NOT_NEGATIVE, power=checks.LEVEL, level=_level,
+    freedom=checks.Rule(lambda f: (f >= 1) & (f <= MOST_FREEDOM), "must be from 1 to 1e15"),
 )  # fmt: skip
 def detectable(
     standard_error: float, freedom: float, power: float = 0.8, level: float = 0.05

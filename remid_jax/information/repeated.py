@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, is_concrete, real
-from remid_jax.information.checking import FINITE, Rule, check, check_result, checked, mask_of
 
 Array = jax.Array
 
@@ -29,8 +29,7 @@ def repeated_contributions(scores: Array, where: Array | None = None) -> Array:
       [N, M] nats; NaN where there is no response.
 
     Raises:
-      ValueError: not [N, N, M], no mask, fewer than 2 contexts with a response, or a needed score
-        that is not finite (in float32).
+      ValueError: not [N, N, M], fewer than 2 contexts, or a score that is not finite.
     """
     found, mask = _contributions(scores, where)
     return jnp.where(mask, found, jnp.nan)
@@ -51,7 +50,7 @@ def repeated_club(scores: Array, where: Array | None = None) -> Array:
     2.5
     """
     means, present, _ = _context_means(*_contributions(scores, where))
-    return check_result(jnp.mean(means, where=present), "repeated_club of scores")
+    return checks.result(jnp.mean(means, where=present), "repeated_club of scores")
 
 
 def _contributions(scores: Array, where: Array | None) -> tuple[Array, Array]:
@@ -61,9 +60,9 @@ def _contributions(scores: Array, where: Array | None) -> tuple[Array, Array]:
         raise ValueError(f"scores must be [contexts, contexts, responses], got shape {shape}")
     mask = _response_mask(where, shape[1:])
     used = jnp.any(mask, axis=1)[:, None, None] & mask[None]
-    check(scores, "scores", used=used, on_device=True)
+    checks.entries(scores, "scores", used=used, on_device=True)
     found = _own_minus_others(floating(scores), mask)
-    return check_result(found, "contributions of scores", mask), mask
+    return checks.result(found, "contributions of scores", mask), mask
 
 
 @jax.jit
@@ -79,7 +78,7 @@ def _own_minus_others(scores: Array, mask: Array) -> Array:
 
 
 def _response_mask(where: Any, shape: tuple[int, ...]) -> Array:
-    mask = jnp.asarray(mask_of(where, shape, one="response"))
+    mask = jnp.asarray(checks.mask_of(where, shape, one="response"))
     present = jnp.any(mask, axis=1)
     if is_concrete(present) and np.sum(present) < 2:
         raise ValueError(f"responses of shape {shape} exist for {np.sum(present)} of 2 contexts")
@@ -123,8 +122,7 @@ def variance_parts(values: Array, where: Array | None = None) -> VarianceParts:
       `VarianceParts` of scalars.
 
     Raises:
-      ValueError: not [N, M], no mask, fewer than 2 contexts with a response, no context with 2 of
-        them, or an existing value that is not finite (in float32).
+      ValueError: not [N, M], fewer than 2 contexts, none with 2 responses, or a value not finite.
 
     >>> parts = variance_parts(jnp.array([[1.0, 3.0], [5.0, 7.0]]))
     >>> [round(float(part), 4) for part in parts]
@@ -133,7 +131,7 @@ def variance_parts(values: Array, where: Array | None = None) -> VarianceParts:
     values, mask = _checked(values, where, "values")
     if is_concrete(mask) and np.asarray(mask).sum(axis=1).max() < 2:
         raise ValueError(f"values of shape {values.shape}: no context has 2 responses")
-    return check_result(_split(values, mask), "variance_parts of values")
+    return checks.result(_split(values, mask), "variance_parts of values")
 
 
 @jax.jit
@@ -155,14 +153,19 @@ def _checked(values: Any, where: Any, name: str) -> tuple[Array, Array]:
     if len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"{name} must be [contexts, responses], got shape {shape}")
     mask = _response_mask(where, shape)
-    check(values, name, used=mask, on_device=True)
+    checks.entries(values, name, used=mask, on_device=True)
     return floating(values), mask
 
 
-COST = Rule(lambda x: x > 0, "must be positive and finite")
+COST = checks.Rule(lambda x: x > 0, "must be positive and finite")
 
 
-@checked(context_variance=FINITE, response_variance=FINITE, context_cost=COST, response_cost=COST)
+@checks.arguments(
+    context_variance=checks.FINITE,
+    response_variance=checks.FINITE,
+    context_cost=COST,
+    response_cost=COST,
+)
 def responses_worth_it(
     context_variance: float, response_variance: float, context_cost: float, response_cost: float
 ) -> float:
@@ -179,8 +182,7 @@ def responses_worth_it(
       M*, to be rounded; infinite where contexts do not differ but responses do.
 
     Raises:
-      ValueError: a variance is not finite, a cost is not positive and finite, or they differ by
-        more than float64 can hold.
+      ValueError: a variance that is not finite, a cost that is not positive, or overflow.
 
     >>> responses_worth_it(1.0, 4.0, 9.0, 1.0)
     6.0
@@ -191,7 +193,7 @@ def responses_worth_it(
         return float("inf")
     unit = context_variance * response_cost
     ratio = response_variance * context_cost / unit if unit > 0 else np.inf
-    return check_result(max(1.0, float(np.sqrt(ratio))), "responses_worth_it")
+    return checks.result(max(1.0, float(np.sqrt(ratio))), "responses_worth_it")
 
 
 def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple[Array, Array]:
@@ -210,8 +212,7 @@ def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple
       `variance_parts(log_p − log_q)` has the standard error.
 
     Raises:
-      ValueError: shapes differ or are not [N, M], no mask, fewer than 2 contexts with a response,
-        or an existing value that is not finite (in float32).
+      ValueError: shapes differ, fewer than 2 contexts, or a value that is not finite.
     """
     shapes = real(log_p, "log_p", empty=True).shape, real(log_q, "log_q", empty=True).shape
     if shapes[0] != shapes[1]:
@@ -219,7 +220,7 @@ def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple
     log_p, mask = _checked(log_p, where, "log_p")
     log_q, _ = _checked(log_q, where, "log_q")
     means, present, _ = _context_means(log_p - log_q, mask)
-    value, means = check_result((jnp.mean(means, where=present), means), "log_p − log_q")
+    value, means = checks.result((jnp.mean(means, where=present), means), "log_p − log_q")
     return value, jnp.where(present, means, jnp.nan)
 
 
@@ -246,8 +247,7 @@ def rank_agreement(a: Array | np.ndarray, b: Array | np.ndarray) -> RankAgreemen
       a: [n] a value a model under one q; b: [n] under another, in the same order.
 
     Raises:
-      ValueError: not two lists of the same length of at least 2, values that are not finite, or
-        all equal in one list: there is no order to compare.
+      ValueError: not two lists of one length of at least 2, or one without any order.
 
     >>> rank_agreement(np.array([1.0, 2.0, 3.0]), np.array([2.0, 5.0, 9.0])).spearman.__round__(6)
     1.0
@@ -258,7 +258,7 @@ def rank_agreement(a: Array | np.ndarray, b: Array | np.ndarray) -> RankAgreemen
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
         raise ValueError(f"a and b must be [n >= 2] alike, got shapes {a.shape} and {b.shape}")
     for name, values in (("a", a), ("b", b)):
-        check(values, name)
+        checks.entries(values, name)
         if np.ptp(values) == 0:
             raise ValueError(f"{name} of shape {values.shape} holds one value only: no order")
     rho, tau = spearmanr(a, b).statistic, kendalltau(a, b, variant="b").statistic

@@ -12,22 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import is_concrete, real, refuse
-from remid_jax.information.checking import (
-    DRAWS,
-    SEED,
-    Rule,
-    check,
-    check_result,
-    checked,
-    flag,
-)
 
 Array = jax.Array
 
 BATCH_ENTRIES = 2**22  # array entries of the permutations that are computed side by side
 LARGEST = 1e15  # features; their squares and sums of those stay within float32
-FEATURES = Rule(lambda v: np.abs(v) <= LARGEST, "must be at most 1e15 in size")
+FEATURES = checks.Rule(lambda v: np.abs(v) <= LARGEST, "must be at most 1e15 in size")
 TIE_EPSILONS = 32  # values of permutations that differ by rounding alone count as equal
 
 
@@ -56,7 +48,7 @@ def check_pair(a: Any, b: Any) -> None:
         shape = real(x, name, empty=True).shape
         if len(shape) != 2 or shape[0] < 2 or shape[1] < 1:
             raise ValueError(f"{name} must be [n >= 2 vectors, d >= 1 features], got shape {shape}")
-        check(x, name, FEATURES)
+        checks.entries(x, name, FEATURES)
     if np.shape(a)[1] != np.shape(b)[1]:
         raise ValueError(f"a and b must have equal width, got shapes {np.shape(a)}, {np.shape(b)}")
 
@@ -81,7 +73,7 @@ def _check_directions(a: Any, b: Any) -> None:
             refuse(norms, norms < 1 / LARGEST, f"{name}: lengths of rows", what)
 
 
-@checked(seed=SEED)
+@checks.arguments(seed=checks.SEED)
 def equal_size(a: Any, b: Any, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draws rows of the larger set, without replacement and in order, to the smaller one's number.
 
@@ -133,7 +125,7 @@ def von_neumann_entropy(features: Any) -> Array:
     0.6931
     """
     _check_directions(features, features)
-    return check_result(_entropy(_unit(features)), "von_neumann_entropy of features")
+    return checks.result(_entropy(_unit(features)), "von_neumann_entropy of features")
 
 
 def representation_jsd(a: Any, b: Any) -> Array:
@@ -160,7 +152,7 @@ def representation_jsd(a: Any, b: Any) -> Array:
     0.6931
     """
     _check_directions(a, b)
-    return check_result(_divergence(_unit(a), _unit(b)), "representation_jsd of a and b")
+    return checks.result(_divergence(_unit(a), _unit(b)), "representation_jsd of a and b")
 
 
 def _divergence(a: Array, b: Array) -> Array:
@@ -210,7 +202,7 @@ def _permutation_null(
     return float(value), mixture - np.concatenate(halves).mean(axis=1)
 
 
-@checked(permutations=DRAWS, seed=SEED, paired=flag)
+@checks.arguments(permutations=checks.DRAWS, seed=checks.SEED, paired=checks.flag)
 def representation_jsd_test(
     a: Any, b: Any, *, permutations: int = 200, seed: int = 0, paired: bool = False
 ) -> RepresentationJSD:

@@ -10,21 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import real, refuse, shown
-from remid_jax.information.checking import (
-    DRAWS,
-    LEVEL,
-    NOT_NEGATIVE,
-    POSITIVE,
-    SEED,
-    check,
-    check_lengths,
-    check_result,
-    checked,
-    contexts_of,
-    labels_of,
-    mask_of,
-)
 from remid_jax.information.mutual_information import read_pairs
 
 Array = jax.Array
@@ -65,10 +52,10 @@ def contributions(
     share = jnp.sum(weights * scores, axis=0) / jnp.sum(weights)
     kept = jnp.sum(mask, dtype=scores.dtype)
     found = jnp.where(mask, jnp.diagonal(scores) - kept * share, jnp.nan)
-    return check_result(found, "contributions of scores (and lengths)", mask)
+    return checks.result(found, "contributions of scores (and lengths)", mask)
 
 
-@checked(flips=DRAWS, seed=SEED)
+@checks.arguments(flips=checks.DRAWS, seed=checks.SEED)
 def sign_flip_test(
     differences: Array | np.ndarray,
     *,
@@ -90,8 +77,7 @@ def sign_flip_test(
         default each is a unit.
 
     Raises:
-      ValueError: no difference, one that is not finite, fewer than 1 flip, or groups of another
-        shape or that are no such integers.
+      ValueError: no differences, one that is not finite, no flips, or no such groups.
 
     >>> sign_flip_test(np.array([1.0, 2.0, 3.0]))
     0.25
@@ -99,11 +85,13 @@ def sign_flip_test(
     values = np.asarray(real(differences, "differences", empty=True), np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"differences must be [N >= 1], got shape {values.shape}")
-    check(values, "differences")
+    checks.entries(values, "differences")
     if groups is not None:
         if (shape := real(groups, "groups", empty=True).shape) != values.shape:
             raise ValueError(f"groups must have shape {values.shape}, got {shape}")
-        values = np.bincount(np.unique(labels_of(groups, least=0), return_inverse=True)[1], values)
+        values = np.bincount(
+            np.unique(checks.labels_of(groups, least=0), return_inverse=True)[1], values
+        )
     n, least = len(values), abs(values.sum()) - TIES * np.abs(values).sum()
     if n <= ENUMERATED:
         signs = 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
@@ -121,7 +109,7 @@ def _chunks(total: int, n: int) -> Iterator[int]:
     yield from (min(rows, total - start) for start in range(0, total, rows))
 
 
-@checked(permutations=DRAWS, seed=SEED)
+@checks.arguments(permutations=checks.DRAWS, seed=checks.SEED)
 def independence_test(
     scores: Array | np.ndarray,
     *,
@@ -144,21 +132,20 @@ def independence_test(
       where: [N] bool, contexts to keep (with their responses).
 
     Raises:
-      ValueError: the block is not square, a kept entry is not finite, `where` is no mask or leaves
-        fewer than 2 contexts, a length is not positive, or fewer than 1 permutation.
+      ValueError: as in `club`, or no permutation.
 
     >>> independence_test(5 * np.eye(8), permutations=99)
     0.01
     """
-    keep = mask_of(where, (contexts_of(scores),), least=2)
-    check_lengths(lengths, keep)
-    check(np.asarray(real(scores, "scores")), "scores", used=keep[:, None] & keep)
+    keep = checks.mask_of(where, (checks.contexts_of(scores),), least=2)
+    checks.lengths(lengths, keep)
+    checks.entries(np.asarray(real(scores, "scores")), "scores", used=keep[:, None] & keep)
     block = np.asarray(real(scores, "scores"), np.float64)
     if lengths is not None:
         with np.errstate(all="ignore"):  # those that are not kept may be 0
             block = block / np.asarray(real(lengths, "lengths"))
     block = block[np.ix_(keep, keep)]
-    check(block, "scores / lengths of kept contexts")
+    checks.entries(block, "scores / lengths of kept contexts")
     n, rng, count = len(block), np.random.default_rng(seed), 0
     least = np.trace(block) - TIES * np.abs(np.diagonal(block)).sum()
     for rows in _chunks(permutations, n):
@@ -209,7 +196,7 @@ def _p_values(p_values: Any) -> np.ndarray:
     return np.where(missing, np.nan, p)
 
 
-@checked(level=LEVEL)
+@checks.arguments(level=checks.LEVEL)
 def worst_set(
     values: Sequence[float] | np.ndarray,
     errors: np.ndarray,
@@ -248,9 +235,9 @@ def worst_set(
             f"shape {v.shape}, errors of shape {s.shape} and freedom of shape {f.shape}"
         )
     off, f = ~np.eye(len(v), dtype=bool), np.broadcast_to(f, s.shape)
-    check(v, "values")
-    check(s, "errors", NOT_NEGATIVE)
-    check(f, "freedom", POSITIVE, used=off)
+    checks.entries(v, "values")
+    checks.entries(s, "errors", checks.NOT_NEGATIVE)
+    checks.entries(f, "freedom", checks.POSITIVE, used=off)
     limit = stdtrit(np.where(off, f, 1), 1 - (1 - level) / max(1, len(v) - 1))
     with np.errstate(all="ignore"):  # an infinite limit leaves out none
         larger = (v - v[:, None] > limit * s) & off  # [k, l]: l is larger than k

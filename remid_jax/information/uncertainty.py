@@ -8,18 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, real, shown
-from remid_jax.information.checking import (
-    FINITE,
-    LEVEL,
-    NOT_NEGATIVE,
-    POSITIVE,
-    check,
-    check_result,
-    checked,
-    labels_of,
-    operands,
-)
 
 Array = jax.Array
 MIN_GROUPS = 3  # one that is deleted, and two whose pairs stay
@@ -85,7 +75,7 @@ def clustered_negatives(groups: Array | np.ndarray) -> np.ndarray:
     >>> clustered_negatives(np.array([0, 0, 1])).astype(int).tolist()
     [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
     """
-    groups = np.asarray(labels_of(groups))
+    groups = np.asarray(checks.labels_of(groups))
     used = groups >= 0
     weights = (groups[:, None] != groups) & used[:, None] & used
     if not weights.any():
@@ -114,7 +104,7 @@ def delete_one(
     """
     if not callable(statistic):
         raise ValueError(f"statistic must be a function of a mask, got {shown(statistic)}")
-    groups = np.asarray(labels_of(groups))
+    groups = np.asarray(checks.labels_of(groups))
     labels = np.unique(groups[groups >= 0])
     if len(labels) < MIN_GROUPS:
         raise ValueError(f"a jackknife needs at least {MIN_GROUPS} groups, got {len(labels)}")
@@ -142,8 +132,8 @@ def jackknife_error(replicates: Array) -> tuple[Array, int]:
     >>> round(float(error), 4), freedom
     (0.5774, 2)
     """
-    check(replicates, "replicates", on_device=True)
-    return check_result(replicate_error(replicates), "jackknife_error of replicates")
+    checks.entries(replicates, "replicates", on_device=True)
+    return checks.result(replicate_error(replicates), "jackknife_error of replicates")
 
 
 def replicate_error(replicates: Array) -> tuple[Array, int]:
@@ -182,11 +172,11 @@ def jackknife(
     (2.0, 0.5774, 2)
     """
     value, without = delete_one(statistic, groups)
-    check(value, "statistic", on_device=True)
+    checks.entries(value, "statistic", on_device=True)
     return value, *jackknife_error(without)
 
 
-@checked(freedom=POSITIVE, level=LEVEL)
+@checks.arguments(freedom=checks.POSITIVE, level=checks.LEVEL)
 def t_interval(
     value: float, standard_error: float, freedom: float, level: float = 0.95
 ) -> tuple[float, float]:
@@ -201,13 +191,13 @@ def t_interval(
     """
     from scipy.special import stdtrit
 
-    value, standard_error = operands(value=value, standard_error=standard_error)
-    check(standard_error, "standard_error", NOT_NEGATIVE)
+    value, standard_error = checks.operands(value=value, standard_error=standard_error)
+    checks.entries(standard_error, "standard_error", checks.NOT_NEGATIVE)
     half = float(stdtrit(freedom, 0.5 + level / 2)) * standard_error
-    return check_result((value - half, value + half), "t_interval")
+    return checks.result((value - half, value + half), "t_interval")
 
 
-@checked(standard_error=NOT_NEGATIVE, value=FINITE, freedom=POSITIVE)
+@checks.arguments(standard_error=checks.NOT_NEGATIVE, value=checks.FINITE, freedom=checks.POSITIVE)
 def t_test(value: float, standard_error: float, freedom: float) -> float:
     """Two-sided p-value 2·P(T > |value| / standard error), T ~ t(freedom), of a true value of 0.
 
@@ -228,7 +218,12 @@ def t_test(value: float, standard_error: float, freedom: float) -> float:
         return float(2 * stdtr(freedom, -(abs(value) / standard_error)))
 
 
-@checked(error_a=NOT_NEGATIVE, error_b=NOT_NEGATIVE, freedom_a=POSITIVE, freedom_b=POSITIVE)
+@checks.arguments(
+    error_a=checks.NOT_NEGATIVE,
+    error_b=checks.NOT_NEGATIVE,
+    freedom_a=checks.POSITIVE,
+    freedom_b=checks.POSITIVE,
+)
 def combined_error(
     error_a: float, freedom_a: float, error_b: float, freedom_b: float
 ) -> tuple[float, float]:

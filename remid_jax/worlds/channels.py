@@ -10,23 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import real, shown
-from remid_jax.information.checking import (
-    POSITIVE,
-    SHARE,
-    Rule,
-    check,
-    check_distribution,
-    checked,
-    count_of,
-    random_key,
-)
 from remid_jax.worlds.distributions import FACTORS
 
 Array = jax.Array
 SHARPENED = 0.3  # temperature of the default `cold` model: p ∝ p^(1/0.3)
-TEMPERATURE = Rule(lambda t: (t >= 1e-4) & (t <= 1e4), "must lie between 1e-4 and 1e4")
-SCALE = Rule(lambda s: (s >= 0) & (s <= 1e4), "must lie between 0 and 1e4")
+TEMPERATURE = checks.Rule(lambda t: (t >= 1e-4) & (t <= 1e4), "must lie between 1e-4 and 1e4")
+SCALE = checks.Rule(lambda s: (s >= 0) & (s <= 1e4), "must lie between 0 and 1e4")
 
 
 def _rows(channel: Any, name: str) -> Array:
@@ -34,11 +25,11 @@ def _rows(channel: Any, name: str) -> Array:
     channel = real(channel, name)
     if channel.ndim != 2:
         raise ValueError(f"{name} must be rows [X, Y], got shape {channel.shape}")
-    check_distribution(channel, -1, name)
+    checks.distribution(channel, -1, name)
     return channel
 
 
-@checked(channel=_rows, noise=SHARE)
+@checks.arguments(channel=_rows, noise=checks.SHARE)
 def noisy(channel: Array, noise: float | Array = 0.3) -> Array:
     """(1 − ε) p(y|x) + ε/|Y|: at times the response has nothing to do with the context.
 
@@ -48,7 +39,7 @@ def noisy(channel: Array, noise: float | Array = 0.3) -> Array:
     return (1 - noise) * channel + noise / channel.shape[-1]
 
 
-@checked(channel=_rows, temperature=TEMPERATURE)
+@checks.arguments(channel=_rows, temperature=TEMPERATURE)
 def cold(channel: Array, temperature: float | Array = SHARPENED) -> Array:
     """p(y|x)^(1/T), normalised: the right responses, sampled too sharply.
 
@@ -58,7 +49,7 @@ def cold(channel: Array, temperature: float | Array = SHARPENED) -> Array:
     return jax.nn.softmax(jnp.log(jnp.maximum(channel, 1e-300)) / temperature, axis=-1)
 
 
-@checked(channel=_rows)
+@checks.arguments(channel=_rows)
 def greedy(channel: Array) -> Array:
     """Always the most likely response.
 
@@ -69,7 +60,7 @@ def greedy(channel: Array) -> Array:
     return jax.nn.one_hot(jnp.argmax(channel, -1), channel.shape[-1], dtype=channel.dtype)
 
 
-@checked(channel=_rows)
+@checks.arguments(channel=_rows)
 def ignores(channel: Array, distribution: Array, factor: str) -> Array:
     """p(y|x without one factor) under a distribution [U, C, D]; uniform over it without mass.
 
@@ -77,7 +68,7 @@ def ignores(channel: Array, distribution: Array, factor: str) -> Array:
       ValueError: an unknown factor, no distribution, or shapes that do not agree.
     """
     axis, p = _axis(factor), real(distribution, "distribution")
-    check_distribution(p, None, "distribution")
+    checks.distribution(p, None, "distribution")
     _check_sizes(channel, p.shape)
     grid = channel.reshape(*p.shape, -1)
     total = p.sum(axis, keepdims=True)
@@ -86,7 +77,7 @@ def ignores(channel: Array, distribution: Array, factor: str) -> Array:
     return jnp.broadcast_to(blind, grid.shape).reshape(channel.shape)
 
 
-@checked(channel=_rows)
+@checks.arguments(channel=_rows)
 def wrong(channel: Array, sizes: tuple[int, int, int], factor: str = "character") -> Array:
     """Responds as if one factor were the next of its values: p(y|u, c+1, d).
 
@@ -96,7 +87,7 @@ def wrong(channel: Array, sizes: tuple[int, int, int], factor: str = "character"
     if not isinstance(sizes, tuple | list) or len(sizes) != len(FACTORS):
         raise ValueError(f"sizes must be those of the 3 factors, got {shown(sizes)}")
     sizes = tuple(
-        count_of(size, f"sizes of the {z}") for size, z in zip(sizes, FACTORS, strict=True)
+        checks.count_of(size, f"sizes of the {z}") for size, z in zip(sizes, FACTORS, strict=True)
     )
     _check_sizes(channel, sizes)
     grid = channel.reshape(*sizes, -1)
@@ -129,7 +120,7 @@ FAULTS: dict[str, Callable[..., Any]] = {
 """Name -> (channel [X, Y], distribution [U, C, D]) -> channel of the faulty model."""
 
 
-@checked(key=random_key, channel=_rows, strength=SCALE)
+@checks.arguments(key=checks.random_key, channel=_rows, strength=SCALE)
 def logit_noise(key: Array, channel: Array, strength: float | Array) -> Array:
     """An estimator q whose logits are off by normal noise: log q = log p + s·ε − log Z, [X, Y].
 
@@ -142,6 +133,6 @@ def logit_noise(key: Array, channel: Array, strength: float | Array) -> Array:
       ValueError: no key, a row that is no distribution or holds 0, or s not from 0 to 1e4.
     """
     channel = jnp.asarray(channel)
-    check(channel, "channel", POSITIVE, on_device=True)
+    checks.entries(channel, "channel", checks.POSITIVE, on_device=True)
     error = jax.random.normal(key, channel.shape, channel.dtype)
     return jax.nn.log_softmax(jnp.log(channel) + strength * error, axis=-1)

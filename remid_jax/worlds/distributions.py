@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import on_device, real, shown
-from remid_jax.information.checking import check_distribution
 
 Array = jax.Array
 FACTORS = ("user", "character", "dialogue")
@@ -57,7 +57,7 @@ def joint_distribution(mechanisms: Mechanisms, name: str = "mechanisms") -> Arra
         shapes = [user.shape, character.shape, dialogue.shape]
         raise ValueError(f"{name} must have shapes [U], [U, C], [U, C, D], got {shapes}")
     for factor, mechanism in zip(FACTORS, (user, character, dialogue), strict=True):
-        check_distribution(mechanism, -1, f"mechanism of the {factor}")
+        checks.distribution(mechanism, -1, f"mechanism of the {factor}")
     return user[:, None, None] * character[:, :, None] * dialogue
 
 
@@ -77,7 +77,7 @@ def mechanisms_of(joint: Array) -> Mechanisms:
     joint = on_device(real(joint, "joint distribution"))
     if joint.ndim != 3:
         raise ValueError(f"a joint distribution has axes [U, C, D], got shape {joint.shape}")
-    check_distribution(joint, (0, 1, 2), "joint distribution")
+    checks.distribution(joint, (0, 1, 2), "joint distribution")
     pair = joint.sum(2)
     return pair.sum(1), _conditional(pair), _conditional(joint)
 
@@ -108,4 +108,4 @@ def check_channel(channel: Array, contexts: int, name: str) -> None:
     shape = real(channel, name).shape
     if len(shape) != 2 or shape[0] != contexts:
         raise ValueError(f"{name} must have shape [{contexts} contexts, responses], got {shape}")
-    check_distribution(channel, -1, name)
+    checks.distribution(channel, -1, name)

@@ -6,16 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, is_concrete, real, refuse
-from remid_jax.information.checking import (
-    MOST_LISTED,
-    check,
-    check_distribution,
-    check_result,
-    checked,
-    random_key,
-    whole,
-)
 from remid_jax.information.group_sums import GroupSums
 from remid_jax.worlds.distributions import Mechanisms, joint_distribution
 
@@ -31,7 +23,9 @@ class Draw(NamedTuple):
     group: Array
 
 
-@checked(key=random_key, n=whole(most=MOST_LISTED), clusters=whole(0))
+@checks.arguments(
+    key=checks.random_key, n=checks.whole(most=checks.MOST_LISTED), clusters=checks.whole(0)
+)
 def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0) -> Draw:
     """n contexts; with `clusters` = G, n/G for each of G characters drawn from p(c).
 
@@ -62,7 +56,7 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
     return Draw(x, empty, empty, group)
 
 
-@checked(key=random_key)
+@checks.arguments(key=checks.random_key)
 def draw(
     key: Array, mechanisms: Mechanisms, channel: Array, model: Array, n: int, clusters: int = 0
 ) -> Draw:
@@ -79,7 +73,7 @@ def draw(
     )
 
 
-@checked(key=random_key)
+@checks.arguments(key=checks.random_key)
 def respond(key: Array, channel: Array, x: Array, name: str = "channel") -> Array:
     """One response y ~ p(·|x) for each context: [N] indices.
 
@@ -88,7 +82,7 @@ def respond(key: Array, channel: Array, x: Array, name: str = "channel") -> Arra
         none of 0..X−1.
     """
     channel = _table(channel, name)
-    check_distribution(channel, -1, name)
+    checks.distribution(channel, -1, name)
     x = _indices(x, "x", channel.shape[0])
     return _draw_index(key, jnp.asarray(channel), x.shape, x)
 
@@ -100,7 +94,7 @@ def _table(table: Any, name: str) -> Array:
     return table
 
 
-@checked(log_q=_table)
+@checks.arguments(log_q=_table)
 def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
     """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y]; −∞ where q gives none.
 
@@ -116,7 +110,7 @@ def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
     return log_q[x][:, y]
 
 
-@checked(log_q=_table, num_groups=whole(most=MOST_LISTED))
+@checks.arguments(log_q=_table, num_groups=checks.whole(most=checks.MOST_LISTED))
 def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups: int) -> GroupSums:
     """`group_sums` of `pair_matrix` by counting contexts and responses: O(G·X·Y).
 
@@ -124,7 +118,7 @@ def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups:
       ValueError: a table of another shape or with a value that is not finite, indices that it has
         not, or groups that are not of 0..num_groups−1.
     """
-    check(log_q, "log_q", on_device=True)
+    checks.entries(log_q, "log_q", on_device=True)
     log_q = floating(log_q)
     x, y = _indices(x, "x", log_q.shape[0]), _indices(y, "y", log_q.shape[1])
     group = _indices(group, "group", num_groups)
@@ -138,7 +132,7 @@ def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups:
     row = contexts @ (log_q @ responses.sum(0)) - inside
     column = responses @ (contexts.sum(0) @ log_q) - inside
     sums = GroupSums(contexts.sum(1), own, row, column)
-    return check_result(sums, "sums_from_counts of log_q")
+    return checks.result(sums, "sums_from_counts of log_q")
 
 
 def _indices(values: Any, name: str, size: int) -> Array:

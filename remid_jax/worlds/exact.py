@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information import bounds
+from remid_jax.information import bounds, checks
 from remid_jax.information.arguments import real, shown
 from remid_jax.information.attribution import shapley
-from remid_jax.information.checking import check, check_distribution, check_result, checked
 from remid_jax.information.divergences import (
     chain_rule_js,
     factor_js,
@@ -60,7 +59,7 @@ def exact_quantities(
     if P.ndim != 3 or P.shape != Q.shape:
         raise ValueError(f"P and Q must share a shape [U, C, D], got {P.shape} and {Q.shape}")
     for name, p in (("P", P), ("Q", Q)):
-        check_distribution(p, (0, 1, 2), name)
+        checks.distribution(p, (0, 1, 2), name)
     for name, rows in (("channel", channel), ("model", model)):
         check_channel(rows, P.size, name)
     if np.shape(channel) != np.shape(model):
@@ -94,7 +93,7 @@ def _world(world: Any, name: str) -> World:
     return world
 
 
-@checked(world=_world)
+@checks.arguments(world=_world)
 def quantities(world: World, P: Array | None = None, Q: Array | None = None) -> dict[str, Array]:
     """The exact quantities of a world, jit- and vmap-able.
 
@@ -161,7 +160,7 @@ def quantities(world: World, P: Array | None = None, Q: Array | None = None) -> 
 _quantities = jax.jit(quantities)
 
 
-@checked(world=_world)
+@checks.arguments(world=_world)
 def exact_emid(world: World) -> Array:
     """EMID = EMI(P) − EMI(Q) of a world alone, nats; jit- and vmap-able.
 
@@ -208,9 +207,9 @@ def scored_information(distribution: Array, channel: Array, log_q: Array) -> dic
         raise ValueError(
             f"distribution [X], channel [X, Y] and log_q [X, Y] do not agree: shapes {shapes}"
         )
-    check_distribution(p, -1, "distribution")
+    checks.distribution(p, -1, "distribution")
     check_channel(channel, p.size, "channel")
-    check(log_q, "log_q", on_device=True)
+    checks.entries(log_q, "log_q", on_device=True)
     outputs = output_law(p, channel)
     used = channel > 0
     own = jnp.sum(p * jnp.sum(jnp.where(used, channel * jnp.where(used, log_q, 0), 0), -1))
@@ -221,4 +220,4 @@ def scored_information(distribution: Array, channel: Array, log_q: Array) -> dic
         "infonce": own - jnp.sum(outputs * mixed),
         "log_likelihood": own,
     }
-    return check_result(values, "scored_information of log_q")
+    return checks.result(values, "scored_information of log_q")

@@ -11,17 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import real, shown
-from remid_jax.information.checking import (
-    MOST_LISTED,
-    SHARE,
-    Rule,
-    check_distribution,
-    checked,
-    count_of,
-    look_up,
-    random_key,
-)
 from remid_jax.information.divergences import output_law
 from remid_jax.worlds import channels
 from remid_jax.worlds.distributions import (
@@ -45,9 +36,10 @@ def _sizes(sizes: Any, name: str, least: int = 1) -> Sizes:
         raise ValueError(f"{name} must be those of {', '.join(names)}, got {shown(sizes)}")
     leasts = (least,) * 3 + (1,)
     counts = tuple(
-        count_of(n, f"{name}, {part}", k) for n, part, k in zip(sizes, names, leasts, strict=True)
+        checks.count_of(n, f"{name}, {part}", k)
+        for n, part, k in zip(sizes, names, leasts, strict=True)
     )
-    count_of(math.prod(counts), f"the product of {name}", most=MOST_LISTED)
+    checks.count_of(math.prod(counts), f"the product of {name}", most=checks.MOST_LISTED)
     return counts
 
 
@@ -60,7 +52,9 @@ def _family(name: str, least: int = 1) -> Callable[[Callable], Callable]:
     sizes = functools.partial(_sizes, least=least)
 
     def enter(make: Callable[..., Pair]) -> Callable[..., Pair]:
-        FAMILIES[name] = checked(key=random_key, strength=SHARE, sizes=sizes)(make)
+        FAMILIES[name] = checks.arguments(
+            key=checks.random_key, strength=checks.SHARE, sizes=sizes
+        )(make)
         return FAMILIES[name]
 
     return enter
@@ -187,10 +181,10 @@ def disjoint(key: Array, sizes: Sizes, strength: Any) -> Pair:
     return first, tuple(_mix(a, b, strength) for a, b in zip(first, second, strict=True))
 
 
-SHARPNESS = Rule(lambda s: (s >= 0) & (s <= 1e4), "must lie between 0 and 1e4")
+SHARPNESS = checks.Rule(lambda s: (s >= 0) & (s <= 1e4), "must lie between 0 and 1e4")
 
 
-@checked(key=random_key, sizes=_sizes, sharpness=SHARPNESS)
+@checks.arguments(key=checks.random_key, sizes=_sizes, sharpness=SHARPNESS)
 def role_play_channel(key: Array, sizes: Sizes, sharpness: Any = 2.0) -> Array:
     """A random true channel in which user, character, dialogue and their interaction matter.
 
@@ -210,7 +204,7 @@ def role_play_channel(key: Array, sizes: Sizes, sharpness: Any = 2.0) -> Array:
     return jax.nn.softmax(sharpness * logits, axis=-1).reshape(-1, y)
 
 
-@checked(key=random_key)
+@checks.arguments(key=checks.random_key)
 def random_model(key: Array, channel: Array, distribution: Array) -> Array:
     """A model of random faults: noise, coldness, blindness to factors, and values it does not know.
 
@@ -221,7 +215,7 @@ def random_model(key: Array, channel: Array, distribution: Array) -> Array:
       ValueError: no key, no distribution [U, C, D], or shapes that do not agree.
     """
     channel, p = real(channel, "channel"), real(distribution, "distribution")
-    check_distribution(p, None, "distribution")
+    checks.distribution(p, None, "distribution")
     check_channel(channel, p.size, "channel")
     if p.ndim != 3:
         raise ValueError(f"distribution must have axes [U, C, D], got shape {p.shape}")
@@ -246,7 +240,7 @@ def _knowledge(key: Array, shape: tuple[int, ...]) -> Array:
     return levels
 
 
-@checked(key=random_key)
+@checks.arguments(key=checks.random_key)
 def random_world(
     key: Array, family: str, strength: Any = 1.0, sizes: Sizes = SIZES, sharpness: Any = 2.0
 ) -> World:
@@ -263,7 +257,7 @@ def random_world(
       ValueError: an unknown family, no key, sizes that are no counts, or a strength or sharpness
         out of range.
     """
-    make = look_up("family", family, FAMILIES)
+    make = checks.look_up("family", family, FAMILIES)
     keys = jax.random.split(key, 3)
     P, Q = make(keys[0], sizes, strength)
     channel = role_play_channel(keys[1], sizes, sharpness)

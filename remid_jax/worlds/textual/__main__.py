@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace) -> None:
 
     from remid_jax.errors import UserError
     from remid_jax.files import path_of
-    from remid_jax.information.checking import look_up
+    from remid_jax.information.checks import look_up
     from remid_jax.worlds.channels import FAULTS
     from remid_jax.worlds.textual import export, facts, truth
 

@@ -11,7 +11,7 @@ import numpy as np
 from remid_jax.data import shifts
 from remid_jax.data.samples import Sample
 from remid_jax.files import write_atomically
-from remid_jax.information.checking import check_distribution
+from remid_jax.information import checks
 from remid_jax.worlds.textual import facts, rendering, truth
 from remid_jax.worlds.textual.facts import Array, TextualWorld
 
@@ -61,7 +61,7 @@ def sample_responses(channel: Any, x: Any, seed: int | np.random.SeedSequence = 
         raise ValueError(f"channel must be [contexts, responses], got shape {np.shape(channel)}")
     x = truth.checked_index(x, np.shape(channel)[0], "x")
     rows = np.asarray(channel)[x].astype(np.float64)
-    check_distribution(rows, name="channel[x]")
+    checks.distribution(rows, name="channel[x]")
     cumulated = np.cumsum(rows, axis=-1)
     # Below the last sum, so that a response of probability 0 is never drawn.
     level = np.random.default_rng(seed).random(len(x)) * cumulated[:, -1]

@@ -27,7 +27,7 @@ Kind = Callable[[Any, str], Any]
 """(argument, its name) -> what the function gets in its place; raises a ValueError."""
 
 
-def checked(**kinds: Kind) -> Callable[[Callable], Callable]:
+def arguments(**kinds: Kind) -> Callable[[Callable], Callable]:
     """Declares the kinds of a function's arguments; each is checked, and converted, in turn."""
 
     def decorate(function: Callable) -> Callable:
@@ -69,7 +69,7 @@ SHARE = Rule(lambda x: (x >= 0) & (x <= 1), "must lie between 0 and 1")
 LEVEL = Rule(lambda x: (x > 0) & (x < 1), "must lie between 0 and 1")
 
 
-def check(
+def entries(
     values: Any, name: str, rule: Rule = FINITE, used: Any = None, on_device: bool = False
 ) -> None:
     """Checks that all used entries are finite and as a rule says.
@@ -101,10 +101,10 @@ def check(
 
 
 def one_number(value: Any, name: str, rule: Rule = FINITE, on_device: bool = False) -> Any:
-    """One number that is finite and as a rule says; see `check`."""
+    """One number that is finite and as a rule says; see `entries`."""
     if shape := real(value, name).shape:
         raise ValueError(f"{name} must be one number, got shape {shape}")
-    check(value, name, rule, on_device=on_device)
+    entries(value, name, rule, on_device=on_device)
     return value
 
 
@@ -126,7 +126,7 @@ def operands(**values: Any) -> list[Any]:
 
 
 def _operand(value: Any, name: str) -> Any:
-    check(value, name)
+    entries(value, name)
     array = real(value, name)
     short = jnp.issubdtype(array.dtype, jnp.integer) and array.dtype.itemsize < 4
     if short or array.dtype.kind in "bu":
@@ -235,15 +235,15 @@ def labels_of(
     return values.astype(int)
 
 
-def check_lengths(lengths: Any, used: Any, name: str = "lengths") -> None:
+def lengths(tokens: Any, used: Any, name: str = "lengths") -> None:
     """Checks that lengths in tokens, [n] or None, are positive where `used` [n] reads them."""
-    if lengths is None:
+    if tokens is None:
         return
-    lengths = real(lengths, name)
-    if lengths.shape != used.shape:
-        raise ValueError(f"{name} must have shape {used.shape}, got {lengths.shape}")
-    if is_concrete(lengths, used):
-        values = np.asarray(lengths)
+    tokens = real(tokens, name)
+    if tokens.shape != used.shape:
+        raise ValueError(f"{name} must have shape {used.shape}, got {tokens.shape}")
+    if is_concrete(tokens, used):
+        values = np.asarray(tokens)
         held = as_held(values)
         bad = np.asarray(used) & ~(np.isfinite(held) & (held > 0))
         refuse(values, bad, name, "must be positive and finite", plural=True)
@@ -263,7 +263,7 @@ def contexts_of(scores: Any, name: str = "scores") -> int:
     return shape[0]
 
 
-def check_distribution(p: Any, axis: int | tuple[int, ...] | None = -1, name: str = "p") -> None:
+def distribution(p: Any, axis: int | tuple[int, ...] | None = -1, name: str = "p") -> None:
     """Checks that an array holds probabilities that sum to 1 along an axis.
 
     Raises:
@@ -274,7 +274,7 @@ def check_distribution(p: Any, axis: int | tuple[int, ...] | None = -1, name: st
     if not is_concrete(p):
         return
     p = np.asarray(p)
-    check(p, name)
+    entries(p, name)
     if (p < 0).any():
         place = tuple(int(i) for i in np.argwhere(p < 0)[0])
         raise ValueError(f"{name} of shape {p.shape} holds the negative {p[place]} at {place}")
@@ -297,7 +297,7 @@ def _axes_of(axis: Any, rank: int, name: str) -> tuple[int, ...]:
     return axes
 
 
-def check_same_length(p: Any, q: Any, axis: int | tuple[int, ...], names: str = "p and q") -> None:
+def same_length(p: Any, q: Any, axis: int | tuple[int, ...], names: str = "p and q") -> None:
     """Checks that two arrays broadcast and have the same size along the axes summed over."""
     shapes = np.shape(p), np.shape(q)
     axes = axis if isinstance(axis, tuple) else (axis,)
@@ -310,25 +310,25 @@ def check_same_length(p: Any, q: Any, axis: int | tuple[int, ...], names: str = 
         raise ValueError(f"{names} must agree along axis {shown(axis)}, got shapes {shapes}")
 
 
-def check_result(result: Any, what: str, used: Any = True) -> Any:
+def result(found: Any, what: str, used: Any = True) -> Any:
     """A result, where it is finite: numbers that are each in order may overflow together.
 
     Args:
-      result: arrays or numbers, in any pytree.
+      found: arrays or numbers, in any pytree.
       what: was computed from which arguments, for the message.
-      used: bool, entries of the result that count.
+      used: bool, entries that count.
 
     Raises:
       ValueError: an entry that counts is not finite.
     """
-    for leaf in jax.tree.leaves(result):
+    for leaf in jax.tree.leaves(found):
         if is_concrete(leaf, used):
             finite = np.isfinite(np.asarray(leaf, np.float64)) | ~np.asarray(used)
             if not finite.all():
                 raise ValueError(
                     f"{what} is not finite: numbers this large or small are beyond floating point"
                 )
-    return result
+    return found
 
 
 def look_up(kind: str, name: str, table: Mapping[str, Any]) -> Any:
