@@ -70,7 +70,7 @@ def _check(blocks: BoundBlocks) -> None:
 
 
 def _log_mean(scores: Array) -> Array:
-    """log of the mean over contexts of exp S, a column each: [responses]."""
+    """log of the mean over contexts of exp S: [responses]."""
     return jax.nn.logsumexp(scores, axis=0) - jnp.log(scores.shape[0])
 
 

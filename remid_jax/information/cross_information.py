@@ -32,12 +32,7 @@ def _scale(value: Any, name: str) -> Any:
     seed=checks.SEED,
 )
 def context_sets(
-    n: int,
-    num_contexts: int,
-    *,
-    draws: int = 32,
-    seed: int = 0,
-    groups: np.ndarray | None = None,
+    n: int, num_contexts: int, *, draws: int = 32, seed: int = 0, groups: np.ndarray | None = None
 ) -> np.ndarray:
     """The other contexts that each response is compared with: `draws` sets of K − 1 a response.
 
@@ -50,8 +45,7 @@ def context_sets(
       num_contexts: K, the own context included.
       draws: sets a response.
       seed: of the order and the strides.
-      groups: [n] integers of at least 0, clusters; a response is compared with contexts of other
-        clusters only.
+      groups: [n] integers ≥ 0; a response is compared with contexts of other clusters only.
 
     Returns:
       int [n, draws, K − 1], distinct in each set and never the response's own.
@@ -110,13 +104,11 @@ def _members(sets: Array) -> Array:
 
 
 def _gaps(scores: Array, sets: Array, where: Array) -> tuple[Array, Array]:
-    """S_ki − S_ii of each set's members [N, draws, K], and which sets are kept [N, draws].
-
-    Gaps are 0 in sets that are left out. Scores are large, and what they differ in is small.
-    """
+    """S_ki − S_ii of each set's members [N, draws, K], 0 in sets not kept; kept sets [N, draws]."""
     members = _members(sets)
     valid = jnp.all(where[members], axis=-1)
     columns = jnp.arange(scores.shape[0])[:, None, None]
+    # Differences first: scores are large, and what they differ in is small.
     gaps = scores[members, columns] - jnp.diagonal(scores)[:, None, None]
     return jnp.where(valid[..., None], gaps, 0), valid
 
@@ -166,17 +158,15 @@ def cross_information(
 ) -> Array:
     """CI = mean over responses and sets of a·S_ii − log (1/K) Σ_{k ∈ {i} ∪ set} exp a·S_ki.
 
-    At most log K. On golden responses its mean is a lower bound of I(X;Y) for any q and any a that
-    were not fitted to them (van den Oord et al., arXiv 1807.03748; Poole et al., arXiv
-    1905.06922): the exact q comes nearest. On responses of another generator it says how much of
-    the context q finds in them, and bounds the generator's I likewise.
+    At most log K. On golden responses its mean is a lower bound of I(X;Y) for any q and a that were
+    not fitted to them (van den Oord et al., arXiv 1807.03748; Poole et al., arXiv 1905.06922), and
+    likewise for the responses and the I of another generator.
 
     Args:
       scores: [N, N], log q(y_j | x_i) in nats; pairs that no set asks for are not read.
       sets: int [N, draws, K − 1], of `context_sets`.
       scale: a, of `calibrate_scale`.
-      where: [N] bool, contexts to keep; a set with a masked member is left out as a whole, so that
-        K stays.
+      where: [N] bool, contexts to keep; a set with a masked member is left out, so that K stays.
 
     Returns:
       A scalar in nats.
@@ -282,16 +272,14 @@ def calibrate_scale(scores: Array, sets: Array, *, where: Array | None = None) -
     """argmax_a CI(a·log q): one scalar that makes an over- or underconfident q informative.
 
     CI is concave in a; its slope mean[S_ii − Σ_k softmax_k(a·S_ki)·S_ki] is bisected on log a.
-    To be chosen on held-out ID training data and then kept: chosen on the data it is used on, CI
-    is no longer a lower bound.
+    Choose it on held-out ID training data: on the data it is used on, CI is no lower bound.
 
     Args:
       scores: as in `cross_information`; sets and where likewise.
 
     Returns:
-      A scalar in [.001, 1000], without gradient. The lower end says that own contexts are no more
-      likely than others, the upper end that each own context is the most likely of its set (or
-      that q ignores contexts): there is no best scale then.
+      A scalar in [.001, 1000], without gradient. There is no best scale at the lower end (own
+      contexts are no more likely than others) nor at the upper (own contexts always are).
 
     Raises:
       ValueError: as in `cross_information`.
@@ -335,18 +323,16 @@ def factor_information(
     """Cross-information of one factor: mean_i [a·S_i0 − log mean_k exp a·S_ik], hard negatives.
 
     Column 0 scores a response under its own context, column k under the same context with one
-    factor swapped, log q(y | u'_k, c, d): so it names the factor and is less saturated. With u'
-    drawn as u was, responses that ignore the factor have at most 0 under any q, and 0 under their
-    own likelihood; those of a model with the wrong factor are far below 0.
-
-    With u' drawn from p(u | c, d) its mean on golden responses is a lower bound of the conditional
-    I(Y; U | C, D) for any q, at most log K; with u' from p(u) it is a contrast, not a bound.
+    factor swapped, log q(y | u'_k, c, d). Responses that ignore the factor have at most 0 under any
+    q; those of a model with the wrong factor are far below 0. With u' from p(u | c, d) its mean on
+    golden responses is a lower bound of the conditional I(Y; U | C, D) for any q, at most log K;
+    with u' from p(u) it is a contrast, not a bound.
 
     Args:
       scores: [N, K] in nats.
       scale: a, of `calibrate_scale`.
-      where: [N, K] bool, available entries; a context without its own or without any swapped one
-        is left out. The same K everywhere is needed to compare values.
+      where: [N, K] bool, available entries; a context needs its own and a swapped one. Only values
+        of one K can be compared.
 
     Returns:
       A scalar in nats.

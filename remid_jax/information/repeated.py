@@ -22,8 +22,7 @@ def repeated_contributions(scores: Array, where: Array | None = None) -> Array:
 
     Args:
       scores: [N, N, M], S[i, j, m] = log q(y_jm | x_i) in nats.
-      where: [N, M] bool, responses that exist; a context without any is left out of the negatives
-        too. Scores that no such response needs are not read.
+      where: [N, M] bool, responses that exist; a context without any is no negative either.
 
     Returns:
       [N, M] nats; NaN where there is no response.
@@ -38,12 +37,9 @@ def repeated_contributions(scores: Array, where: Array | None = None) -> Array:
 def repeated_club(scores: Array, where: Array | None = None) -> Array:
     """vCLUB of several responses a context: mean over contexts of the mean contribution.
 
-    Its expectation does not depend on M; with M = 1 it is `club`. Contexts share negatives, so
-    its standard error is that of the jackknife over contexts, `where` having their rows removed.
-    Args and Raises as in `repeated_contributions`.
-
-    Returns:
-      A scalar in nats.
+    Its expectation does not depend on M; with M = 1 it is `club`. Contexts share negatives, so its
+    standard error is that of the jackknife over contexts. Args and Raises as in
+    `repeated_contributions`; returns a scalar in nats.
 
     >>> s = jnp.array([[-1.0, -3.0], [-5.0, -2.0]])[..., None]
     >>> float(repeated_club(s))
@@ -114,8 +110,7 @@ def variance_parts(values: Array, where: Array | None = None) -> VarianceParts:
     unbiased and never clipped: a context part near 0 is estimated below 0 half of the time.
 
     Args:
-      values: [N, M] in nats, as contributions or log-likelihood ratios; independent between
-        contexts. Contributions to `repeated_club` nearly are.
+      values: [N, M] in nats, independent between contexts, as contributions nearly are.
       where: [N, M] bool, responses that exist; numbers a context may differ.
 
     Returns:
@@ -199,9 +194,9 @@ def responses_worth_it(
 def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple[Array, Array]:
     """E_x KL(p_θ(·|x)‖q(·|x)) ≈ mean of log p_θ(y|x) − log q(y|x), y ~ p_θ(·|x).
 
-    For models whose likelihood is known, on their own samples drawn at temperature 1 (the law that
-    `log_p` scores, not a greedy or truncated one). Unlike cross-information it does not saturate
-    at log K. Unbiased and never clipped: it can be below 0 by chance.
+    For models whose likelihood is known, on their own samples drawn from just what `log_p` scores:
+    at temperature 1, neither greedy nor truncated. Unlike cross-information it does not saturate at
+    log K. Unbiased and never clipped: it can be below 0 by chance.
 
     Args:
       log_p: [N, M], log p_θ of each sampled response in nats; log_q: [N, M] likewise under q.

@@ -28,10 +28,8 @@ def contributions(
 ) -> Array:
     """h_i = S_ii − mean_{j≠i} S_ji: what response i adds to `club`, of which it is the mean.
 
-    h_i reads column i alone and so depends on one response alone. Where two models answer the same
-    contexts, exchanging their answers in context i exchanges their h_i and leaves all others as
-    they are: sign flips of the differences are an exact test. With given weights w of the pairs,
-    h_i = S_ii − N Σ_j w_ji S_ji / Σ w, whose mean is `club` with these weights.
+    h_i depends on response i alone, so where two models answer the same contexts, sign flips of the
+    differences are an exact test. With weights w of the pairs, h_i = S_ii − N Σ_j w_ji S_ji / Σ w.
 
     Args:
       scores: [N, N], log q(y_j | x_i) in nats.
@@ -120,9 +118,9 @@ def independence_test(
 ) -> float:
     """One-sided p-value of responses that do not depend on their contexts.
 
-    The responses are permuted among the contexts. All pairs keep their sum, so that `club` of a
-    permuted block orders as its mean diagonal does: p = (1 + #{permuted ≥ observed}) /
-    (1 + permutations). Exact for any q and any N where contexts are independent draws.
+    Responses are permuted among contexts, which orders `club` as the mean diagonal: p = (1 +
+    #{permuted ≥ observed}) / (1 + permutations). Exact for any q and N where contexts are
+    independent draws.
 
     Args:
       scores: [N, N], log q(y_j | x_i) in nats, every pair.
@@ -206,8 +204,7 @@ def worst_set(
     """Confidence set of the largest of K true values: [K] bool, never empty.
 
     k is left out where some l is significantly larger: (v_l − v_k) / s_kl > t(f_kl) at one-sided
-    (1 − level) / (K − 1). A truly largest k, tied or not, is left out only where one of K − 1
-    tests of a true hypothesis rejects: by Bonferroni's inequality the set holds it with
+    (1 − level) / (K − 1). By Bonferroni's inequality the set holds a truly largest k with
     probability ≥ level, however the estimates depend on each other. The largest estimate alone
     has no such property: its value errs upwards, by 1.6 s.d. for 11 equal ones.
 

@@ -62,9 +62,8 @@ def _label_column(column: Any) -> list[Hashable]:
 def clustered_negatives(groups: Array | np.ndarray) -> np.ndarray:
     """Weights [N, N] that count every pair of contexts of different groups once.
 
-    The mean over pairs i ≠ j is unbiased (a U-statistic) only where the two contexts are
-    independent. A response fits another context of its own cluster better than a stranger's, so
-    pairs within a cluster would pull an estimate of mutual information towards 0.
+    A response fits another context of its own cluster better than a stranger's, so pairs within a
+    cluster would pull an estimate of mutual information towards 0.
 
     Args:
       groups: [N] integers; a negative one takes part in no pair.
@@ -166,10 +165,9 @@ def jackknife(
     Raises:
       ValueError: as in `delete_one`, or a value that is not finite (in float32).
 
-    >>> value, error, freedom = jackknife(
-    ...     lambda m: jnp.mean(jnp.array([1.0, 2.0, 3.0]), where=m), np.arange(3))
-    >>> float(value), round(float(error), 4), freedom
-    (2.0, 0.5774, 2)
+    >>> mean = lambda m: jnp.mean(jnp.array([1.0, 2.0, 3.0]), where=m)
+    >>> [round(float(x), 4) for x in jackknife(mean, np.arange(3))]
+    [2.0, 0.5774, 2.0]
     """
     value, without = delete_one(statistic, groups)
     checks.entries(value, "statistic", on_device=True)

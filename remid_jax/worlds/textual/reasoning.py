@@ -7,7 +7,8 @@ probability e exactly one of them, each alike, is replaced by another word of it
              e / (5 (nₖ − 1))          fact k alone wrong,
              0                         otherwise.
 
-Given x, the response does not depend on the thought: p(y|x, r) = p(y|x).
+Given x, the response does not depend on the thought: p(y|x, r) = p(y|x). An index out of range is a
+ValueError.
 """
 
 from typing import Any
@@ -25,20 +26,12 @@ NUM_THOUGHTS = int(np.prod(FACTS))
 
 
 def right_thought(world: TextualWorld, x: Any) -> Array:
-    """The flat thought that names the right facts; shape of x.
-
-    Raises:
-      ValueError: a context is out of range.
-    """
+    """The flat thought that names the right facts; shape of x."""
     return np.ravel_multi_index(np.moveaxis(_right_facts(world, x), -1, 0), FACTS)
 
 
 def thought_facts(r: Any) -> Array:
-    """The facts of flat thoughts: [...] -> [..., 5] int.
-
-    Raises:
-      ValueError: a thought is out of range.
-    """
+    """The facts of flat thoughts: [...] -> [..., 5] int."""
     r = truth.checked_index(r, NUM_THOUGHTS, "r")
     return np.stack(np.unravel_index(r, FACTS), axis=-1)
 

@@ -12,7 +12,7 @@ is right with probability 1 − εₛ, else any of the other words of the slot a
     p(y|x) = Πₛ [yₛ = y*ₛ(x)] (1 − εₛ) + [yₛ ≠ y*ₛ(x)] εₛ/(nₛ − 1).
 
 Contexts x and responses y are flat indices in C order of (user, character, dialogue) and of
-(greeting, voice, verb, item).
+(greeting, voice, verb, item); one that is out of range is a ValueError.
 """
 
 from typing import Any
@@ -52,30 +52,18 @@ def checked_index(index: Any, size: int, name: str) -> Array:
 
 
 def context_parts(world: TextualWorld, x: Any) -> tuple[Array, Array, Array]:
-    """Persona, character and dialogue of flat contexts: x = (u·C + c)·D + d.
-
-    Raises:
-      ValueError: a context is out of range.
-    """
+    """Persona, character and dialogue of flat contexts: x = (u·C + c)·D + d."""
     return np.unravel_index(checked_index(x, world.num_contexts, "x"), world.shape)
 
 
 def right_mood(world: TextualWorld, x: Any) -> Array:
-    """a_u(t_d): the user's mood in the place that the dialogue is about; shape of x.
-
-    Raises:
-      ValueError: a context is out of range.
-    """
+    """a_u(t_d): the user's mood in the place that the dialogue is about; shape of x."""
     u, _, d = context_parts(world, x)
     return world.moods[u, world.topics[d]]
 
 
 def right_slots(world: TextualWorld, x: Any) -> Array:
-    """y*(x) as words of the four slots: [..., 4] int.
-
-    Raises:
-      ValueError: a context is out of range.
-    """
+    """y*(x) as words of the four slots: [..., 4] int."""
     u, c, d = context_parts(world, x)
     item = world.items[c, right_mood(world, x)]
     return np.stack([world.culture[u], world.voices[c], world.verbs[d], item], axis=-1)
@@ -84,9 +72,6 @@ def right_slots(world: TextualWorld, x: Any) -> Array:
 def response_slots(y: Any) -> Array:
     """The slots of flat responses: [...] -> [..., 4] int.
 
-    Raises:
-      ValueError: a response is out of range.
-
     >>> response_slots(0).tolist(), response_slots(NUM_RESPONSES - 1).tolist()
     ([0, 0, 0, 0], [5, 4, 3, 7])
     """
@@ -94,27 +79,14 @@ def response_slots(y: Any) -> Array:
 
 
 def slot_log_prob(world: TextualWorld, y: Any, x: Any) -> Array:
-    """log p(yₛ|x) of each slot, nats: [..., 4] for y and x of shapes that broadcast.
-
-    Raises:
-      ValueError: a context or a response is out of range.
-    """
+    """log p(yₛ|x) of each slot, nats: [..., 4] for y and x of shapes that broadcast."""
     right = response_slots(y) == right_slots(world, x)
     wrong = np.log(world.noise / (np.array(SLOTS) - 1))
     return np.where(right, np.log1p(-world.noise), wrong)
 
 
 def log_prob(world: TextualWorld, y: Any, x: Any) -> Array:
-    """log p(y|x) = Σₛ log p(yₛ|x), nats, exact; y and x broadcast.
-
-    Args:
-      world: the world.
-      y: [...] flat responses.
-      x: [...] flat contexts.
-
-    Raises:
-      ValueError: a context or a response is out of range.
-    """
+    """log p(y|x) = Σₛ log p(yₛ|x), nats, exact; y and x broadcast."""
     return slot_log_prob(world, y, x).sum(axis=-1)
 
 
@@ -122,9 +94,6 @@ def channel(world: TextualWorld, x: Any = None, dtype: Any = np.float64) -> Arra
     """Rows p(y|x): [X, Y], or [n, Y] of the given contexts [n].
 
     The default world's whole channel takes 88 MB in float64; `x` takes some rows of it.
-
-    Raises:
-      ValueError: a context is out of range.
     """
     slots = right_slots(world, np.arange(world.num_contexts) if x is None else x)
     rows = np.ones((len(slots), 1), dtype)
@@ -158,12 +127,11 @@ def mechanisms_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mecha
         raise ValueError(f"unknown tag {tag!r}{nearest(str(tag), shifts.ALL_TAGS)}")
     if not 0 <= strength <= 1:
         raise ValueError(f"strength is {strength}; it must lie in [0, 1]")
-    weights = (np.ones(world.shape[0]), world.character_weights, world.dialogue_weights)
     home, away = _supports(world)
-    mechanisms = [_normalised(w * h) for w, h in zip(weights, home, strict=True)]
+    mechanisms = [_uniform(support, world.shape[: z + 1]) for z, support in enumerate(home)]
     if tag in away:
         z, support = away[tag]
-        moved = _normalised(weights[z] * support)
+        moved = _uniform(support, world.shape[: z + 1])
         mechanisms[z] = (1 - strength) * mechanisms[z] + strength * moved
     return tuple(mechanisms)
 
@@ -179,8 +147,9 @@ def _supports(world: TextualWorld) -> tuple[tuple[Array, ...], dict[str, tuple[i
     return home, away
 
 
-def _normalised(weights: Array) -> Array:
-    return weights / weights.sum(axis=-1, keepdims=True)
+def _uniform(support: Array, shape: tuple[int, ...]) -> Array:
+    """Uniform on the values that a mask [shape[-1]] allows, whatever the factors before."""
+    return np.broadcast_to(support / support.sum(), shape)
 
 
 def joint_of(mechanisms: Mechanisms) -> Array:

@@ -11,7 +11,7 @@ from remid_jax.data.samples import Sample
 from remid_jax.worlds.textual import export, facts, rendering, truth
 from remid_jax.worlds.textual.facts import NUM_RESPONSES, noise_entropy, textual_world
 
-WORLD = textual_world(personas=1, characters=1, dependence=0.5)
+WORLD = textual_world(personas=1, characters=1)
 
 
 def close_to(counts, p):

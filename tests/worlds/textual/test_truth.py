@@ -14,7 +14,7 @@ from remid_jax.worlds.textual import truth, words
 from remid_jax.worlds.textual.facts import NUM_RESPONSES, SLOTS, noise_entropy, textual_world
 
 WORLD = textual_world()
-SMALL = textual_world(personas=1, characters=2, noise=(0.1, 0.2, 0.3, 0.05), dependence=0.7, seed=3)
+SMALL = textual_world(personas=1, characters=2, noise=(0.1, 0.2, 0.3, 0.05), seed=3)
 
 
 def slow_log_prob(world, y, x):
@@ -168,7 +168,6 @@ def test_the_quantities_of_a_tabular_world_hold_here():
     [
         ({"personas": 0}, "personas is 0"),
         ({"characters": 17}, "characters is 17"),
-        ({"dependence": 1.5}, "dependence is 1.5"),
         ({"noise": 0.0}, "noise of shape"),
         ({"noise": (0.1, 0.1)}, r"noise of shape \(2,\)"),
         ({"noise": float("nan")}, "noise of shape"),
