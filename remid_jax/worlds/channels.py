@@ -1,6 +1,7 @@
 """Channels of evaluated models with a known fault, and estimators q that are off by noise.
 
-A channel is an array of rows p(y|x), [U·C·D, Y]; x in C order of (user, character, dialogue).
+A channel is an array of rows p(y|x), [U·C·D, Y]; x in C order of (user, character, dialogue). What
+is no distribution, out of range or of another shape is a ValueError.
 """
 
 import math
@@ -31,42 +32,26 @@ def _rows(channel: Any, name: str) -> Array:
 
 @checks.arguments(channel=_rows, noise=checks.SHARE)
 def noisy(channel: Array, noise: float | Array = 0.3) -> Array:
-    """(1 − ε) p(y|x) + ε/|Y|: at times the response has nothing to do with the context.
-
-    Raises:
-      ValueError: a row is no distribution, or the noise does not lie between 0 and 1.
-    """
+    """(1 − ε) p(y|x) + ε/|Y|: at times the response has nothing to do with the context."""
     return (1 - noise) * channel + noise / channel.shape[-1]
 
 
 @checks.arguments(channel=_rows, temperature=TEMPERATURE)
 def cold(channel: Array, temperature: float | Array = SHARPENED) -> Array:
-    """p(y|x)^(1/T), normalised: the right responses, sampled too sharply.
-
-    Raises:
-      ValueError: a row is no distribution, or the temperature is not from 1e-4 to 1e4.
-    """
+    """p(y|x)^(1/T), normalised: the right responses, sampled too sharply."""
     return jax.nn.softmax(jnp.log(jnp.maximum(channel, 1e-300)) / temperature, axis=-1)
 
 
 @checks.arguments(channel=_rows)
 def greedy(channel: Array) -> Array:
-    """Always the most likely response.
-
-    Raises:
-      ValueError: a row is no distribution.
-    """
+    """Always the most likely response."""
     channel = jnp.asarray(channel)
     return jax.nn.one_hot(jnp.argmax(channel, -1), channel.shape[-1], dtype=channel.dtype)
 
 
 @checks.arguments(channel=_rows)
 def ignores(channel: Array, distribution: Array, factor: str) -> Array:
-    """p(y|x without one factor) under a distribution [U, C, D]; uniform over it without mass.
-
-    Raises:
-      ValueError: an unknown factor, no distribution, or shapes that do not agree.
-    """
+    """p(y|x without one factor) under a distribution [U, C, D]; uniform over it without mass."""
     axis, p = _axis(factor), real(distribution, "distribution")
     checks.distribution(p, None, "distribution")
     _check_sizes(channel, p.shape)
@@ -79,11 +64,7 @@ def ignores(channel: Array, distribution: Array, factor: str) -> Array:
 
 @checks.arguments(channel=_rows)
 def wrong(channel: Array, sizes: tuple[int, int, int], factor: str = "character") -> Array:
-    """Responds as if one factor were the next of its values: p(y|u, c+1, d).
-
-    Raises:
-      ValueError: an unknown factor, a row that is no distribution, or sizes that do not agree.
-    """
+    """Responds as if one factor were the next of its values: p(y|u, c+1, d)."""
     if not isinstance(sizes, tuple | list) or len(sizes) != len(FACTORS):
         raise ValueError(f"sizes must be those of the 3 factors, got {shown(sizes)}")
     sizes = tuple(
@@ -128,9 +109,6 @@ def logit_noise(key: Array, channel: Array, strength: float | Array) -> Array:
       key: of `jax.random`.
       channel: [X, Y] rows p(y|x) > 0.
       strength: standard deviation s of the logits' error, nats; 0 is the exact q.
-
-    Raises:
-      ValueError: no key, a row that is no distribution or holds 0, or s not from 0 to 1e4.
     """
     channel = jnp.asarray(channel)
     checks.entries(channel, "channel", checks.POSITIVE, on_device=True)

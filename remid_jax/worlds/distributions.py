@@ -1,4 +1,7 @@
-"""Joint distributions of (user, character, dialogue) and the mechanisms they are made of."""
+"""Joint distributions of (user, character, dialogue) and the mechanisms they are made of.
+
+What is no distribution or of another shape is a ValueError.
+"""
 
 import dataclasses
 import itertools
@@ -46,11 +49,7 @@ class World:
 
 
 def joint_distribution(mechanisms: Mechanisms, name: str = "mechanisms") -> Array:
-    """p(u) p(c|u) p(d|u,c): [U, C, D].
-
-    Raises:
-      ValueError: a mechanism is no distribution, or shapes do not agree.
-    """
+    """p(u) p(c|u) p(d|u,c): [U, C, D]."""
     user, character, dialogue = (on_device(m) for m in checked_mechanisms(mechanisms, name))
     sizes = dialogue.shape
     if len(sizes) != 3 or user.shape != sizes[:1] or character.shape != sizes[:2]:
@@ -69,11 +68,7 @@ def checked_mechanisms(mechanisms: Any, name: str = "mechanisms") -> list[Array]
 
 
 def mechanisms_of(joint: Array) -> Mechanisms:
-    """The mechanisms of a joint [U, C, D]; conditionals of events without mass are uniform.
-
-    Raises:
-      ValueError: `joint` has not three axes or does not sum to 1.
-    """
+    """The mechanisms of a joint [U, C, D]; conditionals of events without mass are uniform."""
     joint = on_device(real(joint, "joint distribution"))
     if joint.ndim != 3:
         raise ValueError(f"a joint distribution has axes [U, C, D], got shape {joint.shape}")
@@ -92,9 +87,6 @@ def mixed_distributions(mechanisms_P: Mechanisms, mechanisms_Q: Mechanisms) -> A
 
     Returns:
       [2, 2, 2, U, C, D]; [0, 0, 0] is P and [1, 1, 1] is Q.
-
-    Raises:
-      ValueError: a mechanism is no distribution, or shapes do not agree.
     """
     P = checked_mechanisms(mechanisms_P, "mechanisms_P")
     Q = checked_mechanisms(mechanisms_Q, "mechanisms_Q")

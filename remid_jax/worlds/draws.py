@@ -1,4 +1,7 @@
-"""Samples from worlds, and the sums that estimators need, without the pair matrix."""
+"""Samples from worlds, and the sums that estimators need, without the pair matrix.
+
+What is no distribution, out of range or of another shape is a ValueError.
+"""
 
 from typing import Any, NamedTuple
 
@@ -33,10 +36,6 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
 
     Returns:
       A draw whose responses are still empty (−1).
-
-    Raises:
-      ValueError: no key, mechanisms that are none, or n that is no whole number or no multiple of
-        the number of clusters.
     """
     joint = joint_distribution(mechanisms)
     if not clusters:
@@ -60,11 +59,7 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
 def draw(
     key: Array, mechanisms: Mechanisms, channel: Array, model: Array, n: int, clusters: int = 0
 ) -> Draw:
-    """Contexts with golden responses y ~ p(·|x) and model responses y_θ ~ p_θ(·|x).
-
-    Raises:
-      ValueError: as in `draw_contexts` and `respond`.
-    """
+    """Contexts with golden responses y ~ p(·|x) and model responses y_θ ~ p_θ(·|x)."""
     keys = jax.random.split(key, 3)
     contexts = draw_contexts(keys[0], mechanisms, n, clusters)
     return contexts._replace(
@@ -75,12 +70,7 @@ def draw(
 
 @checks.arguments(key=checks.random_key)
 def respond(key: Array, channel: Array, x: Array, name: str = "channel") -> Array:
-    """One response y ~ p(·|x) for each context: [N] indices.
-
-    Raises:
-      ValueError: no key, a row of the channel [X, Y] that is no distribution, or a context that is
-        none of 0..X−1.
-    """
+    """One response y ~ p(·|x) for each context: [N] indices."""
     channel = _table(channel, name)
     checks.distribution(channel, -1, name)
     x = _indices(x, "x", channel.shape[0])
@@ -96,11 +86,7 @@ def _table(table: Any, name: str) -> Array:
 
 @checks.arguments(log_q=_table)
 def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
-    """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y]; −∞ where q gives none.
-
-    Raises:
-      ValueError: a table of another shape, with NaN or ∞, or indices that it has not.
-    """
+    """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y]; −∞ where q gives none."""
     if is_concrete(log_q):
         host = np.asarray(log_q)
         refuse(host, np.isnan(host) | np.isposinf(host), "log_q", "must be finite or −inf")
@@ -112,12 +98,7 @@ def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
 
 @checks.arguments(log_q=_table, num_groups=checks.whole(most=checks.MOST_LISTED))
 def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups: int) -> GroupSums:
-    """`group_sums` of `pair_matrix` by counting contexts and responses: O(G·X·Y).
-
-    Raises:
-      ValueError: a table of another shape or with a value that is not finite, indices that it has
-        not, or groups that are not of 0..num_groups−1.
-    """
+    """`group_sums` of `pair_matrix` by counting contexts and responses: O(G·X·Y)."""
     checks.entries(log_q, "log_q", on_device=True)
     log_q = floating(log_q)
     x, y = _indices(x, "x", log_q.shape[0]), _indices(y, "y", log_q.shape[1])

@@ -1,6 +1,7 @@
 """Random worlds in families that differ in what shifts and how, with graded strength.
 
-All of a family's worlds have the same sizes, so that thousands are drawn by one `vmap`.
+All of a family's worlds have the same sizes, so that thousands are drawn by one `vmap`. What is no
+distribution, out of range or of another shape is a ValueError.
 """
 
 import functools
@@ -192,9 +193,6 @@ def role_play_channel(key: Array, sizes: Sizes, sharpness: Any = 2.0) -> Array:
 
     Returns:
       [U·C·D, Y].
-
-    Raises:
-      ValueError: no key, sizes that are no counts, or a sharpness that is not from 0 to 1e4.
     """
     u, c, d, y = sizes
     shapes = ((u, 1, 1, y), (1, c, 1, y), (1, 1, d, y), (u, c, d, y))
@@ -210,9 +208,6 @@ def random_model(key: Array, channel: Array, distribution: Array) -> Array:
 
     At a value of a factor that it does not know, it answers at times as if it knew no context at
     all; so its loss depends on which contexts are frequent.
-
-    Raises:
-      ValueError: no key, no distribution [U, C, D], or shapes that do not agree.
     """
     channel, p = real(channel, "channel"), real(distribution, "distribution")
     checks.distribution(p, None, "distribution")
@@ -252,10 +247,6 @@ def random_world(
       strength: 0 (no shift) to 1 (as far as the family goes).
       sizes: users, characters, dialogues, responses.
       sharpness: scale of the true channel's logits; information grows with it.
-
-    Raises:
-      ValueError: an unknown family, no key, sizes that are no counts, or a strength or sharpness
-        out of range.
     """
     make = checks.look_up("family", family, FAMILIES)
     keys = jax.random.split(key, 3)
