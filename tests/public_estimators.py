@@ -148,9 +148,7 @@ CALLS: dict[str, Call] = {
     "saturation": Call(cross_information.saturation, {"value": 1.2, "num_contexts": 8}, ("value",)),
     "is_saturated": Call(cross_information.is_saturated, {"value": 1.2, "num_contexts": 8}),
     "calibrate_scale": Call(
-        cross_information.calibrate_scale,
-        {"scores": S, "sets": SETS, "where": WHERE},
-        ("scores",),
+        cross_information.calibrate_scale, {"scores": S, "sets": SETS, "where": WHERE}, ("scores",)
     ),
     "factor_terms": Call(
         cross_information.factor_terms, {"scores": VALUES, "scale": 0.7}, ("scores", "scale")
@@ -191,10 +189,7 @@ CALLS: dict[str, Call] = {
         group_sums.streamed_group_sums,
         {"block": ROWS, "groups": GROUPS, "num_groups": 4, "block_rows": 4},
     ),
-    "streamed_infonce": Call(
-        group_sums.streamed_infonce,
-        {"block": ROWS, "n": N, "block_rows": 4},
-    ),
+    "streamed_infonce": Call(group_sums.streamed_infonce, {"block": ROWS, "n": N, "block_rows": 4}),
     "club_replicates": Call(
         lambda **sums: group_sums.club_replicates(group_sums.GroupSums(**sums)),
         dict(zip(SUM_NAMES, SUMS, strict=True)),
@@ -209,9 +204,7 @@ CALLS: dict[str, Call] = {
         divergences.total_variation, {"p": CHANNEL, "q": MODEL, "axis": -1}, ("p", "q")
     ),
     "mutual_information": Call(
-        divergences.mutual_information,
-        {"law": P.ravel(), "channel": CHANNEL},
-        ("law", "channel"),
+        divergences.mutual_information, {"law": P.ravel(), "channel": CHANNEL}, ("law", "channel")
     ),
     "output_law": Call(
         divergences.output_law, {"law": P.ravel(), "channel": CHANNEL}, ("law", "channel")
@@ -347,9 +340,7 @@ CALLS: dict[str, Call] = {
         ("channel", "distribution"),
     ),
     "wrong": Call(
-        channels.wrong,
-        {"channel": CHANNEL, "sizes": (2, 2, 2), "factor": "user"},
-        ("channel",),
+        channels.wrong, {"channel": CHANNEL, "sizes": (2, 2, 2), "factor": "user"}, ("channel",)
     ),
     "logit_noise": Call(
         channels.logit_noise,
@@ -398,9 +389,7 @@ CALLS: dict[str, Call] = {
     ),
     **{f"family {name}": _family(make) for name, make in families.FAMILIES.items()},
     "role_play_channel": Call(
-        families.role_play_channel,
-        {"key": KEY, "sizes": SIZES, "sharpness": 2.0},
-        ("sharpness",),
+        families.role_play_channel, {"key": KEY, "sizes": SIZES, "sharpness": 2.0}, ("sharpness",)
     ),
     "random_model": Call(
         families.random_model, {"key": KEY, "channel": CHANNEL, "distribution": P}, ("channel",)

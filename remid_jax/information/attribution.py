@@ -14,8 +14,7 @@ from remid_jax.information.arguments import floating, real, refuse, shown
 
 Array = jax.Array
 TOKENS = checks.Rule(
-    lambda n: (n >= 1) & (n <= checks.MOST) & (n == np.floor(n)),
-    "must be whole numbers of tokens",
+    lambda n: (n >= 1) & (n <= checks.MOST) & (n == np.floor(n)), "must be whole numbers of tokens"
 )
 MOST_FACTORS = 12  # their 2^12 cells are counted one by one
 

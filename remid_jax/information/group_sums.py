@@ -174,7 +174,4 @@ def streamed_infonce(
         running = np.logaddexp(running, np.logaddexp.reduce(scores, axis=0))
         scores[row, here] = -np.inf
         others = np.logaddexp(others, np.logaddexp.reduce(scores, axis=0))
-    return (
-        float(np.mean(own - running + np.log(n))),
-        float(np.mean(own - others + np.log(n - 1))),
-    )
+    return (float(np.mean(own - running + np.log(n))), float(np.mean(own - others + np.log(n - 1))))

@@ -215,9 +215,5 @@ def scored_information(distribution: Array, channel: Array, log_q: Array) -> dic
     own = jnp.sum(p * jnp.sum(jnp.where(used, channel * jnp.where(used, log_q, 0), 0), -1))
     other = jnp.sum(p[:, None] * outputs[None, :] * log_q)
     mixed = jax.nn.logsumexp(log_q + jnp.log(p)[:, None], axis=0)
-    values = {
-        "club": own - other,
-        "infonce": own - jnp.sum(outputs * mixed),
-        "log_likelihood": own,
-    }
+    values = {"club": own - other, "infonce": own - jnp.sum(outputs * mixed), "log_likelihood": own}
     return checks.result(values, "scored_information of log_q")

@@ -90,9 +90,11 @@ def _both(
     maker: Callable[[Array, Sizes], Mechanisms], key: Array, sizes: Sizes, strength: Any
 ) -> Pair:
     """P and Q of one kind; Q moves from P to an independent distribution."""
-    first, second = (maker(k, sizes) for k in jax.random.split(key))
-    moved = tuple(_mix(a, b, strength) for a, b in zip(first, second, strict=True))
-    return first, moved
+    return _moved(*(maker(k, sizes) for k in jax.random.split(key)), strength)
+
+
+def _moved(first: Mechanisms, second: Mechanisms, strength: Any) -> Pair:
+    return first, tuple(_mix(a, b, strength) for a, b in zip(first, second, strict=True))
 
 
 @_family("product")
@@ -168,18 +170,14 @@ def hypothesis_satisfying(key: Array, sizes: Sizes, strength: Any) -> Pair:
 @_family("disjoint", least=2)
 def disjoint(key: Array, sizes: Sizes, strength: Any) -> Pair:
     """P uses the first half of each factor's values; Q moves to the second half, wholly at 1."""
+
+    def half(m: Array, second: bool) -> Array:
+        n = m.shape[-1]
+        kept = jnp.where((jnp.arange(n) >= n // 2) == second, m, 0)
+        return kept / jnp.sum(kept, -1, keepdims=True)
+
     P, Q = (_dependent(k, sizes) for k in jax.random.split(key))
-
-    def half(mechanisms: Mechanisms, second: bool) -> Mechanisms:
-        kept = []
-        for m in mechanisms:
-            n = m.shape[-1]
-            mask = (jnp.arange(n) >= n // 2) == second
-            kept.append(jnp.where(mask, m, 0) / jnp.sum(jnp.where(mask, m, 0), -1, keepdims=True))
-        return tuple(kept)
-
-    first, second = half(P, False), half(Q, True)
-    return first, tuple(_mix(a, b, strength) for a, b in zip(first, second, strict=True))
+    return _moved(tuple(half(m, False) for m in P), tuple(half(m, True) for m in Q), strength)
 
 
 SHARPNESS = checks.Rule(lambda s: (s >= 0) & (s <= 1e4), "must lie between 0 and 1e4")
@@ -189,10 +187,7 @@ SHARPNESS = checks.Rule(lambda s: (s >= 0) & (s <= 1e4), "must lie between 0 and
 def role_play_channel(key: Array, sizes: Sizes, sharpness: Any = 2.0) -> Array:
     """A random true channel in which user, character, dialogue and their interaction matter.
 
-    log p(y|x) ∝ s·(a_u + b_c + g_d + h_ucd), all standard normal per response; every p > 0.
-
-    Returns:
-      [U·C·D, Y].
+    log p(y|x) ∝ s·(a_u + b_c + g_d + h_ucd), all standard normal per response: [U·C·D, Y] > 0.
     """
     u, c, d, y = sizes
     shapes = ((u, 1, 1, y), (1, c, 1, y), (1, 1, d, y), (u, c, d, y))

@@ -21,14 +21,7 @@ import numpy as np
 
 from remid_jax.data import shifts
 from remid_jax.errors import nearest
-from remid_jax.worlds.textual.facts import (
-    LONG,
-    NUM_RESPONSES,
-    SHORT,
-    SLOTS,
-    Array,
-    TextualWorld,
-)
+from remid_jax.worlds.textual.facts import LONG, NUM_RESPONSES, SHORT, SLOTS, Array, TextualWorld
 from remid_jax.worlds.textual.words import CATEGORIES, CULTURES
 
 Mechanisms = tuple[Array, Array, Array]

@@ -21,10 +21,7 @@ def test_every_text_is_parsed_back(world):
         u, c, d = min(i, users - 1), min(i, characters - 1), min(i, dialogues - 1)
         profile = rendering.character_profile(world, c)
         x = rendering.parse_context(
-            world,
-            rendering.persona_text(world, u),
-            profile,
-            rendering.dialogue_messages(world, d),
+            world, rendering.persona_text(world, u), profile, rendering.dialogue_messages(world, d)
         )
         assert x == (u * characters + c) * dialogues + d
     names = {rendering.character_profile(world, c)["name"] for c in range(characters)}
@@ -76,11 +73,7 @@ def test_texts_of_no_world_are_refused():
         rendering.parse_response("Hello, surely, buy the miror.")
     assert core_features("no marker") == ""
     for render, size in zip(
-        (
-            rendering.persona_text,
-            rendering.character_profile,
-            rendering.dialogue_messages,
-        ),
+        (rendering.persona_text, rendering.character_profile, rendering.dialogue_messages),
         WORLD.shape,
         strict=True,
     ):
