@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.information import checks
-from remid_jax.information.arguments import floating, is_concrete, real, refuse
+from remid_jax.information.arguments import floating, is_concrete, real
 
 Array = jax.Array
 SATURATED = 0.9  # share of log K above which cross-information tells nothing more
@@ -148,7 +148,11 @@ def _checked_sets(sets: Any, n: int) -> Any:
         return sets
     sets = np.asarray(sets)
     wrong = (sets < 0) | (sets >= n) | (sets == np.arange(n)[:, None, None])
-    refuse(sets, wrong, "sets", "must be another context")
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"sets of shape {sets.shape}: {sets[place]} at {place} is no other context"
+        )
     return sets
 
 
