@@ -1,4 +1,4 @@
-"""Tests that hold for any law of the data, and what several of them together allow to say.
+"""Tests that hold for any distribution of the data, and what several of them together allow to say.
 
 They run on the host, in float64, with their own seed.
 """
