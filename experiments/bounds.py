@@ -22,10 +22,10 @@ from remid_jax.information.precision import double_precision
 from remid_jax.information.repeated import rank_agreement
 from remid_jax.report.tables import new_table, print_whole
 from remid_jax.settings import check_keys
+from remid_jax.worlds.distributions import World
 from remid_jax.worlds.draws import Draw, pair_matrix, respond
 from remid_jax.worlds.exact import exact_emid, quantities
 from remid_jax.worlds.families import FAMILIES, SIZES, random_world
-from remid_jax.worlds.laws import World
 
 from .configurations import packaged_module
 from .studies import sampling
@@ -178,7 +178,7 @@ def _prediction(config: ConfigDict, family: str) -> dict[str, Any]:
     keys = jax.random.split(jax.random.key(config.seed + 2), c.worlds)
     found = {
         k: np.asarray(v, np.float64)
-        for k, v in _predicted(keys, c.contexts, c.shifts, c.misfit, family).items()
+        for k, v in _predicted(keys, c.contexts, c.shifts, c.logit_noise, family).items()
     }  # [worlds, shifts]
     truth = found.pop("emid")
     correlations = {}
@@ -190,7 +190,7 @@ def _prediction(config: ConfigDict, family: str) -> dict[str, Any]:
         "n": c.contexts,
         "worlds": c.worlds,
         "shifts": c.shifts,
-        "misfit": c.misfit,
+        "logit_noise": c.logit_noise,
         "spearman_mean": {name: mean for name, (mean, _) in correlations.items()},
         "spearman_se": {name: error for name, (_, error) in correlations.items()},
     }
@@ -210,7 +210,7 @@ def _spearman(values: np.ndarray, truth: np.ndarray) -> float:
 
 @functools.partial(jax.jit, static_argnames=("n", "shifts", "family"))
 def _predicted(
-    keys: Array, n: int, shifts: int, misfit: Array | float, family: str
+    keys: Array, n: int, shifts: int, logit_noise: Array | float, family: str
 ) -> dict[str, Array]:
     """One P, one model and one q a world, and `shifts` laws Q of graded strength.
 
@@ -220,7 +220,7 @@ def _predicted(
 
     def once(key: Array) -> dict[str, Array]:
         first, second, third = jax.random.split(key, 3)
-        base, log_q = sampling.world_and_estimator(first, family, 0.0, misfit)
+        base, log_q = sampling.world_and_estimator(first, family, 0.0, logit_noise)
         a, _ = sampling.samples(second, base, n)
 
         def shift(part: tuple[Array, Array]) -> dict[str, Array]:

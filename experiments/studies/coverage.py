@@ -12,10 +12,10 @@ from scipy.special import stdtrit
 
 from remid_jax.information.cross_information import context_sets, cross_information_replicates
 from remid_jax.report.tables import new_table, print_whole
+from remid_jax.worlds.distributions import World
 from remid_jax.worlds.draws import draw_contexts, pair_matrix, respond
 from remid_jax.worlds.exact import quantities, scored_information
 from remid_jax.worlds.families import Sizes
-from remid_jax.worlds.laws import World
 
 from . import sampling
 
@@ -40,7 +40,7 @@ def _piece(config: ConfigDict, n: int, clusters: int) -> dict[str, Any]:
     exact_inside = []
     for w in range(c.worlds):
         key = jax.random.fold_in(jax.random.key(config.seed), w)
-        world, log_q = sampling.world_and_estimator(key, "dependent", 0.7, c.misfit, SIZES)
+        world, log_q = sampling.world_and_estimator(key, "dependent", 0.7, c.logit_noise, SIZES)
         truth = jax.tree.map(float, _population(key, world, log_q))
         # 8 clusters cannot give 8 contexts of different clusters on average: iid alone.
         sets = None if clusters else context_sets(n, K, draws=DRAWS, seed=w)

@@ -14,9 +14,9 @@ from remid_jax.information.cross_information import factor_terms
 from remid_jax.information.significance import holm
 from remid_jax.report.tables import new_table, print_whole
 from remid_jax.worlds import channels
+from remid_jax.worlds.distributions import FACTORS, World
 from remid_jax.worlds.draws import draw
 from remid_jax.worlds.families import Sizes
-from remid_jax.worlds.laws import FACTORS, World
 
 from . import sampling
 
@@ -37,7 +37,7 @@ def _piece(config: ConfigDict, fault: str) -> dict[str, Any]:
     values, errors = [], []
     for w in range(c.worlds):
         key = jax.random.fold_in(jax.random.key(config.seed + 3), w)
-        world, log_q = sampling.world_and_estimator(key, "dependent", 0.0, c.misfit, SIZES)
+        world, log_q = sampling.world_and_estimator(key, "dependent", 0.0, c.logit_noise, SIZES)
         model = channels.FAULTS[fault](world.channel, world.P)
         keys = jax.random.split(jax.random.fold_in(key, 1), c.draws // c.worlds)
         found = _draws(keys, world, model, log_q, c.contexts)

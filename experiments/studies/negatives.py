@@ -39,7 +39,7 @@ def _piece(config: ConfigDict, surface: float) -> dict[str, Any]:
     rows: dict[str, list[np.ndarray]] = {"random": [], "cyclic": [], "all": []}
     for w in range(c.data_sets):
         key = jax.random.fold_in(jax.random.key(config.seed + 1), w % c.worlds)
-        world, log_q = sampling.world_and_estimator(key, "dependent", 0.7, c.misfit)
+        world, log_q = sampling.world_and_estimator(key, "dependent", 0.7, c.logit_noise)
         d, _ = sampling.samples(jax.random.fold_in(key, 10_000 + w), world, n)
         keys = jax.random.split(jax.random.fold_in(key, 20_000 + w), c.choices)
         forms = surface * jax.random.normal(jax.random.fold_in(key, 30_000 + w), (2, n))

@@ -17,10 +17,16 @@ from remid_jax.information.attribution import attribute
 from remid_jax.information.divergences import output_law
 from remid_jax.report.tables import new_table, print_whole
 from remid_jax.worlds import channels
+from remid_jax.worlds.distributions import (
+    Mechanisms,
+    World,
+    joint_distribution,
+    mechanisms_of,
+    mixed_distributions,
+)
 from remid_jax.worlds.draws import draw
 from remid_jax.worlds.exact import quantities
 from remid_jax.worlds.families import FAMILIES, SIZES, role_play_channel
-from remid_jax.worlds.laws import Mechanisms, World, joint_law, mechanisms_of, mixed_laws
 
 from . import sampling
 
@@ -28,16 +34,17 @@ Array = jax.Array
 
 
 def pieces(config: ConfigDict) -> dict[str, Callable[[], Any]]:
-    """One piece for each misfit of q."""
+    """One piece for each logit_noise of q."""
     return {
-        f"shapley misfit={m}": functools.partial(_piece, config, m) for m in config.shapley.misfits
+        f"shapley logit_noise={m}": functools.partial(_piece, config, m)
+        for m in config.shapley.logit_noises
     }
 
 
-def _piece(config: ConfigDict, misfit: float) -> dict[str, Any]:
+def _piece(config: ConfigDict, logit_noise: float) -> dict[str, Any]:
     c = config.shapley
     keys = jax.random.split(jax.random.key(config.seed + 4), c.worlds)
-    found = _draws(keys, jnp.asarray(misfit, jnp.float32), c.contexts)
+    found = _draws(keys, jnp.asarray(logit_noise, jnp.float32), c.contexts)
     value, error, factor, exact, shares = (np.asarray(a) for a in found)
     verdicts = []
     for k in range(c.worlds):
@@ -53,7 +60,7 @@ def _piece(config: ConfigDict, misfit: float) -> dict[str, Any]:
             "faint_named_wrong": not clear and wrong,
         })  # fmt: skip
     return {
-        "misfit": misfit,
+        "logit_noise": logit_noise,
         "worlds": c.worlds,
         **{name: int(sum(v[name] for v in verdicts)) for name in verdicts[0]},
         "sd_of_exact_emid": float(exact.std()),
@@ -67,11 +74,11 @@ def show(results: list[dict[str, Any]]) -> None:
     """Prints the table."""
     print_whole(new_table(
         "(iv) Shapley attribution in worlds where one factor shifts",
-        ("misfit", "worlds", "|EMID| > 4 s.e.", "named right", "wrong", "else", "silent", "wrong",
+        ("logit_noise", "worlds", "|EMID| > 4 s.e.", "named right", "wrong", "else", "silent", "wrong",
          "exact |EMID| > 4 s.e.", "named right"),
         [
             [r[k] for k in (
-                "misfit", "worlds", "clear", "named_right", "named_wrong", "faint", "faint_silent",
+                "logit_noise", "worlds", "clear", "named_right", "named_wrong", "faint", "faint_silent",
                 "faint_named_wrong", "exact_clear", "exact_named_right",
             )]
             for r in results
@@ -101,7 +108,7 @@ def _ignorant_of_new_values(key: Array, channel: Array, law: Array, factor: Arra
 
 
 @functools.partial(jax.jit, static_argnames="n")
-def _draws(keys: Array, misfit: Array, n: int) -> tuple[Array, ...]:
+def _draws(keys: Array, logit_noise: Array, n: int) -> tuple[Array, ...]:
     """Estimated EMI and error of the cells [worlds, 2, 2, 2]; factor, exact EMID and shares."""
 
     def once(key: Array) -> tuple[Array, ...]:
@@ -109,10 +116,10 @@ def _draws(keys: Array, misfit: Array, n: int) -> tuple[Array, ...]:
         factor = jax.random.randint(parts[0], (), 0, 3)
         P, Q = _one_factor_moves(parts[1], factor)
         channel = role_play_channel(parts[2], SIZES, sampling.SHARPNESS)
-        law = joint_law(P)
+        law = joint_distribution(P)
         model = _ignorant_of_new_values(parts[3], channel, law, factor)
-        log_q = channels.misfit(parts[4], channel, misfit)
-        cells = mixed_laws(P, Q).reshape(8, *law.shape)
+        log_q = channels.logit_noise(parts[4], channel, logit_noise)
+        cells = mixed_distributions(P, Q).reshape(8, *law.shape)
 
         def cell(part: tuple[Array, Array]) -> sampling.Estimate:
             d = draw(part[1], mechanisms_of(part[0]), channel, model, n)

@@ -23,7 +23,7 @@ import numpy as np
 
 from remid_jax.data.thoughts import comparable_words, parse_thought
 from remid_jax.errors import UserError, nearest
-from remid_jax.information.checking import is_concrete
+from remid_jax.information.arguments import is_concrete
 from remid_jax.settings import brief, fault_of
 
 Array = jax.Array

@@ -155,7 +155,9 @@ def test_too_few_clusters_for_a_classifier(config, short_benchmark, tmp_path):
     config.benchmark = str(tmp_path / "b.json")
     Path(config.benchmark).write_text(json.dumps(records))
     config.shifts, config.estimator.clusters = ("german",), "character"
-    with pytest.raises(UserError, match=r"'german' and IDTest form 1 clusters by character.*needs 3"):
+    with pytest.raises(
+        UserError, match=r"'german' and IDTest form 1 clusters by character.*needs 3"
+    ):
         diagnose(config, tmp_path / "run")
     assert not (tmp_path / "run" / "cache").exists()
 

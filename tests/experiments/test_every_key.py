@@ -156,7 +156,7 @@ BEYOND: dict[str, dict[str, tuple[Any, ...]]] = {  # what no range says
                                 {"length": {"word": 3}}, {"length": 3}, {"no": {}}),
         "evaluate.tags": (("a\x1bb",), ("",)), "cold_start": (("x",),), "pretraining.batch": (6,),
     },
-    "calibrate": {"coverage.contexts": ((),), "shapley.misfits": ((),)},
+    "calibrate": {"coverage.contexts": ((),), "shapley.logit_noises": ((),)},
     "corl_world": {
         "study.seeds": ((),), "study.variants": ((), ("no",)), "study.begins": ({"corl": "no"},),
         "lora.rank": (3,), "pretraining.steps": (1,), "reasoner.rewards": ({"likelihood": 2.0},),

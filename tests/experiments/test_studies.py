@@ -61,7 +61,7 @@ def test_faults_are_told_from_the_truth(config):
 
 
 def test_the_shifted_factor_is_named_or_none(config):
-    found = shapley.pieces(config)["shapley misfit=0.5"]()
+    found = shapley.pieces(config)["shapley logit_noise=0.5"]()
     assert found["clear"] >= 5
     assert found["named_right"] >= 0.9 * found["clear"] and found["named_wrong"] == 0
     assert found["faint_named_wrong"] <= 0.05 * found["faint"]
@@ -103,8 +103,8 @@ def test_an_unknown_bound_is_refused():
         (calibrate, {"negatives.data_sets": 5}, "at least twice"),
         (calibrate, {"coverage.contexts": (64.5,)}, "a tuple, each part a whole number"),
         (calibrate, {"coverage.contexts": (9,)}, "must be whole and at least 10"),
-        (calibrate, {"accuracy.misfits": (float("inf"),)}, "each part a finite number"),
-        (calibrate, {"accuracy.misfits": (-0.5,)}, "must be finite and at least 0"),
+        (calibrate, {"accuracy.logit_noises": (float("inf"),)}, "each part a finite number"),
+        (calibrate, {"accuracy.logit_noises": (-0.5,)}, "must be finite and at least 0"),
         (bounds, {"worlds": 0}, "config.worlds is 0; it must be whole and at least 1"),
         (bounds, {"sampled.contexts": 2}, "config.sampled.contexts is 2"),
     ],
