@@ -133,7 +133,8 @@ def show(results: list[dict[str, Any]]) -> None:
         "error of R-EMID against exact EMID, nats: bias ± s.e., s.d., r.m.s.e., rank correlation",
         ("N", "logit_noise", "estimator", "bias", "s.d.", "r.m.s.e.", "Spearman"),
         [
-            (r["n"], r["logit_noise"], name, f"{e['bias']:.3f} ± {e['bias_se']:.3f}", f"{e['sd']:.3f}",
+            (r["n"], r["logit_noise"], name, f"{e['bias']:.3f} ± {e['bias_se']:.3f}",
+             f"{e['sd']:.3f}",
              f"{e['rmse']:.3f}", f"{e['spearman']:.2f}")
             for r in results for name, e in r["estimators"].items()
         ],

@@ -74,11 +74,13 @@ def show(results: list[dict[str, Any]]) -> None:
     """Prints the table."""
     print_whole(new_table(
         "(iv) Shapley attribution in worlds where one factor shifts",
-        ("logit_noise", "worlds", "|EMID| > 4 s.e.", "named right", "wrong", "else", "silent", "wrong",
+        ("logit_noise", "worlds", "|EMID| > 4 s.e.", "named right", "wrong", "else", "silent",
+         "wrong",
          "exact |EMID| > 4 s.e.", "named right"),
         [
             [r[k] for k in (
-                "logit_noise", "worlds", "clear", "named_right", "named_wrong", "faint", "faint_silent",
+                "logit_noise", "worlds", "clear", "named_right", "named_wrong", "faint",
+                "faint_silent",
                 "faint_named_wrong", "exact_clear", "exact_named_right",
             )]
             for r in results
