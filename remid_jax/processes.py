@@ -1,4 +1,4 @@
-"""Several processes that train together, by JAX's own runtime; one of them writes the files."""
+"""Several processes that run together, by JAX's own runtime."""
 
 import dataclasses
 import hashlib
@@ -6,7 +6,6 @@ import re
 import secrets
 import socket
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
+from remid_jax.roll_call import roll_call
 from remid_jax.settings import key
 
 _ADDRESS = re.compile(r"(\[[\da-fA-F:.%]+\]|[^\s:/\[\]]+):(\d{1,5})")
 AUTOMATIC = "auto"  # coordinator: JAX finds it and the other processes, as on a TPU pod
 PATIENCE = 120  # seconds for all processes to come
-_LATER = 24 * 3600  # seconds after which XLA would give up, and end the process by a signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +35,12 @@ class ProcessConfig:
 def join(config: ConfigDict) -> None:
     """Joins the other processes; their devices are one machine's from now on.
 
-    What only JAX can notice, such as an index that two processes have, ends in its own way.
-
     Args:
       config: of a run; its group `processes` says who takes part.
 
     Raises:
       UserError: numbers that do not go together, an address that cannot be, processes that do not
-        come within `PATIENCE`, or one whose configuration is another.
+        come within `PATIENCE`, an index that two have, or one whose configuration is another.
     """
     p = config.processes
     if p.coordinator != AUTOMATIC and not 0 <= p.index < p.count:
@@ -58,62 +55,39 @@ def join(config: ConfigDict) -> None:
                 "config.processes.coordinator, as HOST:PORT"
             )
         return
+    own = config.copy_and_resolve_references()
+    own.processes.index = 0
+    digest = hashlib.sha256(own.to_json(sort_keys=True).encode()).hexdigest()
     if p.coordinator == AUTOMATIC:
         _initialize(initialization_timeout=PATIENCE)
-    else:
-        _check_address(p.coordinator, listens=p.index == 0)
-        _join_at(p.coordinator, p.count, p.index)
-    _check_same(config)
+        if other := _first_other(digest):
+            raise UserError(
+                f"process {other} was started with another configuration than process 0"
+            )
+        return
+    _check_address(p.coordinator)
+    print(
+        f"waiting for {p.count} processes at {p.coordinator}, at most {PATIENCE} s", file=sys.stderr
+    )
+    roll_call(p.coordinator, p.count, p.index, digest, PATIENCE)
+    _initialize(
+        coordinator_address=p.coordinator, num_processes=p.count, process_id=p.index,
+        initialization_timeout=PATIENCE,
+    )  # fmt: skip
 
 
-def _check_address(coordinator: str, listens: bool) -> None:
-    """Refuses what is no HOST:PORT, a host that is not known, or a port that is taken here."""
+def _check_address(coordinator: str) -> None:
+    """Refuses what is no HOST:PORT, or a host that is not known."""
     found = _ADDRESS.fullmatch(coordinator)
     if not found or not 0 < int(found[2]) < 2**16:
         raise UserError(f"config.processes.coordinator is {coordinator!r}; give HOST:PORT")
-    host, port = found[1].strip("[]"), int(found[2])
+    host = found[1].strip("[]")
     try:
-        socket.getaddrinfo(host, port)
+        socket.getaddrinfo(host, int(found[2]))
     except OSError as e:
         raise UserError(
             f"config.processes.coordinator {coordinator}: {host} is not known here ({e.strerror})"
         ) from None
-    if not listens:
-        return
-    try:  # XLA would end the process by a signal
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind(("", port))
-    except OSError as e:
-        raise UserError(
-            f"process 0 cannot listen at port {port} ({e.strerror}); choose another in "
-            "config.processes.coordinator"
-        ) from None
-
-
-def _join_at(coordinator: str, count: int, index: int) -> None:
-    print(f"waiting for {count} processes at {coordinator}, at most {PATIENCE} s", file=sys.stderr)
-    failures: list[UserError] = []
-
-    def initialize() -> None:
-        try:
-            _initialize(
-                coordinator_address=coordinator, num_processes=count, process_id=index,
-                initialization_timeout=_LATER,
-            )  # fmt: skip
-        except UserError as e:
-            failures.append(e)
-
-    beside = threading.Thread(target=initialize, daemon=True)  # it cannot be interrupted
-    beside.start()
-    beside.join(PATIENCE)
-    if beside.is_alive():
-        raise UserError(
-            f"not all {count} processes have come to {coordinator} within {PATIENCE} s; start all "
-            "of config.processes.count, with a coordinator that each of them reaches"
-        )
-    if failures:
-        raise failures[0]
 
 
 def _initialize(**named: Any) -> None:
@@ -124,18 +98,6 @@ def _initialize(**named: Any) -> None:
         raise UserError(
             f"the processes of config.processes do not come together ({reason})"
         ) from None
-
-
-def _check_same(config: ConfigDict) -> None:
-    """Refuses processes that were started with different configurations."""
-    own = config.copy_and_resolve_references()
-    own.processes.index = 0
-    index = _first_other(own.to_json(sort_keys=True))
-    if index:
-        raise UserError(
-            f"process {index} was started with another configuration than process 0; only "
-            "config.processes.index may differ"
-        )
 
 
 def check_folder(folder: Path) -> None:

@@ -142,7 +142,7 @@ import json, sys
 from ml_collections import ConfigDict
 from remid_jax import processes, settings
 
-processes.PATIENCE = 2
+processes.PATIENCE = int(sys.argv[2])
 config = ConfigDict(
     {"processes": settings.defaults_of(settings.keys_of(processes.ProcessConfig))}
 )
@@ -154,11 +154,20 @@ except processes.UserError as e:
 """
 
 
+def test_an_index_that_two_processes_have():
+    address = free_address()
+    who = [{"count": 3, "index": i, "coordinator": address} for i in (0, 1, 1)]
+    running = [start(ALONE, json.dumps(w), "60") for w in who]
+    for process in running:
+        _, said = finished(process, 1)
+        assert "error: two processes were started with config.processes.index 1" in said
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_others_that_do_not_come_are_said_in_one_line(index):
     address = free_address()
     who = {"count": 2, "index": index, "coordinator": address}
-    _, said = finished(start(ALONE, json.dumps(who)), 1)
+    _, said = finished(start(ALONE, json.dumps(who), "2"), 1)
     assert said.startswith(f"waiting for 2 processes at {address}, at most 2 s\n")
     assert f"\nerror: not all 2 processes have come to {address} within 2 s; start all" in said
 
