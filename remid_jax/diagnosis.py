@@ -24,7 +24,6 @@ from remid_jax.evaluation.cost import (
     stages_of,
 )
 from remid_jax.evaluation.gather import Gathered, gather
-from remid_jax.evaluation.models import templates_of
 from remid_jax.evaluation.outputs import write_contributions, write_matrices, write_texts
 from remid_jax.evaluation.plan import Plan, Task, find_excluded, make_plan
 from remid_jax.evaluation.runner import Part, part_of, run
@@ -41,8 +40,7 @@ from remid_jax.provenance import provenance
 from remid_jax.report.cost import memory_line
 from remid_jax.report.results_file import write_results
 
-CACHE = "cache"
-STAGES = ("answers and thoughts", "likelihoods")
+CACHE = "cache"  # folder of results in the work folder
 
 
 def diagnose(
@@ -89,7 +87,7 @@ def diagnose(
     left = len(left_of(plan.requests, cache))
     if left or not is_primary():
         return {"unfinished": left}
-    engine = task.models.scorer.engine if "engine" in vars(task.models.scorer) else None
+    engine = task.models.scorer.loaded
     _say_cost(programs, engine)
     origin |= _numbers_of(task, plan) | {
         "sizes": dataclasses.asdict(getattr(engine, "sizes", sizes)),
@@ -173,7 +171,7 @@ def _numbers_of(task: Task, plan: Plan) -> dict[str, Any]:
         "model": {
             "name": scorer.name, "identity": scorer.fingerprint, "dtype": config.model.dtype,
         },
-        "templates": templates_of([task.models.base, *task.models.rpms.values()]),
+        "templates": task.models.templates(),
         "unit": "nats",
         "counts": {
             tag: {"available": selection.available[tag], "used": len(samples)}
@@ -205,7 +203,7 @@ def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> None:
     print(memory_line(memory_record(task, longest)), file=sys.stderr)
     for tag in task.selection.absent:
         print(f"note: the benchmark has no subset {tag!r}; it is left out", file=sys.stderr)
-    for name, template in templates_of([task.models.base, *task.models.rpms.values()]).items():
+    for name, template in task.models.templates().items():
         for note in template["notes"]:
             print(f"note: {name}: {note}", file=sys.stderr)
     for sample_id, turns in task.selection.shortened:

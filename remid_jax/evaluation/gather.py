@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from remid_jax.evaluation.answers import Answer
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
-from remid_jax.evaluation.own_log_probs import own_log_probs
 from remid_jax.evaluation.plan import Plan, Task
 from remid_jax.information import pairs
 from remid_jax.information.pairs import GOLDEN
@@ -19,7 +19,7 @@ class Gathered:
 
     Attributes:
       subsets: pair matrices of golden, all rpms and the reference rows, in distribution first.
-      log_p: tag -> rpm -> [N] log p of its own answers in nats, see `own_log_probs`.
+      log_p: tag -> rpm -> [N] log p of its own answers in nats, NaN where it is not known.
       swapped: tag -> rpm or golden -> factor -> [N, K − 1] scores under swapped contexts.
       features: tag -> factor -> [N, d].
     """
@@ -41,15 +41,7 @@ def gather(task: Task, plan: Plan, cache: Cache) -> Gathered:
     tags = list(task.selection.subsets)
     return Gathered(
         [_subset(task, plan, cache, tag) for tag in tags],
-        {
-            tag: own_log_probs(
-                task.selection.subsets[tag],
-                plan.subsets[tag].texts.answers,
-                task.models.scorer.tokenizer,
-                task.config.estimator.span,
-            )
-            for tag in tags
-        },
+        {tag: _own_log_probs(task, plan, tag) for tag in tags},
         {tag: _swapped(task, plan, cache, tag) for tag in task.swaps},
         {tag: _features(task, plan, cache, tag) for tag in tags} if plan.features else {},
     )
@@ -83,6 +75,25 @@ def _subset(task: Task, plan: Plan, cache: Cache, tag: str) -> pairs.Subset:
         shift=task.selection.shift_of.get(tag),
     )
     return pairs.with_reference_rows(subset)
+
+
+def _own_log_probs(task: Task, plan: Plan, tag: str) -> dict[str, np.ndarray]:
+    """RPM -> [N] log p_θ of its answers in nats, where the scorer reads just the same tokens.
+
+    NaN for answers from a file, of another tokenizer, or drawn from another distribution than the
+    model's own (greedy, tempered, truncated or penalised).
+    """
+    own, samples = task.models.scorer.tokenizer.fingerprint, task.selection.subsets[tag]
+    same = task.config.estimator.span == "response"
+
+    def value(a: Answer) -> float:
+        known = same and a.tokenizer == own and a.log_prob is not None
+        return a.log_prob if known else np.nan
+
+    return {
+        rpm: np.array([value(by_id[s.sample_id]) for s in samples])
+        for rpm, by_id in plan.subsets[tag].texts.answers.items()
+    }
 
 
 def _swapped(task: Task, plan: Plan, cache: Cache, tag: str) -> dict[str, dict[str, np.ndarray]]:

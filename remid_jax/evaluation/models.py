@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -42,13 +43,17 @@ class Model:
     config: DecoderConfig | None
     tokenizer: Tokenizer | None
     load: Callable[[], Any]
-
     can_embed: bool = True
 
     @functools.cached_property
     def engine(self) -> Engine:
         """The engine, whose weights are read when it is first asked for."""
         return self.load()
+
+    @property
+    def loaded(self) -> Engine | None:
+        """The engine where it was asked for."""
+        return vars(self).get("engine")
 
 
 class Models:
@@ -79,8 +84,7 @@ class Models:
         self._config = config
         self._mesh = make_mesh(MeshConfig(**config.mesh), own=not lockstep)
         self._opened: dict[str, Model] = {}
-        self._checkpoints: dict[str, Checkpoint] = {}
-        self._weights: dict[str, LanguageModel] = {}
+        self._weights: dict[Path, LanguageModel] = {}
         self.longest = 1
         self.base = self._given(engine) if engine else self._open(config.model.path)
         self._opened |= dict.fromkeys(("", config.model.path), self.base)
@@ -89,7 +93,10 @@ class Models:
         if self.trained:
             if engine:
                 raise UserError("config.scorer.checkpoint needs the project's own engine")
-            self.scorer, self.reasoner = map(self._adapted, ("policy", "reasoner"))
+            opened = self._checkpoint(config.model.path)
+            self.scorer, self.reasoner = (
+                self._described(opened, role) for role in ("policy", "reasoner")
+            )
         specs = {} if collected else config.rpms
         self.rpms = {name: self._open(spec.path) for name, spec in specs.items()}
 
@@ -105,58 +112,47 @@ class Models:
 
     def _open(self, path: str) -> Model:
         if path not in self._opened:
-            model = self._config.model
-            template = (model.chat_template or None) if path == model.path else None
-            opened = open_language_model(
-                path, model.dtype, template, model.template_variables.to_dict()
-            )
-            check_mesh(opened.config, self._mesh)
-            self._checkpoints[path] = opened
-            self._opened[path] = self._described(
-                opened, opened.name, opened.fingerprint, lambda: self._read(opened)
-            )
+            self._opened[path] = self._described(self._checkpoint(path))
         return self._opened[path]
 
-    def _described(
-        self, opened: Checkpoint, name: str, fingerprint: str, read: Callable[[], LanguageModel]
-    ) -> Model:
-        whole = engine_fingerprint(fingerprint, opened.dtype, self._config.model.cache_dtype)
-        return Model(
-            name, whole, opened.dtype, opened.config, opened.tokenizer,
-            lambda: self._engine(read()),
-        )  # fmt: skip
+    @functools.cache  # noqa: B019
+    def _checkpoint(self, path: str) -> Checkpoint:
+        """A model's files, opened and checked."""
+        model = self._config.model
+        template = (model.chat_template or None) if path == model.path else None
+        variables = model.template_variables.to_dict()
+        opened = open_language_model(path, model.dtype, template, variables)
+        check_mesh(opened.config, self._mesh)
+        return opened
+
+    def _described(self, opened: Checkpoint, role: str = "") -> Model:
+        """A model as it is, or with the trained adapter of a role."""
+        c, name, fingerprint, adapter = self._config, opened.name, opened.fingerprint, None
+        if role:
+            adapter = load_adapter(f"{c.scorer.checkpoint}/{role}", opened)
+            name, fingerprint = f"{name}+{role}", adapted_fingerprint(adapter)
+
+        def load() -> JaxEngine:
+            model = self._read(opened)
+            if adapter is not None:
+                model = dataclasses.replace(with_adapter(model, adapter), name=name)
+            memory, rows = c.limits.memory_bytes, c.sampling.batch_rows
+            return JaxEngine(model, memory, self.longest, c.model.cache_dtype, rows)
+
+        fingerprint = engine_fingerprint(fingerprint, opened.dtype, c.model.cache_dtype)
+        return Model(name, fingerprint, opened.dtype, opened.config, opened.tokenizer, load)
 
     def _read(self, opened: Checkpoint) -> LanguageModel:
         """The weights, which a base and its adapters share."""
-        path = str(opened.files.path)
+        path = opened.files.path
         if path not in self._weights:
             self._weights[path] = load_language_model(opened, mesh=self._mesh)
         return self._weights[path]
 
-    def _engine(self, model: LanguageModel) -> JaxEngine:
-        c = self._config
-        return JaxEngine(
-            model, c.limits.memory_bytes, self.longest, c.model.cache_dtype, c.sampling.batch_rows
-        )
-
-    def _adapted(self, role: str) -> Model:
-        """The base with the adapter of a role."""
-        opened = self._checkpoints[self._config.model.path]
-        adapter = load_adapter(f"{self._config.scorer.checkpoint}/{role}", opened)
-        name = f"{opened.name}+{role}"
-
-        def read() -> LanguageModel:
-            return dataclasses.replace(with_adapter(self._read(opened), adapter), name=name)
-
-        return self._described(opened, name, adapted_fingerprint(adapter), read)
-
-
-def templates_of(models: Sequence[Model]) -> dict[str, dict[str, Any]]:
-    """Model -> variables of its chat template, and what was assumed on the template's behalf."""
-    return {
-        m.name: {
-            "variables": m.tokenizer.template_variables,
-            "notes": list(m.tokenizer.template_notes),
+    def templates(self) -> dict[str, dict[str, Any]]:
+        """Model -> variables of its chat template, and what was assumed on its behalf."""
+        return {
+            m.name: {"variables": t.template_variables, "notes": list(t.template_notes)}
+            for m in self.all
+            if (t := m.tokenizer)
         }
-        for m in models
-    }

@@ -29,7 +29,6 @@ from remid_jax.evaluation.requests import (
     Request,
     Score,
     Tokens,
-    digest_of,
 )
 from remid_jax.evaluation.selection import Answers, Selection
 from remid_jax.evaluation.swaps import Swaps
@@ -37,6 +36,8 @@ from remid_jax.inference.prefix import LEAST_SHARED, branch_points, common_prefi
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.information import pairs
 from remid_jax.information.pairs import GOLDEN, EstimatorSettings
+from remid_jax.progress import progress
+from remid_jax.settings import made_from
 
 THOUGHTS = "thoughts"
 WITH_REASONING, WITHOUT = "likelihoods with reasoning", "likelihoods without"
@@ -105,29 +106,23 @@ class Matrix:
     """Scores of responses under prompts, as requests.
 
     Attributes:
-      requests: one a prompt, or None where nothing of its row is wanted.
-      columns: [M], which of the distinct responses a column is; -1 for none.
-      skips: [M], leading tokens of each response that are read but not counted.
-      places: for each prompt, the distinct responses in the order of its request.
+      requests: [N], one a prompt, or None where nothing of its row is wanted.
+      columns: [M] responses; None is never scored.
       wanted: [N, M] bool.
     """
 
     requests: Sequence[Score | None]
-    columns: np.ndarray
-    skips: Sequence[int]
-    places: Sequence[Sequence[int]]
+    columns: Sequence[Response | None]
     wanted: np.ndarray
 
     def values(self, cache: Cache) -> np.ndarray:
         """[N, M] float64 sums of log q over a response's tokens in nats, NaN where not wanted."""
         out = np.full(self.wanted.shape, np.nan)
         for i, request in enumerate(self.requests):
-            if request is None:
-                continue
-            found = dict(zip(self.places[i], cache.scored(request), strict=True))
-            for j in np.flatnonzero(self.wanted[i] & (self.columns >= 0)):
-                tokens = found[self.columns[j]][self.skips[j] :]
-                out[i, j] = tokens.astype(np.float64).sum()
+            found = request and dict(zip(request.responses, cache.scored(request), strict=True))
+            for j in np.flatnonzero(self.wanted[i]):
+                if (y := self.columns[j]) is not None:
+                    out[i, j] = found[y.tokens][y.skip :].astype(np.float64).sum()
         return out
 
 
@@ -211,10 +206,11 @@ def make_plan(task: Task, cache: Cache) -> Plan:
         for tag, samples in task.selection.subsets.items():
             texts[tag] = _texts(task, samples, generated[tag], cache)
             check_excluded(tag, samples, texts[tag].answers, task.config)
-    subsets = {
-        tag: _subset_plan(task, tag, samples, generated[tag], texts.get(tag))
-        for tag, samples in task.selection.subsets.items()
-    }
+    subsets = {}
+    with progress("prompts", len(every)) as advance:  # a run of thousands tokenises for minutes
+        for tag, samples in task.selection.subsets.items():
+            subsets[tag] = _subset_plan(task, tag, samples, generated[tag], texts.get(tag))
+            advance(sum(map(len, generated[tag].values())))
     return Plan(subsets, _features(task))
 
 
@@ -305,11 +301,9 @@ def sampling_of(config: ConfigDict) -> tuple[SamplingConfig, SamplingConfig]:
     Raises:
       UserError: a value out of range.
     """
-    s, r, seed = config.sampling, config.reasoning, config.seed
-    reply = SamplingConfig(
-        s.max_tokens, s.temperature, s.top_p, s.repetition_penalty, seed, tuple(s.stop_strings)
-    )
-    return reply, SamplingConfig(r.max_tokens, r.temperature, 1.0, r.repetition_penalty, seed=seed)
+    stops = tuple(config.sampling.stop_strings)
+    reply = made_from(SamplingConfig, config.sampling, seed=config.seed, stop_strings=stops)
+    return reply, made_from(SamplingConfig, config.reasoning, seed=config.seed)
 
 
 def _subset_plan(
@@ -389,27 +383,14 @@ def _matrix(
     prefix_lengths: Sequence[Tokens], columns: Sequence[Response | None], wanted: np.ndarray,
 ) -> Matrix:  # fmt: skip
     """One request a prompt for the distinct responses that are wanted under it."""
-    place: dict[Any, int] = {}
-    distinct: list[Tokens] = []
-    found = []
-    for j, r in enumerate(columns):
-        if r is None:
-            found.append(-1)
-            continue
-        name = j if UNKNOWN in r.tokens else digest_of(r.tokens)
-        if name not in place:
-            place[name] = len(distinct)
-            distinct.append(r.tokens)
-        found.append(place[name])
-    index = np.array(found, int)
-    requests, places = [], []
+    requests = []
     for row, lengths, sample, keep in zip(rows, prefix_lengths, names, wanted, strict=True):
-        chosen = sorted(set(index[keep & (index >= 0)].tolist()))
-        responses = tuple(distinct[k] for k in chosen)
+        chosen = [y.tokens for y, k in zip(columns, keep, strict=True) if k and y is not None]
+        known = dict.fromkeys(y for y in chosen if UNKNOWN not in y)
+        responses = (*known, *(y for y in chosen if UNKNOWN in y))
         about = About(stage, tag, sample)
-        requests.append(Score(model, row, lengths, responses, about) if chosen else None)
-        places.append(chosen)
-    return Matrix(requests, index, [r.skip if r else 0 for r in columns], places, wanted)
+        requests.append(Score(model, row, lengths, responses, about) if responses else None)
+    return Matrix(requests, columns, wanted)
 
 
 def find_excluded(
