@@ -83,8 +83,17 @@ def _family(name: Any, path: Path) -> families.Family:
 def _open_gguf(path: Path) -> ModelFiles:
     import gguf
 
+    class Reader(gguf.GGUFReader):
+        """Reads through a plain view: slices of a memory map cost most of the opening."""
+
+        data = property(lambda self: self._view)
+
+        @data.setter
+        def data(self, mapped: np.memmap) -> None:
+            self._view = mapped.view(np.ndarray)
+
     try:
-        reader = gguf.GGUFReader(str(path))
+        reader = Reader(str(path))
         metadata = {name: field.contents() for name, field in reader.fields.items()}
     except Exception as e:  # the reader fails in many ways on a damaged file
         raise UserError(f"{path}: not a readable GGUF file, or truncated ({e})") from None
