@@ -22,7 +22,7 @@ from remid_jax.data.reading import BUNDLED
 from remid_jax.data.responses import (
     DETAILS,
     RESPONSE,
-    Collected,
+    Answer,
     count_lines,
     counts_of,
     read_answer,
@@ -94,7 +94,7 @@ def collect(args: argparse.Namespace) -> Iterator[str]:
     rows = read_json_lines(batch, "batch output")
     numbered = ((f"batch output file {batch}: line {n}", row) for n, row in rows)
     answers = collect_responses(numbered, samples)
-    records = dict(response_records(out)) if out.exists() else {}
+    records = response_records(out) if out.exists() else {}
     for name, answer in answers.items():
         records.setdefault(name, {"sample_ID": name, RESPONSE: {}, DETAILS: {}})
         _add_answer(records[name], name, rpm, answer)
@@ -116,7 +116,7 @@ def collect(args: argparse.Namespace) -> Iterator[str]:
 
 def collect_responses(
     rows: Iterable[tuple[str, Record]], samples: Mapping[str, Sample]
-) -> dict[str, Collected]:
+) -> dict[str, Answer]:
     """The answers of a batch output file, those that failed among them.
 
     Args:
@@ -129,7 +129,7 @@ def collect_responses(
     Raises:
       UserError: a missing custom_id, two answers to one, no line, or no line with an answer.
     """
-    found: dict[str, Collected] = {}
+    found: dict[str, Answer] = {}
     for where, row in rows:
         if row.get("custom_id") is None:
             raise UserError(f"{where}: needs a text 'custom_id'; is this a batch OUTPUT file?")
@@ -151,7 +151,7 @@ def collect_responses(
     return found
 
 
-def batch_answer(row: Mapping[str, Any], sample: Sample | None) -> Collected:
+def batch_answer(row: Mapping[str, Any], sample: Sample | None) -> Answer:
     """The answer in one line of a batch output file, the first of its draws that has text.
 
     Args:
@@ -163,10 +163,10 @@ def batch_answer(row: Mapping[str, Any], sample: Sample | None) -> Collected:
     status = response.get("status_code", 200 if "body" in response else None)
     if row.get("error") or str(status) != "200":
         reason = _reason(row.get("error")) or _reason(body) or f"status code {status}"
-        return Collected(failure=f"the request failed: {reason}")
+        return Answer(failure=f"the request failed: {reason}")
     answers = [_of_choice(choice, sample) for choice in _choices(body)]
     if not answers:
-        return Collected(failure="the request failed: its body has no choices[0].message")
+        return Answer(failure="the request failed: its body has no choices[0].message")
     used = next((a for a in answers if not a.failure), answers[0])
     return dataclasses.replace(used, unused=len(answers) - 1)
 
@@ -186,7 +186,7 @@ def _choices(body: Any) -> list[Mapping[str, Any]]:
     return found
 
 
-def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Collected:
+def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Answer:
     message = part_of(choice, "message", dict) or {"content": choice.get("text")}
     answer = read_answer(message.get("content"), sample, part_of(choice, "finish_reason", str))
     if answer.failure and (why := _why_none(message)):
@@ -205,7 +205,7 @@ def _why_none(message: Mapping[str, Any]) -> str:
     return "the model called a tool and gave no answer" if message.get("tool_calls") else ""
 
 
-def _add_answer(record: Record, name: str, rpm: str, answer: Collected) -> None:
+def _add_answer(record: Record, name: str, rpm: str, answer: Answer) -> None:
     """Adds a model's answer to a sample's record; one that failed never replaces a text.
 
     Raises:
@@ -219,9 +219,8 @@ def _add_answer(record: Record, name: str, rpm: str, answer: Collected) -> None:
             f"the file given by --out holds another response of {rpm!r} to {name!r}; choose "
             "another --rpm or --out"
         )
-    details = {"failed": answer.failure, "finish_reason": answer.finish}
     record[DETAILS].pop(rpm, None)
-    if details := {k: v for k, v in details.items() if v and v != "stop"}:
+    if details := {k: v for k, v in answer.details().items() if v != "stop"}:
         record[DETAILS][rpm] = details
 
 

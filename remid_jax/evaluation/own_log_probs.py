@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from remid_jax.data.responses import Answer
 from remid_jax.data.samples import Sample
-from remid_jax.evaluation.answers import Answer
 from remid_jax.models.tokenizer import Tokenizer
 
 
