@@ -34,7 +34,7 @@ from remid_jax.files import path_of, write_atomically
 from remid_jax.json_files import LINES, part_of, read_json_lines
 
 PROMPTS, BATCH = "prompts.jsonl", "openai_batch.jsonl"
-DEFAULT_MODEL = "model"
+_TAKEN = ("model", "messages", "temperature")  # keys of a request
 
 Record = dict[str, Any]
 
@@ -61,7 +61,7 @@ def export(args: argparse.Namespace) -> Iterator[str]:
 
 
 def _model(args: argparse.Namespace) -> str:
-    return args.model or args.rpm or DEFAULT_MODEL
+    return args.model or args.rpm or "model"
 
 
 def _request(prompt: Record, args: argparse.Namespace) -> Record:
@@ -75,11 +75,7 @@ def _request(prompt: Record, args: argparse.Namespace) -> Record:
 
 
 def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one JSON object a line; a file that stands under the name was written to its end.
-
-    Raises:
-      UserError: the folder or the file cannot be written.
-    """
+    """Writes one JSON object a line, the file whole or not at all."""
     lines = ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
     write_atomically(file, lines)
 
@@ -117,14 +113,11 @@ def collect(args: argparse.Namespace) -> Iterator[str]:
 def collect_responses(
     rows: Iterable[tuple[str, Record]], samples: Mapping[str, Sample]
 ) -> dict[str, Answer]:
-    """The answers of a batch output file, those that failed among them.
+    """custom_id -> answer of a batch output file, those that failed among them.
 
     Args:
       rows: (file and line for messages, decoded line).
       samples: sample id -> sample, as far as they are known.
-
-    Returns:
-      custom_id -> answer in file order.
 
     Raises:
       UserError: a missing custom_id, two answers to one, no line, or no line with an answer.
@@ -136,7 +129,7 @@ def collect_responses(
         name = read_name(row["custom_id"], f"{where}: 'custom_id'")
         if "response" not in row and "error" not in row:
             raise UserError(f"{where}: has no 'response'; is this a batch OUTPUT file?")
-        answer, earlier = batch_answer(row, samples.get(name)), found.get(name)
+        answer, earlier = _batch_answer(row, samples.get(name)), found.get(name)
         if earlier and answer != earlier and not (answer.failure or earlier.failure):
             raise UserError(f"{where}: another answer to the custom_id {name!r} of an earlier line")
         if earlier is None or earlier.failure:  # a retry takes the place of a failure
@@ -151,13 +144,8 @@ def collect_responses(
     return found
 
 
-def batch_answer(row: Mapping[str, Any], sample: Sample | None) -> Answer:
-    """The answer in one line of a batch output file, the first of its draws that has text.
-
-    Args:
-      row: `{"custom_id", "response": {"status_code", "body"}, "error"}`.
-      sample: its context, where that is known.
-    """
+def _batch_answer(row: Record, sample: Sample | None) -> Answer:
+    """The answer in one line of a batch output file, the first of its draws that has text."""
     response = part_of(row, "response", dict)
     body = response.get("body")
     status = response.get("status_code", 200 if "body" in response else None)
@@ -206,11 +194,7 @@ def _why_none(message: Mapping[str, Any]) -> str:
 
 
 def _add_answer(record: Record, name: str, rpm: str, answer: Answer) -> None:
-    """Adds a model's answer to a sample's record; one that failed never replaces a text.
-
-    Raises:
-      UserError: the record holds another text of that model already.
-    """
+    """Adds a model's answer to a sample's record; one that failed never replaces a text."""
     texts = record[RESPONSE]
     if answer.failure and rpm in texts:
         return
@@ -222,9 +206,6 @@ def _add_answer(record: Record, name: str, rpm: str, answer: Answer) -> None:
     record[DETAILS].pop(rpm, None)
     if details := {k: v for k, v in answer.details().items() if v != "stop"}:
         record[DETAILS][rpm] = details
-
-
-_OTHER_KEYS = ("model", "messages", "temperature")  # of a request
 
 
 def _temperature(text: str) -> float | None:
@@ -267,7 +248,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError(f"--max-tokens is {args.max_tokens}; it must be at least 1")
     if args.rpm is not None:
         read_name(args.rpm, "--rpm")
-    if not args.max_tokens_key.isidentifier() or args.max_tokens_key in _OTHER_KEYS:
+    if not args.max_tokens_key.isidentifier() or args.max_tokens_key in _TAKEN:
         raise UserError(f"--max-tokens-key is {args.max_tokens_key!r}; give the name of a JSON key")
     if args.collect is not None and args.rpm is None:
         raise UserError("--collect needs --rpm, the name that the responses get")
@@ -275,7 +256,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code: 0, or 2 for what a user can get wrong."""
+    """Runs the command; returns the exit code."""
 
     def body() -> None:
         args = _parse(argv)

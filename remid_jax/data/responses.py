@@ -15,8 +15,7 @@ from remid_jax.files import path_of
 from remid_jax.json_files import LINES, kind_of, part_of, read_json, read_json_lines
 
 RESPONSE, DETAILS = "model_response", "response_details"
-ENDED = ("stop", "STOP", "")
-"""Finish reasons that need no mention: the answer ended by itself, or nothing is known."""
+ENDED = ("stop", "STOP", "")  # finish reasons that need no mention
 _AGAIN = "export the prompts again with the same benchmark and limits"
 
 
