@@ -1,4 +1,4 @@
-"""Reads the bundled benchmark and files of samples."""
+"""Files of samples and of answers, and the bundled benchmark."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -97,7 +97,7 @@ def load_benchmark(
         subsets={t: tuple(subsets[t]) for t in order},
         in_distribution=in_distribution,
         own_shifts={t: s for t, s in own.items() if shifts.SHIFT_OF.get(t) != s},
-        has_splits=bool(split),
+        has_splits=bool(split),  # of the last record, as of all
     )
 
 
