@@ -89,10 +89,9 @@ def similarity(a: Sequence[str], b: Sequence[str]) -> float:
 def near_duplicates(
     texts: Sequence[str], others: Sequence[str] | None = None, least_units: int = 0
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs of texts more alike than `NEAR_DUPLICATE`.
+    """Pairs of texts, of at least `least_units`, more alike than `NEAR_DUPLICATE`.
 
-    Only pairs that share a fifth of the shorter one's word pairs are compared in full, so that
-    thousands of texts take seconds. Texts of less than `least_units` are passed over.
+    Only pairs that share a fifth of the shorter one's word pairs are compared in full.
 
     Yields:
       (index in `texts`, index in `others` or a smaller one in `texts`, similarity).
@@ -116,10 +115,7 @@ def near_duplicates(
 
 
 def unseen_bigram_share(texts: Iterable[str], reference: Iterable[str]) -> tuple[int, int]:
-    """How many neighbouring words of `texts`, both known from the reference, are a new pair.
-
-    Returns:
-      (new pairs, all pairs of known words).
+    """(new pairs, all pairs) of neighbouring words of `texts` that the reference knows.
 
     >>> unseen_bigram_share(["b a c", "a new b"], ["a b", "c", "b a"])
     (1, 2)

@@ -207,11 +207,7 @@ def _by_rpm(row: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
 
 
 def counts_of(answers: Iterable[Answer]) -> dict[str, Any]:
-    """What a model's answers went through: how many were cut, and how many ended otherwise.
-
-    Returns:
-      `cut` and `finish_reasons` (other than `stop`): kind -> number of answers; `unused_draws`.
-    """
+    """`cut` and `finish_reasons` (kind -> number of answers), and the number of `unused_draws`."""
     answers = list(answers)
     cut = Counter(kind for a in answers for kind in a.cuts)
     return {

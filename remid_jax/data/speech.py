@@ -116,7 +116,7 @@ def find_speech(
     from the character's label on, if there is one. Cutting again cuts nothing.
 
     Args:
-      text: the answer.
+      text: of the answer.
       character: the character's name, or an empty text.
       user: the user's name, or an empty text.
       opened_thought: whether the prompt had opened a thought already.
@@ -258,7 +258,7 @@ def spoken_tokens(
 
     Args:
       tokens: ids that were drawn.
-      text: what they decode to.
+      text: what `decode` makes of them.
       speech: of the text.
       decode: ids to text.
     """

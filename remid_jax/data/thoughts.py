@@ -101,10 +101,8 @@ class Thought:
 def parse_thought(text: str) -> Thought:
     """Reads any text as a thought; it never fails.
 
-    A marker counts wherever it stands, in any case, with any white space between its words, and
-    with heading signs, bold signs or a colon around it. A section ends at the next marker. Code
-    fences are taken off it: the marks, and a word alone on the line of an opening one (its
-    language); a fence that is not closed reaches to the section's end.
+    A marker counts wherever it stands, in any case and spacing, with heading signs, bold signs or a
+    colon around it. A section ends at the next marker; code fences are taken off it.
 
     >>> thought = parse_thought("[User Facts] a nurse [core features of the golden response]: tea")
     >>> thought.core, list(thought.texts), thought.words
