@@ -25,8 +25,7 @@ def run_command(
 
     A `UserError` is the line `error: ...` and 2. Ctrl-C (SIGINT) and SIGTERM are the line `stopped`
     and 130 or 143: within `GRACE` seconds even where the work does not notice, at once when they
-    come again. Output that cannot be written, since its reader has gone or the disk is full, does
-    not end the work.
+    come again. Output that cannot be written does not end the work.
 
     Args:
       body: parses, imports what is heavy, works, and returns the exit code, by default 0.

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from remid_jax.analysis import schema
 from remid_jax.analysis.divergences import estimate_divergences
 from remid_jax.analysis.records import analyse
-from remid_jax.data.responses import counts_of
+from remid_jax.data.responses import Answers, counts_of
 from remid_jax.evaluation.answers import golden_answers
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import check_config
@@ -27,7 +27,6 @@ from remid_jax.evaluation.gather import Gathered, gather
 from remid_jax.evaluation.outputs import write_contributions, write_matrices, write_texts
 from remid_jax.evaluation.plan import Plan, Task, find_excluded, make_plan
 from remid_jax.evaluation.runner import Part, part_of, run
-from remid_jax.evaluation.selection import Answers
 from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
 from remid_jax.inference.compilations import Compilations, count_compilations

@@ -1,4 +1,4 @@
-"""The one exception for everything a user can get wrong."""
+"""The one exception for what a user can get wrong, and what messages are made of."""
 
 import difflib
 import unicodedata
@@ -8,10 +8,7 @@ _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # t
 
 
 class UserError(Exception):
-    """Bad input, configuration or environment, in one line: what, where, and the remedy.
-
-    Commands print it as `error: ...` and exit with code 2; they never show its traceback.
-    """
+    """Bad input, configuration or environment, in one line: what, where, and the remedy."""
 
     def __init__(self, message: str):
         super().__init__(visible(" ".join(message.split())))

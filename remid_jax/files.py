@@ -18,7 +18,7 @@ def path_of(text: str | Path, what: str) -> Path:
 
     Args:
       text: the path.
-      what: whose it is, for messages: `--workdir`, `config.benchmark` ...
+      what: its name for messages: `--workdir`, `config.benchmark` ...
 
     Raises:
       UserError: empty, too long, not UTF-8, with a NUL, or in an unknown home.
@@ -44,19 +44,14 @@ def path_of(text: str | Path, what: str) -> Path:
 
 
 def read_text(path: str | Path, what: str) -> str:
-    """The content of a text file, without a byte order mark.
-
-    Args:
-      path: the file, `~` expanded.
-      what: its kind, for messages: `benchmark` file ...
+    """The content of a text file, without a byte order mark; `what` is its kind for messages.
 
     Raises:
       UserError: a missing or unreadable file, or one that is not UTF-8.
     """
     file = path_of(path, f"{what} file")
     try:
-        # Line ends as they are: a text's own may stand in the file.
-        with open(file, encoding="utf-8-sig", newline="") as f:
+        with open(file, encoding="utf-8-sig", newline="") as f:  # with line ends as they are
             return f.read()
     except FileNotFoundError:
         raise UserError(f"{what} file not found: {file}") from None
@@ -68,7 +63,7 @@ def read_text(path: str | Path, what: str) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's content, which is never held in memory as a whole."""
+    """Hex SHA-256 of a file's content."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 

@@ -10,14 +10,13 @@ from remid_jax.files import read_text
 
 T = TypeVar("T")
 
+LINES = (".jsonl", ".ndjson")  # how the name of a file ends that holds one JSON object a line
 MAX_DEPTH = 100  # of objects and lists within each other
-LINES = (".jsonl", ".ndjson")
-"""How the name of a file ends that holds one JSON object a line."""
 MAX_DIGITS = 400  # of an integer; a double has at most 309
 
 
 class _Refused(Exception):
-    """What the decoder's hooks find, without the place, which they do not know."""
+    """What the decoder's hooks find; they do not know the place."""
 
 
 def parse_json(text: str, where: str, finite: bool = True, line: bool = False) -> Any:
@@ -26,7 +25,7 @@ def parse_json(text: str, where: str, finite: bool = True, line: bool = False) -
     Args:
       text: the content.
       where: what it is, for messages.
-      finite: whether NaN and Infinity, which are no JSON, are refused.
+      finite: whether NaN and Infinity are refused.
       line: whether the text is one line, which `where` names.
 
     Raises:
@@ -52,16 +51,12 @@ def parse_json(text: str, where: str, finite: bool = True, line: bool = False) -
 
 
 def read_json(path: str | Path, what: str, finite: bool = True) -> Any:
-    """`parse_json` of a file; `what` is its kind, for messages: `benchmark` file ...
-
-    Raises:
-      UserError: a missing or unreadable file, or as for `parse_json`.
-    """
+    """`parse_json` of a file; `what` is its kind for messages."""
     return parse_json(read_text(path, what), f"{what} file {path}", finite)
 
 
 def read_json_object(path: str | Path, what: str, finite: bool = True) -> dict[str, Any]:
-    """`read_json` of a file that must hold an object; another kind of value is a `UserError`."""
+    """`read_json` of a file that must hold an object."""
     value = read_json(path, what, finite)
     if not isinstance(value, dict):
         raise UserError(f"{what} file {path} must hold a JSON object, not {kind_of(value)}")
@@ -69,13 +64,8 @@ def read_json_object(path: str | Path, what: str, finite: bool = True) -> dict[s
 
 
 def read_json_lines(path: str | Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number, object) of a JSONL file; empty lines are skipped.
-
-    Raises:
-      UserError: as for `read_json`, naming the line; or a line that is no object.
-    """
-    # Not splitlines: texts hold U+2028.
-    for n, line in enumerate(read_text(path, what).split("\n"), 1):
+    """Yields (line number, object) of a JSONL file; empty lines are skipped."""
+    for n, line in enumerate(read_text(path, what).split("\n"), 1):  # no U+2028 ends a line
         if not line.strip():
             continue
         where = f"{what} file {path}: line {n}"

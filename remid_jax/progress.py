@@ -22,8 +22,7 @@ def progress(what: str, total: float, unit: Unit | None = None) -> Iterator[Call
       unit: name and size of what it is shown in; by default only shares are shown.
 
     Yields:
-      A function to call with each finished part's size and, if there is something to say of it, a
-      short text.
+      A function to call with each finished part's size and, if need be, a short text.
     """
     done = 0.0
     with (_bar if sys.stderr.isatty() else _lines)(what, total, unit) as show:

@@ -11,23 +11,17 @@ Profile = Mapping[str, Any] | str
 
 UNNAMED = "the character"
 _CARDS = ("chara_card_v2", "chara_card_v3")
-# What a card says to programs and people, not of the character; its specification keeps these
-# out of prompts.
-_NOT_OF_THE_CHARACTER = (
+_NOT_OF_THE_CHARACTER = (  # which the specification of cards keeps out of prompts
     "creator_notes", "creator_notes_multilingual", "extensions", "creator", "character_version",
     "tags", "source", "assets", "creation_date", "modification_date",
 )  # fmt: skip
 
 
 def read_character(value: Any, where: str) -> Profile:
-    """Reads a profile from a file: an object, a character card, or a text.
-
-    Nulls are left out wherever they stand. Of a character card of version 2 or 3 the `data` is the
-    profile, without what is not about the character (creator's notes, extensions ...).
+    """Reads a profile without its nulls; of a character card, what is about the character.
 
     Raises:
-      UserError: another kind of value, a card without data, or nothing that can be read; it begins
-        with `where`.
+      UserError: neither an object nor a text, a card without data, or nothing that can be read.
     """
     if not isinstance(value, (dict, str)):
         raise UserError(f"{where} must be an object or a string, not {kind_of(value)}")
@@ -40,7 +34,6 @@ def read_character(value: Any, where: str) -> Profile:
 
 
 def _of_card(data: Any, where: str) -> dict[str, Any]:
-    """What a card says of the character; of its book the contents of the entries."""
     if not isinstance(data, dict):
         raise UserError(f"{where} is a character card without an object 'data'")
     said = {k: v for k, v in data.items() if k not in _NOT_OF_THE_CHARACTER and v not in ("", [])}
@@ -49,7 +42,6 @@ def _of_card(data: Any, where: str) -> dict[str, Any]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """The value without nulls, and without what holds nothing but nulls."""
     if isinstance(value, dict):
         kept = {k: _without_nulls(v) for k, v in value.items() if v is not None}
         return {k: v for k, v in kept.items() if v not in ({}, [])}
@@ -84,7 +76,7 @@ def name_in(character: Profile) -> str:
 
 
 def character_name(character: Profile) -> str:
-    """The name that a profile gives, or `the character`."""
+    """The name that a profile gives, or `UNNAMED`."""
     return name_in(character) or UNNAMED
 
 

@@ -1,15 +1,13 @@
 """Checks a benchmark file: `python -m remid_jax.data.check [FILE] [--strict]`.
 
-`GENERAL` rules hold for any file; `STRICT` ones are those the bundled benchmark was written by.
-Prints a line for each violation, some figures and a summary. Exit code 0: clean; 1: violations;
-2: the file cannot be read as a benchmark.
+Exit code 0: clean; 1: violations; 2: the file cannot be read as a benchmark.
 """
 
 import dataclasses
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from remid_jax.arguments import Parser
@@ -27,20 +25,17 @@ _, PERSONA, PROFILE, DIALOGUE, GOLDEN, _ = FIELDS
 SUBSET_SIZES = {shifts.ID_TRAIN: 48, **dict.fromkeys(shifts.TEST_TAGS, 16)}
 USER_TURNS, LONG_USER_TURNS = 4, 8  # the second in TurnLevelComposition
 PROFILE_KEYS = ("name", "occupation", "background", "personality", "speech_style", "relations")
+# Field -> (least, most) words of its text, or of each message.
 WORDS = {PERSONA: (40, 90), PROFILE: (40, 80), DIALOGUE: (6, 45), GOLDEN: (20, 60)}
-"""Field -> (least, most) words of its text, or of each message."""
-
+# User subset -> the language of half of its samples; the other half is English.
 LANGUAGES = {"german": "de", "spanish": "es", "chinese": "zh", "japanese": "ja", "korean": "ko"}
-"""User subset -> the language of half of its samples; the other half is English."""
-
-SCRIPT_SHARES = {
+SCRIPT_SHARES = {  # language -> script -> (least, most) share of the letters
     "zh": {"han": (0.9, 1.0), "kana": (0.0, 0.01)},
     "ja": {"kana": (0.3, 1.0)},
     "ko": {"hangul": (0.9, 1.0)},
     **{key: {"latin": (0.95, 1.0)} for key in measures.STOP_WORDS},
 }
-"""Language -> script -> (least, most) share of the letters."""
-
+# Words too common to link a response with a persona or a profile.
 COMMON = """
 that this with from have your what when they them there which would could about into than then will
 been were their more some only like just know over very much also most such does come came goes
@@ -49,8 +44,6 @@ always every before after still even must should where while because these those
 being through back down here think thing things want wants many long little each both under again
 against without between upon whose himself herself yourself
 """
-"""Words too common to link a response with a persona or a profile."""
-
 LEAK_UNITS = 6  # shorter messages may be the same anywhere ("Good evening!")
 
 
@@ -82,13 +75,7 @@ def language_of(sample: Sample) -> str | None:
 
 
 def _texts(s: Sample, whole: bool = False, keys: bool = True) -> Found:
-    """Field and text of all that is read of a sample.
-
-    Args:
-      s: the sample.
-      whole: whether the dialogue is one text, rather than one for each message.
-      keys: whether the profile is given with its keys.
-    """
+    """Field and text of all that is read: the dialogue `whole` or not, the profile with `keys`."""
     yield PERSONA, s.persona
     bare = isinstance(s.character, Mapping) and not keys
     yield PROFILE, " ".join(map(str, s.character.values())) if bare else character_text(s.character)
@@ -161,21 +148,15 @@ def leakage(benchmark: Benchmark) -> Iterator[Violation]:
     train = benchmark.subsets.get(shifts.ID_TRAIN, ())
     rest = [s for s in benchmark if s.tag != shifts.ID_TRAIN]
     yield from _leaked_names(train, rest)
-    yield from _leaked_texts(train, rest, lambda field: field == PERSONA)
-    yield from _leaked_texts(train, rest, lambda field: field not in (PERSONA, PROFILE))
-
-
-def _leaked_texts(
-    train: Iterable[Sample], rest: Iterable[Sample], wanted: Callable[[str], bool]
-) -> Iterator[Violation]:
-    known, rows = (
-        [(s.sample_id, field, text) for s in part for field, text in _texts(s) if wanted(field)]
-        for part in (train, rest)
-    )
-    texts, others = ([text for *_, text in part] for part in (rows, known))
-    for i, j, alike in measures.near_duplicates(texts, others, LEAK_UNITS):
-        how = "stands verbatim" if alike == 1 else f"is {alike:.2f} alike to a text"
-        yield Violation(*rows[i][:2], f"{how} in {known[j][0]}")
+    for compared in ((PERSONA,), (DIALOGUE, GOLDEN)):
+        known, rows = (
+            [(s.sample_id, f, t) for s in part for f, t in _texts(s) if f.split()[0] in compared]
+            for part in (train, rest)
+        )
+        texts, others = ([text for *_, text in part] for part in (rows, known))
+        for i, j, alike in measures.near_duplicates(texts, others, LEAK_UNITS):
+            how = "stands verbatim" if alike == 1 else f"is {alike:.2f} alike to a text"
+            yield Violation(*rows[i][:2], f"{how} in {known[j][0]}")
 
 
 def _leaked_names(train: Iterable[Sample], rest: Iterable[Sample]) -> Iterator[Violation]:
@@ -293,10 +274,7 @@ def all_paired(s: Sample) -> Found:
 
 
 def linked_responses(s: Sample) -> Found:
-    """A response takes up a word of the persona, and of the profile, that the dialogue lacks.
-
-    Compared by the first five letters, in languages with spaces and endings that allow it.
-    """
+    """A response takes up a word of the persona, and of the profile, that the dialogue lacks."""
     language, texts = language_of(s), dict(_texts(s, whole=True, keys=False))
     linked = {PERSONA: language in measures.STOP_WORDS, PROFILE: language == "en"}
     for field in (f for f, applies in linked.items() if applies):
@@ -306,6 +284,7 @@ def linked_responses(s: Sample) -> Found:
 
 
 def _stems(text: str, common: str = "") -> set[str]:
+    """The first five letters of words of four and more."""
     words = set(re.findall(r"[^\W\d_]{4,}", text.lower()))
     return {w[:5] for w in words - set(common.split())}
 
@@ -333,7 +312,7 @@ STRICT = (
 
 
 def violations(benchmark: Benchmark, strict: bool) -> list[Violation]:
-    """Every breach of the general rules, and of the bundled benchmark's own where `strict`."""
+    """Every breach of the rules for any file, and of the bundled benchmark's own if `strict`."""
     found: list[Violation] = []
     for of_files, of_samples in (GENERAL, STRICT) if strict else (GENERAL,):
         found += [violation for rule in of_files for violation in rule(benchmark)]

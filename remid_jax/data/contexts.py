@@ -11,18 +11,13 @@ from remid_jax.errors import UserError, nearest
 def choose_contexts(
     benchmark: Benchmark, names: Iterable[str], contexts: int = 0
 ) -> dict[str, tuple[Sample, ...]]:
-    """The contexts of a diagnosis with these shifts and this `limits.contexts`.
+    """Tag -> samples of a diagnosis, the in-distribution subset first.
 
     Args:
       benchmark: the samples.
       names: shifts or subset tags; the in-distribution subset always belongs.
-      contexts: number for each subset, 0 for all. Where subsets vary in-distribution samples
-        (`pair_id`), the first of these in file order and their variants: the bundled file
-        alternates languages, and even distances would take more of one. Otherwise at even
-        distances.
-
-    Returns:
-      tag -> samples, the in-distribution subset first; without the `absent_subsets`.
+      contexts: number for each subset, 0 for all: the first in-distribution samples and their
+        variants where subsets vary these (`pair_id`), otherwise samples at even distances.
 
     Raises:
       UserError: unknown shift or none, or the benchmark lacks the in-distribution subset or all

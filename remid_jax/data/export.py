@@ -22,7 +22,7 @@ from remid_jax.data.reading import BUNDLED
 from remid_jax.data.responses import (
     DETAILS,
     RESPONSE,
-    Collected,
+    Answer,
     count_lines,
     counts_of,
     read_answer,
@@ -34,7 +34,7 @@ from remid_jax.files import path_of, write_atomically
 from remid_jax.json_files import LINES, part_of, read_json_lines
 
 PROMPTS, BATCH = "prompts.jsonl", "openai_batch.jsonl"
-DEFAULT_MODEL = "model"
+_TAKEN = ("model", "messages", "temperature")  # keys of a request
 
 Record = dict[str, Any]
 
@@ -61,7 +61,7 @@ def export(args: argparse.Namespace) -> Iterator[str]:
 
 
 def _model(args: argparse.Namespace) -> str:
-    return args.model or args.rpm or DEFAULT_MODEL
+    return args.model or args.rpm or "model"
 
 
 def _request(prompt: Record, args: argparse.Namespace) -> Record:
@@ -75,11 +75,7 @@ def _request(prompt: Record, args: argparse.Namespace) -> Record:
 
 
 def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one JSON object a line; a file that stands under the name was written to its end.
-
-    Raises:
-      UserError: the folder or the file cannot be written.
-    """
+    """Writes one JSON object a line, the file whole or not at all."""
     lines = ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
     write_atomically(file, lines)
 
@@ -94,7 +90,7 @@ def collect(args: argparse.Namespace) -> Iterator[str]:
     rows = read_json_lines(batch, "batch output")
     numbered = ((f"batch output file {batch}: line {n}", row) for n, row in rows)
     answers = collect_responses(numbered, samples)
-    records = dict(response_records(out)) if out.exists() else {}
+    records = response_records(out) if out.exists() else {}
     for name, answer in answers.items():
         records.setdefault(name, {"sample_ID": name, RESPONSE: {}, DETAILS: {}})
         _add_answer(records[name], name, rpm, answer)
@@ -116,27 +112,24 @@ def collect(args: argparse.Namespace) -> Iterator[str]:
 
 def collect_responses(
     rows: Iterable[tuple[str, Record]], samples: Mapping[str, Sample]
-) -> dict[str, Collected]:
-    """The answers of a batch output file, those that failed among them.
+) -> dict[str, Answer]:
+    """custom_id -> answer of a batch output file, those that failed among them.
 
     Args:
       rows: (file and line for messages, decoded line).
       samples: sample id -> sample, as far as they are known.
 
-    Returns:
-      custom_id -> answer in file order.
-
     Raises:
       UserError: a missing custom_id, two answers to one, no line, or no line with an answer.
     """
-    found: dict[str, Collected] = {}
+    found: dict[str, Answer] = {}
     for where, row in rows:
         if row.get("custom_id") is None:
             raise UserError(f"{where}: needs a text 'custom_id'; is this a batch OUTPUT file?")
         name = read_name(row["custom_id"], f"{where}: 'custom_id'")
         if "response" not in row and "error" not in row:
             raise UserError(f"{where}: has no 'response'; is this a batch OUTPUT file?")
-        answer, earlier = batch_answer(row, samples.get(name)), found.get(name)
+        answer, earlier = _batch_answer(row, samples.get(name)), found.get(name)
         if earlier and answer != earlier and not (answer.failure or earlier.failure):
             raise UserError(f"{where}: another answer to the custom_id {name!r} of an earlier line")
         if earlier is None or earlier.failure:  # a retry takes the place of a failure
@@ -151,22 +144,17 @@ def collect_responses(
     return found
 
 
-def batch_answer(row: Mapping[str, Any], sample: Sample | None) -> Collected:
-    """The answer in one line of a batch output file, the first of its draws that has text.
-
-    Args:
-      row: `{"custom_id", "response": {"status_code", "body"}, "error"}`.
-      sample: its context, where that is known.
-    """
+def _batch_answer(row: Record, sample: Sample | None) -> Answer:
+    """The answer in one line of a batch output file, the first of its draws that has text."""
     response = part_of(row, "response", dict)
     body = response.get("body")
     status = response.get("status_code", 200 if "body" in response else None)
     if row.get("error") or str(status) != "200":
         reason = _reason(row.get("error")) or _reason(body) or f"status code {status}"
-        return Collected(failure=f"the request failed: {reason}")
+        return Answer(failure=f"the request failed: {reason}")
     answers = [_of_choice(choice, sample) for choice in _choices(body)]
     if not answers:
-        return Collected(failure="the request failed: its body has no choices[0].message")
+        return Answer(failure="the request failed: its body has no choices[0].message")
     used = next((a for a in answers if not a.failure), answers[0])
     return dataclasses.replace(used, unused=len(answers) - 1)
 
@@ -186,7 +174,7 @@ def _choices(body: Any) -> list[Mapping[str, Any]]:
     return found
 
 
-def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Collected:
+def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Answer:
     message = part_of(choice, "message", dict) or {"content": choice.get("text")}
     answer = read_answer(message.get("content"), sample, part_of(choice, "finish_reason", str))
     if answer.failure and (why := _why_none(message)):
@@ -205,12 +193,8 @@ def _why_none(message: Mapping[str, Any]) -> str:
     return "the model called a tool and gave no answer" if message.get("tool_calls") else ""
 
 
-def _add_answer(record: Record, name: str, rpm: str, answer: Collected) -> None:
-    """Adds a model's answer to a sample's record; one that failed never replaces a text.
-
-    Raises:
-      UserError: the record holds another text of that model already.
-    """
+def _add_answer(record: Record, name: str, rpm: str, answer: Answer) -> None:
+    """Adds a model's answer to a sample's record; one that failed never replaces a text."""
     texts = record[RESPONSE]
     if answer.failure and rpm in texts:
         return
@@ -219,13 +203,9 @@ def _add_answer(record: Record, name: str, rpm: str, answer: Collected) -> None:
             f"the file given by --out holds another response of {rpm!r} to {name!r}; choose "
             "another --rpm or --out"
         )
-    details = {"failed": answer.failure, "finish_reason": answer.finish}
     record[DETAILS].pop(rpm, None)
-    if details := {k: v for k, v in details.items() if v and v != "stop"}:
+    if details := {k: v for k, v in answer.details().items() if v != "stop"}:
         record[DETAILS][rpm] = details
-
-
-_OTHER_KEYS = ("model", "messages", "temperature")  # of a request
 
 
 def _temperature(text: str) -> float | None:
@@ -268,7 +248,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError(f"--max-tokens is {args.max_tokens}; it must be at least 1")
     if args.rpm is not None:
         read_name(args.rpm, "--rpm")
-    if not args.max_tokens_key.isidentifier() or args.max_tokens_key in _OTHER_KEYS:
+    if not args.max_tokens_key.isidentifier() or args.max_tokens_key in _TAKEN:
         raise UserError(f"--max-tokens-key is {args.max_tokens_key!r}; give the name of a JSON key")
     if args.collect is not None and args.rpm is None:
         raise UserError("--collect needs --rpm, the name that the responses get")
@@ -276,7 +256,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code: 0, or 2 for what a user can get wrong."""
+    """Runs the command; returns the exit code."""
 
     def body() -> None:
         args = _parse(argv)

@@ -8,7 +8,7 @@ from remid_jax.data.samples import Sample
 
 
 class Factor(enum.StrEnum):
-    """A factor of the context; its value is the name in configurations, results and tables."""
+    """A factor of the context, by its name in configurations and results."""
 
     USER = "user"
     CHARACTER = "character"

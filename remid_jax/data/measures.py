@@ -6,30 +6,25 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-CHARACTERS_PER_WORD = {"zh": 1.7, "ja": 2.2}
-"""Language without spaces -> characters that count as one word."""
-
+CHARACTERS_PER_WORD = {"zh": 1.7, "ja": 2.2}  # in languages without spaces
 NEAR_DUPLICATE = 0.6  # similarity from which two texts count as the same
 
-SCRIPTS = {
+SCRIPTS = {  # script -> its letters, as the inside of a regular expression's class
     "han": "\u3400-\u4dbf\u4e00-\u9fff々",
     "kana": "\u3041-\u3096\u30a1-\u30fa\u30fc\u31f0-\u31ff",
     "hangul": "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3",
     "latin": "A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff",
 }
-"""Script -> its letters, as the inside of a regular expression's class."""
 
-# No word stands in two lists, so the lists can be compared with each other.
-STOP_WORDS = {
+# Language -> its commonest words; none stands in two lists, so that they can be compared.
+_COMMONEST = {
     "en": "the and of to that it is for with you my this have but not are they what be from we she "
     "your her his at",
     "de": "der und das ist nicht ich sie mit auf für von dem den ein eine zu im sich auch wie aber "
     "bei als wir noch wenn nur mir",
     "es": "el la los las que de y en un una por con del se lo su para más como pero al si ya le mi",
 }
-"""Language -> its commonest words."""
-
-_STOP_SETS = {language: frozenset(words.split()) for language, words in STOP_WORDS.items()}
+STOP_WORDS = {language: frozenset(words.split()) for language, words in _COMMONEST.items()}
 _SPACELESS = SCRIPTS["han"] + SCRIPTS["kana"]
 _UNIT = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+(?:'[^\W_{_SPACELESS}]+)*")
 
@@ -73,7 +68,7 @@ def stop_word_counts(text: str) -> dict[str, int]:
     {'en': 2, 'de': 2, 'es': 0}
     """
     words = units(text)
-    return {lang: sum(w in stop for w in words) for lang, stop in _STOP_SETS.items()}
+    return {lang: sum(w in stop for w in words) for lang, stop in STOP_WORDS.items()}
 
 
 def similarity(a: Sequence[str], b: Sequence[str]) -> float:
@@ -94,10 +89,9 @@ def similarity(a: Sequence[str], b: Sequence[str]) -> float:
 def near_duplicates(
     texts: Sequence[str], others: Sequence[str] | None = None, least_units: int = 0
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs of texts more alike than `NEAR_DUPLICATE`.
+    """Pairs of texts, of at least `least_units`, more alike than `NEAR_DUPLICATE`.
 
-    Only pairs that share a fifth of the shorter one's word pairs are compared in full, so that
-    thousands of texts take seconds. Texts of less than `least_units` are passed over.
+    Only pairs that share a fifth of the shorter one's word pairs are compared in full.
 
     Yields:
       (index in `texts`, index in `others` or a smaller one in `texts`, similarity).
@@ -121,10 +115,7 @@ def near_duplicates(
 
 
 def unseen_bigram_share(texts: Iterable[str], reference: Iterable[str]) -> tuple[int, int]:
-    """How many neighbouring words of `texts`, both known from the reference, are a new pair.
-
-    Returns:
-      (new pairs, all pairs of known words).
+    """(new pairs, all pairs) of neighbouring words of `texts` that the reference knows.
 
     >>> unseen_bigram_share(["b a c", "a new b"], ["a b", "c", "b a"])
     (1, 2)

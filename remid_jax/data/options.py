@@ -16,7 +16,7 @@ def add_file(parser: argparse.ArgumentParser) -> None:
 
 
 def add_subset_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what a file with tags of its own needs, as the configuration has it."""
+    """Adds what a file with tags of its own needs."""
     parser.add_argument(
         "--in-distribution", default=ID_TEST, metavar="TAG",
         help="tag that all others are compared with, as config.in_distribution",

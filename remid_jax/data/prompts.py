@@ -1,7 +1,6 @@
-"""Chat messages for the three roles: the evaluated model, the reasoner, and the scorer.
+"""Chat messages for the evaluated model, the reasoner, and the scorer.
 
-All roles read the same text first (persona, character, dialogue) and their own instruction last, so
-that one prefill of a context serves every role.
+All read the same context first and their instruction last, so that one prefill serves every role.
 """
 
 import dataclasses
@@ -15,8 +14,7 @@ Messages = list[dict[str, str]]
 
 FULL = "full"
 LAST_TURN = "last_turn"
-VIEWS = (FULL, LAST_TURN)
-"""What an evaluated model may see: everything, or the last user turn alone."""
+VIEWS = (FULL, LAST_TURN)  # what an evaluated model sees: everything, or the last user turn alone
 
 SYSTEM = "You give a voice to a character who talks with a user."
 REPLY = (

@@ -1,4 +1,4 @@
-"""Reads the bundled benchmark and files of samples."""
+"""Files of samples and of answers, and the bundled benchmark."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,8 +23,7 @@ class Benchmark:
 
     Attributes:
       name: where it came from, for reports.
-      subsets: tag -> samples in file order; only the tags that the file has. The paper's tags come
-        first and in its order.
+      subsets: tag -> samples in file order, the paper's tags first and in its order.
       in_distribution: tag of the subset that all others are compared with.
       own_shifts: shifted tag -> its shift where that is not the paper's.
       has_splits: whether samples stand under RPGBench's splits.
@@ -58,19 +57,12 @@ def load_benchmark(
     in_distribution: str = shifts.ID_TEST,
     subset_shifts: Iterable[str] = (),
 ) -> Benchmark:
-    """Reads a file of samples.
-
-    It may be an RPGBench JSON file (an object of splits), a JSON list of samples, or JSONL with a
-    sample a line. Tags other than the paper's need a shift: in the key `shift` of their records or
-    in `subset_shifts`.
+    """Reads a file of samples: RPGBench JSON, a JSON list, or JSONL with a sample a line.
 
     Args:
       path: a file, or `bundled` for the benchmark that ships with the package.
       in_distribution: tag of the subset that all others are compared with.
       subset_shifts: `tag=shift` pairs; they go before what records and the paper say.
-
-    Returns:
-      The samples by subset tag; extra keys of a record are kept in `Sample.extra`.
 
     Raises:
       UserError: missing or broken file, wrong schema, a tag without a shift or with two, duplicate
@@ -79,11 +71,10 @@ def load_benchmark(
     bundled = str(path) == BUNDLED
     file = bundled_path() if bundled else path_of(path, "benchmark file")
     given = shifts.parse_subset_shifts(subset_shifts)
-    has_splits, rows = _records(file)
     subsets: dict[str, list[Sample]] = {}
     own: dict[str, str] = {}
     seen: set[str] = set()
-    for where, split, record in rows:
+    for where, split, record in _records(file):
         sample = Sample.from_record(record, where)
         tag = sample.tag
         # Tags that are not the paper's may stand under any split.
@@ -106,7 +97,7 @@ def load_benchmark(
         subsets={t: tuple(subsets[t]) for t in order},
         in_distribution=in_distribution,
         own_shifts={t: s for t, s in own.items() if shifts.SHIFT_OF.get(t) != s},
-        has_splits=has_splits,
+        has_splits=bool(split),  # of the last record, as of all
     )
 
 
@@ -126,28 +117,27 @@ def _add_shift(own: dict[str, str], tag: str, shift: str | None, home: str, wher
         )
 
 
-def _records(file: Path) -> tuple[bool, Iterator[tuple[str, str, Any]]]:
-    """Whether there are splits, and (file and place, split or "", record) of each sample."""
+def _records(file: Path) -> Iterator[tuple[str, str, Any]]:
+    """(file and place, split, record) of each sample; the split is empty where there are none."""
     if file.suffix.lower() in LINES:
-        rows = read_json_lines(file, "benchmark")
-        return False, ((f"{file}: line {n}", "", row) for n, row in rows)
+        for n, row in read_json_lines(file, "benchmark"):
+            yield f"{file}: line {n}", "", row
+        return
     data = read_json(file, "benchmark")
     if isinstance(data, list):
-        return False, _listed(data, str(file), "")
-    if not isinstance(data, dict):
+        parts = {"": data}
+    elif isinstance(data, dict):
+        _check_keys(data, file)
+        parts = {split: data[split] for split in _SPLITS if split in data}
+    else:
         raise UserError(
             f"{file}: a benchmark file must be an object of splits ({', '.join(_SPLITS)}) or a "
             f"list of samples, not {kind_of(data)}"
         )
-    _check_keys(data, file)
-    parts = ((split, data.get(split, [])) for split in _SPLITS)
-    return True, (row for split, rows in parts for row in _listed(rows, f"{file}: {split}", split))
-
-
-def _listed(records: list[Any], where: str, split: str) -> Iterator[tuple[str, str, Any]]:
-    for i in range(len(records)):
-        record, records[i] = records[i], None  # so that a large file is not held twice
-        yield f"{where}[{i}]", split, record
+    for split, records in parts.items():
+        for i in range(len(records)):
+            record, records[i] = records[i], None  # so that a large file is not held twice
+            yield f"{file}: {split}[{i}]" if split else f"{file}[{i}]", split, record
 
 
 def _check_keys(data: Mapping[str, Any], file: Path) -> None:
@@ -164,18 +154,12 @@ def _check_keys(data: Mapping[str, Any], file: Path) -> None:
 
 
 def load_responses(path: str | Path, samples: Iterable[Sample]) -> dict[str, dict[str, str]]:
-    """Reads collected responses of evaluated models; all of the given samples must be there.
-
-    Two forms: a JSON object `{sample_ID: {..., "model_response": {rpm: text}}}`, or JSONL with one
-    `{"sample_ID": ..., "model_response": {rpm: text}}` a line. See `read_answer` for what is cut
-    from a text, `read_responses` for files in which answers are missing.
+    """Reads what evaluated models answered: rpm -> sample id -> what was spoken.
 
     Args:
-      path: the response file.
-      samples: the samples that must all be answered by every evaluated model in the file.
-
-    Returns:
-      rpm -> sample id -> response text, models in order of first appearance.
+      path: a JSON object `{sample_ID: {"model_response": {rpm: text}}}`, or JSONL with one
+        `{"sample_ID": ..., "model_response": {rpm: text}}` a line.
+      samples: which must all be answered by every evaluated model in the file.
 
     Raises:
       UserError: missing or broken file, a missing sample, an empty or non-text response.

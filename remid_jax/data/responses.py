@@ -1,4 +1,4 @@
-"""Collected answers of evaluated models, from batch outputs and from files."""
+"""Answers of evaluated models, and files of them."""
 
 import dataclasses
 from collections import Counter
@@ -15,43 +15,58 @@ from remid_jax.files import path_of
 from remid_jax.json_files import LINES, kind_of, part_of, read_json, read_json_lines
 
 RESPONSE, DETAILS = "model_response", "response_details"
-ENDED = ("stop", "STOP", "")
-"""Finish reasons that need no mention: the answer ended by itself, or nothing is known."""
+ENDED = ("stop", "STOP", "")  # finish reasons that need no mention
 _AGAIN = "export the prompts again with the same benchmark and limits"
 
 
 @dataclasses.dataclass(frozen=True)
-class Collected:
-    """One answer as it was collected.
+class Answer:
+    """What a model answered, collected or drawn.
 
     Attributes:
-      text: what was spoken; empty where there is a failure.
-      failure: why there is nothing to score, or an empty text.
-      finish: the server's reason to end the answer, or an empty text.
-      cuts: what was cut from the text, see `speech.CUTS`.
-      unused: further draws for the same context, which are not used.
-      tokens: ids of the text, where the file has them.
+      text: what was spoken; empty where there is nothing to score.
+      tokens: ids of the text, where they are known.
       tokenizer: fingerprint of the tokenizer that the ids belong to.
+      stopped: whether it ended by itself rather than at the limit.
+      log_prob: log p_θ of its tokens in nats, the end of turn not counted; None where it came as
+        text, was drawn from another law than the model's own (see `is_own_law`), or begins after
+        other tokens that are not scored.
+      failure: why there is nothing to score, or an empty text.
+      cuts: what was cut from the text, see `speech.CUTS`.
+      finish: a server's reason to end the answer, or an empty text.
+      unused: further draws for the same context, which are not used.
     """
 
     text: str = ""
-    failure: str = ""
-    finish: str = ""
-    cuts: tuple[str, ...] = ()
-    unused: int = 0
     tokens: tuple[int, ...] = ()
     tokenizer: str = ""
+    stopped: bool = True
+    log_prob: float | None = None
+    failure: str = ""
+    cuts: tuple[str, ...] = ()
+    finish: str = ""
+    unused: int = 0
 
     def __post_init__(self):
         for field in ("failure", "finish"):  # a server's words, which may hold half a character
             plain = getattr(self, field).encode("utf-8", "backslashreplace").decode()
             object.__setattr__(self, field, plain)
 
+    def details(self) -> dict[str, Any]:
+        """What a response file says of the answer under `DETAILS`."""
+        parts = {
+            "tokens": list(self.tokens),
+            "tokenizer": self.tokenizer,
+            "failed": self.failure,
+            "finish_reason": self.finish,
+        }
+        return {key: value for key, value in parts.items() if value}
 
-Column = Mapping[str, Collected]
+
+Answers = Mapping[str, Mapping[str, Answer]]  # rpm -> sample id -> answer
 
 
-def read_answer(content: Any, sample: Sample | None = None, finish: str = "") -> Collected:
+def read_answer(content: Any, sample: Sample | None = None, finish: str = "") -> Answer:
     """What was spoken in an answer as a server or a file gives it.
 
     Args:
@@ -63,20 +78,20 @@ def read_answer(content: Any, sample: Sample | None = None, finish: str = "") ->
     draws = _draws(content)
     if not draws or not isinstance(draws[0], str):
         held = "nothing" if content in (None, []) else kind_of(draws[0] if draws else content)
-        return Collected(failure=f"the answer holds {held} where a text is due", finish=finish)
+        return Answer(failure=f"the answer holds {held} where a text is due", finish=finish)
     text, unused = draws[0], len(draws) - 1
     if not is_unicode(text):
         problem = "the answer holds a \\ud8.. escape without its other half"
-        return Collected(failure=problem, finish=finish, unused=unused)
+        return Answer(failure=problem, finish=finish, unused=unused)
     names = (name_in(sample.character), sample.user_name) if sample else ("", "")
     found = find_speech(text, *names)
     spoken = speech_of(text, found)
-    failure = "" if has_text(spoken) else why_silent(text, found.cuts)
-    return Collected("" if failure else spoken, failure, finish, found.cuts, unused)
+    said = {"text": spoken} if has_text(spoken) else {"failure": why_silent(text, found.cuts)}
+    return Answer(**said, cuts=found.cuts, finish=finish, unused=unused)
 
 
 def _draws(content: Any) -> Sequence[Any]:
-    """The draws that a content holds; those without text come last, for the first one counts."""
+    """The draws that a content holds, those without text last."""
     if isinstance(content, dict):  # a message, or one part of it
         return _draws(content["content"]) if "content" in content else _draws([content])
     if not isinstance(content, list):
@@ -88,7 +103,7 @@ def _draws(content: Any) -> Sequence[Any]:
 
 
 def _text_of(part: Any) -> str:
-    """The text of a part of a message, where it is a part of the answer."""
+    """The text of a part of a message, where it belongs to the answer."""
     spoken = isinstance(part, dict) and part.get("type", "text") in ("text", "output_text")
     return part_of(part, "text", str) if spoken else ""
 
@@ -102,7 +117,7 @@ def why_silent(text: str, cuts: Sequence[str]) -> str:
 
 def read_responses(
     path: str | Path, samples: Iterable[Sample], complete: bool = False
-) -> dict[str, Column]:
+) -> dict[str, dict[str, Answer]]:
     """Reads collected responses, those that failed or are missing among them.
 
     Args:
@@ -110,14 +125,11 @@ def read_responses(
       samples: whose answers are wanted.
       complete: whether the file must have a record of every sample.
 
-    Returns:
-      rpm -> sample id -> answer, models in order of first appearance.
-
     Raises:
       UserError: missing or broken file, or one that names no model for these samples.
     """
     file = path_of(path, "response file")
-    records, samples = dict(response_records(file)), list(samples)
+    records, samples = response_records(file), list(samples)
     known = [records[s.sample_id] for s in samples if s.sample_id in records]
     absent = [s.sample_id for s in samples if s.sample_id not in records]
     if not known or (absent and complete):
@@ -131,16 +143,16 @@ def read_responses(
     return {r: {s.sample_id: _of_record(records, s, r) for s in samples} for r in rpms}
 
 
-def _of_record(records: Mapping[str, Any], sample: Sample, rpm: str) -> Collected:
+def _of_record(records: Mapping[str, Any], sample: Sample, rpm: str) -> Answer:
     record = records.get(sample.sample_id)
     if record is None:
-        return Collected(failure=f"the response file does not have the sample; {_AGAIN}")
+        return Answer(failure=f"the response file does not have the sample; {_AGAIN}")
     details = record[DETAILS].get(rpm, {})
     finish = str(details.get("finish_reason") or "")
     if rpm not in record[RESPONSE]:
         if details.get("failed"):
-            return Collected(failure=str(details["failed"]), finish=finish)
-        return Collected(failure="the response file has no answer of it")
+            return Answer(failure=str(details["failed"]), finish=finish)
+        return Answer(failure="the response file has no answer of it")
     answer = read_answer(record[RESPONSE][rpm], sample, finish)
     ids = details.get("tokens", [])
     if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < 2**31 for i in ids):
@@ -149,29 +161,28 @@ def _of_record(records: Mapping[str, Any], sample: Sample, rpm: str) -> Collecte
     return dataclasses.replace(answer, tokens=tuple(ids), tokenizer=tokenizer)
 
 
-def response_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (sample id, record) of a response file.
-
-    `model_response` and `response_details` are objects by evaluated model, if empty ones.
+def response_records(file: Path) -> dict[str, dict[str, Any]]:
+    """Sample id -> record of a response file, both of whose objects by model are there.
 
     Raises:
       UserError: missing or broken file, a record without id or responses, a model's name that is
         empty or holds control characters, a sample that stands twice.
     """
-    seen = set()
+    records: dict[str, dict[str, Any]] = {}
     for place, given, row in _rows(file):
         where = f"response file {file}: {place}"
         if not isinstance(row, dict) or given is None or RESPONSE not in row:
             raise UserError(f"{where}: needs 'sample_ID' and an object 'model_response'")
         sample_id = read_name(given, f"{where}: 'sample_ID'")
-        if sample_id in seen:
+        if sample_id in records:
             raise UserError(f"{where}: duplicate sample_ID {sample_id!r}")
-        seen.add(sample_id)
-        yield sample_id, {**row, **{key: _by_rpm(row, key, where) for key in (RESPONSE, DETAILS)}}
+        by_rpm = {key: _by_rpm(row, key, where) for key in (RESPONSE, DETAILS)}
+        records[sample_id] = {**row, **by_rpm}
+    return records
 
 
 def _rows(file: Path) -> Iterator[tuple[str, Any, Any]]:
-    """(place in the file, sample id, record), neither of which is checked yet."""
+    """(place in the file, sample id, record), not checked yet."""
     if file.suffix.lower() in LINES:
         rows = read_json_lines(file, "response")
         return ((f"line {n}", row.get("sample_ID"), row) for n, row in rows)
@@ -195,15 +206,8 @@ def _by_rpm(row: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     return value
 
 
-def counts_of(answers: Iterable[Any]) -> dict[str, Any]:
-    """What a model's answers went through: how many were cut, and how many ended otherwise.
-
-    Args:
-      answers: `Collected`, or others with its `cuts`, `finish` and `unused`.
-
-    Returns:
-      `cut` and `finish_reasons` (other than `stop`): kind -> number of answers; `unused_draws`.
-    """
+def counts_of(answers: Iterable[Answer]) -> dict[str, Any]:
+    """`cut` and `finish_reasons` (kind -> number of answers), and the number of `unused_draws`."""
     answers = list(answers)
     cut = Counter(kind for a in answers for kind in a.cuts)
     return {
@@ -214,7 +218,7 @@ def counts_of(answers: Iterable[Any]) -> dict[str, Any]:
 
 
 def count_lines(rpm: str, counts: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each kind of the `counts_of` a model's answers that there is."""
+    """The `counts_of` a model's answers, a line a kind."""
     if cut := counts["cut"]:
         parts = ", ".join(f"{CUTS[kind]} ({n})" for kind, n in cut.items())
         yield f"cut from answers of {rpm}: {parts}"

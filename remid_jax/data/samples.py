@@ -11,7 +11,7 @@ from remid_jax.data.texts import control_characters, has_text
 from remid_jax.errors import UserError, nearest
 from remid_jax.json_files import kind_of, part_of
 
-FIELDS = {
+FIELDS = {  # key of an RPGBench record -> attribute of `Sample`
     "sample_ID": "sample_id",
     "user_persona": "persona",
     "agent_character": "character",
@@ -19,10 +19,7 @@ FIELDS = {
     "agent_golden_response": "golden",
     "subset_tag": "tag",
 }
-"""Key of an RPGBench record -> attribute of `Sample`."""
-
-SPEAKERS = {"user_query": "user", "agent_response": "character"}
-"""Key of a message in a record -> role in `Sample.dialogue`."""
+SPEAKERS = {"user_query": "user", "agent_response": "character"}  # key of a message -> role
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,17 +66,10 @@ class Sample:
 
     @classmethod
     def from_record(cls, record: Any, where: str) -> "Sample":
-        """Checks one RPGBench record and converts it.
-
-        Ids may be whole numbers and are read as text; see `read_character` for profiles.
-        `{{char}}` and `{{user}}` are replaced where the names are known.
-
-        Args:
-          record: the decoded JSON object.
-          where: file and position, for messages.
+        """Checks a decoded RPGBench record, and fills in the names that it knows.
 
         Raises:
-          UserError: naming file, record and field.
+          UserError: naming the file and position `where`, record and field.
         """
         if not isinstance(record, dict):
             raise UserError(f"{where}: a sample must be a JSON object, not {kind_of(record)}")
@@ -111,7 +101,7 @@ class Sample:
         return dataclasses.replace(sample, **{t: filled(getattr(sample, t), *names) for t in texts})
 
     def to_record(self) -> dict[str, Any]:
-        """The RPGBench record of this sample, with names in the place of placeholders."""
+        """The RPGBench record of this sample."""
         keys = {role: key for key, role in SPEAKERS.items()}
         record = {key: getattr(self, attribute) for key, attribute in FIELDS.items()}
         record["dialogue_context"] = [{keys[role]: text} for role, text in self.dialogue]
@@ -135,7 +125,7 @@ def read_name(value: Any, what: str) -> str:
     """A name or an id: a text without control characters, or a whole number as text.
 
     Raises:
-      UserError: something else, or nothing that can be seen; it begins with `what`.
+      UserError: something else, or nothing that can be seen.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -7,21 +7,17 @@ from remid_jax.errors import UserError
 ID_TRAIN = "IDTrain"
 ID_TEST = "IDTest"
 
+# Shift, named by the factor that it changes -> the tags of its out-of-distribution subsets.
 SHIFTS: dict[str, tuple[str, ...]] = {
     "user": ("german", "spanish", "chinese", "japanese", "korean"),
     "character": ("Literature", "Film & Television", "Theater", "Gaming"),
     "dialogue": ("TurnLevelComposition", "WordLevelComposition"),
 }
-"""Shift, named by the factor that it changes -> the tags of its out-of-distribution subsets."""
-
 SHIFT_OF: dict[str, str] = {tag: shift for shift, tags in SHIFTS.items() for tag in tags}
-"""Out-of-distribution subset tag -> its shift."""
-
 TEST_TAGS: tuple[str, ...] = (ID_TEST, *SHIFT_OF)
 ALL_TAGS: tuple[str, ...] = (ID_TRAIN, *TEST_TAGS)
-
+# Shift -> the top-level key of an RPGBench file that holds it.
 SPLITS: dict[str, str] = {"user": "OOD1Test", "character": "OOD2Test", "dialogue": "OOD3Test"}
-"""Shift -> the top-level key of an RPGBench file that holds it."""
 
 
 def split_of(tag: str) -> str:

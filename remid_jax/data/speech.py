@@ -1,7 +1,6 @@
 """What was spoken: an RPM's text without what models, templates and servers put around it.
 
-Whatever is scored counts as information about the context: a speaker label with the character's
-name alone is worth some 20 nats. So every answer passes through `find_speech` before it is scored.
+Whatever is scored counts as information about the context: a label with a name is worth 20 nats.
 """
 
 import dataclasses
@@ -14,14 +13,13 @@ from remid_jax.data.texts import strip_edges
 
 THOUGHT, LABEL, END_TOKEN, USER_TURN = "thought", "speaker_label", "end_token", "user_turn"
 EDGES = "white_space"
-CUTS = {
+CUTS = {  # what can be cut, and how a report names it
     THOUGHT: "a thought before the answer",
     LABEL: "a speaker label",
     END_TOKEN: "end tokens",
     USER_TURN: "a turn made up for the user",
     EDGES: "white space at the edges",
 }
-"""What can be cut, and how a report names it."""
 
 _BREAK = r"[\n\r\u2028\u2029]"
 _LINE = rf"(?:\A|{_BREAK})[ \t]*"
@@ -115,13 +113,12 @@ def find_speech(
     Cut are everything up to the end of the last thought (one without end is an answer without
     text), leading role tokens and speaker labels, everything from a turn made up for the user on,
     end tokens, and white space at the edges. A text that begins with a label of the user is read
-    from the character's label on, or where there is none without its own. Cutting again cuts
-    nothing.
+    from the character's label on, if there is one. Cutting again cuts nothing.
 
     Args:
-      text: the answer.
-      character: the character's name, where it is known.
-      user: the user's name, where it is known.
+      text: of the answer.
+      character: the character's name, or an empty text.
+      user: the user's name, or an empty text.
       opened_thought: whether the prompt had opened a thought already.
 
     >>> answer = "<think>tea?</think>**Ann:** Tea, please.<|im_end|>"
@@ -257,16 +254,13 @@ def _is_name(word: str) -> bool:
 def spoken_tokens(
     tokens: Sequence[int], text: str, speech: Speech, decode: Callable[[Sequence[int]], str]
 ) -> tuple[int, int]:
-    """The tokens that hold the speech of a drawn text, whole: a border token stays.
+    """Index of the first token that holds speech, and one past the last; border tokens stay whole.
 
     Args:
       tokens: ids that were drawn.
-      text: what they decode to.
+      text: what `decode` makes of them.
       speech: of the text.
       decode: ids to text.
-
-    Returns:
-      Index of the first of them, and one past the last.
     """
     if speech.start == speech.end:
         return 0, 0

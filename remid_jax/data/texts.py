@@ -25,10 +25,7 @@ def has_text(text: str) -> bool:
 
 
 def strip_edges(text: str, start: int, end: int) -> tuple[int, int]:
-    """Start and end of text[start:end] without the blank characters at its edges.
-
-    A selector after a sign, as of an emoji, belongs to the sign and stays.
-    """
+    """Start and end of text[start:end] without blanks at its edges; an emoji's selector stays."""
     while start < end and _is_blank(text[start]):
         start += 1
     while start < end and _is_blank(text[end - 1]) and not unicodedata.combining(text[end - 1]):
@@ -39,7 +36,7 @@ def strip_edges(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def control_characters(text: str) -> list[str]:
-    """The characters that steer a terminal or a program, line ends and tabs apart, each once.
+    """The control characters beside line ends and tabs, each once.
 
     >>> control_characters("a\\x1b[31mb\\x00\\n")
     ['U+001B', 'U+0000']

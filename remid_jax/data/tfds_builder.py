@@ -1,7 +1,4 @@
-"""The benchmark as a TensorFlow Datasets dataset in array_record files, without TensorFlow.
-
-tfds is the format on disk, grain the loader; importing this module imports tensorflow_datasets.
-"""
+"""The benchmark as a TensorFlow Datasets dataset in array_record files, without TensorFlow."""
 
 import hashlib
 import json
@@ -36,19 +33,12 @@ def split_name(tag: str) -> str:
 
 
 class RolePlayBenchmark(tfds.core.GeneratorBasedBuilder):
-    """Role-play samples of any RPGBench JSON file, one split for each subset tag.
-
-    One data_dir holds one benchmark: its content is identified by a SHA-256 in the metadata.
-    """
+    """Role-play samples, one split for each subset tag; one data_dir holds one benchmark."""
 
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(self, *, path: str | os.PathLike = BUNDLED, **kwargs: Any):
-        """As other builders, with the file to read: an RPGBench JSON file, or `bundled`.
-
-        Raises:
-          UserError: no such file, or data_dir holds another benchmark already.
-        """
+        """As other builders, with the file to read, see `build`."""
         self._path = os.fspath(path)
         text = read_text(bundled_path() if self._path == BUNDLED else self._path, "benchmark")
         self._sha256 = hashlib.sha256(text.encode()).hexdigest()
@@ -121,7 +111,7 @@ def build(data_dir: str | os.PathLike, path: str | os.PathLike = BUNDLED) -> Rol
 
     Args:
       data_dir: root folder of tfds datasets.
-      path: an RPGBench JSON file, or `bundled`.
+      path: a file of samples, or `bundled`.
 
     Raises:
       UserError: a broken benchmark, an unwritable folder, or one that holds another benchmark.
@@ -142,7 +132,7 @@ def grain_dataset(
     Args:
       data_dir: the folder given to `build`.
       tag: subset tag, such as `IDTest` or `Film & Television`.
-      seed: of the shuffle, another order in each epoch of `repeat()`; None keeps the file's order.
+      seed: of the shuffle, anew in each epoch of `repeat()`; None keeps the file's order.
 
     Raises:
       UserError: nothing was built there, or the benchmark has no such subset.

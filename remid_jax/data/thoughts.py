@@ -1,7 +1,6 @@
 """The format of a thought R: three titled sections, how they are read, and drafts by rule.
 
-Each title (`MARKERS`) stands before its section; only the last section reaches the scorer. Models
-break formats in many ways, so reading never fails.
+Only the last section reaches the scorer. Models break formats in many ways: reading never fails.
 """
 
 import dataclasses
@@ -17,9 +16,9 @@ from remid_jax.errors import UserError
 USER_MARKER = "[User Facts]"
 CHARACTER_MARKER = "[Character Facts]"
 CORE_MARKER = "[Core Features of the Golden Response]"
-MARKERS = (USER_MARKER, CHARACTER_MARKER, CORE_MARKER)
-"""Titles of the sections, in their order."""
+MARKERS = (USER_MARKER, CHARACTER_MARKER, CORE_MARKER)  # titles of the sections, in their order
 
+# Asks a reasoner for the three sections; `{name}` is the character's.
 SECTION_INSTRUCTION = (
     "Do not write the reply yet. Prepare it in three parts, each under its title:\n"
     f"{USER_MARKER}\nwhat matters about the user now\n"
@@ -27,7 +26,6 @@ SECTION_INSTRUCTION = (
     f"{CORE_MARKER}\nthe key points of the best reply {{name}} could give\n"
     "Keep the titles as they are and write a few words under each."
 )
-"""Asks a reasoner for the three sections; `{name}` is the character's."""
 
 DRAFT_WORDS = 64  # at most: a quarter for the user, one for the character, half for the core
 _PLAIN = str.maketrans("[]`", "()'")
@@ -82,7 +80,7 @@ class Thought:
     """What was found in the text of a thought.
 
     Attributes:
-      texts: marker -> text of its section, in their order; the last one of each marker.
+      texts: marker -> text of its last section, in their order.
       words: number of words outside of the markers.
     """
 
@@ -103,10 +101,8 @@ class Thought:
 def parse_thought(text: str) -> Thought:
     """Reads any text as a thought; it never fails.
 
-    A marker counts wherever it stands, in any case, with any white space between its words, and
-    with heading signs, bold signs or a colon around it. A section ends at the next marker. Code
-    fences are taken off it: the marks, and a word alone on the line of an opening one (its
-    language); a fence that is not closed reaches to the section's end.
+    A marker counts wherever it stands, in any case and spacing, with heading signs, bold signs or a
+    colon around it. A section ends at the next marker; code fences are taken off it.
 
     >>> thought = parse_thought("[User Facts] a nurse [core features of the golden response]: tea")
     >>> thought.core, list(thought.texts), thought.words
@@ -120,15 +116,6 @@ def parse_thought(text: str) -> Thought:
         texts.pop(name, None)  # the last of several gives the place, too
         texts[name] = _FENCE.sub(r"\1", text[match.end() : end]).strip()
     return Thought(texts, words=len(split_words(without_markers(text))))
-
-
-def core_features(text: str) -> str:
-    """The section after the last core marker, without code fences; empty without marker.
-
-    >>> core_features("[Core Features of the Golden Response]\\n```text\\nname the tea\\n```")
-    'name the tea'
-    """
-    return parse_thought(text).core
 
 
 def scorer_notes(text: str) -> str:
@@ -175,11 +162,10 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def draft_thought(sample: Sample, train_on_test: bool = False) -> str:
-    """A thought for the cold start, written by rule from a training sample and its golden response.
+    """A thought for the cold start, of at most `DRAFT_WORDS` words, written by rule.
 
-    User facts are the first clauses of the persona, character facts the name and the two shortest
-    entries of the profile; core features are the content words of the golden response, clause by
-    clause (in scripts without spaces its first clause). All have at most `DRAFT_WORDS` words.
+    It holds the first clauses of the persona, the name and the two shortest entries of the profile,
+    and the content words of the golden response (in scripts without spaces its first clause).
 
     Raises:
       UserError: the sample is not of IDTrain, and `train_on_test` does not allow others.

@@ -3,10 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from remid_jax.data.characters import name_in
-from remid_jax.data.responses import Collected, read_answer, why_silent
+from remid_jax.data.responses import Answer, read_answer, why_silent
 from remid_jax.data.samples import Sample
 from remid_jax.data.speech import (
     EDGES,
@@ -40,54 +39,12 @@ class Response:
         return len(self.tokens) - self.skip
 
 
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What a model answered, or noted.
-
-    Attributes:
-      text: of an answer, what was spoken; empty where there is nothing to score.
-      tokens: its token ids; empty where it came as text.
-      tokenizer: fingerprint of the tokenizer the ids belong to.
-      stopped: whether it ended by itself rather than at the limit.
-      log_prob: log p_θ of its tokens in nats, the end of turn not counted; None where it came as
-        text, was drawn from another law than the model's own (see `is_own_law`), or begins after
-        other tokens that are not scored.
-      failure: why there is nothing to score, where that is known.
-      cuts: what was cut from the text, see `speech.CUTS`.
-      finish: a server's reason to end the answer, or an empty text.
-      unused: further draws for the same context, which are not used.
-    """
-
-    text: str
-    tokens: tuple[int, ...] = ()
-    tokenizer: str = ""
-    stopped: bool = True
-    log_prob: float | None = None
-    failure: str = ""
-    cuts: tuple[str, ...] = ()
-    finish: str = ""
-    unused: int = 0
-
-    def details(self) -> dict[str, Any]:
-        """What a response file says of an answer beside its text, see `responses.DETAILS`."""
-        parts = {
-            "tokens": list(self.tokens),
-            "tokenizer": self.tokenizer,
-            "failed": self.failure,
-            "finish_reason": self.finish,
-        }
-        return {key: value for key, value in parts.items() if value}
-
-
-def answer_of(collected: Collected, tokenizer: Tokenizer) -> Answer:
-    """A collected answer; its token ids count where they are this tokenizer's and its text's."""
-    ids = collected.tokens if collected.tokenizer == tokenizer.fingerprint else ()
-    if ids and not _fits(ids, collected.text, tokenizer):
+def with_own_tokens(answer: Answer, tokenizer: Tokenizer) -> Answer:
+    """A collected answer; its token ids stay where they are this tokenizer's and its text's."""
+    ids = answer.tokens if answer.tokenizer == tokenizer.fingerprint else ()
+    if ids and not _fits(ids, answer.text, tokenizer):
         ids = ()
-    return Answer(
-        collected.text, ids, tokenizer.fingerprint if ids else "", failure=collected.failure,
-        cuts=collected.cuts, finish=collected.finish, unused=collected.unused,
-    )  # fmt: skip
+    return dataclasses.replace(answer, tokens=ids, tokenizer=tokenizer.fingerprint if ids else "")
 
 
 def _fits(ids: tuple[int, ...], text: str, tokenizer: Tokenizer) -> bool:
@@ -99,15 +56,9 @@ def _fits(ids: tuple[int, ...], text: str, tokenizer: Tokenizer) -> bool:
     return whole and read[slice(*strip_edges(read, 0, len(read)))] == text
 
 
-def golden_answer(sample: Sample) -> Answer:
-    """The golden response by the rule of all answers."""
-    found = read_answer(sample.golden, sample)
-    return Answer(found.text, failure=found.failure)
-
-
 def golden_answers(samples: Iterable[Sample]) -> dict[str, Answer]:
-    """Sample id -> its golden response."""
-    return {s.sample_id: golden_answer(s) for s in samples}
+    """Sample id -> its golden response, by the rule of all answers."""
+    return {s.sample_id: read_answer(s.golden, s) for s in samples}
 
 
 def spoken_answer(drawn: Sampled, sample: Sample, tokenizer: Tokenizer, own_law: bool) -> Answer:

@@ -58,16 +58,12 @@ def english_subsets(benchmark: Benchmark) -> dict[str, list[Sample]]:
 
 
 def replaced(samples: Sequence[Sample], i: int, factor: Factor) -> Sample | None:
-    """Sample i of a subset with one factor of the next sample (cyclic) in which that differs.
-
-    None where all samples have the same one.
-    """
+    """Sample i with a factor of the next sample (cyclic) that has another one, or None."""
     j = next(differing(samples, i, factor), None)
     return None if j is None else swapped(samples[i], samples[j], factor)
 
 
 def _sample_effects(model: LanguageModel, samples: Sequence[Sample], i: int) -> list[Effect]:
-    """The effect on sample i of each factor that has a substitute."""
     sample = samples[i]
     changed = {f: r for f in Factor if (r := replaced(samples, i, f)) is not None}
     contexts = [
@@ -84,36 +80,29 @@ def _sample_effects(model: LanguageModel, samples: Sequence[Sample], i: int) -> 
 def factor_effects(
     model: LanguageModel, subsets: Mapping[str, Sequence[Sample]], limit: int | None = None
 ) -> Iterator[list[Effect]]:
-    """The effects of all factors, with progress on standard error.
+    """Yields the effects in one subset after another, with progress on standard error.
 
     Args:
       model: q.
       subsets: tag -> samples.
       limit: so many samples of each subset; substitutes may come from all of it.
-
-    Yields:
-      The effects in one subset after another, each as soon as it is done.
     """
-    sizes = {t: len(s) if limit is None else min(limit, len(s)) for t, s in subsets.items()}
-    with progress("factors that matter", sum(sizes.values())) as advance:
-        for tag, samples in subsets.items():
+    total = sum(len(samples[:limit]) for samples in subsets.values())
+    with progress("factors that matter", total) as advance:
+        for samples in subsets.values():
             effects = []
-            for i in range(sizes[tag]):
+            for i in range(len(samples[:limit])):
                 effects += _sample_effects(model, samples, i)
                 advance(1)
             yield effects
-
-
-def _count(effects: Iterable[Effect]) -> tuple[int, int]:
-    found = [e.matters for e in effects]
-    return sum(found), len(found)
 
 
 def row(name: str, effects: Sequence[Effect]) -> str:
     """A table's line: the share of samples in which each factor matters."""
     cells = []
     for factor in Factor:
-        yes, n = _count(e for e in effects if e.factor == factor)
+        found = [e.matters for e in effects if e.factor == factor]
+        yes, n = sum(found), len(found)
         cells.append(f"{yes}/{n} = {yes / n:.0%}" if n else "none")
     return _line(name, cells)
 
@@ -126,8 +115,7 @@ def summary(effects: Sequence[Effect]) -> list[str]:
     """Lines with the overall shares, and with the median drop of each factor."""
     lines = [row("all", effects)]
     for factor in Factor:
-        drops = [e.drop for e in effects if e.factor == factor]
-        if drops:
+        if drops := [e.drop for e in effects if e.factor == factor]:
             lines.append(f"{factor}: median drop {np.median(drops):.1f} nats per response")
     return lines
 
@@ -136,15 +124,15 @@ def weak_factors(effects: Sequence[Effect]) -> Iterator[Violation]:
     """Yields a violation for each factor that matters in too small a share of the samples."""
     for factor in Factor:
         chosen = [e for e in effects if e.factor == factor]
-        yes, n = _count(chosen)
-        if n and yes < LEAST_SHARE * n:
-            against = ", ".join(e.sample_id for e in chosen if not e.matters)
-            problem = f"matters in {yes} of {n} ({yes / n:.0%}), want {LEAST_SHARE:.0%}"
-            yield Violation("all English test samples", factor, f"{problem}; not in {against}")
+        against = [e.sample_id for e in chosen if not e.matters]
+        yes, n = len(chosen) - len(against), len(chosen)
+        if yes < LEAST_SHARE * n:
+            problem = f"matters in {yes} of {n} ({yes / n:.0%}), want {LEAST_SHARE:.0%}; not in "
+            yield Violation("all English test samples", factor, problem + ", ".join(against))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the check; returns the exit code: 1 where a factor matters too rarely, 2 for errors."""
+    """Runs the check; returns the exit code, 1 where a factor matters too rarely."""
     return run_command(lambda: _run(argv), program=argv is None)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from remid_jax.evaluation.answers import Answer
+from remid_jax.data.responses import Answer
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
 from remid_jax.evaluation.plan import Plan, Task

@@ -8,11 +8,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.data import prompts
+from remid_jax.data.responses import Answers
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import scorer_notes
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import (
-    Answer,
     Response,
     golden_answers,
     spoken_answer,
@@ -30,7 +30,7 @@ from remid_jax.evaluation.requests import (
     Score,
     Tokens,
 )
-from remid_jax.evaluation.selection import Answers, Selection
+from remid_jax.evaluation.selection import Selection
 from remid_jax.evaluation.swaps import Swaps
 from remid_jax.inference.prefix import LEAST_SHARED, branch_points, common_prefix_length
 from remid_jax.inference.token_sampling import SamplingConfig
@@ -393,9 +393,7 @@ def _matrix(
     return Matrix(requests, columns, wanted)
 
 
-def find_excluded(
-    samples: Sequence[Sample], answers: Mapping[str, Mapping[str, Answer]]
-) -> list[dict[str, str]]:
+def find_excluded(samples: Sequence[Sample], answers: Answers) -> list[dict[str, str]]:
     """Answers without text, as `{rpm, sample_ID, reason}`."""
     return [
         {"rpm": rpm, "sample_ID": s.sample_id, "reason": by_id[s.sample_id].failure}

@@ -8,14 +8,12 @@ from ml_collections import ConfigDict
 from remid_jax.data import prompts
 from remid_jax.data.contexts import absent_subsets, choose_contexts
 from remid_jax.data.reading import Benchmark
+from remid_jax.data.responses import Answer, Answers
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import Answer
 from remid_jax.evaluation.models import Model
 from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.models.tokenizer import Tokenizer
-
-Answers = Mapping[str, Mapping[str, Answer]]  # rpm -> sample id -> answer
 
 
 @dataclasses.dataclass(frozen=True)

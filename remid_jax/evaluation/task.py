@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from remid_jax.data.reading import load_benchmark
-from remid_jax.data.responses import Column, read_responses
+from remid_jax.data.responses import Answers, read_responses
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import answer_of, golden_answers
+from remid_jax.evaluation.answers import golden_answers, with_own_tokens
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.models import Model, Models
 from remid_jax.evaluation.plan import Task, check_excluded
 from remid_jax.evaluation.selection import (
-    Answers,
     Selection,
     count_tokens,
     fit_window,
@@ -89,7 +88,7 @@ def _check_folds(
             )
 
 
-def _collected(selection: Selection, config: ConfigDict) -> dict[str, Column] | None:
+def _collected(selection: Selection, config: ConfigDict) -> Answers | None:
     """Collected responses, where the configuration names a file of them."""
     samples = [s for subset in selection.subsets.values() for s in subset]
     found = read_responses(config.responses, samples) if config.responses else None
@@ -100,12 +99,12 @@ def _collected(selection: Selection, config: ConfigDict) -> dict[str, Column] | 
 
 
 def _given(
-    collected: Mapping[str, Column], selection: Selection, longest_golden: Mapping[str, int],
+    collected: Answers, selection: Selection, longest_golden: Mapping[str, int],
     scorer: Model, config: ConfigDict,
 ) -> Answers:  # fmt: skip
     """Collected responses as they can be scored; refuses an RPM of which too many cannot."""
     answers = {
-        rpm: {i: answer_of(a, scorer.tokenizer) for i, a in column.items()}
+        rpm: {i: with_own_tokens(a, scorer.tokenizer) for i, a in column.items()}
         for rpm, column in collected.items()
     }
     answers = without_too_long(selection, answers, scorer, config, longest_golden)

@@ -12,11 +12,7 @@ from remid_jax.files import write_atomically
 
 
 def write_results(workdir: Path, results: Mapping[str, Any]) -> Path:
-    """Writes results.json, which never holds NaN or infinity.
-
-    An older file of another configuration is kept as results-DIGEST.json, named after the digest
-    of that configuration, and a note says so.
-    """
+    """Writes results.json without NaN and infinity; one of another configuration is kept."""
     path = workdir / "results.json"
     text = json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False, default=_plain)
     older = path.read_bytes() if path.exists() else b""

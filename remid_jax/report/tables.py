@@ -15,12 +15,7 @@ def new_table(
     rows: Iterable[Sequence[Any]] = (),
     left: Collection[str] | None = None,
 ) -> Table:
-    """A table in the style of all results; nothing in it is wrapped or read as markup.
-
-    Args:
-      title: above it; columns: headings; rows: what it begins with, texts and numbers.
-      left: headings of columns of text, aligned to the left; by default the first.
-    """
+    """A table in which nothing is wrapped or read as markup; `left` are columns of text."""
     texts = columns[:1] if left is None else left
     heading = Text(title, "table.title", no_wrap=True, overflow="ignore")
     made = Table(title=heading, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")

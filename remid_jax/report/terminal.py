@@ -22,12 +22,7 @@ COLUMN, COLUMNS = 13, 6  # cells of an RPM's column, and how many stand side by 
 
 
 def print_report(results: Mapping[str, Any], folder: str | Path) -> None:
-    """Prints what a run shows, in lines of at most 120 cells but for long paths.
-
-    Args:
-      results: content of results.json.
-      folder: where it lies.
-    """
+    """Prints the results that a folder holds, in lines of at most `WIDTH` cells but for paths."""
     rows, figures = results["rows"], Figures(results["provenance"]["config"]["estimator"])
     rpms = list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
     few = sum(r["rpm"] in rpms for r in rows) <= FEW_ROWS

@@ -67,7 +67,7 @@ def well_formed(text):
 def test_variants_of_a_whole_thought(text):
     found = thoughts.parse_thought(text)
     assert tuple(found.texts) == MARKERS and found.complete
-    assert found.core == thoughts.core_features(text) == thoughts.scorer_notes(text)
+    assert found.core == thoughts.scorer_notes(text)
     assert found.core == "name the tea"
     assert [t.lower() for t in list(found.texts.values())[:2]] == ["a nurse", "dry, exact"]
 
@@ -96,7 +96,7 @@ def test_malformed_thoughts(text, sections, empty, core):
     assert tuple(found.texts) == sections
     assert tuple(marker for marker, text in found.texts.items() if not text) == empty
     assert found.complete == (set(sections) == set(MARKERS) and not empty)
-    assert found.core == thoughts.core_features(text) == core
+    assert found.core == core
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_malformed_thoughts(text, sections, empty, core):
     ],
 )
 def test_fences_in_the_core(text, core):
-    assert thoughts.core_features(f"{CORE_MARKER}\n{text}") == core
+    assert thoughts.parse_thought(f"{CORE_MARKER}\n{text}").core == core
 
 
 def test_an_open_fence_of_another_section_does_not_reach_the_core():
     text = f"{USER_MARKER}\n```\na\n{CORE_MARKER}\n```text\nb\n```"
-    assert thoughts.core_features(text) == "b"
+    assert thoughts.parse_thought(text).core == "b"
 
 
 def test_what_the_scorer_reads():

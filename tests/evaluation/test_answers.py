@@ -9,10 +9,10 @@ from short_benchmark import records
 from tiny_checkpoint import write_reader
 
 from remid_jax.data.reading import load_benchmark
-from remid_jax.data.responses import Collected
+from remid_jax.data.responses import Answer
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import answer_of, golden_answer, spoken_answer
+from remid_jax.evaluation.answers import golden_answers, spoken_answer, with_own_tokens
 from remid_jax.inference.sampling import Sampled
 from remid_jax.models.pretrained import load_language_model
 from remid_jax.report.terminal import print_report
@@ -149,10 +149,10 @@ def test_ids_that_do_not_fit_are_not_used(tokenizer):
     ids = tuple(tokenizer.encode("Aye."))
     structure = tokenizer.stop_ids[:1]
     for other in ((10**30,), (*ids, 2**31), (*ids, 10**6), (*ids, *structure), (*structure, *ids)):
-        given = Collected("Aye.", tokens=other, tokenizer=tokenizer.fingerprint)
-        assert answer_of(given, tokenizer).tokens == ()
-    given = Collected("Aye.", tokens=ids, tokenizer=tokenizer.fingerprint)
-    assert answer_of(given, tokenizer).tokens == ids
+        given = Answer("Aye.", tokens=other, tokenizer=tokenizer.fingerprint)
+        assert with_own_tokens(given, tokenizer).tokens == ()
+    given = Answer("Aye.", tokens=ids, tokenizer=tokenizer.fingerprint)
+    assert with_own_tokens(given, tokenizer).tokens == ids
 
 
 def test_answers_that_were_written_score_the_same_when_read(small_config, tmp_path):
@@ -191,7 +191,8 @@ def test_drawn_answers_are_cut_between_tokens(tokenizer, chosen):
 def test_golden_responses_pass_the_same_rule(chosen):
     name = chosen[0].character["name"]
     labelled = dataclasses.replace(chosen[0], golden=f"{name}: {chosen[0].golden}\n")
-    assert golden_answer(labelled).text == chosen[0].golden
+    (answer,) = golden_answers([labelled]).values()
+    assert answer.text == chosen[0].golden
 
 
 def test_subsets_of_ones_own(small_config, tmp_path, capsys):

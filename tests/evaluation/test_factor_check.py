@@ -50,18 +50,10 @@ def test_a_weak_factor_is_a_violation():
 
 
 def test_rows_count_by_factor():
-    lines = factor_check.summary(effects(7) + effects(9, Factor.DIALOGUE))
-    assert factor_check.row("IDTest", effects(7) + effects(9, Factor.DIALOGUE)).split() == [
-        "IDTest",
-        "7/10",
-        "=",
-        "70%",
-        "none",
-        "9/10",
-        "=",
-        "90%",
-    ]
-    assert lines[0].split() == ["all", "7/10", "=", "70%", "none", "9/10", "=", "90%"]
+    both = effects(7) + effects(9, Factor.DIALOGUE)
+    shares = ["7/10", "=", "70%", "none", "9/10", "=", "90%"]
+    assert factor_check.row("IDTest", both).split() == ["IDTest", *shares]
+    assert factor_check.summary(both)[0].split() == ["all", *shares]
 
 
 def test_what_a_user_can_get_wrong(tmp_path, capsys):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from remid_jax.evaluation.answers import Answer, to_response
+from remid_jax.data.responses import Answer
+from remid_jax.evaluation.answers import to_response
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.information.mutual_information import club, random_negatives
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import strategies as st
 
-from remid_jax.data.thoughts import core_features
+from remid_jax.data.thoughts import parse_thought
 from remid_jax.worlds.textual import reasoning, rendering, tokenisation, truth
 from remid_jax.worlds.textual.facts import NUM_RESPONSES, textual_world
 
@@ -52,7 +52,7 @@ def test_the_texts_say_the_facts():
         rows = truth.channel(WORLD, [x])[0]
         assert rendering.parse_response(answer) == rows.argmax()
         right = rendering.thought_text(int(reasoning.right_thought(WORLD, x)))
-        assert core_features(right) == answer and f", {mood}." in right
+        assert parse_thought(right).core == answer and f", {mood}." in right
 
 
 def test_dialogues_have_their_turns_and_alternate():
@@ -71,7 +71,7 @@ def test_texts_of_no_world_are_refused():
         rendering.parse_context(WORLD, persona, profile, dialogue[2:])
     with pytest.raises(ValueError, match="did you mean 'Hello, surely, buy the mirror"):
         rendering.parse_response("Hello, surely, buy the miror.")
-    assert core_features("no marker") == ""
+    assert parse_thought("no marker").core == ""
     for render, size in zip(
         (rendering.persona_text, rendering.character_profile, rendering.dialogue_messages),
         WORLD.shape,
