@@ -27,17 +27,13 @@ def _pool_step(
     """Runs one chunk of R texts and adds up the hidden states of their own tokens.
 
     Args:
-      params: of the decoder.
+      params, graphdef: of the decoder.
       cache: keys and values, each [R, num_layers, capacity, KV, head_dim].
       total: [R, width] sums so far, float32.
       tokens: [R, S].
       start: scalar, tokens before the chunk.
       skip: scalar, leading tokens that are read but not added.
       lengths: [R], tokens of each text; what follows is padding.
-      graphdef: of the decoder.
-
-    Returns:
-      The new cache and sums.
     """
     decoder = nnx.merge(graphdef, params)
 
@@ -61,15 +57,12 @@ def _chunk_and_capacity(length: int) -> tuple[int, int]:
     return chunk, chunk << max(0, (length - 1) // chunk).bit_length()
 
 
-def _rows(chunk: int, capacity: int) -> int:
-    return max(1, min(TOKENS_PER_STEP // chunk, TOKENS_CACHED // capacity))
-
-
 def _pooled(
-    model: LanguageModel, texts: Sequence[Sequence[int]], skip: int, chunk: int, capacity: int
-) -> np.ndarray:
-    """[n, width] mean hidden states of token lists that fit one chunk size and capacity."""
-    c, rows = model.config, _rows(chunk, capacity)
+    model: LanguageModel, texts: Sequence[Sequence[int]], skip: int, rows: int, chunk: int,
+    capacity: int,
+) -> np.ndarray:  # fmt: skip
+    """[n, width] mean hidden states of at most `rows` texts that fit the capacity."""
+    c = model.config
     lengths = np.zeros(rows, np.int32)
     lengths[: len(texts)] = [len(t) for t in texts]
     tokens = np.zeros((rows, capacity), np.int32)
@@ -91,11 +84,7 @@ def _pooled(
 def hidden_features(model: LanguageModel, texts: Sequence[str]) -> np.ndarray:
     """Final hidden states (after the last norm) of each text, averaged over its tokens.
 
-    A text's row depends neither on the other texts nor on padding.
-
-    Args:
-      model: any language model.
-      texts: none empty; read as they are, without a chat template.
+    Texts are read without a chat template; a row depends neither on other texts nor on padding.
 
     Returns:
       [n, width] float32.
@@ -117,11 +106,11 @@ def hidden_features(model: LanguageModel, texts: Sequence[str]) -> np.ndarray:
         groups.setdefault(_chunk_and_capacity(len(tokens)), []).append(i)
     out = np.empty((len(ids), model.config.width), np.float32)
     for (chunk, capacity), members in sorted(groups.items()):
-        rows = _rows(chunk, capacity)
+        rows = max(1, min(TOKENS_PER_STEP // chunk, TOKENS_CACHED // capacity))
         members.sort(key=lambda i: len(ids[i]))
         for k in range(0, len(members), rows):
             part = members[k : k + rows]
-            out[part] = _pooled(model, [ids[i] for i in part], len(start), chunk, capacity)
+            out[part] = _pooled(model, [ids[i] for i in part], len(start), rows, chunk, capacity)
     if not np.isfinite(out).all():
         raise UserError(f"{model.name} gives a hidden state that is not finite")
     return out

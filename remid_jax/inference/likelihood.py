@@ -46,11 +46,10 @@ def packed_log_probs(
     """Log-probabilities of what follows each token of packed responses to one cached prompt.
 
     Args:
-      params: decoder parameters.
-      keys: [num_layers, T, KV, head_dim], the prompt's cache; values: likewise.
+      params, graphdef: of the decoder.
+      keys, values: [num_layers, T, KV, head_dim], the prompt's cache.
       length: valid positions of the cache.
-      tokens: [B]; targets: [B]; offsets: [B]; segments: [B]; window: see `packing.Packed`.
-      graphdef: of the decoder.
+      tokens, targets, offsets, segments, window: see `packing.Packed`.
       head: tokens of the vocabulary whose logits stand in memory at once.
 
     Returns:
@@ -77,14 +76,13 @@ def score_responses(
     Args:
       model: the language model.
       prefix: the cached prompt.
-      responses: token ids that follow it; none empty.
+      responses: token ids; none empty.
       sizes: of the pieces in which the work runs.
       end_of_turn: whether the end-of-turn token after each response is scored too.
       work: counts what is run.
 
     Returns:
-      For each response a float64 array in nats: its tokens, then (if asked for) the end-of-turn
-      token.
+      For each response a float64 array in nats: its tokens, then the end-of-turn token if scored.
 
     Raises:
       UserError: an empty response, an id that the model does not have, prompt and response exceed
@@ -136,8 +134,7 @@ def pair_log_likelihoods(
 ) -> PairLogLikelihoods:
     """S[i, j] = log q(y_j | x_i) for the wanted pairs.
 
-    Each context's cache is computed once, and all its responses are scored against it; what
-    contexts share at their beginning is computed once too.
+    Each context's cache, and each prefix that contexts share, is computed once.
 
     Args:
       model: q.
@@ -146,16 +143,15 @@ def pair_log_likelihoods(
       pairs: [N, M] bool, which pairs are wanted; by default all.
       memory: bytes to use beside the weights, of each device.
 
-    Returns:
-      The blocks, in nats.
-
     Raises:
       UserError: an empty prompt or response, one too long or with an id that the model does not
         have, a value that is not finite, or too little memory.
       ValueError: `pairs` has another shape.
     """
     shape = (len(contexts), len(responses))
-    wanted = wanted_pairs(shape, pairs)
+    wanted = np.ones(shape, bool) if pairs is None else np.asarray(pairs, bool)
+    if wanted.shape != shape:
+        raise ValueError(f"pairs has shape {wanted.shape}, not {shape}")
     sums, ends = np.full(shape, np.nan), np.full(shape, np.nan)
     if wanted.any():
         sizes = _sizes(model, memory, max(map(len, contexts)))
@@ -172,15 +168,3 @@ def pair_log_likelihoods(
 
 def _sizes(model: LanguageModel, memory: int, longest: int) -> Sizes:
     return sizes_for(share_of(model.config, parts_of_mesh(model.mesh, "tensor")), memory, longest)
-
-
-def wanted_pairs(shape: tuple[int, int], pairs: np.ndarray | None) -> np.ndarray:
-    """`pairs` as a bool array, by default all.
-
-    Raises:
-      ValueError: it has another shape.
-    """
-    wanted = np.ones(shape, bool) if pairs is None else np.asarray(pairs, bool)
-    if wanted.shape != shape:
-        raise ValueError(f"pairs has shape {wanted.shape}, not {shape}")
-    return wanted

@@ -25,21 +25,13 @@ LEAST_SHARED = 48  # tokens of a common prefix that are worth a cache of their o
 
 @dataclasses.dataclass(frozen=True)
 class Prefix:
-    """The cached keys and values of one prompt.
+    """The cached keys and values of one prompt."""
 
-    Attributes:
-      keys: [num_layers, capacity, KV, head_dim].
-      values: likewise.
-      length: how many positions are valid.
-      last_hidden: [width], normalised hidden state of the last token.
-      tokens: the prompt's token ids.
-    """
-
-    keys: Array
-    values: Array
-    length: int
-    last_hidden: Array
-    tokens: tuple[int, ...]
+    keys: Array  # [num_layers, capacity, KV, head_dim]
+    values: Array  # likewise
+    length: int  # how many positions are valid
+    last_hidden: Array  # [width], normalised hidden state of the last token
+    tokens: tuple[int, ...]  # the prompt
 
     @property
     def capacity(self) -> int:
@@ -63,11 +55,10 @@ def extend_prefix(
     """Runs tokens [S] (the first `count` are real) after the `start` cached ones.
 
     Args:
-      params: decoder parameters.
+      params, graphdef: of the decoder.
       keys, values: [num_layers, T, KV, head_dim]; T is 0 where nothing is cached.
       start, count: scalars.
       tokens: [S].
-      graphdef: of the decoder.
       capacity: positions of the new buffers, at least start + count.
 
     Returns:
@@ -101,14 +92,9 @@ def common_prefix_length(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def branch_points(prompts: Sequence[Sequence[int]], least: int = LEAST_SHARED) -> list[list[int]]:
-    """Where each prompt parts from others: the lengths of prefixes that are worth computing once.
+    """Where each prompt parts from others: ascending lengths of prefixes worth computing once.
 
-    Args:
-      prompts: token ids.
-      least: fewest tokens from one length to the next.
-
-    Returns:
-      For each prompt ascending lengths, all short of its last token.
+    All are short of the prompt's last token, and at least `least` tokens lie between two.
 
     >>> branch_points([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 6, 7]], least=1)
     [[2, 3], [2, 3], [2]]

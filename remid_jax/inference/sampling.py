@@ -25,17 +25,11 @@ SPARE = 2**30  # bytes of weights that may stand twice for the sake of faster st
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
-    """One drawn response.
+    """One drawn response."""
 
-    Attributes:
-      tokens: its token ids, without the stop token; may be empty.
-      log_probs: log q of each under the unmodified model, in nats.
-      stopped: whether a stop token or string ended it, rather than the limit.
-    """
-
-    tokens: tuple[int, ...]
-    log_probs: np.ndarray
-    stopped: bool
+    tokens: tuple[int, ...]  # without the stop token; may be empty
+    log_probs: np.ndarray  # log q of each under the unmodified model, in nats
+    stopped: bool  # whether a stop token or string ended it, rather than the limit
 
 
 def _row_seed(tokens: Sequence[int], draw: int) -> int:
@@ -176,17 +170,10 @@ def sample(
     batch_rows: int = 16,
     draws: int = 1,
 ) -> list[Sampled]:
-    """Prefills prompts and continues them.
-
-    Args:
-      model: the language model.
-      prompts: token ids.
-      config: how to draw.
-      batch_rows: rows decoded together.
-      draws: responses a prompt.
+    """Prefills prompts, token ids, and continues them; `batch_rows` are decoded together.
 
     Returns:
-      One response a draw, a prompt's draws side by side, in the order of the prompts.
+      `draws` responses a prompt, side by side, in the order of the prompts.
 
     Raises:
       UserError: a prompt is empty or has an id that the model does not have, or it and its response
@@ -205,17 +192,14 @@ def in_batches(
     batch_rows: int,
     draws: int,
     run: Callable[[list[int], int], list[Sampled]],
-    expected: Sequence[int] | None = None,
 ) -> list[Sampled]:
     """Runs prompts of similar length together, and returns their responses in order.
 
     Args:
       prompts, batch_rows, draws: see `sample`.
       run: (indices of some prompts, prompts to fill up to) -> their responses.
-      expected: about how long responses will be, if known: rows that end together waste no steps.
     """
-    expected = expected or [0] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda i: (-expected[i], -len(prompts[i]), i))
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     most = max(1, batch_rows // draws)
     drawn: dict[int, list[Sampled]] = {}
     for a in range(0, len(order), most):

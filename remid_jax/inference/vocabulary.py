@@ -19,12 +19,9 @@ Array = jax.Array
 
 
 def check_ids(ids: Sequence[int], size: int, what: str) -> None:
-    """Refuses token ids that are no integers from 0 to `size` - 1; they would be read as others.
+    """Refuses token ids (of `what`) that are no integers from 0 to `size` - 1.
 
-    Args:
-      ids: token ids.
-      size: of the vocabulary.
-      what: whose they are, for messages.
+    They would be read as others.
     """
     values = np.asarray(ids)
     if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -35,17 +32,7 @@ def check_ids(ids: Sequence[int], size: int, what: str) -> None:
 
 
 def target_log_probs(decoder: Any, hidden: Array, targets: Array, chunk: int = HEAD) -> Array:
-    """log softmax(logits)[target] at each position.
-
-    Args:
-      decoder: for its head.
-      hidden: [P, width] normalised hidden states.
-      targets: [P] token ids.
-      chunk: tokens of the vocabulary whose logits stand in memory at once.
-
-    Returns:
-      [P] float32 log-probabilities in nats.
-    """
+    """log softmax(logits)[target] at each position, [P] float32; see `target_statistics`."""
     return target_statistics(decoder, hidden, targets, chunk, False)[0]
 
 
@@ -56,6 +43,13 @@ def target_statistics(
 
     A gradient computes each piece's logits again, so that they never stand all at once. On a mesh
     each device of its tensor axis goes through its own tokens, and only sums are exchanged.
+
+    Args:
+      decoder: for its head.
+      hidden: [P, width] normalised hidden states.
+      targets: [P] token ids.
+      chunk: tokens of the vocabulary whose logits stand in memory at once.
+      entropy: whether entropies are asked for.
 
     Returns:
       [P] log-probabilities and [P] entropies, float32, in nats; entropies have no gradient, and
