@@ -40,13 +40,10 @@ def export_hugging_face(
     beside the model. The folder appears only when it is whole.
 
     Args:
-      model: the model, with the parameters to write (trained further or not).
+      model: the model, trained further or not.
       folder: a folder that is not there yet, or is empty.
       source: what the model was loaded from: gives its family and its tokenizer files.
       max_shard_bytes: larger weights are split into several files with an index.
-
-    Returns:
-      The folder.
 
     Raises:
       UserError: the folder holds something or cannot be written, the source has another shape

@@ -55,23 +55,14 @@ _LARGEST_HEAD = 2**16  # the frequencies of a head are listed before a tensor is
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """An architecture, by what it adds to Llama's.
+    """An architecture, by what it adds to Llama's."""
 
-    Attributes:
-      hf_class: its class in transformers.
-      gguf_interleaves_rotary: whether rows (2i, 2i+1) of a GGUF head are a rotary pair.
-      attention_bias: whether queries, keys and values have biases.
-      qk_norm: whether each head's query and key are normalised.
-      head_dim: width of a head where config.json names none; None: the width over the heads.
-      windows: whether a `sliding_window` counts where `use_sliding_window` is absent.
-    """
-
-    hf_class: str
-    gguf_interleaves_rotary: bool = False
-    attention_bias: bool = False
-    qk_norm: bool = False
-    head_dim: int | None = None
-    windows: bool = False
+    hf_class: str  # its class in transformers
+    gguf_interleaves_rotary: bool = False  # whether rows (2i, 2i+1) of a GGUF head are a pair
+    attention_bias: bool = False  # whether queries, keys and values have biases
+    qk_norm: bool = False  # whether each head's query and key are normalised
+    head_dim: int | None = None  # where config.json names none; None: the width over the heads
+    windows: bool = False  # whether a `sliding_window` counts without `use_sliding_window`
 
     def config_from_gguf(
         self, fields: Fields, names: set[str], read: Callable[[str], np.ndarray]
@@ -106,11 +97,7 @@ class Family:
         )
 
     def config_from_hf(self, config: Mapping[str, Any]) -> DecoderConfig:
-        """Reads the shape from the content of a Hugging Face config.json.
-
-        Raises:
-          UserError: as for `config_from_gguf`.
-        """
+        """Reads the shape from a Hugging Face config.json; errors as of `config_from_gguf`."""
         fields = Fields({"head_dim": self.head_dim, **config}, CONFIG)
         sizes = _sizes(fields, HUGGING_FACE, None)
         unsupported.refuse_hf(fields, self.windows)

@@ -27,11 +27,7 @@ class LoraParam(nnx.Param):
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """Shape of an adapter.
-
-    Raises:
-      UserError: a value out of range, or no kernel matches.
-    """
+    """Shape of an adapter; a `UserError` where a value is out of range, or no kernel matches."""
 
     rank: int = key(16, "inner width r", "[1, inf)")
     alpha: float = key(32.0, "A B is multiplied by alpha / rank", "(0, 1e38]")

@@ -53,15 +53,12 @@ _PLAIN = {
 
 
 def export_peft(folder: str | Path, adapter: Adapter, base_name: str) -> Path:
-    """Writes an adapter that peft loads on the base in transformers.
+    """Writes an adapter that peft loads on the base in transformers; returns the folder.
 
     Args:
       folder: made where it is missing.
       adapter: the adapter.
       base_name: path or hub name of the base, for `base_model_name_or_path`.
-
-    Returns:
-      The folder.
 
     Raises:
       UserError: the folder cannot be written.
@@ -141,9 +138,9 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
 
 def _check_keys(fields: Fields) -> None:
     """Refuses every key of adapter_config.json that is not known to change nothing."""
-    if fields.values.get("peft_type") != "LORA":
-        kind = shown(fields.values.get("peft_type"))
-        raise UserError(f"{fields.where}: peft_type {kind} is not LORA")
+    kind = fields.values.get("peft_type")
+    if kind != "LORA":
+        raise UserError(f"{fields.where}: peft_type {shown(kind)} is not LORA")
     for key in sorted(fields.values.keys() - _HARMLESS - _READ):
         value = fields.values[key]
         if is_number(value) or value not in _DEFAULTS.get(key, _EMPTY):  # 0 may be a layer
@@ -161,12 +158,9 @@ def _adapts(kernel: str, tensors: Tensors) -> bool:
 
 
 def _check_targets(fields: Fields, kernels: list[str]) -> None:
-    """Refuses tensors of modules that `target_modules` does not name, and names without tensors.
-
-    A text is a pattern of peft, which is not evaluated: the tensors say what is adapted.
-    """
+    """Refuses tensors of modules that `target_modules` does not name, and names without tensors."""
     targets = fields.values.get("target_modules")
-    if isinstance(targets, str):
+    if isinstance(targets, str):  # a pattern, not evaluated: the tensors say what is adapted
         return
     if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
         raise fields.error("target_modules", "a list of names, or a pattern")

@@ -39,19 +39,12 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What is known of a model before its weights are read.
+    """What is known of a model before its weights are read."""
 
-    Attributes:
-      name: for reports.
-      tokenizer: its tokenizer and chat template.
-      dtype: name of the parameters' type.
-      files: the opened GGUF file or directory.
-    """
-
-    name: str
+    name: str  # for reports
     tokenizer: Tokenizer
-    dtype: str
-    files: ModelFiles
+    dtype: str  # of the parameters
+    files: ModelFiles  # the opened GGUF file or directory
 
     @property
     def config(self) -> DecoderConfig:
@@ -68,25 +61,15 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """Parameters and everything needed to run them.
+    """Parameters and everything needed to run them."""
 
-    Attributes:
-      name: for reports.
-      config: shape of the decoder.
-      graphdef: the static half of `nnx.split(Decoder)`.
-      params: the array half, a pytree.
-      tokenizer: its tokenizer and chat template.
-      dtype: name of the parameters' type.
-      fingerprint: digest of weights, shape, tokenizer, template and dtype; part of every cache key.
-    """
-
-    name: str
+    name: str  # for reports
     config: DecoderConfig
-    graphdef: Any
-    params: Any
+    graphdef: Any  # the static half of `nnx.split(Decoder)`
+    params: Any  # the array half, a pytree
     tokenizer: Tokenizer
-    dtype: str
-    fingerprint: str
+    dtype: str  # of the parameters
+    fingerprint: str  # of a `Checkpoint`, or of what adapters make of it; part of every cache key
 
     @property
     def mesh(self) -> Mesh | None:

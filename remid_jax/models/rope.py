@@ -46,11 +46,7 @@ def llama3_divisors(
 
 
 def from_hf(config: Mapping[str, Any], head_dim: int) -> tuple[float, Divisors]:
-    """Base and divisors of the rotary frequencies of a Hugging Face config.json.
-
-    Args:
-      config: the file's content; both its older and newer ways to write scaling are read.
-      head_dim: width of one head.
+    """Base and divisors of the rotary frequencies of a config.json, scaled in its old or new way.
 
     Raises:
       UserError: a value of a wrong type, a kind of scaling other than `llama3`, a number that is

@@ -16,17 +16,11 @@ FLOATS = ("F32", "F16", "BF16", "F64")
 
 @dataclasses.dataclass(frozen=True)
 class Tensors:
-    """Tensors of one or several files.
+    """Tensors of one or several files, by name."""
 
-    Attributes:
-      shapes: name -> shape as stored.
-      kinds: name -> type as the file names it (`F32`, `BF16`, `I8` ...).
-      read: name -> the values in float32.
-    """
-
-    shapes: Mapping[str, tuple[int, ...]]
-    kinds: Mapping[str, str]
-    read: Callable[[str], np.ndarray]
+    shapes: Mapping[str, tuple[int, ...]]  # as stored: [out, in] for kernels
+    kinds: Mapping[str, str]  # types as the file names them (`F32`, `BF16`, `Q4_1` ...)
+    read: Callable[[str], np.ndarray]  # the values in float32
 
 
 def open_tensors(files: Iterable[Path]) -> Tensors:

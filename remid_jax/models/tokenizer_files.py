@@ -19,8 +19,6 @@ from remid_jax.models.weights import ModelFiles
 
 _SETTINGS = "tokenizer_config.json"
 _FLAGS = ("special", "normalized", "lstrip", "rstrip", "single_word")
-
-
 _CONTROL, _USER_DEFINED = 3, 4  # types of tokens
 _ENDS = ("eos", "eot", "eom")  # of a text, a turn, a message
 
@@ -33,21 +31,13 @@ _KNOWN = "gpt-2, smollm, llama-bpe, qwen2"
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerFiles:
-    """What a checkpoint says of its tokenizer.
-
-    Attributes:
-      backend: the `tokenizers.Tokenizer`.
-      template: jinja source, or None.
-      ends: ids that end a text or a turn, the tokenizer's own eos first; may be empty.
-      bos: id of the beginning of a text, or None.
-      adds_bos: whether `bos` must begin a prompt.
-    """
+    """What a checkpoint says of its tokenizer."""
 
     backend: tokenizers.Tokenizer
-    template: str | None
-    ends: tuple[int, ...]
-    bos: int | None
-    adds_bos: bool
+    template: str | None  # jinja source
+    ends: tuple[int, ...]  # ids that end a text or a turn, the tokenizer's eos first; may be empty
+    bos: int | None  # id of the beginning of a text
+    adds_bos: bool  # whether `bos` must begin a prompt
 
 
 def read_tokenizer(model: ModelFiles) -> TokenizerFiles:

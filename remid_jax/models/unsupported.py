@@ -56,12 +56,7 @@ _GGUF: dict[str, tuple[Any, ...]] = {
 
 
 def refuse_hf(fields: Fields, windows: bool) -> None:
-    """Refuses keys of config.json that would change what is computed, by name and value.
-
-    Args:
-      fields: of config.json.
-      windows: whether a `sliding_window` counts where `use_sliding_window` is absent.
-    """
+    """Refuses keys of config.json that would change what is computed; windows: see `Family`."""
     act = fields.values.get("hidden_act", "silu")
     if act not in _SILU:
         raise UserError(f"{fields.where}: activation {shown(act)} is not supported, only 'silu'")

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from remid_jax.models.decoder import DecoderConfig, layer_shapes
 from remid_jax.models.families import CONFIG, GGUF, HUGGING_FACE, LAYER_TENSORS, TENSORS
 from remid_jax.models.fields import Fields, shown
 from remid_jax.models.tensor_files import (
+    Tensors,
     as_float32,
     check_finite,
     check_kind,
@@ -30,27 +31,14 @@ _INTEGERS = ("I8", "I16", "I32", "I64")  # of GGUF
 
 @dataclasses.dataclass(frozen=True)
 class ModelFiles:
-    """The opened files of a model: its shape, and its tensors read when asked for.
+    """The opened files of a model: its shape, and its tensors read when asked for."""
 
-    Attributes:
-      path: GGUF file or directory.
-      source: `GGUF` or `HUGGING_FACE`, the column of the tables of names.
-      family: the architecture.
-      config: shape of the decoder.
-      shapes: tensor name -> shape as stored.
-      kinds: tensor name -> type as stored (`BF16`, `Q4_1` ...).
-      read: tensor name -> float array as stored ([out, in] for kernels).
-      metadata: GGUF fields, or the parsed JSON files of the directory.
-    """
-
-    path: Path
-    source: int
+    path: Path  # GGUF file or directory
+    source: int  # `GGUF` or `HUGGING_FACE`, the column of the tables of names
     family: families.Family
     config: DecoderConfig
-    shapes: Mapping[str, tuple[int, ...]]
-    kinds: Mapping[str, str]
-    read: Callable[[str], np.ndarray]
-    metadata: dict[str, Any]
+    tensors: Tensors
+    metadata: dict[str, Any]  # GGUF fields, or the parsed JSON files of the directory
 
 
 def open_files(path: str | Path) -> ModelFiles:
@@ -106,7 +94,7 @@ def _open_gguf(path: Path) -> ModelFiles:
     except UserError as e:
         raise e if str(path) in str(e) else UserError(f"{path}: {e}") from None
     kinds = {name: t.tensor_type.name for name, t in tensors.items()}
-    return ModelFiles(path, GGUF, family, config, shapes, kinds, read, metadata)
+    return ModelFiles(path, GGUF, family, config, Tensors(shapes, kinds, read), metadata)
 
 
 def _refuse_part(path: Path, metadata: Mapping[str, Any]) -> None:
@@ -147,9 +135,7 @@ def _open_hugging_face(path: Path) -> ModelFiles:
         config = family.config_from_hf(metadata[CONFIG])
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
-    return ModelFiles(
-        path, HUGGING_FACE, family, config, tensors.shapes, tensors.kinds, tensors.read, metadata
-    )
+    return ModelFiles(path, HUGGING_FACE, family, config, tensors, metadata)
 
 
 def _outer_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
@@ -173,7 +159,7 @@ def check_tensors(files: ModelFiles) -> None:
       UserError: a tensor is missing, unexpected, or of a wrong type or shape.
     """
     for name in _used(files):
-        kind = files.kinds[name]
+        kind = files.tensors.kinds[name]
         if files.source == HUGGING_FACE or kind in _INTEGERS:
             check_kind(name, kind, files.path)
     _check_layers(files)  # before a name for each is made
@@ -181,7 +167,7 @@ def check_tensors(files: ModelFiles) -> None:
     for parameter, shape in (_outer_shapes(files.config) | layer_shapes(files.config)).items():
         stored = shape if parameter == "embedding" else shape[::-1]
         expected |= dict.fromkeys(_names(files, parameter), stored)
-    check_shapes(files.shapes, expected, files.path)
+    check_shapes(files.tensors.shapes, expected, files.path)
     extra = sorted(n for n in _used(files) if n not in expected)
     if extra:
         more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
@@ -192,7 +178,7 @@ def _used(files: ModelFiles) -> Iterator[str]:
     """Names of the tensors that are not passed over."""
     column, tied = files.source, files.config.tie_embeddings
     needed = () if tied else {names[column] for names in TENSORS.values()}
-    return (n for n in files.shapes if n in needed or not n.endswith(families.IGNORED))
+    return (n for n in files.tensors.shapes if n in needed or not n.endswith(families.IGNORED))
 
 
 def _check_layers(files: ModelFiles) -> None:
@@ -200,7 +186,7 @@ def _check_layers(files: ModelFiles) -> None:
     column, said = files.source, files.config.num_layers
     patterns = [re.escape(LAYER_TENSORS[p][column]) for p in layer_shapes(files.config)]
     pattern = re.compile("|".join(p.replace(r"\{\}", r"(\d+)") for p in patterns))
-    matches = filter(None, map(pattern.fullmatch, files.shapes))
+    matches = filter(None, map(pattern.fullmatch, files.tensors.shapes))
     found = {n for match in matches for n in match.groups() if n}
     if said > len(found):
         key = families.SIZES["num_layers"][column]
@@ -212,10 +198,6 @@ def _check_layers(files: ModelFiles) -> None:
 
 def read_parameters(files: ModelFiles, dtype: Any = np.float32) -> Iterator[tuple[str, np.ndarray]]:
     """Reads the parameters of `Decoder` one by one: kernels as [in, out], layers stacked.
-
-    Args:
-      files: of the model.
-      dtype: storage type of the result.
 
     Yields:
       The parameter's path (`embedding`, `layers/query`) and its value; those of layers lead with
@@ -237,7 +219,7 @@ def read_parameters(files: ModelFiles, dtype: Any = np.float32) -> Iterator[tupl
 
 
 def _tensor(files: ModelFiles, name: str, parameter: str) -> np.ndarray:
-    values = check_finite(files.read(name), name, files.path)
+    values = check_finite(files.tensors.read(name), name, files.path)
     interleaved = files.source == GGUF and files.family.gguf_interleaves_rotary
     if interleaved and parameter in ("query", "key"):
         values = _rotate_half_order(values, files.config.head_dim)
