@@ -50,12 +50,11 @@ class DecodeState:
 def init_state(
     keys: Array, hidden: Array, seen: Array, done: Array, *, size: int, split: bool
 ) -> DecodeState:
-    """The state before the first token.
+    """The state before the first token; the prompts' keys give shape and type alone.
 
     Args:
-      keys: [P, num_layers, T, KV, d], of the prompts; only shape and type matter.
-      hidden: [B, width], of the prompts' last tokens.
-      seen: [B, V]; done: [B] bool, rows that are padding.
+      keys, hidden, seen: see `DecodeBatch` and `DecodeState`.
+      done: [B] bool, rows that are padding.
       size: M, most tokens.
       split: whether layers run split (see `Decoder.run_split_layers`).
     """

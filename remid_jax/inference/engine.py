@@ -113,12 +113,7 @@ class JaxEngine:
     def score(
         self, prompt: Tokens, responses: Sequence[Tokens], prefix_lengths: Sequence[int] = ()
     ) -> list[np.ndarray]:
-        """See `Engine.score`; the values are float64 copies of float32 ones.
-
-        Raises:
-          UserError: an empty prompt or response, one too long or with an id that the model does
-            not have, a value that is not finite, or too little memory for the smallest pieces.
-        """
+        """See `Engine.score`; errors as of `pair_log_likelihoods`, values in float64."""
 
         def run() -> list[np.ndarray]:
             prefix = self._cache.prefix(prompt, prefix_lengths)
@@ -148,8 +143,7 @@ class JaxEngine:
           limits: N·draws, most tokens of each response; by default `config.max_tokens`.
 
         Raises:
-          UserError: a prompt is empty or has an id that the model does not have, or it and its
-            response exceed the context window.
+          UserError: as of `sampling.sample`.
         """
         shared = branch_points(prompts) if prefix_lengths is None else prefix_lengths
 

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from remid_jax.errors import UserError
+from remid_jax.inference.vocabulary import check_context
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import to_host, using
 
@@ -24,7 +25,7 @@ def _pool_step(
     params: Any, cache: Any, total: Array, tokens: Array, start: Array, skip: Array,
     lengths: Array, *, graphdef: Any,
 ) -> tuple[Any, Array]:  # fmt: skip
-    """Runs one chunk of R texts and adds up the hidden states of their own tokens.
+    """Runs one chunk of R texts and adds the hidden states of their own tokens to the sums.
 
     Args:
       params, graphdef: of the decoder.
@@ -98,11 +99,7 @@ def hidden_features(model: LanguageModel, texts: Sequence[str]) -> np.ndarray:
     for i, tokens in enumerate(ids):
         if len(tokens) == len(start):
             raise UserError(f"text {i} has no tokens")
-        if len(tokens) > model.config.max_positions:
-            raise UserError(
-                f"text {i} has {len(tokens)} tokens, more than the context window of {model.name} "
-                f"({model.config.max_positions})"
-            )
+        check_context(model, len(tokens), f"text {i} has")
         groups.setdefault(_chunk_and_capacity(len(tokens)), []).append(i)
     out = np.empty((len(ids), model.config.width), np.float32)
     for (chunk, capacity), members in sorted(groups.items()):

@@ -28,14 +28,9 @@ def call_size(n: int) -> int:
 
 
 def bins(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Spreads responses evenly over as few calls as their tokens need.
+    """Spreads responses evenly over as few calls of `budget` tokens as they need.
 
-    Args:
-      lengths: tokens of each response, at least 1.
-      budget: tokens of one call; a longer response gets a call of its own.
-
-    Returns:
-      Indices of each call's responses.
+    A longer response gets a call of its own. Returns the indices of each call's responses.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     alone = [[i] for i in order if lengths[i] >= budget]

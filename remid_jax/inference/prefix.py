@@ -15,7 +15,7 @@ from flax import nnx
 
 from remid_jax.errors import UserError
 from remid_jax.inference.sizes import CHUNK, CHUNK_STEP, Work, capacity_for, stepped
-from remid_jax.inference.vocabulary import check_ids
+from remid_jax.inference.vocabulary import check_context, check_ids
 from remid_jax.models.pretrained import DTYPES, LanguageModel
 from remid_jax.models.sharding import ROWS, pinned, using
 
@@ -132,17 +132,12 @@ class PrefixCache:
         dtype: str = "",
         work: Work | None = None,
     ):
-        """Keeps nothing yet.
+        """Keeps at most `budget` bytes, of the model's `dtype` by default; `work` counts.
 
-        Args:
-          model: the language model.
-          budget: bytes to keep.
-          chunk: tokens that run at once.
-          dtype: of the caches; by default the model's.
-          work: counts what is run.
+        Prompts run in pieces of `chunk` tokens.
         """
-        self._model, self._budget, self._chunk, self._work = model, budget, chunk, work
-        self._dtype = DTYPES[dtype or model.dtype]
+        self._model, self._budget, self._chunk = model, budget, chunk
+        self._dtype, self._work = DTYPES[dtype or model.dtype], work or Work()
         self._kept: OrderedDict[Any, Prefix] = OrderedDict()
 
     def prefix(self, prompt: Sequence[int], prefix_lengths: Sequence[int] = ()) -> Prefix:
@@ -153,18 +148,12 @@ class PrefixCache:
           prefix_lengths: ascending, each less than the prompt's; see `branch_points`.
 
         Raises:
-          UserError: the prompt is empty or longer than the context window, or holds an id that the
-            model does not have.
+          UserError: the prompt is empty, too long, or has an id that the model does not have.
         """
         if not prompt:
             raise UserError("a prompt has no tokens")
         check_ids(prompt, self._model.config.vocab_size, "a prompt")
-        limit = self._model.config.max_positions
-        if len(prompt) > limit:
-            raise UserError(
-                f"a prompt has {len(prompt)} tokens, more than the context window of "
-                f"{self._model.name} ({limit}); see config.limits.too_long"
-            )
+        check_context(self._model, len(prompt), "a prompt has", "; see config.limits.too_long")
         prefix, prompt = None, tuple(prompt)
         for i, length in enumerate(prefix_lengths):
             prefix = self._kept_prefix(prompt[:length], tuple(prefix_lengths[:i]), prefix)
@@ -192,8 +181,7 @@ class PrefixCache:
             part = prompt[length : length + self._chunk]
             padded = np.zeros(min(self._chunk, stepped(len(part), CHUNK_STEP)), np.int32)
             padded[: len(part)] = part
-            if self._work is not None:
-                self._work.add(len(part), len(padded))
+            self._work.add(len(part), len(padded))
             with using(model.mesh):
                 keys, values, hidden = extend_prefix(
                     model.params, keys, values, length, padded, len(part),

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.errors import UserError
 from remid_jax.inference.decoding import DecodeBatch, DecodeState, decode, init_state
 from remid_jax.inference.prefix import Prefix, PrefixCache
 from remid_jax.inference.sizes import CHUNK
 from remid_jax.inference.token_sampling import SamplingConfig
+from remid_jax.inference.vocabulary import check_context
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import ROWS, parts_of_mesh, to_host, using
 from remid_jax.models.tokenizer import Tokenizer
@@ -61,8 +61,7 @@ def sample_from(
       config: how to draw.
       draws: G responses a prompt; greedy ones are all equal.
       limits: P·G, most tokens of each response, none above `config.max_tokens`.
-      rows: prompts to fill the batch up to, so that few programs are compiled; on a mesh up to the
-        next number that its devices can share.
+      rows: prompts to fill the batch up to, so that few programs are compiled.
       spare: bytes that a second set of the layers may take; see `splits_layers`.
 
     Returns:
@@ -75,11 +74,7 @@ def sample_from(
     if not prefixes:
         return []
     longest = max(p.length for p in prefixes) + config.max_tokens
-    if longest > model.config.max_positions:
-        raise UserError(
-            f"prompt and max_tokens take {longest} tokens, more than the context window of "
-            f"{model.name} ({model.config.max_positions})"
-        )
+    check_context(model, longest, "prompt and max_tokens take")
     real = len(prefixes) * draws
     limits = [config.max_tokens] * real if limits is None else list(limits)
     if len(limits) != real or not all(1 <= n <= config.max_tokens for n in limits):

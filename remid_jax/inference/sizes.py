@@ -72,12 +72,9 @@ def share_of(c: DecoderConfig, tensor: int) -> DecoderConfig:
 
 
 def rows_that_fit(c: DecoderConfig, sizes: Sizes, tokens: int, dtype: str, most: int) -> int:
-    """Rows to decode together: their caches, as prompts and as a batch, take half the caches' room.
+    """At most `most` rows to decode together, of prompts and responses of so many tokens.
 
-    Args:
-      c, sizes, dtype: see `sizes_for`.
-      tokens: of the longest prompt and its response.
-      most: rows that are of use.
+    Their caches, as prompts and as a batch, take half the caches' room.
     """
     each = 2 * cost.cache_bytes(c, tokens, dtype)
     return max(1, min(most, sizes.cache // 2 // each))

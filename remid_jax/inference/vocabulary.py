@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from remid_jax.errors import UserError
 from remid_jax.inference.sizes import HEAD
 from remid_jax.models.decoder import logits_of
+from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import ROWS, parts_in_force
 
 Array = jax.Array
@@ -29,6 +30,15 @@ def check_ids(ids: Sequence[int], size: int, what: str) -> None:
     outside = values[(values < 0) | (values >= size)]
     if outside.size:
         raise UserError(f"{what} has the token id {outside[0]}; the model's are 0 to {size - 1}")
+
+
+def check_context(model: LanguageModel, tokens: int, what: str, hint: str = "") -> None:
+    """Refuses more tokens than the context window holds; what: `a prompt has`, for messages."""
+    limit = model.config.max_positions
+    if tokens > limit:
+        raise UserError(
+            f"{what} {tokens} tokens, more than the context window of {model.name} ({limit}){hint}"
+        )
 
 
 def target_log_probs(decoder: Any, hidden: Array, targets: Array, chunk: int = HEAD) -> Array:
@@ -49,11 +59,10 @@ def target_statistics(
       hidden: [P, width] normalised hidden states.
       targets: [P] token ids.
       chunk: tokens of the vocabulary whose logits stand in memory at once.
-      entropy: whether entropies are asked for.
+      entropy: whether entropies are asked for; they are 0 if not, and have no gradient.
 
     Returns:
-      [P] log-probabilities and [P] entropies, float32, in nats; entropies have no gradient, and
-      are 0 if not asked for.
+      [P] log-probabilities and [P] entropies, float32, in nats.
     """
     kernel, axis = decoder.head_kernel()
     run = functools.partial(_statistics, axis=axis, chunk=chunk, entropy=entropy)

@@ -111,11 +111,7 @@ def save_adapter(folder: str | Path, adapter: Adapter) -> Path:
 
 
 def load_adapter(folder: str | Path, model: Base) -> Adapter:
-    """Reads what `save_adapter` wrote.
-
-    Raises:
-      UserError: no adapter there, or one of another base or shape.
-    """
+    """Reads what `save_adapter` wrote; a `UserError` unless it is an adapter of this base."""
     folder = path_of(folder, "adapter folder")
     record = Fields(read_record(folder), folder / RECORD)
     kind = record.values.get("kind", "something else")

@@ -156,8 +156,7 @@ def packed_attention(
 ) -> Array:  # fmt: skip
     """Attention of responses that stand one after the other, each to the prefix and to itself.
 
-    A block of queries needs the keys of its own block and of the `window` blocks before it: no
-    response begins earlier.
+    A block of queries needs the keys of its own block and of the `window` blocks before it.
 
     Args:
       q: [B, H, d], as the result; B is at most `PACKED_BLOCK` or a multiple of it.
@@ -186,8 +185,7 @@ def decode_attention(
 ) -> Array:
     """Attention of one new token a row to its group's prefix and to its generated tokens 0..t.
 
-    The rows of a group continue one prompt, whose cache is neither copied nor broadcast. Heads lead
-    the caches here, so that no step transposes them.
+    Rows of a group share one prompt's cache, not copied; heads lead, so that no step transposes.
 
     Args:
       q: [P·G, H, d], as the result; G rows for each of P prompts.

@@ -199,8 +199,7 @@ class Decoder(nnx.Module):
     ):  # fmt: skip
         """`run_layers` as straight code: `caches`, and what comes back beside x, are lists.
 
-        Twice as fast on CPU in a loop of small steps, since none cuts a layer out of the stack; the
-        program takes longer to compile and holds the layers a second time.
+        Twice as fast on CPU in a loop of small steps, at twice the memory for layers.
         """
         graphdef, kept = nnx.split(self.layers)[0], []
         for layer, cache in zip(layers, caches, strict=True):
@@ -249,16 +248,13 @@ class Decoder(nnx.Module):
         self, tokens: Array, positions: Array, segments: Array, window: int, prefix: KeyValue,
         prefix_length: Array,
     ) -> Array:  # fmt: skip
-        """Runs responses that stand one after the other and all continue one cached prefix.
+        """Normalised states [B, width] of packed responses that all continue one cached prefix.
 
         Args:
           tokens: [B].
           positions: [B], of each token in its own sequence.
           segments, window: see `packed_attention`.
           prefix, prefix_length: see `extend`.
-
-        Returns:
-          Normalised hidden states [B, width].
         """
 
         def attend(q: Array, k: Array, v: Array, cache: KeyValue) -> tuple[Array, None]:

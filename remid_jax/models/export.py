@@ -36,8 +36,8 @@ def export_hugging_face(
 ) -> Path:
     """Writes config.json, safetensors and tokenizer files that transformers loads as this model.
 
-    The weights keep their type (float32 or bfloat16). One file at a time is held in memory
-    beside the model. The folder appears only when it is whole.
+    The weights keep their type. One file at a time is held in memory beside the model. The folder
+    appears only when it is whole.
 
     Args:
       model: the model, trained further or not.

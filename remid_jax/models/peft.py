@@ -12,19 +12,13 @@ from flax import nnx
 from remid_jax.errors import UserError
 from remid_jax.files import path_of
 from remid_jax.json_files import read_json_object
+from remid_jax.models import tensor_files
 from remid_jax.models.adapters import Adapter, adapted_structure, check_base
 from remid_jax.models.decoder import DecoderConfig, layer_shapes
 from remid_jax.models.families import HUGGING_FACE, LAYER_TENSORS
 from remid_jax.models.fields import Fields, is_number, shown
 from remid_jax.models.lora import KERNELS, LoraConfig, lora_names
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.tensor_files import (
-    Tensors,
-    check_finite,
-    check_kind,
-    check_shapes,
-    open_tensors,
-)
 
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _PREFIX = "base_model.model."
@@ -96,7 +90,7 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
 
     Args:
       folder: with adapter_config.json and adapter_model.safetensors.
-      model: the base. Where the adapter names its fingerprint (ours do), it must be this one.
+      model: the base; an adapter that names its base's fingerprint (ours do) fits no other.
 
     Raises:
       UserError: files that are missing or damaged, a kind of adapter that is not supported, a key
@@ -114,7 +108,7 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
         pickled = (folder / "adapter_model.bin").exists()
         why = "only a pickle is there, which is never read" if pickled else "it is missing"
         raise UserError(f"{file}: cannot be read, {why}; save the adapter with safetensors")
-    tensors = open_tensors([file])
+    tensors = tensor_files.open_tensors([file])
     kernels = [kernel for kernel in KERNELS if _adapts(kernel, tensors)]
     if not kernels:
         raise UserError(f"{file}: adapts none of {', '.join(KERNELS)}")
@@ -122,15 +116,15 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
     lora = _lora(fields, kernels)
     stored = _stored(model.config, lora)
     expected = {key: shape for keys, shape in stored.values() for key in keys}
-    check_shapes(tensors.shapes, expected, file)
+    tensor_files.check_shapes(tensors.shapes, expected, file)
     for key in sorted(tensors.shapes):
         if key not in expected:
             raise UserError(f"{file}: unknown tensor {key!r}")
-        check_kind(key, tensors.kinds[key], file)
-    layers = {
-        name: jnp.asarray(np.stack([check_finite(tensors.read(k), k, file).T for k in keys]))
-        for name, (keys, _) in stored.items()
-    }
+        tensor_files.check_kind(key, tensors.kinds[key], file)
+    layers = {}
+    for name, (keys, _) in stored.items():
+        matrices = [tensor_files.check_finite(tensors.read(k), k, file).T for k in keys]
+        layers[name] = jnp.asarray(np.stack(matrices))
     _, abstract = adapted_structure(model.config, lora)
     nnx.replace_by_pure_dict(abstract, {"layers": layers})
     return Adapter(lora, abstract, model.fingerprint)
@@ -150,7 +144,7 @@ def _check_keys(fields: Fields) -> None:
             )
 
 
-def _adapts(kernel: str, tensors: Tensors) -> bool:
+def _adapts(kernel: str, tensors: tensor_files.Tensors) -> bool:
     """Whether a tensor belongs to this kernel of some layer."""
     module = re.escape(_PREFIX + _MODULES[kernel]).replace(r"\{\}", r"\d+")
     pattern = re.compile(rf"{module}\.lora_[AB]\.weight")

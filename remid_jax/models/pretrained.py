@@ -20,7 +20,7 @@ from remid_jax.errors import UserError
 from remid_jax.files import file_sha256, path_of
 from remid_jax.models.chat_template import read_template
 from remid_jax.models.decoder import Decoder, DecoderConfig
-from remid_jax.models.sharding import check_heads, mesh_of, place_one, shardings_of
+from remid_jax.models.sharding import mesh_of, place_one, shardings_of
 from remid_jax.models.tokenizer import Tokenizer, load_tokenizer
 from remid_jax.models.weights import (
     ModelFiles,
@@ -168,9 +168,15 @@ def open_language_model(
 
 def check_mesh(config: DecoderConfig, mesh: Mesh | None) -> None:
     """Refuses a mesh whose axes do not divide heads, or a dimension of a parameter."""
-    check_heads(config.num_heads, config.num_kv_heads, mesh)
-    if mesh is not None:
-        shardings_of(_abstract(config)[1], mesh)
+    if mesh is None:
+        return
+    tensor = mesh.shape["tensor"]
+    if config.num_heads % tensor or config.num_kv_heads % tensor:
+        raise UserError(
+            f"config.mesh.tensor {tensor} must divide the model's {config.num_heads} heads and "
+            f"{config.num_kv_heads} key-value heads"
+        )
+    shardings_of(_abstract(config)[1], mesh)
 
 
 def _abstract(config: DecoderConfig) -> tuple[Any, Any]:

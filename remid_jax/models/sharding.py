@@ -1,8 +1,4 @@
-"""Where arrays live on many devices: rules by name, so that model code knows no mesh.
-
-The mesh has three axes: `data` (rows of a batch), `fsdp` (rows too, and weights are spread over it)
-and `tensor` (heads and hidden widths).
-"""
+"""Where arrays live on many devices: rules by name, so that model code knows no mesh."""
 
 import contextlib
 import dataclasses
@@ -123,16 +119,6 @@ def shardings_of(params: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(one, params)
-
-
-def check_heads(num_heads: int, num_kv_heads: int, mesh: Mesh | None) -> None:
-    """Refuses a mesh whose tensor axis would cut a head in two."""
-    tensor = parts_of_mesh(mesh, "tensor")
-    if num_heads % tensor or num_kv_heads % tensor:
-        raise UserError(
-            f"config.mesh.tensor {tensor} must divide the model's {num_heads} heads and "
-            f"{num_kv_heads} key-value heads"
-        )
 
 
 def place_one(name: str, value: Any, mesh: Mesh) -> jax.Array:

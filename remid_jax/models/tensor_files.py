@@ -75,8 +75,8 @@ def check_shapes(
     found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: Path
 ) -> None:
     """Refuses files in which a tensor is missing or of another shape."""
-    for name in sorted(expected.keys() - found.keys()):
-        raise UserError(f"{where}: tensor {name!r} is missing")
+    if missing := sorted(expected.keys() - found.keys()):
+        raise UserError(f"{where}: tensor {missing[0]!r} is missing")
     for name, shape in expected.items():
         if found[name] != shape:
             raise UserError(f"{where}: tensor {name!r} has shape {found[name]}, not {shape}")

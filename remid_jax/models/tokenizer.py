@@ -89,7 +89,7 @@ def load_tokenizer(
     Args:
       model: its opened files.
       chat_template: jinja source that replaces the model's own.
-      template_variables: further variables of the template.
+      template_variables: see `checked_variables`.
 
     Raises:
       UserError: the tokenizer cannot be used (see `read_tokenizer`), there is no chat template or

@@ -1,7 +1,6 @@
 """What files may switch on that the decoder does not compute: refused by name, never passed over.
 
-Features that come with tensors of their own (biases, more norms, experts) are also found by those
-tensors; the keys here change the numbers of a model whose tensors look like any other's.
+Features with tensors of their own (biases, more norms, experts) are also found by those.
 """
 
 import re
