@@ -171,8 +171,7 @@ def sample(
       `draws` responses a prompt, side by side, in the order of the prompts.
 
     Raises:
-      UserError: a prompt is empty or has an id that the model does not have, or it and its response
-        exceed the context window.
+      UserError: a prompt is empty, too long, or has an id that the model does not have.
     """
     cache = PrefixCache(model, 0, CHUNK)
     return in_batches(

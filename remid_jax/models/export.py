@@ -46,8 +46,8 @@ def export_hugging_face(
       max_shard_bytes: larger weights are split into several files with an index.
 
     Raises:
-      UserError: the folder holds something or cannot be written, the source has another shape
-        than the model, or its rotary frequencies have no form in config.json.
+      UserError: the folder holds something or cannot be written, the source's shape is another, or
+        its rotary frequencies have no form in config.json.
     """
     folder = path_of(folder, "export folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

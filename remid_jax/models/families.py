@@ -67,8 +67,7 @@ class Family:
         """Reads the shape from a GGUF file's keys of the architecture, without its name.
 
         Raises:
-          UserError: a field is absent or of a wrong type, or a feature that the decoder does not
-            have is on.
+          UserError: a field is absent or wrong, or a feature that the decoder lacks is on.
         """
         unsupported.refuse_gguf(fields)
         rope.refuse_gguf_scaling(fields)

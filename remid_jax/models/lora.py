@@ -83,10 +83,7 @@ def low_rank(x: Array, a: Array, b: Array, config: LoraConfig, key: Array | None
     """(alpha / rank) · dropout(x) A B in the type of x: [..., in] -> [..., out].
 
     Args:
-      x: inputs of the kernel.
-      a: [in, rank].
-      b: [rank, out].
-      config: shape of the adapter.
+      x, a, b, config: inputs of the kernel; A [in, rank]; B [rank, out]; shape of the adapter.
       key: for dropout; None: nothing is dropped.
     """
     if key is not None and config.dropout:

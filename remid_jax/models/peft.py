@@ -93,9 +93,8 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
       model: the base; an adapter that names its base's fingerprint (ours do) fits no other.
 
     Raises:
-      UserError: files that are missing or damaged, a kind of adapter that is not supported, a key
-        that changes what it computes, tensors that are missing, unknown or of another shape, or
-        another base.
+      UserError: files are missing or damaged, the kind of adapter or a key that changes what it
+        computes is not supported, or tensors or base do not fit.
     """
     folder = path_of(folder, "adapter folder")
     fields = Fields(read_json_object(folder / CONFIG, "adapter", finite=False), folder / CONFIG)

@@ -199,8 +199,7 @@ def load_language_model(
       mesh: of the devices; None: the default device.
 
     Raises:
-      UserError: also where a tensor holds NaN or infinity, or cannot be read, or the mesh does not
-        divide a parameter.
+      UserError: also where a tensor is not finite, or the mesh does not divide a parameter.
     """
     if not isinstance(path, Checkpoint):
         path = open_language_model(path, dtype, chat_template, template_variables)

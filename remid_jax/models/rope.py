@@ -48,8 +48,8 @@ def from_hf(config: Mapping[str, Any], head_dim: int) -> tuple[float, Divisors]:
     """Base and divisors of the rotary frequencies of a config.json, scaled in its old or new way.
 
     Raises:
-      UserError: a value of a wrong type, a kind of scaling other than `llama3`, a number that is
-        missing or contradicted, an unknown key, or rotation of a part of the head only.
+      UserError: a scaling other than `llama3`, a value that is wrong, missing or contradicted, an
+        unknown key, or rotation of a part of the head only.
     """
     fields = Fields(config, "config.json")
     said = _scaling(fields)

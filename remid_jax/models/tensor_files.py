@@ -24,11 +24,7 @@ class Tensors:
 
 
 def open_tensors(files: Iterable[Path]) -> Tensors:
-    """Opens safetensors files; reads their headers only.
-
-    Raises:
-      UserError: a file is missing, damaged or truncated, or two hold the same tensor.
-    """
+    """Reads the headers of safetensors files, which must be whole; none shares a tensor's name."""
     where: dict[str, tuple[Any, Path]] = {}
     shapes, kinds = {}, {}
     for file in files:

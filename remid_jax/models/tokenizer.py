@@ -92,8 +92,7 @@ def load_tokenizer(
       template_variables: see `checked_variables`.
 
     Raises:
-      UserError: the tokenizer cannot be used (see `read_tokenizer`), there is no chat template or
-        one that cannot be, or nothing says how a turn ends.
+      UserError: tokenizer or chat template cannot be used, or nothing says how a turn ends.
     """
     variables, files = checked_variables(template_variables), read_tokenizer(model)
     template, backend = chat_template or files.template, files.backend

@@ -44,8 +44,7 @@ def read_tokenizer(model: ModelFiles) -> TokenizerFiles:
     """Reads the tokenizer of a model.
 
     Raises:
-      UserError: it is of an unsupported kind, damaged, contradicts itself, draws at random, does
-        not say how texts are cut, or has ids that the weights have no row for.
+      UserError: it is unsupported, damaged, inconsistent, random, or larger than the embedding.
     """
     path, read = model.path, _from_gguf if model.source == GGUF else _from_hugging_face
     files = read(path, model.metadata)
@@ -144,7 +143,7 @@ def _named_id(settings: dict[str, Any], name: str, backend: Any, path: Path) -> 
     """The id of a token that tokenizer_config.json names by its text."""
     token = settings.get(name)
     text = token.get("content") if isinstance(token, dict) else token
-    if text is None and token is None:
+    if token is None:
         return None
     if not isinstance(text, str):
         raise UserError(f"{path / _SETTINGS}: {name} must be a text, not {kind_of(text)}")

@@ -187,11 +187,9 @@ def _check_layers(files: ModelFiles) -> None:
 
 
 def read_parameters(files: ModelFiles, dtype: Any = np.float32) -> Iterator[tuple[str, np.ndarray]]:
-    """Reads the parameters of `Decoder` one by one: kernels as [in, out], layers stacked.
+    """Yields the path (`embedding`, `layers/query`) and value of each parameter of `Decoder`.
 
-    Yields:
-      The parameter's path (`embedding`, `layers/query`) and its value; those of layers lead with
-      [num_layers].
+    Kernels are [in, out]; parameters of layers lead with [num_layers].
 
     Raises:
       UserError: a tensor is missing, unexpected, of a wrong shape, or not finite.
@@ -223,11 +221,7 @@ def _rotate_half_order(w: np.ndarray, head_dim: int) -> np.ndarray:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a Hugging Face directory: those its index names, or all.
-
-    Raises:
-      UserError: no such file, or an index that is broken or names a file that is not there.
-    """
+    """The safetensors files of a directory, at least one: those its index names, or all."""
     index = folder / INDEX
     if not index.exists():
         files = sorted(folder.glob("*.safetensors"))
