@@ -12,17 +12,11 @@ _FOUND = "/jax/compilation_cache/cache_hits"
 
 @dataclasses.dataclass
 class Compilations:
-    """What was compiled so far.
+    """What was compiled so far."""
 
-    Attributes:
-      compiled: programs made anew.
-      found: programs taken from the persistent cache.
-      seconds: spent on both.
-    """
-
-    compiled: int = 0
-    found: int = 0
-    seconds: float = 0.0
+    compiled: int = 0  # programs made anew
+    found: int = 0  # programs taken from the persistent cache
+    seconds: float = 0.0  # spent on both
 
 
 @contextlib.contextmanager

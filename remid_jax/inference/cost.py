@@ -1,7 +1,6 @@
 """What work costs: operations of the matrix products and bytes by formula, and a machine's rates.
 
-One multiply-add is two operations. Norms, rotations and softmaxes are left out: they are a few
-percent, and no unit of a machine that is made for products does them.
+One multiply-add is two operations; norms, rotations and softmaxes, a few percent, are left out.
 """
 
 import dataclasses
@@ -53,15 +52,10 @@ def cache_bytes(c: DecoderConfig, tokens: int, dtype: str = "float32") -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Rates of the default device, all its devices apart.
+    """Rates of the default device."""
 
-    Attributes:
-      flops: operations a second of products at a decoder's shapes, at the highest precision.
-      bandwidth: bytes a second read by a product of a matrix with a single row.
-    """
-
-    flops: float
-    bandwidth: float
+    flops: float  # operations a second of products at a decoder's shapes, at the highest precision
+    bandwidth: float  # bytes a second read by a product of a matrix with a single row
 
     def scoring_seconds(self, flops: float) -> float:
         """Expected time of scoring and prefill."""

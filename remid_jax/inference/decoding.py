@@ -18,64 +18,43 @@ Array = jax.Array
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DecodeBatch:
-    """What stays the same while B = P·G rows are decoded, G for each of P prompts.
+    """What stays the same while B = P·G rows are decoded, G for each of P prompts."""
 
-    Attributes:
-      keys: [P, num_layers, T, KV, d], of the prompts.
-      values: likewise.
-      valid: [P, T] bool, which of T are filled.
-      lengths: [P], tokens of each prompt.
-      random: [B] random keys.
-      limits: [B], most tokens of each row.
-    """
-
-    keys: Array
-    values: Array
-    valid: Array
-    lengths: Array
-    random: Array
-    limits: Array
+    keys: Array  # [P, num_layers, T, KV, d], of the prompts
+    values: Array  # likewise
+    valid: Array  # [P, T] bool, which of T are filled
+    lengths: Array  # [P], tokens of each prompt
+    random: Array  # [B] random keys
+    limits: Array  # [B], most tokens of each row
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DecodeState:
-    """How far B rows are.
+    """How far B rows are."""
 
-    Attributes:
-      t: scalar, tokens so far.
-      hidden: [B, width], of the last token.
-      own: keys and values of generated tokens, [B, KV, M, d] each: a list over layers where they
-        run split, else stacked before B.
-      seen: [B, V] bool, tokens of prompt and response.
-      tokens: [B, M].
-      log_probs: [B, M], of them under the unmodified model, and of the stop token after them.
-      counts: [B], tokens of each row.
-      done: [B] bool.
-      stopped: [B] bool, by a stop token.
-    """
-
-    t: Array
-    hidden: Array
+    t: Array  # scalar, tokens so far
+    hidden: Array  # [B, width], of the last token
+    # Keys and values of generated tokens, [B, KV, M, d] each: a list over layers where they run
+    # split, else stacked before B.
     own: Any
-    seen: Array
-    tokens: Array
-    log_probs: Array
-    counts: Array
-    done: Array
-    stopped: Array
+    seen: Array  # [B, V] bool, tokens of prompt and response
+    tokens: Array  # [B, M]
+    log_probs: Array  # [B, M], under the unmodified model; the stop token's stands after the others
+    counts: Array  # [B], tokens of each row
+    done: Array  # [B] bool
+    stopped: Array  # [B] bool, by a stop token
 
 
 @functools.partial(jax.jit, static_argnames=("size", "split"))
 def init_state(
     keys: Array, hidden: Array, seen: Array, done: Array, *, size: int, split: bool
 ) -> DecodeState:
-    """The state before the first token.
+    """The state before the first token; the prompts' keys give shape and type alone.
 
     Args:
-      keys: [P, num_layers, T, KV, d], of the prompts; only shape and type matter.
-      hidden: [B, width], of the prompts' last tokens.
-      seen: [B, V]; done: [B] bool, rows that are padding.
+      keys, hidden, seen: see `DecodeBatch` and `DecodeState`.
+      done: [B] bool, rows that are padding.
       size: M, most tokens.
       split: whether layers run split (see `Decoder.run_split_layers`).
     """
@@ -100,11 +79,10 @@ def decode(
     """Continues until all rows are done, or have `until` tokens.
 
     Args:
-      params: decoder parameters.
+      params, graphdef: of the decoder.
       batch: the prompts.
-      state: how far the rows are; used up.
+      state: how far the rows are; its buffers are donated.
       until: scalar, at most M.
-      graphdef: of the decoder.
       config: how to draw; seed and limits are in `batch`.
       stop_ids: tokens that end a row.
     """

@@ -28,19 +28,12 @@ class Engine(Protocol):
 
     An engine may also have `embed(texts) -> [n, d]`, which features of contexts need, and `sizes`
     and `work`, which are written beside the results.
-
-    Attributes:
-      name: for reports.
-      fingerprint: equal exactly when the numbers must be; part of every cache key.
-      dtype: name of the weights' type.
-      config: shape of the decoder; its context window bounds prompts, its size gives the cost.
-      tokenizer: text to token ids and back.
     """
 
-    name: str
-    fingerprint: str
-    dtype: str
-    config: DecoderConfig
+    name: str  # for reports
+    fingerprint: str  # equal exactly when the numbers must be; part of every cache key
+    dtype: str  # of the weights
+    config: DecoderConfig  # its context window bounds prompts, its size gives the cost
     tokenizer: Tokenizer
 
     def score(
@@ -51,7 +44,7 @@ class Engine(Protocol):
         Args:
           prompt: token ids.
           responses: M token lists, none empty.
-          prefix_lengths: ascending lengths of beginnings that other prompts share, now or later; a
+          prefix_lengths: ascending lengths of prefixes that other prompts share, now or later; a
             hint of what to compute once.
 
         Returns:
@@ -77,7 +70,7 @@ def engine_fingerprint(model: str, dtype: str, cache_dtype: str) -> str:
 
 
 class JaxEngine:
-    """Our own decoders: each beginning of a prompt is computed once, within a memory budget."""
+    """Our own decoders: prefixes that prompts share are computed once, within a memory budget."""
 
     def __init__(
         self,
@@ -114,18 +107,13 @@ class JaxEngine:
 
     def clear(self) -> None:
         """Forgets cached prompts."""
-        parts = (self.sizes.cache, self.sizes.chunk, self._dtype, self.work)
-        self._cache = PrefixCache(self.model, *parts)
+        sizes = self.sizes
+        self._cache = PrefixCache(self.model, sizes.cache, sizes.chunk, self._dtype, self.work)
 
     def score(
         self, prompt: Tokens, responses: Sequence[Tokens], prefix_lengths: Sequence[int] = ()
     ) -> list[np.ndarray]:
-        """See `Engine.score`; the values are float64 copies of float32 ones.
-
-        Raises:
-          UserError: an empty prompt or response, one too long or with an id that the model does
-            not have, a value that is not finite, or too little memory for the smallest pieces.
-        """
+        """See `Engine.score`; errors as of `pair_log_likelihoods`, values in float64."""
 
         def run() -> list[np.ndarray]:
             prefix = self._cache.prefix(prompt, prefix_lengths)
@@ -150,15 +138,12 @@ class JaxEngine:
         """See `Engine.generate`.
 
         Args:
-          prompts: N token lists.
-          config: how to draw.
-          draws: responses a prompt, all continuing one cache.
+          prompts, config, draws: see `Engine.generate`; draws continue one cache.
           prefix_lengths: for each prompt, see `Engine.score`; by default where they part.
           limits: N·draws, most tokens of each response; by default `config.max_tokens`.
 
         Raises:
-          UserError: a prompt is empty or has an id that the model does not have, or it and its
-            response exceed the context window.
+          UserError: as of `sampling.sample`.
         """
         shared = branch_points(prompts) if prefix_lengths is None else prefix_lengths
 
@@ -170,8 +155,7 @@ class JaxEngine:
 
         def all_batches() -> list[Sampled]:
             longest = max(map(len, prompts), default=1) + config.max_tokens
-            parts = (self._share, self.sizes, longest, self._dtype, self.batch_rows)
-            rows = rows_that_fit(*parts)
+            rows = rows_that_fit(self._share, self.sizes, longest, self._dtype, self.batch_rows)
             return in_batches(prompts, max(rows, draws), draws, run)
 
         return self._within_memory(all_batches)
@@ -201,9 +185,6 @@ class JaxEngine:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on the host or on a device."""
-    if isinstance(error, MemoryError):
-        return True
-    said = str(error)
-    return isinstance(error, jax.errors.JaxRuntimeError) and (
-        "RESOURCE_EXHAUSTED" in said or "Out of memory" in said
-    )
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return any(said in str(error) for said in ("RESOURCE_EXHAUSTED", "Out of memory"))
+    return isinstance(error, MemoryError)

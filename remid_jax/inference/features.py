@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from remid_jax.errors import UserError
+from remid_jax.inference.vocabulary import check_context
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import to_host, using
 
@@ -24,20 +25,16 @@ def _pool_step(
     params: Any, cache: Any, total: Array, tokens: Array, start: Array, skip: Array,
     lengths: Array, *, graphdef: Any,
 ) -> tuple[Any, Array]:  # fmt: skip
-    """Runs one chunk of R texts and adds up the hidden states of their own tokens.
+    """Runs one chunk of R texts and adds the hidden states of their own tokens to the sums.
 
     Args:
-      params: of the decoder.
+      params, graphdef: of the decoder.
       cache: keys and values, each [R, num_layers, capacity, KV, head_dim].
       total: [R, width] sums so far, float32.
       tokens: [R, S].
       start: scalar, tokens before the chunk.
       skip: scalar, leading tokens that are read but not added.
       lengths: [R], tokens of each text; what follows is padding.
-      graphdef: of the decoder.
-
-    Returns:
-      The new cache and sums.
     """
     decoder = nnx.merge(graphdef, params)
 
@@ -61,15 +58,12 @@ def _chunk_and_capacity(length: int) -> tuple[int, int]:
     return chunk, chunk << max(0, (length - 1) // chunk).bit_length()
 
 
-def _rows(chunk: int, capacity: int) -> int:
-    return max(1, min(TOKENS_PER_STEP // chunk, TOKENS_CACHED // capacity))
-
-
 def _pooled(
-    model: LanguageModel, texts: Sequence[Sequence[int]], skip: int, chunk: int, capacity: int
-) -> np.ndarray:
-    """[n, width] mean hidden states of token lists that fit one chunk size and capacity."""
-    c, rows = model.config, _rows(chunk, capacity)
+    model: LanguageModel, texts: Sequence[Sequence[int]], skip: int, rows: int, chunk: int,
+    capacity: int,
+) -> np.ndarray:  # fmt: skip
+    """[n, width] mean hidden states of at most `rows` texts that fit the capacity."""
+    c = model.config
     lengths = np.zeros(rows, np.int32)
     lengths[: len(texts)] = [len(t) for t in texts]
     tokens = np.zeros((rows, capacity), np.int32)
@@ -91,11 +85,7 @@ def _pooled(
 def hidden_features(model: LanguageModel, texts: Sequence[str]) -> np.ndarray:
     """Final hidden states (after the last norm) of each text, averaged over its tokens.
 
-    A text's row depends neither on the other texts nor on padding.
-
-    Args:
-      model: any language model.
-      texts: none empty; read as they are, without a chat template.
+    Texts are read without a chat template; a row depends neither on other texts nor on padding.
 
     Returns:
       [n, width] float32.
@@ -109,19 +99,15 @@ def hidden_features(model: LanguageModel, texts: Sequence[str]) -> np.ndarray:
     for i, tokens in enumerate(ids):
         if len(tokens) == len(start):
             raise UserError(f"text {i} has no tokens")
-        if len(tokens) > model.config.max_positions:
-            raise UserError(
-                f"text {i} has {len(tokens)} tokens, more than the context window of {model.name} "
-                f"({model.config.max_positions})"
-            )
+        check_context(model, len(tokens), f"text {i} has")
         groups.setdefault(_chunk_and_capacity(len(tokens)), []).append(i)
     out = np.empty((len(ids), model.config.width), np.float32)
     for (chunk, capacity), members in sorted(groups.items()):
-        rows = _rows(chunk, capacity)
+        rows = max(1, min(TOKENS_PER_STEP // chunk, TOKENS_CACHED // capacity))
         members.sort(key=lambda i: len(ids[i]))
         for k in range(0, len(members), rows):
             part = members[k : k + rows]
-            out[part] = _pooled(model, [ids[i] for i in part], len(start), chunk, capacity)
+            out[part] = _pooled(model, [ids[i] for i in part], len(start), rows, chunk, capacity)
     if not np.isfinite(out).all():
         raise UserError(f"{model.name} gives a hidden state that is not finite")
     return out

@@ -13,7 +13,12 @@ from remid_jax.errors import UserError
 from remid_jax.inference.packing import pack
 from remid_jax.inference.prefix import Prefix, PrefixCache, branch_points
 from remid_jax.inference.sizes import Sizes, Work, share_of, sizes_for
-from remid_jax.inference.vocabulary import check_ids, next_log_probs, target_log_probs
+from remid_jax.inference.vocabulary import (
+    check_context,
+    check_ids,
+    next_log_probs,
+    target_log_probs,
+)
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import ROWS, parts_of_mesh, pinned, to_host, using
 
@@ -24,18 +29,11 @@ MEMORY = 2 * 2**30  # bytes beside the weights, where no budget is given
 
 @dataclasses.dataclass(frozen=True)
 class PairLogLikelihoods:
-    """Blocks of pair log-likelihoods.
+    """Pair log-likelihoods in nats, float64; NaN where a pair was not wanted."""
 
-    Attributes:
-      sums: [N, M] float64, S[i, j] = log q(y_j | x_i) summed over the response's tokens, in nats;
-        NaN where the pair was not wanted.
-      end_of_turn: [N, M] float64, log q of the end-of-turn token after the response.
-      num_tokens: [M] int, scored tokens of each response.
-    """
-
-    sums: np.ndarray
-    end_of_turn: np.ndarray
-    num_tokens: np.ndarray
+    sums: np.ndarray  # [N, M], S[i, j] = log q(y_j | x_i) summed over the response's tokens
+    end_of_turn: np.ndarray  # [N, M], log q of the end-of-turn token after the response
+    num_tokens: np.ndarray  # [M] int, scored tokens of each response
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "window", "head"))
@@ -46,11 +44,10 @@ def packed_log_probs(
     """Log-probabilities of what follows each token of packed responses to one cached prompt.
 
     Args:
-      params: decoder parameters.
-      keys: [num_layers, T, KV, head_dim], the prompt's cache; values: likewise.
+      params, graphdef: of the decoder.
+      keys, values: [num_layers, T, KV, head_dim], the prompt's cache.
       length: valid positions of the cache.
-      tokens: [B]; targets: [B]; offsets: [B]; segments: [B]; window: see `packing.Packed`.
-      graphdef: of the decoder.
+      tokens, targets, offsets, segments, window: see `packing.Packed`.
       head: tokens of the vocabulary whose logits stand in memory at once.
 
     Returns:
@@ -77,32 +74,27 @@ def score_responses(
     Args:
       model: the language model.
       prefix: the cached prompt.
-      responses: token ids that follow it; none empty.
+      responses: token ids; none empty.
       sizes: of the pieces in which the work runs.
       end_of_turn: whether the end-of-turn token after each response is scored too.
       work: counts what is run.
 
     Returns:
-      For each response a float64 array in nats: its tokens, then (if asked for) the end-of-turn
-      token.
+      For each response a float64 array in nats: its tokens, then the end-of-turn token if scored.
 
     Raises:
-      UserError: an empty response, an id that the model does not have, prompt and response exceed
-        the context window, or the model yields a value that is not finite.
+      UserError: an empty response, one too long or with an id that the model does not have, or a
+        value that is not finite.
     """
     if not all(len(y) for y in responses):
         raise UserError("a response has no tokens to score")
     for y in responses:
         check_ids(y, model.config.vocab_size, "a response")
     longest = prefix.length + max(map(len, responses), default=0) + 1
-    if longest > model.config.max_positions:
-        raise UserError(
-            f"prompt and response take {longest} tokens, more than the context window of "
-            f"{model.name} ({model.config.max_positions}); see config.limits"
-        )
+    check_context(model, longest, "prompt and response take", "; see config.limits")
     if not responses:
         return []
-    sizes = sizes or _sizes(model, MEMORY, prefix.length)
+    sizes, work = sizes or _sizes(model, MEMORY, prefix.length), work or Work()
     with using(model.mesh):
         first = next_log_probs(model.params, prefix.last_hidden, graphdef=model.graphdef)
     first = to_host(first)
@@ -118,8 +110,7 @@ def score_responses(
                 head=sizes.head,
             )  # fmt: skip
         got = to_host(got)
-        if work is not None:
-            work.add(sum(n for *_, n in call.places), len(call.tokens))
+        work.add(sum(n for *_, n in call.places), len(call.tokens))
         for i, start, n in call.places:
             out[i][1:] = got[start : start + n]
     if not all(np.isfinite(values).all() for values in out):
@@ -136,8 +127,7 @@ def pair_log_likelihoods(
 ) -> PairLogLikelihoods:
     """S[i, j] = log q(y_j | x_i) for the wanted pairs.
 
-    Each context's cache is computed once, and all its responses are scored against it; what
-    contexts share at their beginning is computed once too.
+    Each context's cache, and each prefix that contexts share, is computed once.
 
     Args:
       model: q.
@@ -146,16 +136,15 @@ def pair_log_likelihoods(
       pairs: [N, M] bool, which pairs are wanted; by default all.
       memory: bytes to use beside the weights, of each device.
 
-    Returns:
-      The blocks, in nats.
-
     Raises:
       UserError: an empty prompt or response, one too long or with an id that the model does not
         have, a value that is not finite, or too little memory.
       ValueError: `pairs` has another shape.
     """
     shape = (len(contexts), len(responses))
-    wanted = wanted_pairs(shape, pairs)
+    wanted = np.ones(shape, bool) if pairs is None else np.asarray(pairs, bool)
+    if wanted.shape != shape:
+        raise ValueError(f"pairs has shape {wanted.shape}, not {shape}")
     sums, ends = np.full(shape, np.nan), np.full(shape, np.nan)
     if wanted.any():
         sizes = _sizes(model, memory, max(map(len, contexts)))
@@ -172,15 +161,3 @@ def pair_log_likelihoods(
 
 def _sizes(model: LanguageModel, memory: int, longest: int) -> Sizes:
     return sizes_for(share_of(model.config, parts_of_mesh(model.mesh, "tensor")), memory, longest)
-
-
-def wanted_pairs(shape: tuple[int, int], pairs: np.ndarray | None) -> np.ndarray:
-    """`pairs` as a bool array, by default all.
-
-    Raises:
-      ValueError: it has another shape.
-    """
-    wanted = np.ones(shape, bool) if pairs is None else np.asarray(pairs, bool)
-    if wanted.shape != shape:
-        raise ValueError(f"pairs has shape {wanted.shape}, not {shape}")
-    return wanted

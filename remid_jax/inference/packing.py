@@ -12,23 +12,14 @@ from remid_jax.models.attention import PACKED_BLOCK
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """One call's tokens.
-
-    Attributes:
-      tokens: [B] int32.
-      targets: [B], the token that follows each.
-      offsets: [B], place of each token in its response.
-      segments: [B], number of each token's response in this call.
-      window: see `models.attention.packed_attention`.
-      places: (response, first position, positions) of each response in this call.
-    """
+    """One call's tokens; arrays are [B] int32."""
 
     tokens: np.ndarray
-    targets: np.ndarray
-    offsets: np.ndarray
-    segments: np.ndarray
-    window: int
-    places: tuple[tuple[int, int, int], ...]
+    targets: np.ndarray  # the token that follows each
+    offsets: np.ndarray  # place of each token in its response
+    segments: np.ndarray  # number of each token's response in this call
+    window: int  # see `models.attention.packed_attention`
+    places: tuple[tuple[int, int, int], ...]  # (response, first position, positions) of each
 
 
 def call_size(n: int) -> int:
@@ -37,14 +28,9 @@ def call_size(n: int) -> int:
 
 
 def bins(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Spreads responses evenly over as few calls as their tokens need.
+    """Spreads responses evenly over as few calls of `budget` tokens as they need.
 
-    Args:
-      lengths: tokens of each response, at least 1.
-      budget: tokens of one call; a longer response gets a call of its own.
-
-    Returns:
-      Indices of each call's responses.
+    A longer response gets a call of its own. Returns the indices of each call's responses.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     alone = [[i] for i in order if lengths[i] >= budget]
@@ -63,16 +49,12 @@ def bins(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def pack(responses: Sequence[Sequence[int]], end: int | None, budget: int) -> list[Packed]:
-    """Packs responses; a token is run where its successor is scored.
+    """Packs responses; a response's first token is no target, since the prompt predicts it.
 
     Args:
       responses: token ids; none empty.
-      end: the end-of-turn token to score after each response, or None: the last token is then
-        not run, since nothing is asked of it.
+      end: the end-of-turn token to score after each response; None: the last token is not run.
       budget: tokens of one call.
-
-    Returns:
-      The calls. A response's first token is no target: the prompt predicts it.
     """
     tail = () if end is None else (end,)
     full = [(*y, *tail) for y in responses]
@@ -105,10 +87,8 @@ def _blocks_crossed(start: int, n: int) -> int:
 
 
 def _starts(lengths: Sequence[int]) -> list[int]:
-    """Where responses begin: side by side, or at the next block where that takes no larger call.
-
-    A response that crosses fewer blocks needs fewer keys.
-    """
+    """Where responses begin: side by side, or at the next block where that takes no larger call."""
+    # A response that crosses fewer blocks needs fewer keys.
     dense, snug = [0], [0]
     for n in lengths:
         if _blocks_crossed(snug[-1], n) > (n - 1) // PACKED_BLOCK:

@@ -15,7 +15,7 @@ from flax import nnx
 
 from remid_jax.errors import UserError
 from remid_jax.inference.sizes import CHUNK, CHUNK_STEP, Work, capacity_for, stepped
-from remid_jax.inference.vocabulary import check_ids
+from remid_jax.inference.vocabulary import check_context, check_ids
 from remid_jax.models.pretrained import DTYPES, LanguageModel
 from remid_jax.models.sharding import ROWS, pinned, using
 
@@ -25,21 +25,13 @@ LEAST_SHARED = 48  # tokens of a common prefix that are worth a cache of their o
 
 @dataclasses.dataclass(frozen=True)
 class Prefix:
-    """The cached keys and values of one prompt.
+    """The cached keys and values of one prompt."""
 
-    Attributes:
-      keys: [num_layers, capacity, KV, head_dim].
-      values: likewise.
-      length: how many positions are valid.
-      last_hidden: [width], normalised hidden state of the last token.
-      tokens: the prompt's token ids.
-    """
-
-    keys: Array
-    values: Array
-    length: int
-    last_hidden: Array
-    tokens: tuple[int, ...]
+    keys: Array  # [num_layers, capacity, KV, head_dim]
+    values: Array  # likewise
+    length: int  # how many positions are valid
+    last_hidden: Array  # [width], normalised hidden state of the last token
+    tokens: tuple[int, ...]  # the prompt
 
     @property
     def capacity(self) -> int:
@@ -63,11 +55,10 @@ def extend_prefix(
     """Runs tokens [S] (the first `count` are real) after the `start` cached ones.
 
     Args:
-      params: decoder parameters.
+      params, graphdef: of the decoder.
       keys, values: [num_layers, T, KV, head_dim]; T is 0 where nothing is cached.
       start, count: scalars.
       tokens: [S].
-      graphdef: of the decoder.
       capacity: positions of the new buffers, at least start + count.
 
     Returns:
@@ -101,14 +92,9 @@ def common_prefix_length(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def branch_points(prompts: Sequence[Sequence[int]], least: int = LEAST_SHARED) -> list[list[int]]:
-    """Where each prompt parts from others: the lengths of prefixes that are worth computing once.
+    """Where each prompt parts from others: ascending lengths of prefixes worth computing once.
 
-    Args:
-      prompts: token ids.
-      least: fewest tokens from one length to the next.
-
-    Returns:
-      For each prompt ascending lengths, all short of its last token.
+    All are short of the prompt's last token, and at least `least` tokens lie between two.
 
     >>> branch_points([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 6, 7]], least=1)
     [[2, 3], [2, 3], [2]]
@@ -146,17 +132,12 @@ class PrefixCache:
         dtype: str = "",
         work: Work | None = None,
     ):
-        """Keeps nothing yet.
+        """Keeps at most `budget` bytes, of the model's `dtype` by default; `work` counts.
 
-        Args:
-          model: the language model.
-          budget: bytes to keep.
-          chunk: tokens that run at once.
-          dtype: of the caches; by default the model's.
-          work: counts what is run.
+        Prompts run in pieces of `chunk` tokens.
         """
-        self._model, self._budget, self._chunk, self._work = model, budget, chunk, work
-        self._dtype = DTYPES[dtype or model.dtype]
+        self._model, self._budget, self._chunk = model, budget, chunk
+        self._dtype, self._work = DTYPES[dtype or model.dtype], work or Work()
         self._kept: OrderedDict[Any, Prefix] = OrderedDict()
 
     def prefix(self, prompt: Sequence[int], prefix_lengths: Sequence[int] = ()) -> Prefix:
@@ -167,18 +148,12 @@ class PrefixCache:
           prefix_lengths: ascending, each less than the prompt's; see `branch_points`.
 
         Raises:
-          UserError: the prompt is empty or longer than the context window, or holds an id that the
-            model does not have.
+          UserError: the prompt is empty, too long, or has an id that the model does not have.
         """
         if not prompt:
             raise UserError("a prompt has no tokens")
         check_ids(prompt, self._model.config.vocab_size, "a prompt")
-        limit = self._model.config.max_positions
-        if len(prompt) > limit:
-            raise UserError(
-                f"a prompt has {len(prompt)} tokens, more than the context window of "
-                f"{self._model.name} ({limit}); see config.limits.too_long"
-            )
+        check_context(self._model, len(prompt), "a prompt has", "; see config.limits.too_long")
         prefix, prompt = None, tuple(prompt)
         for i, length in enumerate(prefix_lengths):
             prefix = self._kept_prefix(prompt[:length], tuple(prefix_lengths[:i]), prefix)
@@ -206,8 +181,7 @@ class PrefixCache:
             part = prompt[length : length + self._chunk]
             padded = np.zeros(min(self._chunk, stepped(len(part), CHUNK_STEP)), np.int32)
             padded[: len(part)] = part
-            if self._work is not None:
-                self._work.add(len(part), len(padded))
+            self._work.add(len(part), len(padded))
             with using(model.mesh):
                 keys, values, hidden = extend_prefix(
                     model.params, keys, values, length, padded, len(part),

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.errors import UserError
 from remid_jax.inference.decoding import DecodeBatch, DecodeState, decode, init_state
 from remid_jax.inference.prefix import Prefix, PrefixCache
 from remid_jax.inference.sizes import CHUNK
 from remid_jax.inference.token_sampling import SamplingConfig
+from remid_jax.inference.vocabulary import check_context
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import ROWS, parts_of_mesh, to_host, using
 from remid_jax.models.tokenizer import Tokenizer
@@ -25,17 +25,11 @@ SPARE = 2**30  # bytes of weights that may stand twice for the sake of faster st
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
-    """One drawn response.
+    """One drawn response."""
 
-    Attributes:
-      tokens: its token ids, without the stop token; may be empty.
-      log_probs: log q of each under the unmodified model, in nats.
-      stopped: whether a stop token or string ended it, rather than the limit.
-    """
-
-    tokens: tuple[int, ...]
-    log_probs: np.ndarray
-    stopped: bool
+    tokens: tuple[int, ...]  # without the stop token; may be empty
+    log_probs: np.ndarray  # log q of each under the unmodified model, in nats
+    stopped: bool  # whether a stop token or string ended it, rather than the limit
 
 
 def _row_seed(tokens: Sequence[int], draw: int) -> int:
@@ -67,8 +61,7 @@ def sample_from(
       config: how to draw.
       draws: G responses a prompt; greedy ones are all equal.
       limits: P·G, most tokens of each response, none above `config.max_tokens`.
-      rows: prompts to fill the batch up to, so that few programs are compiled; on a mesh up to the
-        next number that its devices can share.
+      rows: prompts to fill the batch up to, so that few programs are compiled.
       spare: bytes that a second set of the layers may take; see `splits_layers`.
 
     Returns:
@@ -81,11 +74,7 @@ def sample_from(
     if not prefixes:
         return []
     longest = max(p.length for p in prefixes) + config.max_tokens
-    if longest > model.config.max_positions:
-        raise UserError(
-            f"prompt and max_tokens take {longest} tokens, more than the context window of "
-            f"{model.name} ({model.config.max_positions})"
-        )
+    check_context(model, longest, "prompt and max_tokens take")
     real = len(prefixes) * draws
     limits = [config.max_tokens] * real if limits is None else list(limits)
     if len(limits) != real or not all(1 <= n <= config.max_tokens for n in limits):
@@ -176,21 +165,13 @@ def sample(
     batch_rows: int = 16,
     draws: int = 1,
 ) -> list[Sampled]:
-    """Prefills prompts and continues them.
-
-    Args:
-      model: the language model.
-      prompts: token ids.
-      config: how to draw.
-      batch_rows: rows decoded together.
-      draws: responses a prompt.
+    """Prefills prompts, token ids, and continues them; `batch_rows` are decoded together.
 
     Returns:
-      One response a draw, a prompt's draws side by side, in the order of the prompts.
+      `draws` responses a prompt, side by side, in the order of the prompts.
 
     Raises:
-      UserError: a prompt is empty or has an id that the model does not have, or it and its response
-        exceed the context window.
+      UserError: a prompt is empty, too long, or has an id that the model does not have.
     """
     cache = PrefixCache(model, 0, CHUNK)
     return in_batches(
@@ -205,17 +186,14 @@ def in_batches(
     batch_rows: int,
     draws: int,
     run: Callable[[list[int], int], list[Sampled]],
-    expected: Sequence[int] | None = None,
 ) -> list[Sampled]:
     """Runs prompts of similar length together, and returns their responses in order.
 
     Args:
       prompts, batch_rows, draws: see `sample`.
       run: (indices of some prompts, prompts to fill up to) -> their responses.
-      expected: about how long responses will be, if known: rows that end together waste no steps.
     """
-    expected = expected or [0] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda i: (-expected[i], -len(prompts[i]), i))
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     most = max(1, batch_rows // draws)
     drawn: dict[int, list[Sampled]] = {}
     for a in range(0, len(order), most):

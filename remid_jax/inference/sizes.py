@@ -20,19 +20,12 @@ _CPU, _ACCELERATOR = (CHUNK, 512), (4096, 8192)
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Sizes of the pieces, chosen once for a run.
+    """Sizes of the pieces, chosen once for a run."""
 
-    Attributes:
-      chunk: tokens of a prompt that run at once.
-      call: tokens of responses that run at once.
-      head: tokens of the vocabulary whose logits stand in memory at once.
-      cache: bytes for cached prompts, of one device.
-    """
-
-    chunk: int
-    call: int
-    head: int
-    cache: int
+    chunk: int  # tokens of a prompt that run at once
+    call: int  # tokens of responses that run at once
+    head: int  # tokens of the vocabulary whose logits stand in memory at once
+    cache: int  # bytes for cached prompts, of one device
 
     def halved(self) -> "Sizes | None":
         """Half of everything, for when memory runs out; None where nothing is left to halve."""
@@ -44,15 +37,10 @@ class Sizes:
 
 @dataclasses.dataclass
 class Work:
-    """Counts what was run.
+    """Counts what was run."""
 
-    Attributes:
-      tokens: real ones.
-      positions: all, padding included.
-    """
-
-    tokens: int = 0
-    positions: int = 0
+    tokens: int = 0  # real ones
+    positions: int = 0  # all, padding included
 
     def add(self, tokens: int, positions: int) -> None:
         """Counts one call."""
@@ -84,13 +72,9 @@ def share_of(c: DecoderConfig, tensor: int) -> DecoderConfig:
 
 
 def rows_that_fit(c: DecoderConfig, sizes: Sizes, tokens: int, dtype: str, most: int) -> int:
-    """Rows to decode together: their caches, as prompts and as a batch, take half the caches' room.
+    """At most `most` rows to decode together, of prompts and responses of so many tokens.
 
-    Args:
-      c, dtype: see `sizes_for`.
-      sizes: of the pieces.
-      tokens: of the longest prompt and its response.
-      most: rows that are of use.
+    Their caches, as prompts and as a batch, take half the caches' room.
     """
     each = 2 * cost.cache_bytes(c, tokens, dtype)
     return max(1, min(most, sizes.cache // 2 // each))

@@ -13,11 +13,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """How responses are drawn.
-
-    Raises:
-      UserError: a value of another type or out of range.
-    """
+    """How responses are drawn; a `UserError` where a value is of another type or out of range."""
 
     max_tokens: int = key(256, "at most, the stop token not counted", "[1, inf) tokens")
     temperature: float = key(0.0, "of the draws; 0 is greedy", "[0, inf)")
@@ -34,11 +30,7 @@ class SamplingConfig:
 
 
 def penalise_repetition(logits: Array, seen: Array, penalty: float) -> Array:
-    """Divides positive and multiplies negative logits of `seen` tokens by `penalty`.
-
-    Args:
-      logits: [..., V]; seen: [..., V] bool.
-    """
+    """Divides positive and multiplies negative logits [..., V] of `seen` tokens by `penalty`."""
     changed = jnp.where(logits > 0, logits / penalty, logits * penalty)
     return jnp.where(seen, changed, logits)
 
@@ -46,24 +38,20 @@ def penalise_repetition(logits: Array, seen: Array, penalty: float) -> Array:
 def nucleus(logits: Array, top_p: float) -> Array:
     """Sets logits outside the smallest set of probability >= `top_p` to -inf. [..., V] -> same."""
     ordered = jnp.sort(logits, axis=-1, descending=True)
-    before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(
-        ordered, axis=-1
-    )
+    probabilities = jax.nn.softmax(ordered, axis=-1)
+    before = jnp.cumsum(probabilities, axis=-1) - probabilities
     cut = jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)
     return jnp.where(logits >= cut, logits, -jnp.inf)
 
 
 def choose(logits: Array, seen: Array, keys: Array, config: SamplingConfig) -> Array:
-    """The next token of each row.
+    """The next token of each row, [B] int32.
 
     Args:
       logits: [B, V] float32.
       seen: [B, V] bool, tokens of prompt and response so far.
       keys: [B] random keys.
       config: how to draw; its seed is in the keys.
-
-    Returns:
-      [B] int32.
     """
     if config.repetition_penalty != 1:
         logits = penalise_repetition(logits, seen, config.repetition_penalty)

@@ -13,18 +13,16 @@ from jax.sharding import PartitionSpec
 from remid_jax.errors import UserError
 from remid_jax.inference.sizes import HEAD
 from remid_jax.models.decoder import logits_of
+from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import ROWS, parts_in_force
 
 Array = jax.Array
 
 
 def check_ids(ids: Sequence[int], size: int, what: str) -> None:
-    """Refuses token ids that are no integers from 0 to `size` - 1; they would be read as others.
+    """Refuses token ids (of `what`) that are no integers from 0 to `size` - 1.
 
-    Args:
-      ids: token ids.
-      size: of the vocabulary.
-      what: whose they are, for messages.
+    They would be read as others.
     """
     values = np.asarray(ids)
     if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -34,18 +32,17 @@ def check_ids(ids: Sequence[int], size: int, what: str) -> None:
         raise UserError(f"{what} has the token id {outside[0]}; the model's are 0 to {size - 1}")
 
 
+def check_context(model: LanguageModel, tokens: int, what: str, hint: str = "") -> None:
+    """Refuses more tokens than the context window holds; what: `a prompt has`, for messages."""
+    limit = model.config.max_positions
+    if tokens > limit:
+        raise UserError(
+            f"{what} {tokens} tokens, more than the context window of {model.name} ({limit}){hint}"
+        )
+
+
 def target_log_probs(decoder: Any, hidden: Array, targets: Array, chunk: int = HEAD) -> Array:
-    """log softmax(logits)[target] at each position.
-
-    Args:
-      decoder: for its head.
-      hidden: [P, width] normalised hidden states.
-      targets: [P] token ids.
-      chunk: tokens of the vocabulary whose logits stand in memory at once.
-
-    Returns:
-      [P] float32 log-probabilities in nats.
-    """
+    """log softmax(logits)[target] at each position, [P] float32; see `target_statistics`."""
     return target_statistics(decoder, hidden, targets, chunk, False)[0]
 
 
@@ -57,9 +54,15 @@ def target_statistics(
     A gradient computes each piece's logits again, so that they never stand all at once. On a mesh
     each device of its tensor axis goes through its own tokens, and only sums are exchanged.
 
+    Args:
+      decoder: for its head.
+      hidden: [P, width] normalised hidden states.
+      targets: [P] token ids.
+      chunk: tokens of the vocabulary whose logits stand in memory at once.
+      entropy: whether entropies are asked for; they are 0 if not, and have no gradient.
+
     Returns:
-      [P] log-probabilities and [P] entropies, float32, in nats; entropies have no gradient, and
-      are 0 if not asked for.
+      [P] log-probabilities and [P] entropies, float32, in nats.
     """
     kernel, axis = decoder.head_kernel()
     run = functools.partial(_statistics, axis=axis, chunk=chunk, entropy=entropy)

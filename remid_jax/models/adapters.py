@@ -1,7 +1,4 @@
-"""Adapters by themselves: made, joined to their base, merged into it, and stored.
-
-An adapter belongs to one base: its fingerprint is stored with it, and another base is refused.
-"""
+"""Adapters: made, joined to the one base to which they belong, merged into it, and stored."""
 
 import dataclasses
 import hashlib
@@ -25,32 +22,20 @@ Array = jax.Array
 
 
 class Base(Protocol):
-    """What an adapter must know of its base; a `LanguageModel` is one.
+    """What an adapter must know of its base; a `LanguageModel` is one."""
 
-    Attributes:
-      name: for messages.
-      config: shape of the decoder.
-      fingerprint: digest of everything that decides its numbers.
-    """
-
-    name: str
+    name: str  # for messages
     config: DecoderConfig
-    fingerprint: str
+    fingerprint: str  # digest of everything that decides its numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-    """Low-rank matrices for one base.
-
-    Attributes:
-      lora: shape.
-      params: pytree of `LoraParam`s, as `nnx.split(decoder, LoraParam, ...)` gives it.
-      base: fingerprint of the model that it was trained on.
-    """
+    """Low-rank matrices for one base."""
 
     lora: LoraConfig
-    params: Any
-    base: str
+    params: Any  # pytree of `LoraParam`s, as `nnx.split(decoder, LoraParam, ...)` gives it
+    base: str  # fingerprint of the model that it was trained on
 
 
 def adapted_structure(config: DecoderConfig, lora: LoraConfig) -> tuple[Any, Any]:
@@ -75,11 +60,7 @@ def new_adapter(model: LanguageModel, lora: LoraConfig, key: Array) -> Adapter:
 
 
 def with_adapter(model: LanguageModel, adapter: Adapter) -> LanguageModel:
-    """The model as the adapter changes it; the base's arrays are shared, not copied.
-
-    Raises:
-      UserError: the adapter belongs to another base.
-    """
+    """The model as the adapter changes it, its arrays shared; a `UserError` for another base."""
     check_base(model, adapter.base, "the adapter")
     graphdef, _ = adapted_structure(model.config, adapter.lora)
     params = nnx.merge_state(model.params, place(adapter.params, model.mesh))
@@ -130,16 +111,12 @@ def save_adapter(folder: str | Path, adapter: Adapter) -> Path:
 
 
 def load_adapter(folder: str | Path, model: Base) -> Adapter:
-    """Reads what `save_adapter` wrote.
-
-    Raises:
-      UserError: no adapter there, or one of another base or shape.
-    """
+    """Reads what `save_adapter` wrote; a `UserError` unless it is an adapter of this base."""
     folder = path_of(folder, "adapter folder")
     record = Fields(read_record(folder), folder / RECORD)
-    if record.values.get("kind") != "adapter":
-        kind = shown(record.values.get("kind", "something else"))
-        raise UserError(f"{folder}: no adapter, but {kind}")
+    kind = record.values.get("kind", "something else")
+    if kind != "adapter":
+        raise UserError(f"{folder}: no adapter, but {shown(kind)}")
     base, shape = record.text("base"), record.group("lora")
     check_base(model, base, str(folder))
     if shape is None:

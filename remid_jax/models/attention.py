@@ -24,9 +24,6 @@ def rotary(
       positions: [..., tokens], integers.
       theta: base of the frequencies.
       divisors: head_dim/2 numbers by which the frequencies are divided (longer contexts), or None.
-
-    Returns:
-      The rotated array, of the shape and type of `x`.
     """
     half = x.shape[-1] // 2
     frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -53,11 +50,8 @@ def _ungrouped(x: Array, s: int) -> Array:
 
 
 def _weights(prefix: Array, own: Array) -> tuple[Array, Array, Array]:
-    """Softmax over the union of scores [..., a] and [..., b]: exp(prefix - top), exp(own - top),
-    and their sum over the last axis (kept), by which to divide what they weigh.
-
-    Each row of `own` has a finite entry (a token sees itself).
-    """
+    """Softmax over the union of two scores: the weights of each, and the sum to divide them by."""
+    # Each row of `own` has a finite entry: a token sees itself.
     top = own.max(-1, keepdims=True)
     top = jnp.maximum(prefix.max(-1, keepdims=True, initial=-jnp.inf), top)
     top = jax.lax.stop_gradient(top)  # it cancels: a gradient through it would be work for 0
@@ -78,9 +72,6 @@ def _attend(
       seen: [N, M, K] bool, which of its block's keys a query sees; at least one each.
       prefix_k, prefix_v: [T, KV, d].
       before: scalar, how many of T are valid.
-
-    Returns:
-      [KV, N, M, d].
     """
     kv, n, m, d = q.shape
     own = _product("knmd,knsd->knms", q, k)
@@ -117,14 +108,11 @@ def causal_attention(
     masked products are never computed.
 
     Args:
-      q: [R, S, H, d].
+      q: [R, S, H, d], of which the result has the shape.
       k, v: [R, S, KV, d], the rows' own.
       prefix_k, prefix_v: [T, KV, d], of which the first `prefix_length` (a scalar) are valid.
       remat: whether rows run one after the other and a gradient computes their scores again, so
         that those of one row stand in memory at once.
-
-    Returns:
-      [R, S, H, d].
     """
     s, kv, d = q.shape[1], k.shape[2], k.shape[3]
     if prefix_k.shape[0] == 0 and has_fused_attention(q.dtype, d):
@@ -168,18 +156,14 @@ def packed_attention(
 ) -> Array:  # fmt: skip
     """Attention of responses that stand one after the other, each to the prefix and to itself.
 
-    A block of queries needs the keys of its own block and of the `window` blocks before it: no
-    response begins earlier.
+    A block of queries needs the keys of its own block and of the `window` blocks before it.
 
     Args:
-      q: [B, H, d]; B is at most `PACKED_BLOCK` or a multiple of it.
+      q: [B, H, d], as the result; B is at most `PACKED_BLOCK` or a multiple of it.
       k, v: [B, KV, d].
       segments: [B], which response each token belongs to, ascending.
       window: most block boundaries that lie within a response.
       prefix_k, prefix_v: [T, KV, d], of which the first `prefix_length` (a scalar) are valid.
-
-    Returns:
-      [B, H, d].
     """
     size, kv, d = k.shape
     block = min(size, PACKED_BLOCK)
@@ -201,18 +185,14 @@ def decode_attention(
 ) -> Array:
     """Attention of one new token a row to its group's prefix and to its generated tokens 0..t.
 
-    The rows of a group continue one prompt, whose cache is neither copied nor broadcast. Heads lead
-    the caches here, so that no step transposes them.
+    Rows of a group share one prompt's cache, not copied; heads lead, so that no step transposes.
 
     Args:
-      q: [P·G, H, d], G rows for each of P prompts.
+      q: [P·G, H, d], as the result; G rows for each of P prompts.
       prefix_k, prefix_v: [P, KV, T, d].
       prefix_valid: [P, T] bool.
       k, v: [P·G, KV, M, d], of generated tokens, entry t already written.
       t: scalar, index of the new token.
-
-    Returns:
-      [P·G, H, d].
     """
     (b, h, d), (p, kv) = q.shape, prefix_k.shape[:2]
     rows, group = b // p, h // kv

@@ -31,14 +31,10 @@ def read_template(path: str | Path) -> str:
 
 
 def checked_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Further variables of a template as plain JSON.
-
-    Args:
-      variables: such as {"enable_thinking": False}.
+    """Further variables of a template, such as {"enable_thinking": False}, as plain JSON.
 
     Raises:
-      UserError: a name that is no name or that the renderer sets itself, or a value that is none
-        of JSON's.
+      UserError: no name, one that the renderer sets itself, or a value that JSON does not have.
     """
     try:
         given = dict(variables or {})

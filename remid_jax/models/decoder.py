@@ -20,39 +20,22 @@ Attend = Callable[[Array, Array, Array, Any], tuple[Array, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """Shape of a decoder.
+    """Shape of a decoder."""
 
-    Attributes:
-      vocab_size: rows of the embedding.
-      num_layers: transformer blocks.
-      width: residual stream.
-      num_heads: query heads.
-      num_kv_heads: key and value heads; divides `num_heads`.
-      head_dim: width of one head, even.
-      mlp_width: hidden width of the SwiGLU.
-      max_positions: context window in tokens.
-      rope_theta: base of the rotary frequencies.
-      norm_eps: epsilon of the RMS norms.
-      tie_embeddings: whether the output head is the embedding.
-      attention_bias: whether queries, keys and values have biases.
-      qk_norm: whether each head's query and key pass an RMS norm before they are rotated.
-      rope_divisors: head_dim/2 divisors of the rotary frequencies, or None for plain ones.
-    """
-
-    vocab_size: int
-    num_layers: int
-    width: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    mlp_width: int
-    max_positions: int
-    rope_theta: float
-    norm_eps: float
-    tie_embeddings: bool
-    attention_bias: bool = False
-    qk_norm: bool = False
-    rope_divisors: tuple[float, ...] | None = None
+    vocab_size: int  # rows of the embedding
+    num_layers: int  # transformer blocks
+    width: int  # residual stream
+    num_heads: int  # query heads
+    num_kv_heads: int  # key and value heads; divides `num_heads`
+    head_dim: int  # width of one head, even
+    mlp_width: int  # hidden width of the SwiGLU
+    max_positions: int  # context window in tokens
+    rope_theta: float  # base of the rotary frequencies
+    norm_eps: float  # epsilon of the RMS norms
+    tie_embeddings: bool  # whether the output head is the embedding
+    attention_bias: bool = False  # whether queries, keys and values have biases
+    qk_norm: bool = False  # whether heads' queries and keys pass an RMS norm before the rotation
+    rope_divisors: tuple[float, ...] | None = None  # head_dim/2, of the rotary frequencies
 
     def __repr__(self) -> str:
         """Names what a family adds only where it is on: it is part of every cache key."""
@@ -142,7 +125,7 @@ class Block(nnx.Module):
     def __call__(
         self, x: Array, positions: Array, attend: Attend, cache: Any, key: Array | None = None
     ):
-        """Applies the layer.
+        """Applies the layer: the new x, and what `attend` hands back.
 
         Args:
           x: [..., S, width].
@@ -151,9 +134,6 @@ class Block(nnx.Module):
             [..., S, H, d], and what to hand back of this layer (new keys and values).
           cache: whatever `attend` needs of this layer.
           key: for the adapter's dropout; None: nothing is dropped.
-
-        Returns:
-          The new x, and what `attend` handed back.
         """
         eps = self.config.norm_eps
         y = rms_norm(x, self.attention_norm[...], eps)
@@ -179,10 +159,7 @@ class Decoder(nnx.Module):
         self.embedding = _weight(rngs, config.vocab_size, config.width)
         keys = jax.random.split(rngs.params(), config.num_layers)
 
-        def block(key: Array) -> nnx.State:
-            return nnx.split(Block(config, nnx.Rngs(params=key), lora))[1]
-
-        stacked = jax.vmap(block)(keys)
+        stacked = jax.vmap(lambda k: nnx.split(Block(config, nnx.Rngs(params=k), lora))[1])(keys)
         graphdef, _ = nnx.split(Block(config, rngs, lora))
         self.layers = nnx.merge(graphdef, stacked)
         self.final_norm = nnx.Param(jnp.ones((config.width,)))
@@ -199,10 +176,8 @@ class Decoder(nnx.Module):
     ):  # fmt: skip
         """Scans the layers; `cache`, and what comes back beside x, lead with [num_layers].
 
-        Args:
-          x, positions, attend, cache, key: see `Block`.
-          remat: whether a gradient computes layers again rather than keeps what they held, and
-            within them attention row by row.
+        Arguments as of `Block`; `remat`: a gradient computes layers again rather than keeps what
+        they held, and within them attention row by row.
         """
         graphdef, stacked = nnx.split(self.layers)
         keys = None if key is None else jax.random.split(key, self.config.num_layers)
@@ -224,8 +199,7 @@ class Decoder(nnx.Module):
     ):  # fmt: skip
         """`run_layers` as straight code: `caches`, and what comes back beside x, are lists.
 
-        Twice as fast on CPU in a loop of small steps, since none cuts a layer out of the stack; the
-        program takes longer to compile and holds the layers a second time.
+        Twice as fast on CPU in a loop of small steps, at twice the memory for layers.
         """
         graphdef, kept = nnx.split(self.layers)[0], []
         for layer, cache in zip(layers, caches, strict=True):
@@ -274,16 +248,13 @@ class Decoder(nnx.Module):
         self, tokens: Array, positions: Array, segments: Array, window: int, prefix: KeyValue,
         prefix_length: Array,
     ) -> Array:  # fmt: skip
-        """Runs responses that stand one after the other and all continue one cached prefix.
+        """Normalised states [B, width] of packed responses that all continue one cached prefix.
 
         Args:
           tokens: [B].
           positions: [B], of each token in its own sequence.
           segments, window: see `packed_attention`.
           prefix, prefix_length: see `extend`.
-
-        Returns:
-          Normalised hidden states [B, width].
         """
 
         def attend(q: Array, k: Array, v: Array, cache: KeyValue) -> tuple[Array, None]:

@@ -36,21 +36,18 @@ def export_hugging_face(
 ) -> Path:
     """Writes config.json, safetensors and tokenizer files that transformers loads as this model.
 
-    The weights keep their type (float32 or bfloat16). One file at a time is held in memory
-    beside the model. The folder appears only when it is whole.
+    The weights keep their type. One file at a time is held in memory beside the model. The folder
+    appears only when it is whole.
 
     Args:
-      model: the model, with the parameters to write (trained further or not).
+      model: the model, trained further or not.
       folder: a folder that is not there yet, or is empty.
       source: what the model was loaded from: gives its family and its tokenizer files.
       max_shard_bytes: larger weights are split into several files with an index.
 
-    Returns:
-      The folder.
-
     Raises:
-      UserError: the folder holds something or cannot be written, the source has another shape
-        than the model, or its rotary frequencies have no form in config.json.
+      UserError: the folder holds something or cannot be written, the source's shape is another, or
+        its rotary frequencies have no form in config.json.
     """
     folder = path_of(folder, "export folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

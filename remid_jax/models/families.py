@@ -1,15 +1,14 @@
 """Llama, Qwen2 and Qwen3: what their files call things, and their shapes for `Decoder`."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from remid_jax.errors import UserError
 from remid_jax.models import rope, unsupported
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.fields import Fields
+from remid_jax.models.tensor_files import Tensors
 
 CONFIG = "config.json"
 GGUF, HUGGING_FACE = 0, 1  # columns of the tables of names
@@ -55,37 +54,20 @@ _LARGEST_HEAD = 2**16  # the frequencies of a head are listed before a tensor is
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """An architecture, by what it adds to Llama's.
+    """An architecture, by what it adds to Llama's."""
 
-    Attributes:
-      hf_class: its class in transformers.
-      gguf_interleaves_rotary: whether rows (2i, 2i+1) of a GGUF head are a rotary pair.
-      attention_bias: whether queries, keys and values have biases.
-      qk_norm: whether each head's query and key are normalised.
-      head_dim: width of a head where config.json names none; None: the width over the heads.
-      windows: whether a `sliding_window` counts where `use_sliding_window` is absent.
-    """
+    hf_class: str  # its class in transformers
+    gguf_interleaves_rotary: bool = False  # whether rows (2i, 2i+1) of a GGUF head are a pair
+    attention_bias: bool = False  # whether queries, keys and values have biases
+    qk_norm: bool = False  # whether each head's query and key are normalised
+    head_dim: int | None = None  # where config.json names none; None: the width over the heads
+    windows: bool = False  # whether a `sliding_window` counts without `use_sliding_window`
 
-    hf_class: str
-    gguf_interleaves_rotary: bool = False
-    attention_bias: bool = False
-    qk_norm: bool = False
-    head_dim: int | None = None
-    windows: bool = False
-
-    def config_from_gguf(
-        self, fields: Fields, names: set[str], read: Callable[[str], np.ndarray]
-    ) -> DecoderConfig:
-        """Reads the shape from GGUF metadata.
-
-        Args:
-          fields: the keys of the architecture, without its name before them.
-          names: names of the file's tensors.
-          read: tensor name -> values, for the divisors of the rotary frequencies.
+    def config_from_gguf(self, fields: Fields, tensors: Tensors) -> DecoderConfig:
+        """Reads the shape from a GGUF file's keys of the architecture, without its name.
 
         Raises:
-          UserError: a field is absent or of a wrong type, or a feature that the decoder does not
-            have is on.
+          UserError: a field is absent or wrong, or a feature that the decoder lacks is on.
         """
         unsupported.refuse_gguf(fields)
         rope.refuse_gguf_scaling(fields)
@@ -99,18 +81,14 @@ class Family:
             **sizes,
             rope_theta=fields.number("rope.freq_base", 10000.0, least=1.0),
             norm_eps=fields.number("attention.layer_norm_rms_epsilon", below=1.0),
-            tie_embeddings=TENSORS["head"][GGUF] not in names,
+            tie_embeddings=TENSORS["head"][GGUF] not in tensors.shapes,
             attention_bias=self.attention_bias,
             qk_norm=self.qk_norm,
-            rope_divisors=rope.divisors_from_gguf(names, read, head_dim),
+            rope_divisors=rope.divisors_from_gguf(tensors, head_dim),
         )
 
     def config_from_hf(self, config: Mapping[str, Any]) -> DecoderConfig:
-        """Reads the shape from the content of a Hugging Face config.json.
-
-        Raises:
-          UserError: as for `config_from_gguf`.
-        """
+        """Reads the shape from a Hugging Face config.json; errors as of `config_from_gguf`."""
         fields = Fields({"head_dim": self.head_dim, **config}, CONFIG)
         sizes = _sizes(fields, HUGGING_FACE, None)
         unsupported.refuse_hf(fields, self.windows)

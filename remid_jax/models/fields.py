@@ -16,14 +16,9 @@ LARGEST = 2**31 - 1  # of a size: indices and positions are 32-bit integers
 class Fields:
     """The keys of one file, or of an object in it.
 
-    Every reader raises a `UserError` that names file and key where the key holds something else, or
-    is absent and has no default. Where a size, a flag or a text has a default, null is that
-    default.
-
-    Attributes:
-      values: key -> value as decoded.
-      where: the file, for messages.
-      prefix: what stands before each name in messages.
+    Every reader raises a `UserError` that names file (`where`) and key (after `prefix`) where the
+    key holds something else, or is absent and has no default. Where a size, a flag or a text has a
+    default, null is that default.
     """
 
     def __init__(self, values: Mapping[str, Any], where: str | Path, prefix: str = ""):

@@ -27,11 +27,7 @@ class LoraParam(nnx.Param):
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """Shape of an adapter.
-
-    Raises:
-      UserError: a value out of range, or no kernel matches.
-    """
+    """Shape of an adapter; a `UserError` where a value is out of range, or no kernel matches."""
 
     rank: int = key(16, "inner width r", "[1, inf)")
     alpha: float = key(32.0, "A B is multiplied by alpha / rank", "(0, 1e38]")
@@ -87,10 +83,7 @@ def low_rank(x: Array, a: Array, b: Array, config: LoraConfig, key: Array | None
     """(alpha / rank) · dropout(x) A B in the type of x: [..., in] -> [..., out].
 
     Args:
-      x: inputs of the kernel.
-      a: [in, rank].
-      b: [rank, out].
-      config: shape of the adapter.
+      x, a, b, config: inputs of the kernel; A [in, rank]; B [rank, out]; shape of the adapter.
       key: for dropout; None: nothing is dropped.
     """
     if key is not None and config.dropout:

@@ -12,19 +12,13 @@ from flax import nnx
 from remid_jax.errors import UserError
 from remid_jax.files import path_of
 from remid_jax.json_files import read_json_object
+from remid_jax.models import tensor_files
 from remid_jax.models.adapters import Adapter, adapted_structure, check_base
 from remid_jax.models.decoder import DecoderConfig, layer_shapes
 from remid_jax.models.families import HUGGING_FACE, LAYER_TENSORS
 from remid_jax.models.fields import Fields, is_number, shown
 from remid_jax.models.lora import KERNELS, LoraConfig, lora_names
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.tensor_files import (
-    Tensors,
-    check_finite,
-    check_kind,
-    check_shapes,
-    open_tensors,
-)
 
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _PREFIX = "base_model.model."
@@ -53,15 +47,12 @@ _PLAIN = {
 
 
 def export_peft(folder: str | Path, adapter: Adapter, base_name: str) -> Path:
-    """Writes an adapter that peft loads on the base in transformers.
+    """Writes an adapter that peft loads on the base in transformers; returns the folder.
 
     Args:
       folder: made where it is missing.
       adapter: the adapter.
       base_name: path or hub name of the base, for `base_model_name_or_path`.
-
-    Returns:
-      The folder.
 
     Raises:
       UserError: the folder cannot be written.
@@ -99,12 +90,11 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
 
     Args:
       folder: with adapter_config.json and adapter_model.safetensors.
-      model: the base. Where the adapter names its fingerprint (ours do), it must be this one.
+      model: the base; an adapter that names its base's fingerprint (ours do) fits no other.
 
     Raises:
-      UserError: files that are missing or damaged, a kind of adapter that is not supported, a key
-        that changes what it computes, tensors that are missing, unknown or of another shape, or
-        another base.
+      UserError: files are missing or damaged, the kind of adapter or a key that changes what it
+        computes is not supported, or tensors or base do not fit.
     """
     folder = path_of(folder, "adapter folder")
     fields = Fields(read_json_object(folder / CONFIG, "adapter", finite=False), folder / CONFIG)
@@ -117,7 +107,7 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
         pickled = (folder / "adapter_model.bin").exists()
         why = "only a pickle is there, which is never read" if pickled else "it is missing"
         raise UserError(f"{file}: cannot be read, {why}; save the adapter with safetensors")
-    tensors = open_tensors([file])
+    tensors = tensor_files.open_tensors([file])
     kernels = [kernel for kernel in KERNELS if _adapts(kernel, tensors)]
     if not kernels:
         raise UserError(f"{file}: adapts none of {', '.join(KERNELS)}")
@@ -125,15 +115,15 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
     lora = _lora(fields, kernels)
     stored = _stored(model.config, lora)
     expected = {key: shape for keys, shape in stored.values() for key in keys}
-    check_shapes(tensors.shapes, expected, file)
+    tensor_files.check_shapes(tensors.shapes, expected, file)
     for key in sorted(tensors.shapes):
         if key not in expected:
             raise UserError(f"{file}: unknown tensor {key!r}")
-        check_kind(key, tensors.kinds[key], file)
-    layers = {
-        name: jnp.asarray(np.stack([check_finite(tensors.read(k), k, file).T for k in keys]))
-        for name, (keys, _) in stored.items()
-    }
+        tensor_files.check_kind(key, tensors.kinds[key], file)
+    layers = {}
+    for name, (keys, _) in stored.items():
+        matrices = [tensor_files.check_finite(tensors.read(k), k, file).T for k in keys]
+        layers[name] = jnp.asarray(np.stack(matrices))
     _, abstract = adapted_structure(model.config, lora)
     nnx.replace_by_pure_dict(abstract, {"layers": layers})
     return Adapter(lora, abstract, model.fingerprint)
@@ -141,9 +131,9 @@ def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
 
 def _check_keys(fields: Fields) -> None:
     """Refuses every key of adapter_config.json that is not known to change nothing."""
-    if fields.values.get("peft_type") != "LORA":
-        kind = shown(fields.values.get("peft_type"))
-        raise UserError(f"{fields.where}: peft_type {kind} is not LORA")
+    kind = fields.values.get("peft_type")
+    if kind != "LORA":
+        raise UserError(f"{fields.where}: peft_type {shown(kind)} is not LORA")
     for key in sorted(fields.values.keys() - _HARMLESS - _READ):
         value = fields.values[key]
         if is_number(value) or value not in _DEFAULTS.get(key, _EMPTY):  # 0 may be a layer
@@ -153,7 +143,7 @@ def _check_keys(fields: Fields) -> None:
             )
 
 
-def _adapts(kernel: str, tensors: Tensors) -> bool:
+def _adapts(kernel: str, tensors: tensor_files.Tensors) -> bool:
     """Whether a tensor belongs to this kernel of some layer."""
     module = re.escape(_PREFIX + _MODULES[kernel]).replace(r"\{\}", r"\d+")
     pattern = re.compile(rf"{module}\.lora_[AB]\.weight")
@@ -161,12 +151,9 @@ def _adapts(kernel: str, tensors: Tensors) -> bool:
 
 
 def _check_targets(fields: Fields, kernels: list[str]) -> None:
-    """Refuses tensors of modules that `target_modules` does not name, and names without tensors.
-
-    A text is a pattern of peft, which is not evaluated: the tensors say what is adapted.
-    """
+    """Refuses tensors of modules that `target_modules` does not name, and names without tensors."""
     targets = fields.values.get("target_modules")
-    if isinstance(targets, str):
+    if isinstance(targets, str):  # a pattern, not evaluated: the tensors say what is adapted
         return
     if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
         raise fields.error("target_modules", "a list of names, or a pattern")

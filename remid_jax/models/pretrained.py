@@ -20,7 +20,7 @@ from remid_jax.errors import UserError
 from remid_jax.files import file_sha256, path_of
 from remid_jax.models.chat_template import read_template
 from remid_jax.models.decoder import Decoder, DecoderConfig
-from remid_jax.models.sharding import check_heads, mesh_of, place_one, shardings_of
+from remid_jax.models.sharding import mesh_of, place_one, shardings_of
 from remid_jax.models.tokenizer import Tokenizer, load_tokenizer
 from remid_jax.models.weights import (
     ModelFiles,
@@ -39,19 +39,12 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What is known of a model before its weights are read.
+    """What is known of a model before its weights are read."""
 
-    Attributes:
-      name: for reports.
-      tokenizer: its tokenizer and chat template.
-      dtype: name of the parameters' type.
-      files: the opened GGUF file or directory.
-    """
-
-    name: str
+    name: str  # for reports
     tokenizer: Tokenizer
-    dtype: str
-    files: ModelFiles
+    dtype: str  # of the parameters
+    files: ModelFiles  # the opened GGUF file or directory
 
     @property
     def config(self) -> DecoderConfig:
@@ -68,25 +61,15 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """Parameters and everything needed to run them.
+    """Parameters and everything needed to run them."""
 
-    Attributes:
-      name: for reports.
-      config: shape of the decoder.
-      graphdef: the static half of `nnx.split(Decoder)`.
-      params: the array half, a pytree.
-      tokenizer: its tokenizer and chat template.
-      dtype: name of the parameters' type.
-      fingerprint: digest of weights, shape, tokenizer, template and dtype; part of every cache key.
-    """
-
-    name: str
+    name: str  # for reports
     config: DecoderConfig
-    graphdef: Any
-    params: Any
+    graphdef: Any  # the static half of `nnx.split(Decoder)`
+    params: Any  # the array half, a pytree
     tokenizer: Tokenizer
-    dtype: str
-    fingerprint: str
+    dtype: str  # of the parameters
+    fingerprint: str  # of a `Checkpoint`, or of what adapters make of it; part of every cache key
 
     @property
     def mesh(self) -> Mesh | None:
@@ -185,9 +168,15 @@ def open_language_model(
 
 def check_mesh(config: DecoderConfig, mesh: Mesh | None) -> None:
     """Refuses a mesh whose axes do not divide heads, or a dimension of a parameter."""
-    check_heads(config.num_heads, config.num_kv_heads, mesh)
-    if mesh is not None:
-        shardings_of(_abstract(config)[1], mesh)
+    if mesh is None:
+        return
+    tensor = mesh.shape["tensor"]
+    if config.num_heads % tensor or config.num_kv_heads % tensor:
+        raise UserError(
+            f"config.mesh.tensor {tensor} must divide the model's {config.num_heads} heads and "
+            f"{config.num_kv_heads} key-value heads"
+        )
+    shardings_of(_abstract(config)[1], mesh)
 
 
 def _abstract(config: DecoderConfig) -> tuple[Any, Any]:
@@ -210,8 +199,7 @@ def load_language_model(
       mesh: of the devices; None: the default device.
 
     Raises:
-      UserError: also where a tensor holds NaN or infinity, or cannot be read, or the mesh does not
-        divide a parameter.
+      UserError: also where a tensor is not finite, or the mesh does not divide a parameter.
     """
     if not isinstance(path, Checkpoint):
         path = open_language_model(path, dtype, chat_template, template_variables)

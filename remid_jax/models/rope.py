@@ -1,13 +1,14 @@
 """Scaled rotary frequencies: what configurations and files say of them, as divisors."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from remid_jax.errors import UserError
 from remid_jax.models.fields import Fields, is_number, shown
+from remid_jax.models.tensor_files import Tensors
 
 Divisors = tuple[float, ...] | None
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
@@ -32,10 +33,8 @@ def llama3_divisors(
       original: context in tokens before the extension.
 
     Returns:
-      head_dim/2 divisors, rounded to float32.
-
-    Raises:
-      UserError: `low` is not below `high`, or another number is not positive.
+      head_dim/2 divisors, rounded to float32; a `UserError` unless 0 < low < high, and the others
+      are positive.
     """
     if not (factor > 0 and original > 0 and 0 < low < high):
         raise UserError("rotary scaling 'llama3' needs positive numbers, low < high")
@@ -46,15 +45,11 @@ def llama3_divisors(
 
 
 def from_hf(config: Mapping[str, Any], head_dim: int) -> tuple[float, Divisors]:
-    """Base and divisors of the rotary frequencies of a Hugging Face config.json.
-
-    Args:
-      config: the file's content; both its older and newer ways to write scaling are read.
-      head_dim: width of one head.
+    """Base and divisors of the rotary frequencies of a config.json, scaled in its old or new way.
 
     Raises:
-      UserError: a value of a wrong type, a kind of scaling other than `llama3`, a number that is
-        missing or contradicted, an unknown key, or rotation of a part of the head only.
+      UserError: a scaling other than `llama3`, a value that is wrong, missing or contradicted, an
+        unknown key, or rotation of a part of the head only.
     """
     fields = Fields(config, "config.json")
     said = _scaling(fields)
@@ -115,10 +110,8 @@ def _refuse_other_keys(said: Fields, kind: str) -> None:
 
 
 def refuse_gguf_scaling(fields: Fields) -> None:
-    """Refuses scaled frequencies other than those of a tensor of divisors.
-
-    llama.cpp reads a factor without a type as linear scaling, and 0 as none.
-    """
+    """Refuses scaled frequencies other than those of a tensor of divisors."""
+    # llama.cpp reads a factor without a type as linear scaling, and 0 as none.
     kind = fields.text("rope.scaling.type", None)
     if kind not in (None, "none"):
         raise UserError(f"rotary scaling {shown(kind)} is not supported yet")
@@ -133,13 +126,11 @@ def refuse_gguf_scaling(fields: Fields) -> None:
             )
 
 
-def divisors_from_gguf(
-    names: set[str], read: Callable[[str], np.ndarray], head_dim: int
-) -> Divisors:
+def divisors_from_gguf(tensors: Tensors, head_dim: int) -> Divisors:
     """The head_dim/2 divisors that a GGUF file stores as a tensor, or None where it has none."""
-    if _GGUF_TENSOR not in names:
+    if _GGUF_TENSOR not in tensors.shapes:
         return None
-    values = read(_GGUF_TENSOR)
+    values = tensors.read(_GGUF_TENSOR)
     if values.shape != (head_dim // 2,):
         raise UserError(f"tensor {_GGUF_TENSOR!r} has shape {values.shape}, not {(head_dim // 2,)}")
     if not (np.isfinite(values).all() and (values > 0).all()):
@@ -150,8 +141,8 @@ def divisors_from_gguf(
 def to_hf(theta: float, head_dim: int, divisors: Divisors) -> dict[str, Any]:
     """The keys of config.json for these frequencies: the inverse of `from_hf`.
 
-    Divisors from a GGUF file come without the numbers behind them. Those of all released Llama
-    3.1 to 3.3 (blend from 1 to 4 turns in 8,192 tokens) are recognised; others are a `UserError`.
+    Of divisors, which a GGUF file holds without the numbers behind them, those of all released
+    Llama 3.1 to 3.3 (blend from 1 to 4 turns in 8,192 tokens) are recognised, others refused.
     """
     if divisors is None:
         return {"rope_theta": theta}

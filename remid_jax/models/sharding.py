@@ -1,8 +1,4 @@
-"""Where arrays live on many devices: rules by name, so that model code knows no mesh.
-
-The mesh has three axes: `data` (rows of a batch), `fsdp` (rows too, and weights are spread over it)
-and `tensor` (heads and hidden widths).
-"""
+"""Where arrays live on many devices: rules by name, so that model code knows no mesh."""
 
 import contextlib
 import dataclasses
@@ -56,11 +52,7 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, own: bool = False) -> Mesh | None:
-    """The mesh over all devices, or over the first ones that it needs; None where it needs one.
-
-    Args:
-      config: its shape.
-      own: whether only devices of this process count.
+    """The mesh over all devices (`own`: of this process); None where it needs but one.
 
     Raises:
       UserError: too few devices, an axis below 1, or several processes some of whose devices have
@@ -105,11 +97,7 @@ def path_name(path: Sequence[Any]) -> str:
 
 
 def shardings_of(params: Any, mesh: Mesh) -> Any:
-    """The sharding of each parameter: a tree like `params`.
-
-    Raises:
-      UserError: no rule for a parameter, or an axis that does not divide its dimension.
-    """
+    """The sharding of each parameter; a `UserError` where none fits, or it is not divisible."""
 
     def one(path: Sequence[Any], leaf: Any) -> NamedSharding:
         name = path_name(path)
@@ -123,16 +111,6 @@ def shardings_of(params: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(one, params)
-
-
-def check_heads(num_heads: int, num_kv_heads: int, mesh: Mesh | None) -> None:
-    """Refuses a mesh whose tensor axis would cut a head in two."""
-    tensor = parts_of_mesh(mesh, "tensor")
-    if num_heads % tensor or num_kv_heads % tensor:
-        raise UserError(
-            f"config.mesh.tensor {tensor} must divide the model's {num_heads} heads and "
-            f"{num_kv_heads} key-value heads"
-        )
 
 
 def place_one(name: str, value: Any, mesh: Mesh) -> jax.Array:
@@ -207,11 +185,10 @@ def parts_in_force(axes: str | Sequence[str]) -> int:
 
 
 def pinned(x: jax.Array, *axes: str | Sequence[str] | None) -> jax.Array:
-    """An intermediate value whose last dimensions lie along these axes of the mesh in force.
+    """A value whose last dimensions lie along these axes of the mesh in force, if they divide them.
 
-    None: not cut, as where the axis does not divide the dimension; the leading ones lie as the
-    compiler likes. Left to itself it cuts the residual stream rather than gather a layer's weights,
-    and then exchanges it again and again.
+    Left to itself the compiler cuts the residual stream rather than gather a layer's weights, and
+    then exchanges it again and again.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
@@ -224,10 +201,7 @@ def pinned(x: jax.Array, *axes: str | Sequence[str] | None) -> jax.Array:
 
 
 def gathered(params: Any) -> Any:
-    """Parameters of a compiled program, no longer spread over `fsdp`; `tensor` still cuts them.
-
-    For loops of many steps, each of which would gather every weight anew.
-    """
+    """Parameters not spread over `fsdp`, for loops whose every step would gather them anew."""
     if parts_in_force("fsdp") == 1:
         return params
 

@@ -1,8 +1,7 @@
 """Text is never structure: messages are encoded as words, what the template writes as tokens.
 
-A tokenizer turns `<|im_end|>` into the token that ends a turn wherever it stands, in a persona too.
-Here a twin of the tokenizer, in which no text makes such a token, knows the template's own tokens
-by names that no text can hold.
+A tokenizer turns `<|im_end|>` into the token that ends a turn in a persona too. A twin of it, in
+which no text makes such a token, knows the template's own by names that no text can hold.
 """
 
 import functools
@@ -28,11 +27,7 @@ def any_of(texts: Iterable[str]) -> re.Pattern[str]:
 
 
 class Structure:
-    """Which tokens of a tokenizer are structure, and texts encoded so that they are words.
-
-    Structure is what the tokenizer flags as special, and what the template writes around turns
-    without such a flag (`unflagged`).
-    """
+    """Encodes texts as words: no token in them that is special, or the template's (`unflagged`)."""
 
     def __init__(self, backend: tokenizers.Tokenizer, unflagged: Iterable[str] = ()):
         self._backend = backend
@@ -60,11 +55,7 @@ class Structure:
         return self._pattern.search(self._normalizer.normalize_str(text)) is not None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text that is words throughout.
-
-        Raises:
-          UserError: see `token_ids`; or the tokenizer cannot write a special token's text as words.
-        """
+        """Ids of a text that is words throughout; a `UserError` where these cannot be written."""
         if not self.stands_in(text):
             return token_ids(self._backend, text)
         return self._twin.encode(lambda word: self._pattern.sub(lambda m: word(m[0]), text))
@@ -72,11 +63,7 @@ class Structure:
     def encode_chat(
         self, messages: list[dict[str, Any]], render: Callable[[list[dict[str, Any]]], str]
     ) -> list[int]:
-        """Ids of a rendered chat: its messages' texts are words, the template's own has structure.
-
-        Texts that hold none are encoded together with the template's. `render` gives the text of
-        messages; errors as of `encode`.
-        """
+        """Ids of a rendered chat: the texts of messages are words, the template's has structure."""
         texts: list[str] = []
         _mapped(messages, texts.append)
         rendered = render(messages)

@@ -20,19 +20,12 @@ MORE = {"role": "user", "content": "5928471036"}
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What a template does.
+    """What a template does."""
 
-    Attributes:
-      end: the token that it writes after an answer, or None.
-      around_turns: tokens without a flag that it writes around turns.
-      folds_system: whether the system text must stand in the first user turn.
-      notes: what was decided on its behalf, for people.
-    """
-
-    end: str | None
-    around_turns: tuple[str, ...]
-    folds_system: bool
-    notes: tuple[str, ...]
+    end: str | None  # the token that it writes after an answer
+    around_turns: tuple[str, ...]  # tokens without a flag that it writes around turns
+    folds_system: bool  # whether the system text must stand in the first user turn
+    notes: tuple[str, ...]  # what was decided on its behalf, for people
 
 
 def examine(render: Render, added: Mapping[str, bool], ends: Sequence[str] = ()) -> Findings:
@@ -68,15 +61,8 @@ def _first_after(pattern: re.Pattern[str], text: str) -> str | None:
 
 
 def _end(last: str | None, within: str | None, goes_on: bool, ends: Sequence[str]) -> str | None:
-    """The token that ends an answer.
-
-    Args:
-      last: the first token after an answer at the end of a chat.
-      within: the same where another turn follows.
-      goes_on: whether the template renders such a chat, the answer too.
-      ends: see `examine`.
-    """
-    if last == within or not goes_on:
+    """The token that ends an answer, of those after one at a chat's end and before another turn."""
+    if last == within or not goes_on:  # such a chat cannot be rendered, or without the answer
         return last
     # One of them begins what comes next.
     return next((token for token in (last, within) if token in ends), None)

@@ -1,8 +1,7 @@
-"""A jinja sandbox for untrusted templates: bounded, and the same each time.
+"""A jinja sandbox for untrusted templates, which can neither run nor grow without end.
 
-Besides what jinja's own sandbox hides, a template can neither run nor grow without end: turns of
-loops, calls, filters, operators and output count (`template_limits`). What differs from run to run
-(random choices, addresses of objects) cannot be printed.
+Turns of loops, calls, filters, operators and output count (`template_limits`); what differs from
+run to run (random choices, addresses of objects) cannot be printed.
 """
 
 import datetime

@@ -16,25 +16,15 @@ FLOATS = ("F32", "F16", "BF16", "F64")
 
 @dataclasses.dataclass(frozen=True)
 class Tensors:
-    """Tensors of one or several files.
+    """Tensors of one or several files, by name."""
 
-    Attributes:
-      shapes: name -> shape as stored.
-      kinds: name -> type as the file names it (`F32`, `BF16`, `I8` ...).
-      read: name -> the values in float32.
-    """
-
-    shapes: Mapping[str, tuple[int, ...]]
-    kinds: Mapping[str, str]
-    read: Callable[[str], np.ndarray]
+    shapes: Mapping[str, tuple[int, ...]]  # as stored: [out, in] for kernels
+    kinds: Mapping[str, str]  # types as the file names them (`F32`, `BF16`, `Q4_1` ...)
+    read: Callable[[str], np.ndarray]  # the values in float32
 
 
 def open_tensors(files: Iterable[Path]) -> Tensors:
-    """Opens safetensors files; reads their headers only.
-
-    Raises:
-      UserError: a file is missing, damaged or truncated, or two hold the same tensor.
-    """
+    """Reads the headers of safetensors files, which must be whole; none shares a tensor's name."""
     where: dict[str, tuple[Any, Path]] = {}
     shapes, kinds = {}, {}
     for file in files:
@@ -81,8 +71,8 @@ def check_shapes(
     found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: Path
 ) -> None:
     """Refuses files in which a tensor is missing or of another shape."""
-    for name in sorted(expected.keys() - found.keys()):
-        raise UserError(f"{where}: tensor {name!r} is missing")
+    if missing := sorted(expected.keys() - found.keys()):
+        raise UserError(f"{where}: tensor {missing[0]!r} is missing")
     for name, shape in expected.items():
         if found[name] != shape:
             raise UserError(f"{where}: tensor {name!r} has shape {found[name]}, not {shape}")

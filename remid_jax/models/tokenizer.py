@@ -29,32 +29,19 @@ class Tokenizer:
 
     Text is never structure: what stands in messages and what `encode` is given is words, even where
     it reads like a special token; only the chat template writes special tokens.
-
-    Attributes:
-      backend: the `tokenizers.Tokenizer`.
-      chat_template: jinja source.
-      end_of_turn: id that ends a response.
-      stop_ids: ids at which sampling stops, `end_of_turn` among them.
-      bos: id that must begin a prompt exactly once, or None.
-      special: names of special tokens for the template (`bos_token`, `eos_token`).
-      fingerprint: digest of vocabulary, rules, special tokens, template and its variables.
-      template_variables: further variables of the template, such as `enable_thinking`.
-      template_notes: what was decided or assumed on the template's behalf, for reports.
-      folds_system: whether the template takes the system text in the first user turn alone.
-      around_turns: tokens that are not flagged as special, but are the template's to write.
     """
 
     backend: tokenizers.Tokenizer
-    chat_template: str
-    end_of_turn: int
-    stop_ids: tuple[int, ...]
-    bos: int | None
-    special: dict[str, str]
-    fingerprint: str
+    chat_template: str  # jinja source
+    end_of_turn: int  # id that ends a response
+    stop_ids: tuple[int, ...]  # ids at which sampling stops, `end_of_turn` among them
+    bos: int | None  # id that must begin a prompt exactly once
+    special: dict[str, str]  # special tokens by their names in the template (`bos_token` ...)
+    fingerprint: str  # digest of vocabulary, rules, special tokens, template and its variables
     template_variables: dict[str, Any] = dataclasses.field(default_factory=dict)
-    template_notes: tuple[str, ...] = ()
-    folds_system: bool = False
-    around_turns: tuple[str, ...] = ()
+    template_notes: tuple[str, ...] = ()  # what was decided or assumed on its behalf, for reports
+    folds_system: bool = False  # whether it takes the system text in the first user turn alone
+    around_turns: tuple[str, ...] = ()  # tokens that it writes, though not flagged as special
 
     @functools.cached_property
     def _structure(self) -> Structure:
@@ -102,11 +89,10 @@ def load_tokenizer(
     Args:
       model: its opened files.
       chat_template: jinja source that replaces the model's own.
-      template_variables: further variables of the template.
+      template_variables: see `checked_variables`.
 
     Raises:
-      UserError: the tokenizer cannot be used (see `read_tokenizer`), there is no chat template or
-        one that cannot be, or nothing says how a turn ends.
+      UserError: tokenizer or chat template cannot be used, or nothing says how a turn ends.
     """
     variables, files = checked_variables(template_variables), read_tokenizer(model)
     template, backend = chat_template or files.template, files.backend

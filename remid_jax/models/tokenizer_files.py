@@ -19,8 +19,6 @@ from remid_jax.models.weights import ModelFiles
 
 _SETTINGS = "tokenizer_config.json"
 _FLAGS = ("special", "normalized", "lstrip", "rstrip", "single_word")
-
-
 _CONTROL, _USER_DEFINED = 3, 4  # types of tokens
 _ENDS = ("eos", "eot", "eom")  # of a text, a turn, a message
 
@@ -33,29 +31,20 @@ _KNOWN = "gpt-2, smollm, llama-bpe, qwen2"
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerFiles:
-    """What a checkpoint says of its tokenizer.
-
-    Attributes:
-      backend: the `tokenizers.Tokenizer`.
-      template: jinja source, or None.
-      ends: ids that end a text or a turn, the tokenizer's own eos first; may be empty.
-      bos: id of the beginning of a text, or None.
-      adds_bos: whether `bos` must begin a prompt.
-    """
+    """What a checkpoint says of its tokenizer."""
 
     backend: tokenizers.Tokenizer
-    template: str | None
-    ends: tuple[int, ...]
-    bos: int | None
-    adds_bos: bool
+    template: str | None  # jinja source
+    ends: tuple[int, ...]  # ids that end a text or a turn, the tokenizer's eos first; may be empty
+    bos: int | None  # id of the beginning of a text
+    adds_bos: bool  # whether `bos` must begin a prompt
 
 
 def read_tokenizer(model: ModelFiles) -> TokenizerFiles:
     """Reads the tokenizer of a model.
 
     Raises:
-      UserError: it is of an unsupported kind, damaged, contradicts itself, draws at random, does
-        not say how texts are cut, or has ids that the weights have no row for.
+      UserError: it is unsupported, damaged, inconsistent, random, or larger than the embedding.
     """
     path, read = model.path, _from_gguf if model.source == GGUF else _from_hugging_face
     files = read(path, model.metadata)
@@ -154,7 +143,7 @@ def _named_id(settings: dict[str, Any], name: str, backend: Any, path: Path) -> 
     """The id of a token that tokenizer_config.json names by its text."""
     token = settings.get(name)
     text = token.get("content") if isinstance(token, dict) else token
-    if text is None and token is None:
+    if token is None:
         return None
     if not isinstance(text, str):
         raise UserError(f"{path / _SETTINGS}: {name} must be a text, not {kind_of(text)}")

@@ -26,10 +26,7 @@ def token_ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
 
 
 def guarded(run: Callable[[], T], what: str) -> T:
-    """Runs what builds a tokenizer; where the library fails, a `UserError` that begins with `what`.
-
-    The trace that it prints where it panics is held back.
-    """
+    """Runs what builds a tokenizer; failures, and panics without their trace, are a `UserError`."""
     with _held_stderr():
         try:
             return run()

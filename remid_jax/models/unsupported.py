@@ -1,7 +1,6 @@
 """What files may switch on that the decoder does not compute: refused by name, never passed over.
 
-Features that come with tensors of their own (biases, more norms, experts) are also found by those
-tensors; the keys here change the numbers of a model whose tensors look like any other's.
+Features with tensors of their own (biases, more norms, experts) are also found by those.
 """
 
 import re
@@ -56,12 +55,7 @@ _GGUF: dict[str, tuple[Any, ...]] = {
 
 
 def refuse_hf(fields: Fields, windows: bool) -> None:
-    """Refuses keys of config.json that would change what is computed, by name and value.
-
-    Args:
-      fields: of config.json.
-      windows: whether a `sliding_window` counts where `use_sliding_window` is absent.
-    """
+    """Refuses keys of config.json that would change what is computed; windows: see `Family`."""
     act = fields.values.get("hidden_act", "silu")
     if act not in _SILU:
         raise UserError(f"{fields.where}: activation {shown(act)} is not supported, only 'silu'")

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,11 @@ import numpy as np
 from remid_jax.errors import UserError
 from remid_jax.files import file_sha256, path_of
 from remid_jax.json_files import read_json_object
-from remid_jax.models import families
+from remid_jax.models import families, tensor_files
 from remid_jax.models.decoder import DecoderConfig, layer_shapes
 from remid_jax.models.families import CONFIG, GGUF, HUGGING_FACE, LAYER_TENSORS, TENSORS
 from remid_jax.models.fields import Fields, shown
-from remid_jax.models.tensor_files import (
-    as_float32,
-    check_finite,
-    check_kind,
-    check_shapes,
-    open_tensors,
-)
+from remid_jax.models.tensor_files import Tensors
 
 INDEX = "model.safetensors.index.json"
 _INTEGERS = ("I8", "I16", "I32", "I64")  # of GGUF
@@ -30,27 +24,14 @@ _INTEGERS = ("I8", "I16", "I32", "I64")  # of GGUF
 
 @dataclasses.dataclass(frozen=True)
 class ModelFiles:
-    """The opened files of a model: its shape, and its tensors read when asked for.
+    """The opened files of a model: its shape, and its tensors read when asked for."""
 
-    Attributes:
-      path: GGUF file or directory.
-      source: `GGUF` or `HUGGING_FACE`, the column of the tables of names.
-      family: the architecture.
-      config: shape of the decoder.
-      shapes: tensor name -> shape as stored.
-      kinds: tensor name -> type as stored (`BF16`, `Q4_1` ...).
-      read: tensor name -> float array as stored ([out, in] for kernels).
-      metadata: GGUF fields, or the parsed JSON files of the directory.
-    """
-
-    path: Path
-    source: int
+    path: Path  # GGUF file or directory
+    source: int  # `GGUF` or `HUGGING_FACE`, the column of the tables of names
     family: families.Family
     config: DecoderConfig
-    shapes: Mapping[str, tuple[int, ...]]
-    kinds: Mapping[str, str]
-    read: Callable[[str], np.ndarray]
-    metadata: dict[str, Any]
+    tensors: Tensors
+    metadata: dict[str, Any]  # GGUF fields, or the parsed JSON files of the directory
 
 
 def open_files(path: str | Path) -> ModelFiles:
@@ -99,23 +80,24 @@ def _open_gguf(path: Path) -> ModelFiles:
         raise UserError(f"{path}: not a readable GGUF file, or truncated ({e})") from None
     _refuse_part(path, metadata)
     family = _family(metadata.get("general.architecture"), path)
-    tensors = {t.name: t for t in reader.tensors}
-    shapes = {name: tuple(int(n) for n in t.shape[::-1]) for name, t in tensors.items()}
+    stored = {t.name: t for t in reader.tensors}
+    shapes = {name: tuple(int(n) for n in t.shape[::-1]) for name, t in stored.items()}
+    kinds = {name: t.tensor_type.name for name, t in stored.items()}
 
     def read(name: str) -> np.ndarray:
-        data, kind = tensors[name].data, tensors[name].tensor_type
+        data, kind = stored[name].data, stored[name].tensor_type
         try:
             values = data if kind.name == "F64" else gguf.quants.dequantize(data, kind)
         except NotImplementedError:
             raise UserError(f"{path}: tensor {name!r}: cannot dequantise {kind.name}") from None
-        return as_float32(values).reshape(shapes[name])
+        return tensor_files.as_float32(values).reshape(shapes[name])
 
+    tensors = Tensors(shapes, kinds, read)
     try:
-        config = family.config_from_gguf(_architecture(path, metadata), set(tensors), read)
+        config = family.config_from_gguf(_architecture(path, metadata), tensors)
     except UserError as e:
         raise e if str(path) in str(e) else UserError(f"{path}: {e}") from None
-    kinds = {name: t.tensor_type.name for name, t in tensors.items()}
-    return ModelFiles(path, GGUF, family, config, shapes, kinds, read, metadata)
+    return ModelFiles(path, GGUF, family, config, tensors, metadata)
 
 
 def _refuse_part(path: Path, metadata: Mapping[str, Any]) -> None:
@@ -151,14 +133,12 @@ def _open_hugging_face(path: Path) -> ModelFiles:
     if CONFIG not in metadata:
         raise UserError(f"{path}: no {CONFIG}; give a Hugging Face model directory")
     family = _family(metadata[CONFIG].get("model_type"), path)
-    tensors = open_tensors(weight_files(path))
+    tensors = tensor_files.open_tensors(weight_files(path))
     try:
         config = family.config_from_hf(metadata[CONFIG])
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
-    return ModelFiles(
-        path, HUGGING_FACE, family, config, tensors.shapes, tensors.kinds, tensors.read, metadata
-    )
+    return ModelFiles(path, HUGGING_FACE, family, config, tensors, metadata)
 
 
 def _outer_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
@@ -176,21 +156,17 @@ def _names(files: ModelFiles, parameter: str) -> list[str]:
 
 
 def check_tensors(files: ModelFiles) -> None:
-    """Checks number, names, types and shapes of all tensors; reads none of them.
-
-    Raises:
-      UserError: a tensor is missing, unexpected, or of a wrong type or shape.
-    """
+    """Refuses tensors that are missing, unexpected, or of a wrong type or shape; reads none."""
     for name in _used(files):
-        kind = files.kinds[name]
+        kind = files.tensors.kinds[name]
         if files.source == HUGGING_FACE or kind in _INTEGERS:
-            check_kind(name, kind, files.path)
+            tensor_files.check_kind(name, kind, files.path)
     _check_layers(files)  # before a name for each is made
     expected = {}
     for parameter, shape in (_outer_shapes(files.config) | layer_shapes(files.config)).items():
         stored = shape if parameter == "embedding" else shape[::-1]
         expected |= dict.fromkeys(_names(files, parameter), stored)
-    check_shapes(files.shapes, expected, files.path)
+    tensor_files.check_shapes(files.tensors.shapes, expected, files.path)
     extra = sorted(n for n in _used(files) if n not in expected)
     if extra:
         more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
@@ -201,7 +177,7 @@ def _used(files: ModelFiles) -> Iterator[str]:
     """Names of the tensors that are not passed over."""
     column, tied = files.source, files.config.tie_embeddings
     needed = () if tied else {names[column] for names in TENSORS.values()}
-    return (n for n in files.shapes if n in needed or not n.endswith(families.IGNORED))
+    return (n for n in files.tensors.shapes if n in needed or not n.endswith(families.IGNORED))
 
 
 def _check_layers(files: ModelFiles) -> None:
@@ -209,7 +185,7 @@ def _check_layers(files: ModelFiles) -> None:
     column, said = files.source, files.config.num_layers
     patterns = [re.escape(LAYER_TENSORS[p][column]) for p in layer_shapes(files.config)]
     pattern = re.compile("|".join(p.replace(r"\{\}", r"(\d+)") for p in patterns))
-    matches = filter(None, map(pattern.fullmatch, files.shapes))
+    matches = filter(None, map(pattern.fullmatch, files.tensors.shapes))
     found = {n for match in matches for n in match.groups() if n}
     if said > len(found):
         key = families.SIZES["num_layers"][column]
@@ -220,15 +196,9 @@ def _check_layers(files: ModelFiles) -> None:
 
 
 def read_parameters(files: ModelFiles, dtype: Any = np.float32) -> Iterator[tuple[str, np.ndarray]]:
-    """Reads the parameters of `Decoder` one by one: kernels as [in, out], layers stacked.
+    """Yields the path (`embedding`, `layers/query`) and value of each parameter of `Decoder`.
 
-    Args:
-      files: of the model.
-      dtype: storage type of the result.
-
-    Yields:
-      The parameter's path (`embedding`, `layers/query`) and its value; those of layers lead with
-      [num_layers].
+    Kernels are [in, out]; parameters of layers lead with [num_layers].
 
     Raises:
       UserError: a tensor is missing, unexpected, of a wrong shape, or not finite.
@@ -246,7 +216,7 @@ def read_parameters(files: ModelFiles, dtype: Any = np.float32) -> Iterator[tupl
 
 
 def _tensor(files: ModelFiles, name: str, parameter: str) -> np.ndarray:
-    values = check_finite(files.read(name), name, files.path)
+    values = tensor_files.check_finite(files.tensors.read(name), name, files.path)
     interleaved = files.source == GGUF and files.family.gguf_interleaves_rotary
     if interleaved and parameter in ("query", "key"):
         values = _rotate_half_order(values, files.config.head_dim)
@@ -260,11 +230,7 @@ def _rotate_half_order(w: np.ndarray, head_dim: int) -> np.ndarray:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a Hugging Face directory: those its index names, or all.
-
-    Raises:
-      UserError: no such file, or an index that is broken or names a file that is not there.
-    """
+    """The safetensors files of a directory, at least one: those its index names, or all."""
     index = folder / INDEX
     if not index.exists():
         files = sorted(folder.glob("*.safetensors"))
@@ -285,8 +251,5 @@ def weight_files(folder: Path) -> list[Path]:
 
 def weights_fingerprint(path: Path) -> str:
     """Hex digest of all weight files' content: equal exactly when the weights are."""
-    files = weight_files(path) if path.is_dir() else [path]
-    digests = [file_sha256(file) for file in files]
-    return (
-        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    )
+    first, *rest = map(file_sha256, weight_files(path) if path.is_dir() else [path])
+    return hashlib.sha256("".join((first, *rest)).encode()).hexdigest() if rest else first

@@ -271,6 +271,3 @@ def test_prompts_of_similar_length_run_together():
     got = sampling.in_batches(prompts, 4, 2, run)
     assert got == [f"{i}{g}" for i in range(5) for g in "ab"]
     assert parts == [([1, 3], 2), ([0, 4], 2), ([2], 1)]
-    parts.clear()
-    sampling.in_batches(prompts, 4, 2, run, expected=[3, 1, 9, 9, 0])
-    assert [part for part, _ in parts] == [[3, 2], [0, 1], [4]]
