@@ -40,7 +40,7 @@ def entropy(p: Array, axis: Axis = -1) -> Array:
 
 
 def _two(p: Array, q: Array, axis: Axis) -> tuple[Array, Array]:
-    """Two distributions as floating-point numbers, once they are checked."""
+    """Two distributions, once they are checked."""
     p, q = real(p, "p"), real(q, "q")
     checks.same_length(p, q, axis)
     checks.distribution(p, axis)
@@ -92,11 +92,7 @@ def mutual_information(law: Array, channel: Array) -> Array:
     """I(X;Y) = Σ_x p(x) KL(p(·|x)‖p_Y), with p_Y = Σ_x p(x) p(·|x).
 
     Args:
-      law: [..., X] probabilities of the contexts.
-      channel: [..., X, Y] rows p(y|x).
-
-    Returns:
-      [...] nats.
+      law: [..., X] probabilities of the contexts; channel: [..., X, Y] rows p(y|x).
 
     Raises:
       ValueError: `law` or a row is no distribution, or their shapes do not agree.
@@ -153,7 +149,7 @@ def chain_rule_js(p: Array, q: Array, order: tuple[int, ...] = (0, 1, 2)) -> Arr
 
 
 def _two_joint(p: Array, q: Array) -> tuple[Array, Array]:
-    """Two joint distributions of one shape, an axis a factor, once they are checked."""
+    """The same of joint distributions, an axis a factor."""
     p, q = real(p, "p"), real(q, "q")
     if p.shape != q.shape or not 1 <= p.ndim <= MOST_FACTORS:
         shapes = f"{p.shape} and {q.shape}"

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.information import checks
-from remid_jax.information.arguments import floating, is_concrete, real, shown
+from remid_jax.information.arguments import first, floating, is_concrete, real, shown
 
 Array = jax.Array
 COUNTS = checks.Rule(
@@ -95,7 +95,7 @@ def streamed_group_sums(
 def _blocks(
     block: Any, used: np.ndarray, block_rows: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row numbers of each block and its scores in float64, finite where both contexts are used."""
+    """Row numbers and scores of each block, finite where both contexts are used."""
     if not callable(block):
         raise ValueError(f"block must be a function of start and stop, got {shown(block)}")
     for start in range(0, len(used), block_rows):
@@ -107,10 +107,9 @@ def _blocks(
             raise ValueError(
                 f"block({start}, {stop}) must have shape {read.shape}, got {scores.shape}"
             )
-        bad = ~np.isfinite(scores) & read
-        if bad.any():
-            i, j = (int(k) for k in np.argwhere(bad)[0])
-            raise ValueError(f"scores hold {scores[i, j]} at {(start + i, j)}, but must be finite")
+        if (place := first(~np.isfinite(scores) & read)) is not None:
+            where = start + place[0], place[1]
+            raise ValueError(f"scores hold {scores[place]} at {where}, but must be finite")
         checks.entries(scores, f"scores from row {start} on", used=read)
         yield here, scores
 

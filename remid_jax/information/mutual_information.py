@@ -1,7 +1,7 @@
 """Estimators of mutual information from a pair matrix S[i, j] = log q(y_j | x_i), in nats.
 
-Rows are contexts and columns are responses; entry (i, i) is the response that belongs to context i.
-Masks select contexts, together with their responses. Input is checked on the host: see `checks`.
+Rows are contexts and columns responses; (i, i) is the response that belongs to context i. Masks
+select contexts, together with their responses.
 """
 
 from collections.abc import Callable
@@ -36,8 +36,7 @@ def all_negatives(n: int) -> np.ndarray:
 def cyclic_negatives(n: int, count: int) -> np.ndarray:
     """Weights [n, n] of the pairs (i, i + s mod n), s = 1..count.
 
-    Each row and each column is used equally often, which removes most of the noise that comes from
-    choosing negatives at random.
+    Each row and column is used equally often, which removes most of the noise of random ones.
 
     Raises:
       ValueError: n is no whole number, or `count` none in 1..n-1.
@@ -75,15 +74,11 @@ def random_negatives(n: int, count: int, seed: int) -> np.ndarray:
 def read_pairs(
     scores: Any, lengths: Any, where: Any, negatives: Any = None
 ) -> tuple[Array, Array, Array]:
-    """Checks the arguments of `club`, and what they make.
+    """Checks the arguments of `club`.
 
     Returns:
-      scores: [N, N], per token where lengths are given, 0 where they are not read.
-      mask: [N] bool, contexts that are kept.
-      weights: [N, N] of the pairs, 0 outside of the mask.
-
-    Raises:
-      ValueError: see `club`.
+      (scores [N, N], per token where lengths are given and 0 where they are not read; mask [N] of
+      the contexts that are kept; weights [N, N] of the pairs, 0 outside of the mask).
     """
     n = checks.contexts_of(scores)
     mask = checks.mask_of(where, (n,), least=2)
@@ -143,9 +138,8 @@ def club(
       A scalar.
 
     Raises:
-      ValueError: the block is not square, an entry that is read is not finite (in float32),
-        `where` is no mask or leaves fewer than 2 contexts, weights are negative or none is left,
-        or a length is not positive.
+      ValueError: not square, an entry that is read is not finite (in float32), `where` leaves fewer
+        than 2 contexts, a weight is negative or none is left, or a length is not positive.
 
     >>> float(club(jnp.array([[-1.0, -3.0], [-5.0, -2.0]])))
     2.5
@@ -207,9 +201,7 @@ def estimator(name: str) -> Callable[..., Array]:
 
 
 def effective(model: Array, golden: Array) -> Array:
-    """Effective mutual information: the value of the model's responses minus the golden ones'.
-
-    EMI when q reads X, R-EMI when it reads (X, R).
+    """(R-)EMI: the information of the model's responses minus the golden ones'.
 
     Raises:
       ValueError: a value is not finite, or shapes do not fit together.
@@ -254,8 +246,7 @@ def likelihood_baseline(
 ) -> Array:
     """Mean over contexts of log q(y_θ|x)/n_θ − log q(y|x)/n, in nats per token.
 
-    It holds no mutual information at all, and stands beside every R-EMI: a claim that it already
-    supports needs no information theory.
+    It holds no mutual information: a claim that it already supports needs no information theory.
 
     Args:
       model_diagonal: [N] log q of each context's own response by the model; golden likewise.
