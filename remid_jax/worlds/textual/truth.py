@@ -28,11 +28,7 @@ Mechanisms = tuple[Array, Array, Array]
 
 
 def checked_index(index: Any, size: int, name: str) -> Array:
-    """An array of whole numbers in [0, size).
-
-    Raises:
-      ValueError: naming the argument and the first bad entry.
-    """
+    """An array of whole numbers in [0, size)."""
     index = np.asarray(index)
     if not np.issubdtype(index.dtype, np.integer):
         raise ValueError(f"{name} must hold whole numbers, got {index.dtype}")
@@ -102,8 +98,7 @@ def mechanisms_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mecha
 
     User tags move p(u) to that culture's personas, character tags p(c|u) to that category,
     TurnLevelComposition p(d|u, c) to dialogues of 8 user turns, WordLevelComposition to pairs of
-    topic and verb that ID has only apart. One mechanism is shifted, to
-    (1 − strength)·ID + strength·OOD; the others are those of ID.
+    topic and verb that ID has only apart.
 
     Args:
       world: the world.
@@ -111,7 +106,7 @@ def mechanisms_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mecha
       strength: in [0, 1]; 0: ID; 1: a support disjoint from ID's.
 
     Returns:
-      p(u) [U], p(c|u) [U, C], p(d|u, c) [U, C, D].
+      p(u) [U], p(c|u) [U, C], p(d|u, c) [U, C, D], one of them (1 − strength)·ID + strength·OOD.
 
     Raises:
       ValueError: unknown tag, or strength out of range.
@@ -141,7 +136,7 @@ def _supports(world: TextualWorld) -> tuple[tuple[Array, ...], dict[str, tuple[i
 
 
 def _uniform(support: Array, shape: tuple[int, ...]) -> Array:
-    """Uniform on the values that a mask [shape[-1]] allows, whatever the factors before."""
+    """Uniform on the values that a mask [shape[-1]] allows."""
     return np.broadcast_to(support / support.sum(), shape)
 
 
