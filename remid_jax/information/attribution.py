@@ -121,7 +121,7 @@ def attribute(
 
 
 def _one_at_a_time(factors: int) -> np.ndarray:
-    """EMI(P) − EMI(P with factor z from Q) as weights [factors, 2, …, 2]."""
+    """The same of EMI(P) − EMI(P with factor z from Q)."""
     weights = np.zeros((factors,) + (2,) * factors)
     for z in range(factors):
         weights[(z, *(0,) * factors)] = 1

@@ -32,7 +32,7 @@ class BoundBlocks(NamedTuple):
 
 
 class BoundEstimate(NamedTuple):
-    """value and its jackknife standard error in nats, with Welch's degrees of freedom."""
+    """Value and jackknife standard error (one context of P or Q at a time), nats, Welch's d.o.f."""
 
     value: Array
     standard_error: Array
@@ -40,11 +40,7 @@ class BoundEstimate(NamedTuple):
 
     @checks.arguments(level=checks.LEVEL)
     def upper_limit(self, level: float = 0.95) -> float:
-        """One-sided upper confidence limit of the bound, value + t·standard error.
-
-        Raises:
-          ValueError: a value that is not finite or out of range.
-        """
+        """One-sided upper confidence limit of the bound, value + t·standard error."""
         from scipy.special import stdtrit
 
         value, error, freedom = checks.operands(
@@ -106,9 +102,6 @@ def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
     InfoNCE, which errs down, and are subtracted. So the estimate errs up at any N where the
     likelihoods are exact. With an estimate q in their place it is no bound.
 
-    Returns:
-      Value and standard error by deleting one context of P or of Q at a time.
-
     Raises:
       ValueError: a block of wrong shape, fewer than 2 contexts, or an entry that is not finite.
     """
@@ -137,13 +130,8 @@ def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
 def predict_worst_case(blocks: BoundBlocks) -> BoundEstimate:
     """A prediction, before deployment, of how large R-EMID can get; never a bound.
 
-    Responses drawn from q(·|x) at the OOD contexts stand in for golden ones, and all likelihoods
-    are q's. Useful as far as it orders shifts as exact EMID does.
-
-    Args:
-      blocks: with q's own responses in `golden_Q_own` and `golden_Q_under_P`.
-
-    Raises:
-      ValueError: as in `linear_bound_estimate`.
+    All likelihoods are q's, and responses drawn from q(·|x) at the OOD contexts stand in for golden
+    ones in `golden_Q_own` and `golden_Q_under_P`. Useful as far as it orders shifts as exact EMID
+    does. Errors as in `linear_bound_estimate`.
     """
     return linear_bound_estimate(blocks)

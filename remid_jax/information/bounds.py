@@ -98,9 +98,7 @@ def phi(P: Array, Q: Array, channel: Array, model: Array) -> Array:
 
     EMID = (E_P − E_Q) φ − KL(P_Yθ‖Q_Yθ) − KL(Q_Y‖P_Y), hence EMID ≤ (E_P − E_Q) φ. Infinite where
     responses never occur under the other distribution, NaN where they never occur under either.
-
-    Raises:
-      ValueError: P, Q or a row is no distribution, or shapes do not agree.
+    Arguments and errors as in `linear_bound`.
     """
     P, Q, channel, model = _arguments(P, Q, channel, model)
     return kl(model, output_law(Q, model)) - kl(channel, output_law(P, channel))
@@ -109,8 +107,7 @@ def phi(P: Array, Q: Array, channel: Array, model: Array) -> Array:
 def psi(P: Array, Q: Array, channel: Array, model: Array) -> Array:
     """ψ(x) = KL(p_θ(·|x)‖M_Yθ) − KL(p(·|x)‖M_Y), M = (P + Q)/2: [X] nats, finite under P + Q.
 
-    Raises:
-      ValueError: P, Q or a row is no distribution, or shapes do not agree.
+    Arguments and errors as in `linear_bound`.
     """
     P, Q, channel, model = _arguments(P, Q, channel, model)
     return phi((P + Q) / 2, (P + Q) / 2, channel, model)
@@ -228,10 +225,9 @@ class PrintedParts(NamedTuple):
 
 
 def printed_parts(P: Array, Q: Array, channel: Array, model: Array) -> PrintedParts:
-    """The parts of `paper_bound` for distributions [U, C, D] and rows p(y|x), p_θ(y|x) [U·C·D, Y].
+    """The parts of `paper_bound` for distributions [U, C, D] and rows [U·C·D, Y].
 
-    Raises:
-      ValueError: P, Q or a row is no distribution, or shapes do not agree.
+    Errors as in `linear_bound`.
     """
     P, Q = _pair(P, Q)
     flat = (P.ravel(), Q.ravel())

@@ -1,7 +1,6 @@
-"""Checks of concrete input, on the host, before anything is traced.
+"""Checks of arguments: a ValueError names the argument, what it holds, where, and what it must be.
 
-Inside `jit`, `vmap` and `grad` only shapes and dtypes are checked. Whatever is wrong ends in a
-`ValueError` that names the argument, what it holds, where, and what it must be.
+Inside `jit`, `vmap` and `grad` only shapes and dtypes are checked.
 """
 
 import difflib
@@ -194,12 +193,9 @@ def mask_of(where: Any, shape: tuple[int, ...], one: str = "context", least: int
 
 
 def labels_of(
-    groups: Any,
-    n: int | None = None,
-    name: str = "groups",
-    least: int = -LABELS,
+    groups: Any, n: int | None = None, name: str = "groups", least: int = -LABELS,
     most: int = LABELS,
-) -> Any:
+) -> Any:  # fmt: skip
     """Groups [n] as whole numbers of least..most−1; an int array unless they are traced."""
     groups = real(groups, name)
     if len(groups.shape) != 1 or n not in (None, groups.shape[0]):

@@ -27,7 +27,7 @@ class ClassifierJS:
       value: log 2 − balanced held-out cross-entropy, nats; may be negative.
       standard_error: over vectors (or groups), with the fitted classifiers taken as given.
       freedom: number of vectors (or groups) − 1.
-      penalties: the penalty chosen in each fold.
+      penalties: chosen in each fold.
     """
 
     value: float
@@ -71,11 +71,8 @@ def _fit(z: Array, sign: Array, share: Array, penalty: Array) -> tuple[Array, Ar
 
 def _balanced(used: Array, sign: Array) -> Array:
     """Weights of the used rows, ½ in all for each label."""
-    share = jnp.zeros(sign.shape)
-    for label in (1, -1):
-        of_label = (used & (sign == label)).astype(share.dtype)
-        share = share + of_label / (2 * jnp.sum(of_label))
-    return share
+    labelled = [(used & (sign == label)).astype(float) for label in (1, -1)]
+    return sum(rows / (2 * jnp.sum(rows)) for rows in labelled)
 
 
 @functools.partial(jax.jit, static_argnames=("folds",))

@@ -1,8 +1,7 @@
 """Cross-information: how well q tells a response's own context from K − 1 others, in nats.
 
-CI_q(g) = E_{x, y~g(·|x)}[log q(y|x) − log (1/K) Σ_{k≤K} q(y|x_k)], where x_1 = x. It is at most
-log K, and on golden responses a lower bound of I(X;Y) whatever q is. Comparing it between
-subsets and models asks for the same K everywhere.
+CI_q(g) = E_{x, y~g(·|x)}[log q(y|x) − log (1/K) Σ_{k≤K} q(y|x_k)], where x_1 = x. Comparing it
+between subsets and models asks for the same K everywhere.
 """
 
 import functools
@@ -158,7 +157,7 @@ def _checked_sets(sets: Any, n: int) -> Any:
 def cross_information(
     scores: Array, sets: Array, *, scale: float | Array = 1.0, where: Array | None = None
 ) -> Array:
-    """CI = mean over responses and sets of a·S_ii − log (1/K) Σ_{k ∈ {i} ∪ set} exp a·S_ki.
+    """CI in nats: the mean of a·S_ii − log (1/K) Σ_{k ∈ {i} ∪ set} exp a·S_ki over all sets.
 
     At most log K. On golden responses its mean is a lower bound of I(X;Y) for any q and a that were
     not fitted to them (van den Oord et al., arXiv 1807.03748; Poole et al., arXiv 1905.06922).
@@ -168,9 +167,6 @@ def cross_information(
       sets: int [N, draws, K − 1], of `context_sets`.
       scale: a, of `calibrate_scale`.
       where: [N] bool, contexts to keep; a set with a masked member is left out, so that K stays.
-
-    Returns:
-      A scalar in nats.
 
     Raises:
       ValueError: an argument of another shape or kind, or no set that is left.
@@ -260,11 +256,7 @@ def saturation(value: float | Array, num_contexts: int) -> float | Array:
 
 
 def is_saturated(value: float | Array, num_contexts: int) -> bool | Array:
-    """Whether CI is above .9 log K, where differences no longer mean anything: no verdict.
-
-    Raises:
-      ValueError: as in `saturation`.
-    """
+    """Whether CI is above .9 log K, where differences tell nothing; errors as in `saturation`."""
     return saturation(value, num_contexts) > SATURATED
 
 
@@ -312,7 +304,7 @@ def factor_terms(scores: Array, *, scale: float | Array = 1.0, where: Array | No
 def factor_information(
     scores: Array, *, scale: float | Array = 1.0, where: Array | None = None
 ) -> Array:
-    """Cross-information of one factor: mean_i [a·S_i0 − log mean_k exp a·S_ik], hard negatives.
+    """Cross-information of one factor in nats: mean_i [a·S_i0 − log mean_k exp a·S_ik].
 
     Responses that ignore the factor have at most 0 under any q; those of a model with the wrong
     factor are far below 0. With u' from p(u | c, d) its mean on golden responses is a lower bound
@@ -323,9 +315,6 @@ def factor_information(
       scale: a, of `calibrate_scale`.
       where: [N, K] bool, available entries; a context needs its own and a swapped one. Only values
         of one K can be compared.
-
-    Returns:
-      A scalar in nats.
 
     Raises:
       ValueError: an argument of another shape or kind, or no context that is left.

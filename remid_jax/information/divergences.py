@@ -64,8 +64,7 @@ def kl(p: Array, q: Array, axis: Axis = -1) -> Array:
 def jensen_shannon(p: Array, q: Array, axis: Axis = -1) -> Array:
     """D_JS(p‖q) = ½ KL(p‖m) + ½ KL(q‖m), m = (p + q)/2: in [0, log 2] (Lin, 1991).
 
-    Raises:
-      ValueError: p or q is no distribution along `axis`, or their sizes differ along it.
+    Arguments and errors as in `kl`.
 
     >>> round(float(jensen_shannon(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))), 4)
     0.6931
@@ -76,10 +75,7 @@ def jensen_shannon(p: Array, q: Array, axis: Axis = -1) -> Array:
 
 
 def total_variation(p: Array, q: Array, axis: Axis = -1) -> Array:
-    """TV(p, q) = ½ Σ |p − q|: in [0, 1].
-
-    Raises:
-      ValueError: p or q is no distribution along `axis`, or their sizes differ along it.
+    """TV(p, q) = ½ Σ |p − q|: in [0, 1]; arguments and errors as in `kl`.
 
     >>> float(total_variation(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])))
     0.5
@@ -108,11 +104,7 @@ def mutual_information(law: Array, channel: Array) -> Array:
 
 
 def output_law(law: Array, channel: Array) -> Array:
-    """p_Y = Σ_x p(x) p(·|x), [..., Y], of contexts p(x) [..., X] through a channel [..., X, Y].
-
-    Raises:
-      ValueError: `law` or a row of the channel is no distribution, or their shapes do not agree.
-    """
+    """p_Y = Σ_x p(x) p(·|x): [..., Y]; arguments and errors as in `mutual_information`."""
     law, channel = real(law, "law"), real(channel, "channel")
     if channel.ndim < 2 or law.shape[-1:] != channel.shape[-2:-1]:
         shapes = law.shape, channel.shape
@@ -162,10 +154,7 @@ def _two_joint(p: Array, q: Array) -> tuple[Array, Array]:
 def factor_js(p: Array, q: Array) -> Array:
     """`chain_rule_js` averaged over all orders: [factors] nats, symmetric in the factors.
 
-    The average is the Shapley value of v(S) = D_JS of the marginals of the factors in S.
-
-    Raises:
-      ValueError: p or q is no distribution, or their shapes differ.
+    It is the Shapley value of v(S) = D_JS of the marginals of S. Errors as in `chain_rule_js`.
     """
     p, q = _two_joint(p, q)
     cells = itertools.product((False, True), repeat=p.ndim)

@@ -1,4 +1,4 @@
-"""How large a difference a number of samples can show, and how many samples a difference needs.
+"""How large a difference a number of samples can show, and how many a difference needs.
 
 Two-sided Student tests with normal estimates: with noncentrality δ = |difference| / standard error,
 power = P(|T| > t(f; 1 − level/2)), T ~ noncentral t(f, δ).
@@ -146,8 +146,6 @@ def detectable(
     standard_error: float, freedom: float, power: float = 0.8, level: float = 0.05
 ) -> float:
     """Smallest true |difference| that a test with this standard error shows with a given power.
-
-    Half of it needs about 4 times the samples, as the error falls with √n.
 
     Args:
       standard_error: of the estimated difference, nats; freedom: its degrees of freedom.

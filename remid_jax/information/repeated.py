@@ -1,8 +1,6 @@
 """Several sampled responses a context: estimates, variance by source, and E KL from own samples.
 
-A greedy model gives one response a context, and its mutual information is log N whatever it says;
-samples show how much a response varies where the context does not. Arrays are [N, M]: response m
-of context j; a bool mask marks those that exist.
+Arrays are [N, M]: response m of context j; a bool mask marks those that exist.
 """
 
 from typing import Any, NamedTuple
@@ -35,10 +33,10 @@ def repeated_contributions(scores: Array, where: Array | None = None) -> Array:
 
 
 def repeated_club(scores: Array, where: Array | None = None) -> Array:
-    """vCLUB of several responses a context: mean over contexts of the mean contribution.
+    """vCLUB of several responses a context in nats: mean over contexts of the mean contribution.
 
     With M = 1 it is `club`. Contexts share negatives, so its standard error is that of the
-    jackknife over contexts. Arguments and errors as in `repeated_contributions`; a scalar in nats.
+    jackknife over contexts. Arguments and errors as in `repeated_contributions`.
 
     >>> s = jnp.array([[-1.0, -3.0], [-5.0, -2.0]])[..., None]
     >>> float(repeated_club(s))
@@ -81,7 +79,7 @@ def _response_mask(where: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _context_means(values: Array, mask: Array) -> tuple[Array, Array, Array]:
-    """Mean over the responses of each context [N], whether it has any [N], and how many [N]."""
+    """Mean of each context's responses [N], whether it has any, and how many."""
     counts = jnp.sum(mask, axis=1, dtype=values.dtype)
     total = jnp.sum(jnp.where(mask, values, 0), axis=1)
     return total / jnp.maximum(counts, 1), counts > 0, counts

@@ -1,7 +1,6 @@
 """The Jensen-Shannon divergence of two sets of feature vectors by their spectra, in nats.
 
-It is never above the divergence of the two empirical distributions, but as an estimate of what lies
-behind the samples it has a finite-sample floor, which is measured and reported.
+As an estimate of what lies behind the samples it has a finite-sample floor, which is reported.
 """
 
 import dataclasses
@@ -43,7 +42,7 @@ class RepresentationJSD:
 
 
 def check_pair(a: Any, b: Any) -> None:
-    """Checks that a [n, d] and b [m, d] are finite and hold at least 2 vectors each."""
+    """Checks that a [n, d] and b [m, d] hold at least 2 finite vectors each."""
     for name, x in (("a", a), ("b", b)):
         shape = real(x, name, empty=True).shape
         if len(shape) != 2 or shape[0] < 2 or shape[1] < 1:
@@ -113,10 +112,7 @@ def von_neumann_entropy(features: Any) -> Array:
     """S(ρ) = −Σ λ log λ over the eigenvalues of ρ = Σ z zᵀ / n, z = x / ‖x‖.
 
     Args:
-      features: [n, d], no row zero.
-
-    Returns:
-      A scalar in nats, in [0, log min(n, d)].
+      features: [n, d], no row zero; S is in [0, log min(n, d)] nats.
 
     Raises:
       ValueError: not a matrix, an entry that is not finite, or a zero row.
@@ -129,7 +125,7 @@ def von_neumann_entropy(features: Any) -> Array:
 
 
 def representation_jsd(a: Any, b: Any) -> Array:
-    """S((ρ_a + ρ_b)/2) − (S(ρ_a) + S(ρ_b))/2, the quantum Jensen-Shannon divergence of two sets.
+    """S((ρ_a + ρ_b)/2) − (S(ρ_a) + S(ρ_b))/2, the quantum Jensen-Shannon divergence, in nats.
 
     ρ is the covariance (not centred) of unit-norm vectors, of trace 1, and S its von Neumann
     entropy (Hoyos-Osorio and Sanchez-Giraldo, arXiv 2305.16446, with a linear kernel). At most
@@ -138,9 +134,6 @@ def representation_jsd(a: Any, b: Any) -> Array:
 
     Args:
       a: [n, d] feature vectors, no row zero; b: likewise.
-
-    Returns:
-      A scalar in nats.
 
     Raises:
       ValueError: shapes that differ, an entry that is not finite, or a zero row.

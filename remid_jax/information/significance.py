@@ -107,9 +107,8 @@ def independence_test(
 ) -> float:
     """One-sided p-value of responses that do not depend on their contexts.
 
-    Responses are permuted among contexts, which orders `club` as the mean diagonal: p = (1 +
-    #{permuted ≥ observed}) / (1 + permutations). Exact for any q and N where contexts are
-    independent draws.
+    Responses are permuted among contexts: p = (1 + #{permuted ≥ observed}) / (1 + permutations), of
+    the mean diagonal. Exact for any q and N where contexts are independent draws.
 
     Args:
       scores: as in `club`, but every pair is read; lengths and where likewise.
@@ -141,8 +140,7 @@ def independence_test(
 def holm(p_values: Sequence[float | None] | np.ndarray) -> np.ndarray:
     """Holm's adjusted p-values: p̃_(k) = max_{l≤k} min(1, (m − l + 1) p_(l)) (Holm, 1979).
 
-    Rejecting where p̃ ≤ α rejects a true hypothesis with probability at most α, however the tests
-    depend on each other.
+    Holds however the tests depend on each other.
 
     Args:
       p_values: [m]; None is a missing test, which is not counted.
@@ -165,7 +163,6 @@ def holm(p_values: Sequence[float | None] | np.ndarray) -> np.ndarray:
 
 
 def _p_values(p_values: Any) -> np.ndarray:
-    """[m] float64, NaN where missing."""
     try:
         if isinstance(p_values, str | Set | Mapping | np.ma.MaskedArray):
             raise TypeError

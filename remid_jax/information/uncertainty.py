@@ -115,10 +115,8 @@ def delete_one(
 def jackknife_error(replicates: Array) -> tuple[Array, int]:
     """sqrt((G−1)/G Σ_g (θ_g − θ̄)²) of the values θ_g without group g (Tukey, 1958).
 
-    Differences of replicates of two statistics give the error of the statistics' difference.
-
     Args:
-      replicates: [G, ...] as of `delete_one`.
+      replicates: [G, ...] of `delete_one`; differences of two give the error of the difference.
 
     Returns:
       (standard error [...], degrees of freedom G − 1).
