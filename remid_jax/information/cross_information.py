@@ -136,7 +136,6 @@ def _read(scores: Any, sets: Any, where: Any) -> tuple[Array, Array, Array]:
 
 
 def _checked_sets(sets: Any, n: int) -> Any:
-    """Sets of other contexts, on the host unless they are traced."""
     sets = real(sets, "sets", empty=True)
     if not jnp.issubdtype(sets.dtype, jnp.integer):
         raise ValueError(f"sets must be whole numbers, of an integer type, not {sets.dtype}")

@@ -193,8 +193,7 @@ def worst_set(
 
     Args:
       values: [K] estimates, larger is worse.
-      errors: [K, K] standard errors of the differences v_l − v_k; the diagonal has no say.
-      freedom: degrees of freedom of the errors, one or [K, K].
+      errors: [K, K] standard errors of v_l − v_k; freedom: of the errors, one or [K, K].
       level: of confidence, in (0, 1).
 
     Raises:

@@ -94,10 +94,7 @@ def _world(world: Any, name: str) -> World:
 def quantities(world: World, P: Array | None = None, Q: Array | None = None) -> dict[str, Array]:
     """The exact quantities of a world, jit- and vmap-able.
 
-    Args:
-      world: mechanisms and channels.
-      P: [U, C, D] where it is known with fewer roundings than the product of its mechanisms; Q
-        likewise.
+    P and Q [U, C, D] are given where they are known with fewer roundings than from mechanisms.
 
     Returns:
       mi_P, mi_Q, mi_model_P, mi_model_Q: I(X;Y) and I(X;Y_θ) under P and Q.

@@ -84,13 +84,6 @@ def _product(key: Array, sizes: Sizes) -> Mechanisms:
     )
 
 
-def _both(
-    maker: Callable[[Array, Sizes], Mechanisms], key: Array, sizes: Sizes, strength: Any
-) -> Pair:
-    """Q moves from P to an independent distribution of the same kind."""
-    return _moved(*(maker(k, sizes) for k in jax.random.split(key)), strength)
-
-
 def _moved(first: Mechanisms, second: Mechanisms, strength: Any) -> Pair:
     return first, tuple(_mix(a, b, strength) for a, b in zip(first, second, strict=True))
 
@@ -98,13 +91,13 @@ def _moved(first: Mechanisms, second: Mechanisms, strength: Any) -> Pair:
 @_family("product")
 def product(key: Array, sizes: Sizes, strength: Any) -> Pair:
     """Independent factors; all three shift."""
-    return _both(_product, key, sizes, strength)
+    return _moved(*(_product(k, sizes) for k in jax.random.split(key)), strength)
 
 
 @_family("dependent")
 def dependent(key: Array, sizes: Sizes, strength: Any) -> Pair:
     """Dependent factors; all three mechanisms shift."""
-    return _both(_dependent, key, sizes, strength)
+    return _moved(*(_dependent(k, sizes) for k in jax.random.split(key)), strength)
 
 
 @_family("same-marginals")

@@ -88,7 +88,7 @@ def textual_world(
         culture=culture,
         moods=np.concatenate([_distinct_orders(rng, personas) for _ in words.CULTURES]),
         category=category,
-        voices=(_ranks(category) % 4 + category) % len(words.VOICES),  # the real: never the fifth
+        voices=(ranks(category) % 4 + category) % len(words.VOICES),  # the real: never the fifth
         items=np.stack([rng.permutation(len(words.ITEMS))[: len(words.MOODS)] for _ in category]),
         topics=topics,
         verbs=verbs,
@@ -97,7 +97,7 @@ def textual_world(
     )
 
 
-def _ranks(group: Array) -> Array:
+def ranks(group: Array) -> Array:
     """How many members of the same group come before each, of a sorted group [n]."""
     return np.arange(len(group)) - np.searchsorted(group, group)
 

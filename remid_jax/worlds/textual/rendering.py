@@ -23,7 +23,7 @@ def persona_text(world: TextualWorld, u: int) -> str:
     """The persona in a sentence: greeting, name, city, and the mood in each place."""
     truth.checked_index(u, world.shape[0], "u")
     culture = int(world.culture[u])
-    index = _rank(world.culture, u)
+    index = facts.ranks(world.culture)[u]
     name = words.full_name(words.PERSONA_NAMES[culture], index)
     city = words.CITIES[culture][index % 4]
     moods = ", ".join(f"{MOODS[m]} {t}" for m, t in zip(world.moods[u], TOPICS, strict=True))
@@ -37,16 +37,11 @@ def character_profile(world: TextualWorld, c: int) -> dict[str, str]:
     names = words.CHARACTER_NAMES[category]
     items = ", ".join(f"{ITEMS[i]} if {m}" for i, m in zip(world.items[c], MOODS, strict=True))
     return {
-        "name": words.full_name(names, _rank(world.category, c)),
+        "name": words.full_name(names, facts.ranks(world.category)[c]),
         "origin": words.ORIGINS[category],
         "speech_style": f"Says {VOICES[world.voices[c]]}.",
         "advice": f"Gives {items}.",
     }
-
-
-def _rank(group: np.ndarray, member: int) -> int:
-    """How many members of the same group come before."""
-    return int(np.sum(group[:member] == group[member]))
 
 
 def dialogue_messages(world: TextualWorld, d: int) -> Dialogue:

@@ -4,15 +4,14 @@ A persona u has a mood a_u(t) for each topic t and a culture's greeting; a chara
 word and recommends an item m_c(mood) for each mood; a dialogue d is about a topic t_d and asks for
 something to do (a verb). The right response has four slots:
 
-    y*(u, c, d) = (greeting_u, voice_c, verb_d, m_c(a_u(t_d))),
+    y*(u, c, d) = (greeting_u, voice_c, verb_d, m_c(a_u(t_d))).
 
-so its item takes one look-up in each of persona, dialogue and character. Each slot of a response
-is right with probability 1 − εₛ, else any of the other words of the slot alike:
+Each slot is right with probability 1 − εₛ, else any of the other words of the slot alike:
 
     p(y|x) = Πₛ [yₛ = y*ₛ(x)] (1 − εₛ) + [yₛ ≠ y*ₛ(x)] εₛ/(nₛ − 1).
 
 Contexts x and responses y are flat indices in C order of (user, character, dialogue) and of
-(greeting, voice, verb, item); one that is out of range is a ValueError.
+(greeting, voice, verb, item). What is out of range, or an unknown tag, is a ValueError.
 """
 
 from typing import Any
@@ -107,9 +106,6 @@ def mechanisms_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mecha
 
     Returns:
       p(u) [U], p(c|u) [U, C], p(d|u, c) [U, C, D], one of them (1 − strength)·ID + strength·OOD.
-
-    Raises:
-      ValueError: unknown tag, or strength out of range.
     """
     if tag not in shifts.ALL_TAGS:
         raise ValueError(f"unknown tag {tag!r}{nearest(str(tag), shifts.ALL_TAGS)}")
