@@ -98,7 +98,7 @@ def cluster_labels(tag: str, samples: Sequence[Any], field: str) -> Labels | Non
 
     Args:
       tag: of the subset.
-      samples: [N] of it.
+      samples: [N], its contexts.
       field: `config.estimator.clusters`, a field of the samples or `none`.
 
     Raises:

@@ -42,8 +42,9 @@ def _error_and_freedom(
         raise ValueError("sd_in and sd_out must not both be 0")
     root = math.sqrt(n)
     if correlation is None:
-        return combined_error(sd_in / root, n - 1, sd_out / root, n - 1)
-    own = math.sqrt(1 - correlation**2) * sd_out  # what the counterpart does not explain
+        error, freedom = combined_error(sd_in, n - 1, sd_out, n - 1)
+        return error / root, freedom
+    own = math.sqrt((1 - correlation) * (1 + correlation)) * sd_out  # not explained by the other
     error = math.hypot(sd_in - correlation * sd_out, own) / root
     if error == 0:
         raise ValueError(f"correlation {correlation} leaves a paired difference without any spread")

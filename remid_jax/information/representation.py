@@ -109,10 +109,10 @@ def _entropy(z: Array) -> Array:
 
 
 def von_neumann_entropy(features: Any) -> Array:
-    """S(ρ) = −Σ λ log λ over the eigenvalues of ρ = Σ z zᵀ / n, z = x / ‖x‖.
+    """S(ρ) = −Σ λ log λ over the eigenvalues of ρ = Σ z zᵀ / n, z = x / ‖x‖, in nats.
 
     Args:
-      features: [n, d], no row zero; S is in [0, log min(n, d)] nats.
+      features: [n, d], no row zero; then S is in [0, log min(n, d)].
 
     Raises:
       ValueError: not a matrix, an entry that is not finite, or a zero row.
