@@ -3,11 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from remid_jax.analysis.contrast import R_EMID, Contrast, Record, largest, with_holm
 from remid_jax.analysis.measures import Estimates
-from remid_jax.information.uncertainty import combined_error
 
 Row = Mapping[str, Any]
 METHOD = "one at a time"
@@ -16,14 +13,9 @@ METHOD = "one at a time"
 def estimate_by_shift(rows: Sequence[Row], estimates: Estimates) -> list[Record]:
     """The mean R-EMID of each RPM over the subsets of each shift.
 
-    R-EMI(in-distribution) − (1/K) Σ_k R-EMI(k) over the K subsets of a shift that have an R-EMID.
-    Each shift is measured by itself, as texts in which several factors are shifted do not exist:
-    the values do not add up to the R-EMID of a joint shift. Paired subsets and the in-distribution
-    one are deleted from together, others are independent, and the in-distribution one counts once.
-
-    Args:
-      rows: of `estimate_rows`.
-      estimates: of all subsets.
+    R-EMI(in-distribution) − (1/K) Σ_k R-EMI(k) over the K subsets of a shift that have an R-EMID
+    in the `rows` of `estimate_rows`. Each shift is measured by itself: the values do not add up to
+    the R-EMID of a joint shift.
     """
     return [_of_rpm(rpm, rows, estimates) for rpm in estimates.rpms]
 
@@ -58,19 +50,15 @@ def _other_languages(tags: Sequence[str], estimates: Estimates) -> list[str]:
 def _named(
     found: Sequence[Row], weights: Sequence[Mapping[str, float]], rpm: str, estimates: Estimates
 ) -> tuple[str | None, list[str]]:
-    """The shift to name, or None; and those that the largest is not distinguished from."""
+    """The shift to name or None, and those that the largest is not distinguished from."""
     if not found:
         return None, []
 
     def gap(k: int, m: int) -> Contrast:
         tags = {**weights[k], **weights[m]}
         between = {t: weights[k].get(t, 0) - weights[m].get(t, 0) for t in tags}
-        difference = estimates.r_emi(rpm, between)
-        if difference.known:
-            return difference
-        # The in-distribution subset counts twice: too wide rather than none.
-        both = (estimates.r_emi(rpm, w)[1:] for w in (weights[k], weights[m]))
-        return Contrast(np.nan, *combined_error(*(x for part in both for x in part)))
+        apart = (estimates.r_emi(rpm, weights[i]) for i in (k, m))
+        return estimates.r_emi(rpm, between).or_independent(*apart)
 
     values = [s["r_emid"] for s in found]
     top, others = largest(values, gap, estimates.settings.confidence)

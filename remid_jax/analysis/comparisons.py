@@ -17,7 +17,7 @@ from remid_jax.analysis.contrast import (
 from remid_jax.analysis.measures import Estimates
 from remid_jax.information.pairs import MIN_CONTEXTS, REFERENCE_ROWS, Subset, groups_of, is_paired
 from remid_jax.information.significance import holm, sign_flip_test
-from remid_jax.information.uncertainty import combined_error, t_test
+from remid_jax.information.uncertainty import t_test
 
 Row = Mapping[str, Any]
 TOO_PREDICTABLE = {
@@ -36,10 +36,7 @@ CAUSES = "cold or greedy sampling and echoing do that, and it is no merit"
 
 
 def compare_rpms(estimates: Estimates) -> list[Record]:
-    """Differences of R-EMI between every two RPMs on the same contexts, subset by subset.
-
-    `p_holm` adjusts the p-values of sign flips over the subsets, for each two RPMs.
-    """
+    """Differences of R-EMI between every two RPMs on the same contexts, subset by subset."""
     blocks = [
         with_holm([_compare(estimates, s, *pair) for s in estimates.subsets], "p_sign_flip")
         for pair in itertools.combinations(estimates.rpms, 2)
@@ -76,11 +73,7 @@ def _p_sign_flip(
 
 
 def worst_shifts(rows: Sequence[Row], estimates: Estimates) -> list[Record]:
-    """The subset of largest R-EMID of each RPM, a candidate rather than a verdict.
-
-    The largest of several noisy values is biased upwards, so `not_distinguished_from` names the
-    other members of the confidence set of worst shifts; see `worst_set`.
-    """
+    """The subset of largest R-EMID of each RPM, and the other members of its `worst_set`."""
     keys = ("rpm", "subset", "shift", "r_emid", "r_emid_low", "r_emid_high", "within_noise")
     worst = []
     for rpm in estimates.rpms:
@@ -104,25 +97,19 @@ def _worst(shifted: Sequence[Row], estimates: Estimates, rpm: str) -> tuple[int,
         if {tags[k], tags[m]} <= joint:
             groups = groups_of(np.any([s.used(rpm) for s in paired], axis=0), *paired)
         found = estimates.r_emi(rpm, {tags[k]: -1.0, tags[m]: 1.0}, groups)
-        if found.known:
-            return found
-        return Contrast(np.nan, *combined_error(*_own_error(shifted[k]), *_own_error(shifted[m])))
+        return found.or_independent(_own(shifted[k]), _own(shifted[m]))
 
     values = [r["r_emid"] for r in shifted]
     return largest(values, gap, estimates.settings.confidence)
 
 
-def _own_error(row: Row) -> tuple[float, float]:
+def _own(row: Row) -> Contrast:
     error = row["r_emid_se"] if row["r_emi_se"] is None else row["r_emi_se"]
-    return error, row["clusters"] - 1
+    return Contrast(row["r_emi"], error, row["clusters"] - 1)
 
 
 def find_warnings(rows: Sequence[Row], confidence: float) -> list[Record]:
-    """Rows whose answers are more predictable than the golden ones: suspicion, not praise.
-
-    R-EMI and baseline are tested against 0 at 1 − `confidence`, adjusted over the subsets of each
-    RPM.
-    """
+    """Rows whose R-EMI or baseline is above 0, at 1 − `confidence` over an RPM's subsets."""
     found = []
     names = dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCE_ROWS)
     for rpm, (kind, (column, text)) in itertools.product(names, TOO_PREDICTABLE.items()):

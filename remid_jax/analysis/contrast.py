@@ -25,7 +25,7 @@ R_EMID = ("r_emid", "r_emid_se", "r_emid_low", "r_emid_high")
 
 
 class Replicates(NamedTuple):
-    """A statistic [...], and its values without each group of contexts [G, ...], NaN for none."""
+    """A statistic [...], and without each group of contexts [G, ...]; NaN for none."""
 
     value: np.ndarray
     without: np.ndarray
@@ -43,20 +43,14 @@ def count_groups(groups: np.ndarray) -> int:
 def replicates(
     statistic: Callable[[Any], Any], groups: np.ndarray, shape: tuple[int, ...] = ()
 ) -> Replicates:
-    """`delete_one`, or NaN in the statistic's shape where there are too few groups for an error."""
+    """`delete_one`, or NaN in the statistic's shape where there are too few groups."""
     if count_groups(groups) < MIN_CONTEXTS:
         return Replicates(np.full(shape, np.nan), np.full((MIN_CONTEXTS, *shape), np.nan))
     return Replicates(*map(np.asarray, delete_one(statistic, groups)))
 
 
 class Contrast(NamedTuple):
-    """A weighted sum of estimates.
-
-    Attributes:
-      value: in the unit of the estimates.
-      se: standard error, NaN where there is none.
-      dof: degrees of freedom of the error.
-    """
+    """A weighted sum of estimates, its standard error (NaN where there is none) and their d.o.f."""
 
     value: float
     se: float
@@ -67,12 +61,14 @@ class Contrast(NamedTuple):
         """Whether it has a value and an error."""
         return bool(np.isfinite(self.value) and np.isfinite(self.se))
 
-    def record(self, confidence: float, names: Sequence[str] = DIFFERENCE) -> Record:
-        """Interval, test of 0 and power; None throughout where it is not known.
+    def or_independent(self, a: "Contrast", b: "Contrast") -> "Contrast":
+        """The error of independent a and b where it is not known: too wide rather than none."""
+        return self if self.known else Contrast(np.nan, *combined_error(*a[1:], *b[1:]))
 
-        Args:
-          confidence: level of the interval.
-          names: keys of value, standard error, and lower and upper end.
+    def record(self, confidence: float, names: Sequence[str] = DIFFERENCE) -> Record:
+        """Interval at `confidence`, test of 0 and power; None throughout where it is not known.
+
+        `names` are the keys of value, standard error, and lower and upper end.
         """
         keys = (*names, "within_noise", "p_value", "detectable")
         if not self.known:

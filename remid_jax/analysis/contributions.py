@@ -10,11 +10,9 @@ from remid_jax.information.attribution import contribution_table
 
 
 def contribution_records(estimates: Estimates) -> list[Record]:
-    """h_i(model) − h_i(golden) of each sample, of which R-EMI is the mean; see `contributions`.
+    """h_i(model) − h_i(golden) of each sample, of which R-EMI is the mean, ascending in a subset.
 
-    Returns:
-      Ascending (the largest loss first) within each RPM and subset; none for another estimator
-      than club, or where no negative pair of a subset is left.
+    None for another estimator than club, or where no negative pair of a subset is left.
     """
     records: list[Record] = []
     if estimates.settings.name != "club":

@@ -67,11 +67,6 @@ def _columns(model: Block, golden: Block, groups: np.ndarray, k: int, seed: int)
     difference = contrast([(1.0, sides[0]), (-1.0, sides[1])])
     values = [float(side.value) for side in sides]
     shares = [number(saturation(value, k)) for value in values]
-    return {
-        "cross_information": number(difference.value),
-        "cross_information_se": number(difference.se),
-        "cross_information_K": k,
-        "saturation": shares[0],
-        "saturation_golden": shares[1],
-        "saturated": any(bool(is_saturated(value, k)) for value in values),
-    }
+    saturated = any(bool(is_saturated(value, k)) for value in values)
+    found = number(difference.value), number(difference.se), k, *shares, saturated
+    return dict(zip(COLUMNS, found, strict=True))

@@ -22,11 +22,8 @@ def divergence_record(
 ) -> Record:
     """Two divergences of the features, which bound no drop of information.
 
-    Subsets that barely overlap read near log 2 whatever the model does.
-
     Args:
-      home: [n, d] features in distribution.
-      away: [m, d] features of the shifted subset.
+      home: [n, d] features in distribution; away: [m, d] of the shifted subset.
       groups: of both, which the classifier's folds do not split and its error deletes together.
       paired: whether row i of `away` varies row i of `home`; then labels are exchanged in pairs.
       permutations: relabellings for the floor and p-value.
@@ -62,19 +59,11 @@ def estimate_divergences(
 ) -> list[Record]:
     """Divergences of every factor of every shifted subset from the in-distribution one.
 
-    Labels are exchanged within pairs where a subset varies the samples in distribution one for one,
-    and neither pairs nor clusters are split between the classifier's folds.
-
     Args:
       subsets: the in-distribution one first.
       features: tag -> factor -> [N, d].
-      permutations: relabellings for the floor and p-value.
-      seed: of the relabellings, folds, and draws to an equal number.
+      permutations: as in `divergence_record`; seed likewise.
       advance: called with 1 after each factor.
-
-    Returns:
-      A record a subset and factor, see `schema.TABLES`. `rjsd_p` is None where contexts are
-      clustered: they cannot be permuted one by one.
     """
     home, *shifted = subsets
     records = []
@@ -86,7 +75,7 @@ def estimate_divergences(
         for factor, away in features[subset.tag].items():
             own = features[home.tag][factor]
             found = divergence_record(own, away, groups, permutations=permutations, **how)
-            if home.labels is not None:
+            if home.labels is not None:  # clustered contexts cannot be permuted one by one
                 found["rjsd_p"] = None
             about = {"subset": subset.tag, "factor": str(factor), "shift": subset.shift}
             records.append({**about, **found, "paired": paired})

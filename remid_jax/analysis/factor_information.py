@@ -18,9 +18,9 @@ Swaps = tuple[ByFactor, Mapping[str, ByFactor]]
 def factor_records(estimates: Estimates, swaps: Mapping[str, Swaps]) -> list[Record]:
     """Factor-wise information of each RPM and of golden, a record a subset and factor.
 
-    The jackknife deletes a context both as a row and as a source of swapped factors; `p_holm` is
-    adjusted over the factors of a subset. `named` marks the lowest difference of those
-    significantly below 0: the factor that the answers ignore, or take for another.
+    The jackknife deletes a context both as a row and as a source of swapped factors. `named` marks
+    the lowest difference of those significantly below 0: the factor that the answers ignore, or
+    take for another.
 
     Args:
       estimates: of all subsets.
@@ -65,15 +65,8 @@ def _record(estimates: Estimates, subset: Subset, rpm: str, factor: str, swaps: 
 def _values(
     model: jax.Array, golden: jax.Array, sources: jax.Array, used: jax.Array, mask: jax.Array
 ) -> jax.Array:
-    """Factor information of model and golden on a mask of contexts [N].
-
-    Args:
-      model: [N, K − 1] log-likelihoods minus those under the own context.
-      golden: the same of golden.
-      sources: [N, K − 1].
-      used: [N] bool. A context that is not used as a row remains a source.
-      mask: [N] bool.
-    """
+    """Factor information of model and golden [N, K − 1] on a mask of contexts [N]."""
+    # A context that is not used as a row remains a source.
     kept = jnp.concatenate([mask[:, None], mask[:, None] & (mask | ~used)[sources]], axis=1)
     own = jnp.zeros((len(mask), 1), model.dtype)
     sides = (jnp.concatenate([own, gaps], axis=1) for gaps in (model, golden))

@@ -27,15 +27,13 @@ class Estimates:
     """The subsets of a diagnosis, and their replicates, which are computed once.
 
     Attributes:
-      subsets: the in-distribution one first.
+      subsets: the in-distribution one, `home`, first.
       settings: how they are estimated.
-      home: the in-distribution subset.
-      names: of all rows.
-      rpms: of the evaluated models alone.
+      names: of all rows; rpms: of the evaluated models alone.
     """
 
     def __init__(self, subsets: Sequence[Subset], settings: EstimatorSettings):
-        """Takes the subsets, the in-distribution one first."""
+        """Takes subsets, the in-distribution one first."""
         self.subsets, self.settings, self.home = tuple(subsets), settings, subsets[0]
         self.names = tuple(self.home.rpms)
         self.rpms = tuple(name for name in self.names if name not in REFERENCE_ROWS)

@@ -18,18 +18,13 @@ def analyse(
     own_log_probs: LogProbs,
     swaps: Mapping[str, Swaps],
 ) -> dict[str, list[Record]]:
-    """Everything that is estimated from scores.
+    """The tables of all that is estimated from scores; see `schema.TABLES`.
 
     Args:
       subsets: the in-distribution one first, `with_reference_rows`.
       settings: how it is estimated.
       own_log_probs: tag -> RPM -> [N] log p_θ of its answers in nats, NaN where it is not known.
-      swaps: tag -> (sources, scores) of contexts with a swapped factor, see `factor_records`;
-        empty where none were scored.
-
-    Returns:
-      The tables `rows`, `by_language`, `by_shift`, `worst`, `comparisons`, `warnings`, `factors`
-      and `contributions`; see `schema.TABLES`.
+      swaps: tag -> (sources, scores) of contexts with a swapped factor, see `factor_records`.
     """
     estimates = Estimates(subsets, settings)
     rows = estimate_rows(estimates, own_log_probs)

@@ -16,13 +16,7 @@ from remid_jax.analysis.contrast import (
 )
 from remid_jax.analysis.cross_information import cross_columns
 from remid_jax.analysis.measures import COLUMNS, Estimates
-from remid_jax.information.pairs import (
-    MIN_CONTEXTS,
-    EstimatorSettings,
-    Subset,
-    groups_of,
-    is_paired,
-)
+from remid_jax.information.pairs import MIN_CONTEXTS, Block, Subset, groups_of, is_paired
 from remid_jax.information.repeated import expected_kl
 from remid_jax.information.significance import independence_test
 from remid_jax.information.uncertainty import replicate_error
@@ -50,9 +44,8 @@ def estimate_rows(estimates: Estimates, own_log_probs: LogProbs) -> list[Record]
 def estimate_by_language(estimates: Estimates) -> list[Record]:
     """Records of the paired subsets that hold several languages, for each language by itself.
 
-    Negatives, too, are taken within the language, and the counterparts of just these samples stand
-    for in-distribution: so a culture's shift can be told from its language's. `p_holm` adjusts over
-    all of an RPM. The reference rows are left out, as shuffled golden mixes languages.
+    Negatives and in-distribution counterparts are of the language alone, so a culture's shift can
+    be told from its language's. No reference rows, as shuffled golden mixes languages.
     """
     home, records = estimates.home, []
     for rpm in estimates.rpms:
@@ -95,16 +88,14 @@ def _level(
     record |= {"n": int(used.sum()), "clusters": count_groups(groups)}
     for k, name in enumerate(COLUMNS):
         record |= {name: number(value[k]), f"{name}_se": number(errors[k])}
-    return {**record, "p_independence": _p_independence(subset, rpm, used, estimates.settings)}
+    return {**record, "p_independence": _p_independence(estimates, subset.rpms[rpm], groups)}
 
 
-def _p_independence(
-    subset: Subset, rpm: str, used: np.ndarray, settings: EstimatorSettings
-) -> float | None:
+def _p_independence(estimates: Estimates, block: Block, groups: np.ndarray) -> float | None:
     """Only where all pairs are scored and no contexts depend: others cannot be permuted."""
-    block, n = subset.rpms[rpm], int(used.sum())
+    used, settings = groups >= 0, estimates.settings
     scored = np.isfinite(block.scores[np.ix_(used, used)]).all()
-    if n < MIN_CONTEXTS or not scored or count_groups(groups_of(used, subset)) < n:
+    if used.sum() < MIN_CONTEXTS or not scored or count_groups(groups) < used.sum():
         return None
     lengths = block.lengths if settings.by_token else None
     return independence_test(block.scores, lengths=lengths, where=used, seed=settings.seed)
@@ -124,10 +115,7 @@ def _drop(
 
 
 def _expected_kl(subset: Subset, rpm: str, log_p: np.ndarray | None) -> Record:
-    """The mean over contexts of log p_θ(y|x) − log q(y|x, r), y being the RPM's own answer.
-
-    It does not saturate as cross-information does.
-    """
+    """The mean over contexts of log p_θ(y|x) − log q(y|x, r) of the RPM's own answers y."""
     groups = groups_of(subset.used(rpm), subset)
     kept, value, error = groups >= 0, None, None
     if log_p is not None and np.isfinite(log_p[kept]).all():

@@ -1,7 +1,4 @@
-"""Arguments as arrays of real numbers, and the messages about those that are not.
-
-Inside `jit`, `vmap` or `grad` values are unknown: only shapes and dtypes are checked there.
-"""
+"""Arguments as arrays of real numbers, and the ValueErrors about those that are not."""
 
 from typing import Any
 
@@ -18,14 +15,9 @@ def is_concrete(*values: Any) -> bool:
 
 
 def real(values: Any, name: str, empty: bool = False) -> Any:
-    """An argument as an array of real numbers: unchanged where it is one, traced or not.
-
-    Raises:
-      ValueError: not an array, a number or nested lists of real numbers, or empty unless `empty`.
-    """
-    array = values
-    if not isinstance(values, jax.Array | np.ndarray | np.generic):
-        array = _as_array(values, name)
+    """An array of real numbers, unchanged where it is one; it may be empty only with `empty`."""
+    is_array = isinstance(values, jax.Array | np.ndarray | np.generic)
+    array = values if is_array else _as_array(values, name)
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array, whose mask would be lost: give a plain array")
     if array.dtype == object:
@@ -102,11 +94,15 @@ def floating(values: Any, dtype: Any = None) -> jax.Array:
     return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)
 
 
+def first(bad: Any) -> tuple[int, ...] | None:
+    """The place of the first entry that is true, or None."""
+    return tuple(int(i) for i in np.argwhere(bad)[0]) if np.any(bad) else None
+
+
 def refuse(values: np.ndarray, bad: Any, name: str, why: str, plural: bool = False) -> None:
     """Raises a ValueError about the first bad entry, if any, with `why` as in "must be finite"."""
-    if not np.any(bad):
+    if (place := first(bad)) is None:
         return
-    place = tuple(int(i) for i in np.argwhere(bad)[0])
     where = f" at {place[0] if plural and len(place) == 1 else place}" if place else ""
     of_shape = f" of shape {values.shape}" if place else ""
     verb = "hold" if plural else "holds"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.information import checks
-from remid_jax.information.arguments import floating, real, refuse, shown
+from remid_jax.information.arguments import first, floating, real, refuse, shown
 
 Array = jax.Array
 TOKENS = checks.Rule(
@@ -20,10 +20,8 @@ MOST_FACTORS = 12  # their 2^12 cells are counted one by one
 
 
 def _shapley_weights(factors: int) -> np.ndarray:
-    """[factors, 2, …, 2]: weights of the cells' EMI in each factor's Shapley value.
-
-    With v(S) = EMI(P) − EMI(cell S), φ_z = Σ_{S∌z} |S|!(n−|S|−1)!/n! [v(S∪z) − v(S)].
-    """
+    """[factors, 2, …, 2]: weights of the cells' EMI in each factor's Shapley value."""
+    # φ_z = Σ_{S∌z} |S|!(n−|S|−1)!/n! [v(S∪z) − v(S)] with v(S) = EMI(P) − EMI(cell S).
     weights = np.zeros((factors,) + (2,) * factors)
     for cell in itertools.product((0, 1), repeat=factors):
         for z in range(factors):
@@ -37,8 +35,7 @@ def shapley(values: Array) -> Array:
     """Shapley values of EMID over factors: they sum to EMID = values[0,…,0] − values[1,…,1].
 
     Args:
-      values: [2, …, 2] EMI (nats) of the cells, one axis a factor; 0 takes the factor's mechanism
-        from P, 1 from Q.
+      values: [2, …, 2] EMI (nats) of the cells; 0 takes a factor's mechanism from P, 1 from Q.
 
     Returns:
       [factors] nats (Shapley, 1953).
@@ -88,10 +85,9 @@ def attribute(
     A factor is named when its interval excludes 0 and no other factor's reaches as far from 0.
 
     Args:
-      values: [2, …, 2] estimated EMI of the cells, nats; NaN where a cell is missing, and then the
-        fallback changes one factor at a time.
-      errors: [2, …, 2] their standard errors.
-      freedom: [2, …, 2] or scalar, their degrees of freedom.
+      values: [2, …, 2] estimated EMI of the cells, nats; where one is missing (NaN), factors are
+        changed one at a time.
+      errors: [2, …, 2] their standard errors; freedom: likewise or a scalar, of the errors.
       level: of the simultaneous intervals.
 
     Raises:
@@ -112,8 +108,7 @@ def attribute(
     complete = bool(np.isfinite(values).all())
     weights = _shapley_weights(values.ndim) if complete else _one_at_a_time(values.ndim)
     needed = np.any(weights != 0, axis=0)
-    if not np.isfinite(values[needed]).all():
-        place = tuple(int(i) for i in np.argwhere(needed & ~np.isfinite(values))[0])
+    if (place := first(needed & ~np.isfinite(values))) is not None:
         raise ValueError(f"cell {place} is missing: attribution needs P and each factor's own cell")
     checks.entries(values, "values", used=needed)
     checks.entries(errors, "errors", checks.NOT_NEGATIVE, needed)
@@ -126,7 +121,7 @@ def attribute(
 
 
 def _one_at_a_time(factors: int) -> np.ndarray:
-    """EMI(P) − EMI(P with factor z from Q) as weights [factors, 2, …, 2]."""
+    """The same of EMI(P) − EMI(P with factor z from Q)."""
     weights = np.zeros((factors,) + (2,) * factors)
     for z in range(factors):
         weights[(z, *(0,) * factors)] = 1
@@ -167,8 +162,8 @@ def contribution_table(
 
     Args:
       sample_ids: [N].
-      contributions: [N] nats, whose mean is the estimate, as the differences of model and golden.
-      lengths: [N] tokens of each response, to be read beside; optional.
+      contributions: [N] nats, whose mean is the estimate.
+      lengths: [N] tokens of each response; optional.
 
     Returns:
       Rows of sample, contribution, its share of the mean (contribution / N), ascending.

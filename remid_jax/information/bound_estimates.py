@@ -12,7 +12,7 @@ Array = jax.Array
 
 
 class BoundBlocks(NamedTuple):
-    """Log-likelihoods that the linear bound is estimated from; contexts are rows, in nats.
+    """Log-likelihoods in nats, contexts in rows.
 
     Attributes:
       model_P_own: [N] log p_θ(y_j|x_j) of the model's ID responses.
@@ -32,7 +32,7 @@ class BoundBlocks(NamedTuple):
 
 
 class BoundEstimate(NamedTuple):
-    """value and its jackknife standard error in nats, with Welch's degrees of freedom."""
+    """Value and jackknife standard error (one context of P or Q at a time), nats, Welch's d.o.f."""
 
     value: Array
     standard_error: Array
@@ -40,11 +40,7 @@ class BoundEstimate(NamedTuple):
 
     @checks.arguments(level=checks.LEVEL)
     def upper_limit(self, level: float = 0.95) -> float:
-        """One-sided upper confidence limit of the bound, value + t·standard error.
-
-        Raises:
-          ValueError: a value that is not finite or out of range.
-        """
+        """One-sided upper confidence limit of the bound, value + t·standard error."""
         from scipy.special import stdtrit
 
         value, error, freedom = checks.operands(
@@ -58,10 +54,8 @@ class BoundEstimate(NamedTuple):
 def _check(blocks: BoundBlocks) -> None:
     if not isinstance(blocks, BoundBlocks):
         raise ValueError(f"blocks must be BoundBlocks, got {shown(blocks)}")
-    n, m = (
-        checks.contexts_of(blocks.golden_P, "golden_P"),
-        checks.contexts_of(blocks.model_Q, "model_Q"),
-    )
+    n = checks.contexts_of(blocks.golden_P, "golden_P")
+    m = checks.contexts_of(blocks.model_Q, "model_Q")
     shapes = ((n,), (m, n), (m, m), (n, n), (m,), (n, m))
     for name, array, shape in zip(BoundBlocks._fields, blocks, shapes, strict=True):
         if (found := real(array, name).shape) != shape:
@@ -75,11 +69,9 @@ def _log_mean(scores: Array) -> Array:
 
 
 def _log_mean_without(scores: Array) -> Array:
-    """The same with one context deleted: [contexts, responses].
-
-    Without a context that is not the largest, at least 1 is left of Σ exp(S − max), so subtracting
-    is safe; without the largest the sum is taken anew.
-    """
+    """The same with one context deleted: [contexts, responses]."""
+    # Without a context that is not the largest, at least 1 is left of Σ exp(S − max), so
+    # subtracting is safe; without the largest the sum is taken anew.
     top = jnp.max(scores, axis=0)
     largest = jnp.arange(scores.shape[0])[:, None] == jnp.argmax(scores, axis=0)[None, :]
     terms = jnp.exp(scores - top)
@@ -89,17 +81,14 @@ def _log_mean_without(scores: Array) -> Array:
 
 
 def _across(own: Array, under: Array) -> tuple[Array, Array, Array]:
-    """mean_j [own_j − log mean_k exp S_kj], k over the other distribution's contexts.
-
-    Beside it replicates without each response, and without each of the other's contexts.
-    """
+    """mean_j [own_j − log mean_k exp S_kj], and without each response j and each context k."""
     terms = own - _log_mean(under)
     total, n = terms.sum(), terms.shape[0]
     return total / n, (total - terms) / (n - 1), jnp.mean(own - _log_mean_without(under), axis=1)
 
 
 def _within(scores: Array) -> tuple[Array, Array]:
-    """InfoNCE of a square block, and its value without each context and response."""
+    """InfoNCE, and its value without each context with its response."""
     own, n = jnp.diagonal(scores), scores.shape[0]
     value = jnp.mean(own - _log_mean(scores))
     kept = ~jnp.eye(n, dtype=bool)
@@ -113,9 +102,6 @@ def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
     InfoNCE, which errs down, and are subtracted. So the estimate errs up at any N where the
     likelihoods are exact. With an estimate q in their place it is no bound.
 
-    Returns:
-      Value and standard error by deleting one context of P or of Q at a time.
-
     Raises:
       ValueError: a block of wrong shape, fewer than 2 contexts, or an entry that is not finite.
     """
@@ -126,13 +112,13 @@ def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
     model, model_Q = _within(blocks.model_Q)
     golden, golden_P = _within(blocks.golden_P)
     value = ours - model - golden + theirs
-    variances, freedoms = [], []
-    for replicates in (ours_P - golden_P + theirs_P, ours_Q - model_Q + theirs_Q):
-        n = replicates.shape[0]
-        spread = jnp.sum(jnp.square(replicates - replicates.mean()))
-        variances.append((n - 1) / n * spread)
-        freedoms.append(n - 1)
-    variance = variances[0] + variances[1]
+    deleted = ours_P - golden_P + theirs_P, ours_Q - model_Q + theirs_Q
+    freedoms = [len(r) - 1 for r in deleted]
+    variances = [
+        f / (f + 1) * jnp.sum(jnp.square(r - r.mean()))
+        for r, f in zip(deleted, freedoms, strict=True)
+    ]
+    variance = sum(variances)
     spread = sum(jnp.square(v) / f for v, f in zip(variances, freedoms, strict=True))
     # Without any spread the smaller of both freedoms errs on the safe side.
     welch = jnp.square(variance) / jnp.where(spread > 0, spread, 1)
@@ -144,14 +130,8 @@ def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
 def predict_worst_case(blocks: BoundBlocks) -> BoundEstimate:
     """A prediction, before deployment, of how large R-EMID can get; never a bound.
 
-    It needs ID samples, the RPM's answers on ID and on unlabelled OOD contexts, and q: responses
-    drawn from q(·|x) at the OOD contexts stand in for golden ones, and all likelihoods are q's.
-    Useful as far as it orders shifts as exact EMID does.
-
-    Args:
-      blocks: with q's own responses in `golden_Q_own` and `golden_Q_under_P`.
-
-    Raises:
-      ValueError: as in `linear_bound_estimate`.
+    All likelihoods are q's, and responses drawn from q(·|x) at the OOD contexts stand in for golden
+    ones in `golden_Q_own` and `golden_Q_under_P`. Useful as far as it orders shifts as exact EMID
+    does. Errors as in `linear_bound_estimate`.
     """
     return linear_bound_estimate(blocks)

@@ -28,7 +28,6 @@ NOT_BELOW_ROUNDING = checks.Rule(lambda x: x >= -checks.TOLERANCE, "must not be 
 
 
 def _pair(P: Any, Q: Any) -> list[Array]:
-    """Two distributions of one shape, once they are checked."""
     found = []
     for name, p in (("P", P), ("Q", Q)):
         found.append(real(p, name))
@@ -57,19 +56,16 @@ def _arguments(P: Any, Q: Any, channel: Any, model: Any) -> list[Array]:
 def paper_bound(
     ceiling: Array, marginal_js: Array, output_js_P: Array, output_js_Q: Array
 ) -> Array:
-    """√(2/3)·Ĥ·Σ_z √D_JS(P_z‖Q_z) + 8·Δ^¼, Δ = D_JS(P_Yθ‖P_Y) + D_JS(Q_Yθ‖Q_Y).
+    """√(2/3)·Ĥ·Σ_z √D_JS(P_z‖Q_z) + 8·Δ^¼, Δ = D_JS(P_Yθ‖P_Y) + D_JS(Q_Yθ‖Q_Y), nats.
 
     The formula as printed (arXiv 2512.17270). It is no guarantee: it assumes that X_{−z}|X_z is
-    shared by P and Q for every z, which makes all D_JS(z) equal; where marginals agree and the
-    coupling does not, it can be 0 at any EMID; and 8·Δ^¼ ignores the number of responses.
+    shared by P and Q for every z; where marginals agree and the coupling does not, it can be 0 at
+    any EMID; and 8·Δ^¼ ignores the number of responses.
 
     Args:
       ceiling: Ĥ = max_x [H(p(·|x)) + H(p_θ(·|x))], nats; see `printed_parts`.
       marginal_js: [factors] D_JS of the factors' marginal distributions, nats.
       output_js_P: D_JS(P_Yθ‖P_Y), nats; output_js_Q likewise.
-
-    Returns:
-      A scalar, nats.
 
     Raises:
       ValueError: another shape, or a value that is not finite or below 0 by more than rounding.
@@ -84,7 +80,7 @@ def paper_bound(
 
 
 def _check_nats(values: Any, name: str, rank: int = 0) -> None:
-    """Checks a scalar or [factors] that are at least 0; rounding can leave them just below."""
+    """Checks a scalar or [factors] to be at least 0, but for rounding."""
     shape = real(values, name).shape
     if len(shape) != rank:
         what = "[factors]" if rank else "one number"
@@ -100,12 +96,9 @@ def _printed(ceiling: Array, marginal_js: Array, outputs: Array) -> Array:
 def phi(P: Array, Q: Array, channel: Array, model: Array) -> Array:
     """φ(x) = KL(p_θ(·|x)‖Q_Yθ) − KL(p(·|x)‖P_Y): [X] nats.
 
-    EMID = (E_P − E_Q) φ − KL(P_Yθ‖Q_Yθ) − KL(Q_Y‖P_Y), hence EMID ≤ (E_P − E_Q) φ. Infinite at
-    contexts whose responses never occur under the other distribution, and NaN at contexts without
-    mass whose responses never occur under either.
-
-    Raises:
-      ValueError: P, Q or a row is no distribution, or shapes do not agree.
+    EMID = (E_P − E_Q) φ − KL(P_Yθ‖Q_Yθ) − KL(Q_Y‖P_Y), hence EMID ≤ (E_P − E_Q) φ. Infinite where
+    responses never occur under the other distribution, NaN where they never occur under either.
+    Arguments and errors as in `linear_bound`.
     """
     P, Q, channel, model = _arguments(P, Q, channel, model)
     return kl(model, output_law(Q, model)) - kl(channel, output_law(P, channel))
@@ -114,8 +107,7 @@ def phi(P: Array, Q: Array, channel: Array, model: Array) -> Array:
 def psi(P: Array, Q: Array, channel: Array, model: Array) -> Array:
     """ψ(x) = KL(p_θ(·|x)‖M_Yθ) − KL(p(·|x)‖M_Y), M = (P + Q)/2: [X] nats, finite under P + Q.
 
-    Raises:
-      ValueError: P, Q or a row is no distribution, or shapes do not agree.
+    Arguments and errors as in `linear_bound`.
     """
     P, Q, channel, model = _arguments(P, Q, channel, model)
     return phi((P + Q) / 2, (P + Q) / 2, channel, model)
@@ -132,13 +124,12 @@ class LinearBound(NamedTuple):
 def linear_bound(P: Array, Q: Array, channel: Array, model: Array) -> LinearBound:
     """EMID ≤ (E_P − E_Q) φ ≤ range(φ)·TV(P, Q) ≤ range(φ)·min(1, √(2·D_JS(P‖Q))).
 
-    Valid for all distributions and channels. All three forms are infinite where a context's
-    responses are impossible under the other distribution; `mixture_bound` is not.
+    Infinite where a context's responses are impossible under the other distribution;
+    `mixture_bound` is not.
 
     Args:
       P: [X] in-distribution; Q likewise.
-      channel: [X, Y] true rows p(y|x).
-      model: [X, Y] rows p_θ(y|x).
+      channel: [X, Y] true rows p(y|x); model: [X, Y] rows p_θ(y|x).
 
     Raises:
       ValueError: P, Q or a row is no distribution, or shapes do not agree.
@@ -171,7 +162,7 @@ def _forms(values: Array, P: Array, Q: Array) -> LinearBound:
 
 
 def _span(values: Array, P: Array, Q: Array) -> Array:
-    """max − min over the contexts with P + Q > 0; infinite where a value there is not finite."""
+    """max − min over contexts with mass; infinite where a value there is not finite."""
     mass = P + Q > 0
     safe = jnp.where(mass & jnp.isfinite(values), values, 0)
     top = jnp.max(safe, where=mass, initial=-jnp.inf)
@@ -185,7 +176,7 @@ def _times(span: Array, distance: Array) -> Array:
 
 
 class FactorBound(NamedTuple):
-    """A bound and the factors' shares in it: `bound` is scalar, the others [factors]."""
+    """A bound, each factor's term of the looser sum, and its share of D_JS [factors]."""
 
     bound: Array
     by_factor: Array
@@ -199,9 +190,6 @@ def factor_bound(span: Array, shares: Array) -> FactorBound:
       span: range(φ), nats, finite.
       shares: [factors] of `factor_js`, which sum to D_JS(P‖Q) exactly.
 
-    Returns:
-      The bound, each factor's term of the looser sum, and each factor's share of D_JS.
-
     Raises:
       ValueError: another shape, or a value that is not finite or below 0 by more than rounding.
     """
@@ -211,7 +199,6 @@ def factor_bound(span: Array, shares: Array) -> FactorBound:
 
 
 def _of_factors(span: Array, shares: Array) -> FactorBound:
-    """`factor_bound`, also of a span that is infinite."""
     shares = jnp.maximum(shares, 0)
     total = jnp.sum(shares)
     share = jnp.where(total > 0, shares / jnp.where(total > 0, total, 1), 0)
@@ -238,10 +225,9 @@ class PrintedParts(NamedTuple):
 
 
 def printed_parts(P: Array, Q: Array, channel: Array, model: Array) -> PrintedParts:
-    """The parts of `paper_bound` for distributions [U, C, D] and rows p(y|x), p_θ(y|x) [U·C·D, Y].
+    """The parts of `paper_bound` for distributions [U, C, D] and rows [U·C·D, Y].
 
-    Raises:
-      ValueError: P, Q or a row is no distribution, or shapes do not agree.
+    Errors as in `linear_bound`.
     """
     P, Q = _pair(P, Q)
     flat = (P.ravel(), Q.ravel())
@@ -297,12 +283,5 @@ BOUNDS: dict[str, Bound] = {
 
 
 def bound(name: str) -> Bound:
-    """A bound by its name in `BOUNDS`; "paper" and "parent_code" are formulas and no bounds.
-
-    Raises:
-      ValueError: an unknown name, with the nearest one.
-
-    >>> bound("linear_tv") is BOUNDS["linear_tv"]
-    True
-    """
+    """A bound by its name in `BOUNDS`; "paper" and "parent_code" are formulas and no bounds."""
     return checks.look_up("bound", name, BOUNDS)

@@ -1,7 +1,6 @@
-"""Checks of concrete input, on the host, before anything is traced.
+"""Checks of arguments: a ValueError names the argument, what it holds, where, and what it must be.
 
-Inside `jit`, `vmap` and `grad` only shapes and dtypes are checked. Whatever is wrong ends in a
-`ValueError` that names the argument, what it holds, where, and what it must be.
+Inside `jit`, `vmap` and `grad` only shapes and dtypes are checked.
 """
 
 import difflib
@@ -14,7 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.arguments import LABELS, as_held, is_concrete, real, refuse, shown
+from remid_jax.information.arguments import (
+    LABELS,
+    as_held,
+    first,
+    is_concrete,
+    real,
+    refuse,
+    shown,
+)
 
 TOLERANCE = 1e-4  # how far a sum of probabilities may be from 1: float32 sums of many terms
 HUGE = 1e75  # fourth powers of smaller numbers are finite in float64
@@ -47,19 +54,17 @@ def arguments(**kinds: Kind) -> Callable[[Callable], Callable]:
 
 
 class Rule(NamedTuple):
-    """What numbers must be. As a kind of argument: one finite number that is so.
-
-    Attributes:
-      right: float64 values -> bool of their shape.
-      why: as in "must be positive".
-    """
+    """What numbers must be: `right` of float64 values, and `why` as in "must be positive"."""
 
     right: Callable[[np.ndarray], Any]
     why: str
 
-    def __call__(self, value: Any, name: str) -> Any:
-        """The value, where it is one such number."""
-        return one_number(value, name, self)
+    def __call__(self, value: Any, name: str, on_device: bool = False) -> Any:
+        """As a kind of argument: one finite number that is so; see `entries`."""
+        if shape := real(value, name).shape:
+            raise ValueError(f"{name} must be one number, got shape {shape}")
+        entries(value, name, self, on_device=on_device)
+        return value
 
 
 FINITE = Rule(np.isfinite, "must be finite")
@@ -72,7 +77,7 @@ LEVEL = Rule(lambda x: (x > 0) & (x < 1), "must lie between 0 and 1")
 def entries(
     values: Any, name: str, rule: Rule = FINITE, used: Any = None, on_device: bool = False
 ) -> None:
-    """Checks that all used entries are finite and as a rule says.
+    """Checks that entries are finite and as a rule says.
 
     Args:
       values: any shape.
@@ -80,9 +85,6 @@ def entries(
       rule: what they must be.
       used: of the same shape, bool, entries that will be read; by default all.
       on_device: whether JAX computes with them, in float32 unless 64 bits are on.
-
-    Raises:
-      ValueError: naming the argument, its shape and the first bad entry.
     """
     values = real(values, name)
     if not is_concrete(values, used):
@@ -100,22 +102,8 @@ def entries(
         refuse(values, ~rule.right(held.astype(np.float64)) & used, name, rule.why)
 
 
-def one_number(value: Any, name: str, rule: Rule = FINITE, on_device: bool = False) -> Any:
-    """One number that is finite and as a rule says; see `entries`."""
-    if shape := real(value, name).shape:
-        raise ValueError(f"{name} must be one number, got shape {shape}")
-    entries(value, name, rule, on_device=on_device)
-    return value
-
-
 def operands(**values: Any) -> list[Any]:
-    """Finite values whose shapes fit together, as they are; lists as arrays.
-
-    Short and unsigned whole numbers become floating-point ones, as their differences wrap around.
-
-    Raises:
-      ValueError: a value that is not finite, or shapes that cannot be broadcast.
-    """
+    """Finite values whose shapes fit together, as they are; lists as arrays."""
     arrays = [_operand(value, name) for name, value in values.items()]
     shapes = [np.shape(array) for array in arrays]
     try:
@@ -129,7 +117,7 @@ def _operand(value: Any, name: str) -> Any:
     entries(value, name)
     array = real(value, name)
     short = jnp.issubdtype(array.dtype, jnp.integer) and array.dtype.itemsize < 4
-    if short or array.dtype.kind in "bu":
+    if short or array.dtype.kind in "bu":  # their differences wrap around
         return array.astype(float)
     return array if isinstance(value, list | tuple) else value
 
@@ -178,16 +166,13 @@ def random_key(key: Any, name: str = "key") -> Any:
 
 
 def mask_of(where: Any, shape: tuple[int, ...], one: str = "context", least: int = 0) -> Any:
-    """[shape] bool, what the mask `where` keeps: all where there is none.
+    """What a mask of True and False, or 1 and 0, keeps; all where there is none.
 
     Args:
-      where: bool or 0 and 1, or None.
+      where: the mask, or None.
       shape: it must have.
       one: what an entry stands for, for the message.
       least: how many contexts it must leave.
-
-    Raises:
-      ValueError: another shape, an entry that is neither 0 nor 1, or too few that are 1.
     """
     if where is None:
         return np.ones(shape, bool)
@@ -211,17 +196,7 @@ def labels_of(
     groups: Any, n: int | None = None, name: str = "groups", least: int = -LABELS,
     most: int = LABELS,
 ) -> Any:  # fmt: skip
-    """Groups as whole numbers of least..most−1; an int array unless they are traced.
-
-    Args:
-      groups: [n] whole numbers; where negative ones leave contexts out, the function says so.
-      n: contexts; by default as many as there are labels.
-      name: of the argument.
-      least: the first label; most: the first that is too high.
-
-    Raises:
-      ValueError: another shape, or an entry that is no label.
-    """
+    """Groups [n] as whole numbers of least..most−1; an int array unless they are traced."""
     groups = real(groups, name)
     if len(groups.shape) != 1 or n not in (None, groups.shape[0]):
         size = "n" if n is None else n
@@ -250,11 +225,7 @@ def lengths(tokens: Any, used: Any, name: str = "lengths") -> None:
 
 
 def contexts_of(scores: Any, name: str = "scores") -> int:
-    """N of a pair matrix [N, N]; its entries are not looked at.
-
-    Raises:
-      ValueError: no real numbers, not square, or fewer than 2 contexts.
-    """
+    """N, at least 2, of a pair matrix [N, N]; its entries are not looked at."""
     shape = real(scores, name, empty=True).shape
     if len(shape) != 2 or shape[0] != shape[1]:
         raise ValueError(f"{name} must be square [contexts, responses], got shape {shape}")
@@ -264,29 +235,22 @@ def contexts_of(scores: Any, name: str = "scores") -> int:
 
 
 def distribution(p: Any, axis: int | tuple[int, ...] | None = -1, name: str = "p") -> None:
-    """Checks that an array holds probabilities that sum to 1 along an axis.
-
-    Raises:
-      ValueError: naming the argument, its shape, and the first bad row and its sum.
-    """
+    """Checks that an array holds probabilities that sum to 1 along an axis, or in all."""
     p = real(p, name)
     axis = _axes_of(axis, p.ndim, name)
     if not is_concrete(p):
         return
     p = np.asarray(p)
     entries(p, name)
-    if (p < 0).any():
-        place = tuple(int(i) for i in np.argwhere(p < 0)[0])
+    if (place := first(p < 0)) is not None:
         raise ValueError(f"{name} of shape {p.shape} holds the negative {p[place]} at {place}")
     total = p.sum(axis=axis) if p.dtype.kind == "f" else p.astype(np.float64).sum(axis=axis)
-    if (wrong := np.abs(total - 1) > TOLERANCE).any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    if (place := first(np.abs(total - 1) > TOLERANCE)) is not None:
         row = f"row {place}" if place else "all"
         raise ValueError(f"{name} of shape {p.shape}: {row} sums to {total[place]}, not to 1")
 
 
 def _axes_of(axis: Any, rank: int, name: str) -> tuple[int, ...]:
-    """The axes that are summed over, as given; all of them for None."""
     axes = tuple(range(rank)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     right = all(
         isinstance(k, int | np.integer) and not isinstance(k, bool) and -rank <= k < rank
@@ -311,15 +275,12 @@ def same_length(p: Any, q: Any, axis: int | tuple[int, ...], names: str = "p and
 
 
 def result(found: Any, what: str, used: Any = True) -> Any:
-    """A result, where it is finite: numbers that are each in order may overflow together.
+    """A pytree of finite numbers: arguments that are each in order may overflow together.
 
     Args:
-      found: arrays or numbers, in any pytree.
+      found: arrays or numbers.
       what: was computed from which arguments, for the message.
       used: bool, entries that count.
-
-    Raises:
-      ValueError: an entry that counts is not finite.
     """
     for leaf in jax.tree.leaves(found):
         if is_concrete(leaf, used):

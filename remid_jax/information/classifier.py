@@ -27,7 +27,7 @@ class ClassifierJS:
       value: log 2 − balanced held-out cross-entropy, nats; may be negative.
       standard_error: over vectors (or groups), with the fitted classifiers taken as given.
       freedom: number of vectors (or groups) − 1.
-      penalties: the penalty chosen in each fold.
+      penalties: chosen in each fold.
     """
 
     value: float
@@ -42,11 +42,9 @@ def _losses(weights: Array, offset: Array, z: Array, sign: Array) -> Array:
 
 
 def _fit(z: Array, sign: Array, share: Array, penalty: Array) -> tuple[Array, Array]:
-    """Weights [d] and offset of a logistic regression by Newton's method with a line search.
-
-    Minimises Σ share·loss + ½ penalty·v·‖weights‖², v the variance of the rows used, so that the
-    penalty has no unit; the offset is free. `share` [n] sums to 1, and is 0 for rows to leave out.
-    """
+    """Weights [d] and offset of a logistic regression by Newton's method with a line search."""
+    # Minimises Σ share·loss + ½ penalty·v·‖weights‖², v the variance of the rows used, so that the
+    # penalty has no unit; the offset is free.
     d = z.shape[1]
     variance = share @ jnp.sum(jnp.square(z - share @ z), axis=1)
     ridge = penalty * variance + jnp.finfo(z.dtype).tiny
@@ -73,11 +71,8 @@ def _fit(z: Array, sign: Array, share: Array, penalty: Array) -> tuple[Array, Ar
 
 def _balanced(used: Array, sign: Array) -> Array:
     """Weights of the used rows, ½ in all for each label."""
-    share = jnp.zeros(sign.shape)
-    for label in (1, -1):
-        of_label = (used & (sign == label)).astype(share.dtype)
-        share = share + of_label / (2 * jnp.sum(of_label))
-    return share
+    labelled = [(used & (sign == label)).astype(float) for label in (1, -1)]
+    return sum(rows / (2 * jnp.sum(rows)) for rows in labelled)
 
 
 @functools.partial(jax.jit, static_argnames=("folds",))
@@ -114,10 +109,7 @@ def _coordinates(x: Array) -> Array:
 
 
 def _fold_of(counts: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Fold of each group, given its rows in either set [groups, 2].
-
-    In random order, each goes to the fold that holds least of the sets the group belongs to.
-    """
+    """Fold of each group, given its rows in either set [groups, 2]: the one that holds least."""
     shares = counts / counts.sum(axis=0)
     filled, chosen = np.zeros((folds, 2)), np.zeros(len(counts), int)
     for g in np.random.default_rng(seed).permutation(len(counts)):
@@ -129,7 +121,7 @@ def _fold_of(counts: np.ndarray, folds: int, seed: int) -> np.ndarray:
 def _folds(
     n: int, m: int, groups: tuple[Any, Any] | None, folds: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fold and group of each of n + m rows."""
+    """Fold and group of each row."""
     if groups is None:
         groups = (np.arange(n), n + np.arange(m))
     if not isinstance(groups, tuple | list) or len(groups) != 2:
@@ -155,11 +147,9 @@ def classifier_js(
 ) -> ClassifierJS:
     """log 2 − held-out cross-entropy of a domain classifier: an estimate of D_JS that errs low.
 
-    With a fair coin that chooses a or b, D_JS = log 2 − H(coin | x), and the cross-entropy of any
-    classifier that did not see x is at least H(coin | x) in expectation. So this is, in
-    expectation, a lower bound of the features' D_JS, itself at most that of the texts. The
-    classifier is a logistic regression, cross-fitted, with an L2 penalty chosen inside each
-    training part and both sets weighted by ½. The value is never clipped.
+    With a fair coin that chooses a or b, D_JS = log 2 − H(coin | x), and the held-out cross-entropy
+    is at least H(coin | x) in expectation. A cross-fitted logistic regression, with an L2 penalty
+    chosen inside each training part and both sets weighted by ½; never clipped.
 
     Args:
       a: [n, d] feature vectors; b: [m, d].
@@ -168,9 +158,6 @@ def classifier_js(
       folds: parts of the data, at least 3.
       penalties: candidates; the largest brings the classifier near the coin.
       seed: of the folds.
-
-    Returns:
-      Value, standard error, degrees of freedom and chosen penalties.
 
     Raises:
       ValueError: an argument of another shape or kind, or a fold without rows of both sets.

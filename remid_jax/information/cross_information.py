@@ -1,8 +1,7 @@
 """Cross-information: how well q tells a response's own context from K − 1 others, in nats.
 
-CI_q(g) = E_{x, y~g(·|x)}[log q(y|x) − log (1/K) Σ_{k≤K} q(y|x_k)], where x_1 = x. It is at most
-log K, and on golden responses a lower bound of I(X;Y) whatever q is. Comparing it between
-subsets and models asks for the same K everywhere.
+CI_q(g) = E_{x, y~g(·|x)}[log q(y|x) − log (1/K) Σ_{k≤K} q(y|x_k)], where x_1 = x. Comparing it
+between subsets and models asks for the same K everywhere.
 """
 
 import functools
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.information import checks
-from remid_jax.information.arguments import floating, is_concrete, real
+from remid_jax.information.arguments import first, floating, is_concrete, real
 
 Array = jax.Array
 SATURATED = 0.9  # share of log K above which cross-information tells nothing more
@@ -22,7 +21,7 @@ SCALES = (1e-3, 1e3)  # where `calibrate_scale` looks
 
 
 def _scale(value: Any, name: str) -> Any:
-    return real(checks.one_number(value, name, checks.POSITIVE, on_device=True), name)
+    return real(checks.POSITIVE(value, name, on_device=True), name)
 
 
 @checks.arguments(
@@ -37,14 +36,13 @@ def context_sets(
     """The other contexts that each response is compared with: `draws` sets of K − 1 a response.
 
     A draw puts the contexts on a ring in random order, clusters together, and gives each response
-    the contexts at K − 1 random strides: each context is then used K − 1 times a draw. Where
-    clusters are too large for that, each response takes the least used of those it may.
+    those at K − 1 random strides: each context is used equally often. Where clusters are too large
+    for that, each response takes the least used of those it may.
 
     Args:
       n: contexts.
       num_contexts: K, the own context included.
-      draws: sets a response.
-      seed: of the order and the strides.
+      draws: sets a response; seed: of the order and the strides.
       groups: [n] integers ≥ 0; a response is compared with contexts of other clusters only.
 
     Returns:
@@ -122,7 +120,7 @@ def _terms(scores: Array, sets: Array, scale: Any, where: Array) -> tuple[Array,
 
 
 def _read(scores: Any, sets: Any, where: Any) -> tuple[Array, Array, Array]:
-    """Scores, sets as integers that count all contexts, and the mask, once they are checked."""
+    """Scores, sets and the mask, once they are checked."""
     n = checks.contexts_of(scores)
     sets = _checked_sets(sets, n)
     keep = checks.mask_of(where, (n,), least=2)
@@ -138,7 +136,6 @@ def _read(scores: Any, sets: Any, where: Any) -> tuple[Array, Array, Array]:
 
 
 def _checked_sets(sets: Any, n: int) -> Any:
-    """Sets of other contexts, on the host unless they are traced."""
     sets = real(sets, "sets", empty=True)
     if not jnp.issubdtype(sets.dtype, jnp.integer):
         raise ValueError(f"sets must be whole numbers, of an integer type, not {sets.dtype}")
@@ -147,9 +144,8 @@ def _checked_sets(sets: Any, n: int) -> Any:
     if not is_concrete(sets):
         return sets
     sets = np.asarray(sets)
-    wrong = (sets < 0) | (sets >= n) | (sets == np.arange(n)[:, None, None])
-    if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    place = first((sets < 0) | (sets >= n) | (sets == np.arange(n)[:, None, None]))
+    if place is not None:
         raise ValueError(
             f"sets of shape {sets.shape}: {sets[place]} at {place} is no other context"
         )
@@ -160,20 +156,16 @@ def _checked_sets(sets: Any, n: int) -> Any:
 def cross_information(
     scores: Array, sets: Array, *, scale: float | Array = 1.0, where: Array | None = None
 ) -> Array:
-    """CI = mean over responses and sets of a·S_ii − log (1/K) Σ_{k ∈ {i} ∪ set} exp a·S_ki.
+    """CI in nats: the mean of a·S_ii − log (1/K) Σ_{k ∈ {i} ∪ set} exp a·S_ki over all sets.
 
     At most log K. On golden responses its mean is a lower bound of I(X;Y) for any q and a that were
-    not fitted to them (van den Oord et al., arXiv 1807.03748; Poole et al., arXiv 1905.06922), and
-    likewise for the responses and the I of another generator.
+    not fitted to them (van den Oord et al., arXiv 1807.03748; Poole et al., arXiv 1905.06922).
 
     Args:
       scores: [N, N], log q(y_j | x_i) in nats; pairs that no set asks for are not read.
       sets: int [N, draws, K − 1], of `context_sets`.
       scale: a, of `calibrate_scale`.
       where: [N] bool, contexts to keep; a set with a masked member is left out, so that K stays.
-
-    Returns:
-      A scalar in nats.
 
     Raises:
       ValueError: an argument of another shape or kind, or no set that is left.
@@ -194,14 +186,13 @@ def cross_information_replicates(
 ) -> tuple[Array, Array]:
     """`cross_information`, and its values with one group of contexts deleted at a time.
 
-    A replicate is the mean of the terms without a member in the group: (Σ v − Σ_g v) / (n − n_g),
-    by segment sums in O(N·draws·K) instead of one pass a group. `jackknife_error` of them takes the
-    choice of few sets for noise of the contexts: at K = 8 it is about 15 % too wide with 16 draws,
-    6 % with 32.
+    A replicate is the mean of the terms without a member in the group. `jackknife_error` of them
+    takes the choice of few sets for noise of the contexts: at K = 8 it is about 15 % too wide with
+    16 draws, 6 % with 32.
 
     Args:
       scores: as in `cross_information`; sets and scale likewise.
-      groups: [N] integers in 0..G−1, the group of each context; negative: the context is not used.
+      groups: [N] integers in 0..G−1; a context with a negative one is not used.
       num_groups: G.
 
     Returns:
@@ -264,11 +255,7 @@ def saturation(value: float | Array, num_contexts: int) -> float | Array:
 
 
 def is_saturated(value: float | Array, num_contexts: int) -> bool | Array:
-    """Whether CI is above .9 log K, where differences no longer mean anything: no verdict.
-
-    Raises:
-      ValueError: as in `saturation`.
-    """
+    """Whether CI is above .9 log K, where differences tell nothing; errors as in `saturation`."""
     return saturation(value, num_contexts) > SATURATED
 
 
@@ -278,15 +265,11 @@ def calibrate_scale(scores: Array, sets: Array, *, where: Array | None = None) -
     CI is concave in a; its slope mean[S_ii − Σ_k softmax_k(a·S_ki)·S_ki] is bisected on log a.
     Choose it on held-out ID training data: on the data it is used on, CI is no lower bound.
 
-    Args:
-      scores: as in `cross_information`; sets and where likewise.
+    Arguments and errors as in `cross_information`.
 
     Returns:
       A scalar in [.001, 1000], without gradient. There is no best scale at the lower end (own
       contexts are no more likely than others) nor at the upper (own contexts always are).
-
-    Raises:
-      ValueError: as in `cross_information`.
     """
     scores, sets, where = _read(scores, sets, where)
     scale = _best_scale(jax.lax.stop_gradient(scores), sets, where)
@@ -309,13 +292,9 @@ def _best_scale(scores: Array, sets: Array, where: Array) -> Array:
 
 
 def factor_terms(scores: Array, *, scale: float | Array = 1.0, where: Array | None = None) -> Array:
-    """a·S_i0 − log mean_k exp a·S_ik of each context: see `factor_information`.
+    """a·S_i0 − log mean_k exp a·S_ik of each context, [N] nats; NaN for those left out.
 
-    Returns:
-      [N] nats; NaN for contexts that are left out.
-
-    Raises:
-      ValueError: as in `factor_information`.
+    Arguments and errors as in `factor_information`.
     """
     terms, valid = _factor_terms(scores, scale, where)
     return jnp.where(valid, terms, jnp.nan)
@@ -324,22 +303,17 @@ def factor_terms(scores: Array, *, scale: float | Array = 1.0, where: Array | No
 def factor_information(
     scores: Array, *, scale: float | Array = 1.0, where: Array | None = None
 ) -> Array:
-    """Cross-information of one factor: mean_i [a·S_i0 − log mean_k exp a·S_ik], hard negatives.
+    """Cross-information of one factor in nats: mean_i [a·S_i0 − log mean_k exp a·S_ik].
 
-    Column 0 scores a response under its own context, column k under the same context with one
-    factor swapped, log q(y | u'_k, c, d). Responses that ignore the factor have at most 0 under any
-    q; those of a model with the wrong factor are far below 0. With u' from p(u | c, d) its mean on
-    golden responses is a lower bound of the conditional I(Y; U | C, D) for any q, at most log K;
-    with u' from p(u) it is a contrast, not a bound.
+    Responses that ignore the factor have at most 0 under any q; those of a model with the wrong
+    factor are far below 0. With u' from p(u | c, d) its mean on golden responses is a lower bound
+    of I(Y; U | C, D) for any q, at most log K; with u' from p(u) it is a contrast, not a bound.
 
     Args:
-      scores: [N, K] in nats.
+      scores: [N, K] in nats: under the own context, then with the factor swapped.
       scale: a, of `calibrate_scale`.
       where: [N, K] bool, available entries; a context needs its own and a swapped one. Only values
         of one K can be compared.
-
-    Returns:
-      A scalar in nats.
 
     Raises:
       ValueError: an argument of another shape or kind, or no context that is left.

@@ -40,7 +40,7 @@ def entropy(p: Array, axis: Axis = -1) -> Array:
 
 
 def _two(p: Array, q: Array, axis: Axis) -> tuple[Array, Array]:
-    """Two distributions as floating-point numbers, once they are checked."""
+    """Two distributions, once they are checked."""
     p, q = real(p, "p"), real(q, "q")
     checks.same_length(p, q, axis)
     checks.distribution(p, axis)
@@ -64,8 +64,7 @@ def kl(p: Array, q: Array, axis: Axis = -1) -> Array:
 def jensen_shannon(p: Array, q: Array, axis: Axis = -1) -> Array:
     """D_JS(p‖q) = ½ KL(p‖m) + ½ KL(q‖m), m = (p + q)/2: in [0, log 2] (Lin, 1991).
 
-    Raises:
-      ValueError: p or q is no distribution along `axis`, or their sizes differ along it.
+    Arguments and errors as in `kl`.
 
     >>> round(float(jensen_shannon(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))), 4)
     0.6931
@@ -76,10 +75,7 @@ def jensen_shannon(p: Array, q: Array, axis: Axis = -1) -> Array:
 
 
 def total_variation(p: Array, q: Array, axis: Axis = -1) -> Array:
-    """TV(p, q) = ½ Σ |p − q|: in [0, 1].
-
-    Raises:
-      ValueError: p or q is no distribution along `axis`, or their sizes differ along it.
+    """TV(p, q) = ½ Σ |p − q|: in [0, 1]; arguments and errors as in `kl`.
 
     >>> float(total_variation(jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])))
     0.5
@@ -92,11 +88,7 @@ def mutual_information(law: Array, channel: Array) -> Array:
     """I(X;Y) = Σ_x p(x) KL(p(·|x)‖p_Y), with p_Y = Σ_x p(x) p(·|x).
 
     Args:
-      law: [..., X] probabilities of the contexts.
-      channel: [..., X, Y] rows p(y|x).
-
-    Returns:
-      [...] nats.
+      law: [..., X] probabilities of the contexts; channel: [..., X, Y] rows p(y|x).
 
     Raises:
       ValueError: `law` or a row is no distribution, or their shapes do not agree.
@@ -112,11 +104,7 @@ def mutual_information(law: Array, channel: Array) -> Array:
 
 
 def output_law(law: Array, channel: Array) -> Array:
-    """p_Y = Σ_x p(x) p(·|x), [..., Y], of contexts p(x) [..., X] through a channel [..., X, Y].
-
-    Raises:
-      ValueError: `law` or a row of the channel is no distribution, or their shapes do not agree.
-    """
+    """p_Y = Σ_x p(x) p(·|x): [..., Y]; arguments and errors as in `mutual_information`."""
     law, channel = real(law, "law"), real(channel, "channel")
     if channel.ndim < 2 or law.shape[-1:] != channel.shape[-2:-1]:
         shapes = law.shape, channel.shape
@@ -153,7 +141,7 @@ def chain_rule_js(p: Array, q: Array, order: tuple[int, ...] = (0, 1, 2)) -> Arr
 
 
 def _two_joint(p: Array, q: Array) -> tuple[Array, Array]:
-    """Two joint distributions of one shape, an axis a factor, once they are checked."""
+    """The same of joint distributions, an axis a factor."""
     p, q = real(p, "p"), real(q, "q")
     if p.shape != q.shape or not 1 <= p.ndim <= MOST_FACTORS:
         shapes = f"{p.shape} and {q.shape}"
@@ -166,10 +154,7 @@ def _two_joint(p: Array, q: Array) -> tuple[Array, Array]:
 def factor_js(p: Array, q: Array) -> Array:
     """`chain_rule_js` averaged over all orders: [factors] nats, symmetric in the factors.
 
-    The average is the Shapley value of v(S) = D_JS of the marginals of the factors in S.
-
-    Raises:
-      ValueError: p or q is no distribution, or their shapes differ.
+    It is the Shapley value of v(S) = D_JS of the marginals of S. Errors as in `chain_rule_js`.
     """
     p, q = _two_joint(p, q)
     cells = itertools.product((False, True), repeat=p.ndim)

@@ -1,7 +1,6 @@
 """vCLUB with its delete-one-group replicates from sums over groups, at any N in bounded memory.
 
-Negatives are the pairs of different groups: pairs within a cluster are dependent and would bias the
-estimate. With one context a group these are all pairs i ≠ j.
+Negatives are the pairs of different groups; with one context a group these are all pairs i ≠ j.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.information import checks
-from remid_jax.information.arguments import floating, is_concrete, real, shown
+from remid_jax.information.arguments import first, floating, is_concrete, real, shown
 
 Array = jax.Array
 COUNTS = checks.Rule(
@@ -78,7 +77,7 @@ def streamed_group_sums(
     groups = np.asarray(checks.labels_of(groups, most=num_groups))
     checks.count_of(len(groups), "the number of contexts", 2)
     used = groups >= 0
-    own, row, column, inside = (np.zeros(num_groups) for _ in range(4))
+    own, row, column, inside = np.zeros((4, num_groups))
     for here, scores in _blocks(block, used, block_rows):
         kept = here[used[here]]
         scores = np.where(used, scores, 0)[used[here]]
@@ -95,7 +94,7 @@ def streamed_group_sums(
 def _blocks(
     block: Any, used: np.ndarray, block_rows: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row numbers of each block and its scores in float64, finite where both contexts are used."""
+    """Row numbers and scores of each block, finite where both contexts are used."""
     if not callable(block):
         raise ValueError(f"block must be a function of start and stop, got {shown(block)}")
     for start in range(0, len(used), block_rows):
@@ -107,10 +106,9 @@ def _blocks(
             raise ValueError(
                 f"block({start}, {stop}) must have shape {read.shape}, got {scores.shape}"
             )
-        bad = ~np.isfinite(scores) & read
-        if bad.any():
-            i, j = (int(k) for k in np.argwhere(bad)[0])
-            raise ValueError(f"scores hold {scores[i, j]} at {(start + i, j)}, but must be finite")
+        if (place := first(~np.isfinite(scores) & read)) is not None:
+            where = start + place[0], place[1]
+            raise ValueError(f"scores hold {scores[place]} at {where}, but must be finite")
         checks.entries(scores, f"scores from row {start} on", used=read)
         yield here, scores
 
@@ -119,8 +117,7 @@ def club_replicates(sums: GroupSums) -> tuple[Array, Array]:
     """All-pairs (between groups) vCLUB, and its values with each group deleted.
 
     Returns:
-      (value, replicates [G]) in nats: what `jackknife_error` takes. A group without contexts
-      repeats the value.
+      (value, replicates [G]) in nats. A group without contexts repeats the value.
 
     Raises:
       ValueError: fewer than 3 groups with contexts, other shapes, or a sum that is not finite.
@@ -158,10 +155,7 @@ def _checked_sums(sums: Any) -> GroupSums:
 def streamed_infonce(
     block: Callable[[int, int], Array], n: int, block_rows: int = 512
 ) -> tuple[float, float]:
-    """InfoNCE and leave-one-out (see `infonce`, `leave_one_out`) from blocks of rows.
-
-    Returns:
-      (infonce, leave_one_out), nats.
+    """(`infonce`, `leave_one_out`) in nats from blocks of rows.
 
     Raises:
       ValueError: an entry is not finite, a block has another shape, or fewer than 2 contexts.

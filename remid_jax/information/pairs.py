@@ -22,7 +22,7 @@ Labels = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class EstimatorSettings:
-    """What the analysis takes from a configuration; see `config.estimator`.
+    """What the analysis takes from `config.estimator` and `config.seed`.
 
     Attributes:
       name: club, infonce or leave_one_out.
@@ -44,7 +44,7 @@ class EstimatorSettings:
 
     @classmethod
     def from_config(cls, config: Any) -> "EstimatorSettings":
-        """Reads `config.estimator` and `config.seed`."""
+        """From a configuration."""
         names = [f.name for f in dataclasses.fields(cls) if f.name != "seed"]
         return cls(**{name: config.estimator[name] for name in names}, seed=config.seed)
 
@@ -72,7 +72,7 @@ class Block:
     where: np.ndarray
 
     def shifted(self) -> "Block":
-        """The block in which each context is given the response of the next one (cyclic)."""
+        """Each context with the response of the next one (cyclic)."""
         matrices = (np.roll(x, -1, axis=1) for x in (self.scores, self.plain))
         return Block(*matrices, np.roll(self.lengths, -1), self.where & np.roll(self.where, -1))
 
@@ -94,11 +94,11 @@ class Negatives:
 
 
 def cluster_labels(tag: str, samples: Sequence[Any], field: str) -> Labels | None:
-    """[N] texts, equal within a cluster of a subset's contexts; None where each is its own.
+    """[N] texts, equal within a cluster of a subset's samples; None where each is its own.
 
     Args:
       tag: of the subset.
-      samples: its N contexts.
+      samples: [N], its contexts.
       field: `config.estimator.clusters`, a field of the samples or `none`.
 
     Raises:
@@ -119,12 +119,7 @@ def cluster_labels(tag: str, samples: Sequence[Any], field: str) -> Labels | Non
 def negatives_for(
     n: int, settings: EstimatorSettings, labels: Labels | None = None
 ) -> tuple[Negatives, Negatives]:
-    """The negative pairs of n contexts with reasoning, and those without.
-
-    Args:
-      n: contexts.
-      settings: which pairs, and how many.
-      labels: [N] clusters; given, only pairs of different ones are kept.
+    """The negative pairs of n contexts, of different clusters, with reasoning and without.
 
     Raises:
       UserError: more cyclic shifts than there are other contexts, or no pair is left.
@@ -162,11 +157,10 @@ def wanted_columns(
     n: int, num_rpms: int, settings: EstimatorSettings, labels: Labels | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pairs to score: [N, (1 + num_rpms)·N] bool, golden first, with reasoning and without."""
-    with_r, without_r = (
+    return tuple(
         np.concatenate([x.wanted(golden=True)] + [x.wanted(golden=False)] * num_rpms, axis=1)
         for x in negatives_for(n, settings, labels)
     )
-    return with_r, without_r
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +171,7 @@ class Subset:
       tag: its name.
       sample_ids: [N].
       pair_ids: [N], the id of each sample's counterpart, the original that it varies, or None.
-      languages: [N], the language of each sample or None.
+      languages: [N], or None.
       golden: the golden responses' matrices.
       rpms: name -> matrices of an evaluated model, in the order of the report.
       negatives: the negative pairs with reasoning and without.
@@ -212,11 +206,7 @@ def is_paired(subset: Subset, home: Subset) -> bool:
 
 
 def groups_of(used: np.ndarray, *subsets: Subset) -> np.ndarray:
-    """[N] groups that a jackknife deletes; −1 where not `used` [N].
-
-    Several subsets belong together index by index: contexts that share a cluster in any of them
-    are deleted together.
-    """
+    """[N] groups that share a cluster in any of the subsets; −1 where not `used` [N]."""
     labels = [s.labels for s in subsets if s.labels is not None]
     return np.where(used, clusters(*labels) if labels else np.arange(len(used)), -1)
 
@@ -224,14 +214,7 @@ def groups_of(used: np.ndarray, *subsets: Subset) -> np.ndarray:
 def common_groups(
     paired: bool, n: int, m: int, labels: tuple[Labels | None, Labels | None] = (None, None)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Groups of n contexts and of m others in one numbering.
-
-    Args:
-      paired: whether context i and other i belong together.
-      n: contexts.
-      m: others.
-      labels: clusters of both, or None where each context is its own.
-    """
+    """Groups of n contexts and of m others, where i and other i share one if `paired`."""
     columns = [[*range(n), *(range(m) if paired else range(n, n + m))]]
     if labels[0] is not None:
         columns.append([*labels[0], *labels[1]])

@@ -1,4 +1,4 @@
-"""How large a difference a number of samples can show, and how many samples a difference needs.
+"""How large a difference a number of samples can show, and how many a difference needs.
 
 Two-sided Student tests with normal estimates: with noncentrality δ = |difference| / standard error,
 power = P(|T| > t(f; 1 − level/2)), T ~ noncentral t(f, δ).
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from remid_jax.information import checks
+from remid_jax.information.uncertainty import combined_error
 
 QUANTILES = 4_000  # of the estimated standard error: power to 1e-4
-MOST = 10**9  # samples, beyond which none are counted
 MOST_FREEDOM = 1e15  # beyond which the quantiles of χ² lose their digits
 
 
@@ -38,15 +38,14 @@ def _power(noncentrality: float, freedom: float, level: float) -> float:
 def _error_and_freedom(
     sd_in: float, sd_out: float, n: float, correlation: float | None
 ) -> tuple[float, float]:
-    # A power of 2 changes no digit, and keeps fourth powers of small deviations above 0.
-    unit = math.ldexp(1.0, math.frexp(float(max(sd_in, sd_out)))[1])
-    sd_in, sd_out = sd_in / unit, sd_out / unit
-    a, b = sd_in**2, sd_out**2
-    if a + b == 0:
+    if sd_in == sd_out == 0:
         raise ValueError("sd_in and sd_out must not both be 0")
+    root = math.sqrt(n)
     if correlation is None:
-        return math.sqrt((a + b) / n) * unit, (n - 1) * (a + b) ** 2 / (a**2 + b**2)
-    error = math.sqrt(max(a + b - 2 * correlation * sd_in * sd_out, 0) / n) * unit
+        error, freedom = combined_error(sd_in, n - 1, sd_out, n - 1)
+        return error / root, freedom
+    own = math.sqrt((1 - correlation) * (1 + correlation)) * sd_out  # not explained by the other
+    error = math.hypot(sd_in - correlation * sd_out, own) / root
     if error == 0:
         raise ValueError(f"correlation {correlation} leaves a paired difference without any spread")
     return error, n - 1
@@ -85,12 +84,11 @@ def power(
 
     Args:
       difference: true R-EMID in nats.
-      sd_in: s.d. of one context's share in the R-EMI in-distribution, in nats: the standard error
-        times √n; sd_out: out-of-distribution.
+      sd_in: s.d. of one context's share in the R-EMI in-distribution, nats (standard error · √n);
+        sd_out: out-of-distribution.
       n: contexts per subset, at least 2.
       level: of the two-sided test.
-      correlation: of the shares of a sample and of its counterpart, where subsets are paired; None
-        for independent subsets (Welch's test).
+      correlation: of paired subsets' shares; None for independent subsets (Welch's test).
 
     Raises:
       ValueError: a value out of range.
@@ -133,8 +131,10 @@ def samples_needed(
     high = 2
     while not enough(high):
         high *= 2
-        if high > MOST:
-            raise ValueError(f"a difference of {difference} nats needs more than {MOST} contexts")
+        if high > checks.MOST:
+            raise ValueError(
+                f"a difference of {difference} nats needs more than {checks.MOST} contexts"
+            )
     # The smallest n above half of it that is enough.
     return high // 2 + 1 + bisect.bisect_left(range(high // 2 + 1, high), True, key=enough)
 
@@ -148,13 +148,9 @@ def detectable(
 ) -> float:
     """Smallest true |difference| that a test with this standard error shows with a given power.
 
-    Half of it needs about 4 times the samples, as the error falls with √n.
-
     Args:
-      standard_error: of the estimated difference, in nats, as the result.
-      freedom: its degrees of freedom.
-      power: wanted, in (level, 1).
-      level: of the two-sided test.
+      standard_error: of the estimated difference, nats; freedom: its degrees of freedom.
+      power: wanted, in (level, 1); level: of the two-sided test.
 
     Raises:
       ValueError: a value out of range.

@@ -1,8 +1,6 @@
 """Several sampled responses a context: estimates, variance by source, and E KL from own samples.
 
-A greedy model gives one response a context, and its mutual information is log N whatever it says;
-samples show how much a response varies where the context does not. Arrays are [N, M]: response m
-of context j; a bool mask marks those that exist.
+Arrays are [N, M]: response m of context j; a bool mask marks those that exist.
 """
 
 from typing import Any, NamedTuple
@@ -35,11 +33,10 @@ def repeated_contributions(scores: Array, where: Array | None = None) -> Array:
 
 
 def repeated_club(scores: Array, where: Array | None = None) -> Array:
-    """vCLUB of several responses a context: mean over contexts of the mean contribution.
+    """vCLUB of several responses a context in nats: mean over contexts of the mean contribution.
 
-    Its expectation does not depend on M; with M = 1 it is `club`. Contexts share negatives, so its
-    standard error is that of the jackknife over contexts. Args and Raises as in
-    `repeated_contributions`; returns a scalar in nats.
+    With M = 1 it is `club`. Contexts share negatives, so its standard error is that of the
+    jackknife over contexts. Arguments and errors as in `repeated_contributions`.
 
     >>> s = jnp.array([[-1.0, -3.0], [-5.0, -2.0]])[..., None]
     >>> float(repeated_club(s))
@@ -82,20 +79,14 @@ def _response_mask(where: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _context_means(values: Array, mask: Array) -> tuple[Array, Array, Array]:
-    """Mean over the responses of each context [N], whether it has any [N], and how many [N]."""
+    """Mean of each context's responses [N], whether it has any, and how many."""
     counts = jnp.sum(mask, axis=1, dtype=values.dtype)
     total = jnp.sum(jnp.where(mask, values, 0), axis=1)
     return total / jnp.maximum(counts, 1), counts > 0, counts
 
 
 class VarianceParts(NamedTuple):
-    """Variance of single values by source (nats²), and the standard error of their mean (nats).
-
-    Attributes:
-      context: of a context's expected value, between contexts.
-      response: of the responses of one context.
-      standard_error: of the mean over contexts of their mean responses.
-    """
+    """Variance between contexts and within one (nats²), and the mean's standard error (nats)."""
 
     context: Array
     response: Array
@@ -112,9 +103,6 @@ def variance_parts(values: Array, where: Array | None = None) -> VarianceParts:
     Args:
       values: [N, M] in nats, independent between contexts, as contributions nearly are.
       where: [N, M] bool, responses that exist; numbers a context may differ.
-
-    Returns:
-      `VarianceParts` of scalars.
 
     Raises:
       ValueError: not [N, M], fewer than 2 contexts, none with 2 responses, or a value not finite.
@@ -166,15 +154,12 @@ def responses_worth_it(
 ) -> float:
     """M* = √(response_variance · context_cost / (context_variance · response_cost)), at least 1.
 
-    The responses a context that make (σ_c² + σ_r²/M)·(c_c + M·c_r) smallest: variance of the mean
-    times the cost of a context with M responses (two-stage sampling: Cochran, 1977, 10.6).
+    M* makes (σ_c² + σ_r²/M)·(c_c + M·c_r), variance times cost, smallest (Cochran, 1977, 10.6). It
+    is infinite where contexts do not differ but responses do.
 
     Args:
       context_variance, response_variance: of `variance_parts`; at most 0 counts as none.
       context_cost, response_cost: of one more context or response, in any common unit.
-
-    Returns:
-      M*, to be rounded; infinite where contexts do not differ but responses do.
 
     Raises:
       ValueError: a variance that is not finite, a cost that is not positive, or overflow.
@@ -194,9 +179,9 @@ def responses_worth_it(
 def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple[Array, Array]:
     """E_x KL(p_θ(·|x)‖q(·|x)) ≈ mean of log p_θ(y|x) − log q(y|x), y ~ p_θ(·|x).
 
-    For models whose likelihood is known, on their own samples drawn from just what `log_p` scores:
-    at temperature 1, neither greedy nor truncated. Unlike cross-information it does not saturate at
-    log K. Unbiased and never clipped: it can be below 0 by chance.
+    On samples drawn from just what `log_p` scores, at temperature 1, neither greedy nor truncated.
+    Unlike cross-information it does not saturate at log K. Unbiased and never clipped: it can be
+    below 0 by chance.
 
     Args:
       log_p: [N, M], log p_θ of each sampled response in nats; log_q: [N, M] likewise under q.
@@ -220,12 +205,7 @@ def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple
 
 
 class RankAgreement(NamedTuple):
-    """Rank correlations of two lists.
-
-    Attributes:
-      spearman: ρ, in [−1, 1]; kendall: τ-b, likewise.
-      n: values a list.
-    """
+    """Spearman's ρ and Kendall's τ-b, in [−1, 1], of two lists of n values."""
 
     spearman: float
     kendall: float
@@ -235,8 +215,7 @@ class RankAgreement(NamedTuple):
 def rank_agreement(a: Array | np.ndarray, b: Array | np.ndarray) -> RankAgreement:
     """Whether two estimators order the same models alike: Spearman's ρ and Kendall's τ-b.
 
-    A model that scores its own responses prefers them, so an order that holds under one q only is
-    the q's. Ties share ranks.
+    An order that holds under one q only is the q's. Ties share ranks.
 
     Args:
       a: [n] a value a model under one q; b: [n] under another, in the same order.

@@ -1,7 +1,6 @@
 """The Jensen-Shannon divergence of two sets of feature vectors by their spectra, in nats.
 
-It is never above the divergence of the two empirical distributions, but as an estimate of what lies
-behind the samples it has a finite-sample floor, which is measured and reported.
+As an estimate of what lies behind the samples it has a finite-sample floor, which is reported.
 """
 
 import dataclasses
@@ -29,7 +28,7 @@ class RepresentationJSD:
 
     Attributes:
       value: the divergence, nats.
-      floor: mean of the divergence under permuted labels: what no shift at all reads.
+      floor: its mean under permuted labels: what no shift at all reads.
       corrected: value − floor; may be negative.
       p_value: share of permutations, the data's own labels included, that reach the value.
       n: vectors in each set.
@@ -43,7 +42,7 @@ class RepresentationJSD:
 
 
 def check_pair(a: Any, b: Any) -> None:
-    """Checks that a [n, d] and b [m, d] are finite and hold at least 2 vectors each."""
+    """Checks that a [n, d] and b [m, d] hold at least 2 finite vectors each."""
     for name, x in (("a", a), ("b", b)):
         shape = real(x, name, empty=True).shape
         if len(shape) != 2 or shape[0] < 2 or shape[1] < 1:
@@ -110,13 +109,10 @@ def _entropy(z: Array) -> Array:
 
 
 def von_neumann_entropy(features: Any) -> Array:
-    """S(ρ) = −Σ λ log λ over the eigenvalues of ρ = Σ z zᵀ / n, z = x / ‖x‖.
+    """S(ρ) = −Σ λ log λ over the eigenvalues of ρ = Σ z zᵀ / n, z = x / ‖x‖, in nats.
 
     Args:
-      features: [n, d], no row zero.
-
-    Returns:
-      A scalar in nats, in [0, log min(n, d)].
+      features: [n, d], no row zero; then S is in [0, log min(n, d)].
 
     Raises:
       ValueError: not a matrix, an entry that is not finite, or a zero row.
@@ -129,20 +125,15 @@ def von_neumann_entropy(features: Any) -> Array:
 
 
 def representation_jsd(a: Any, b: Any) -> Array:
-    """S((ρ_a + ρ_b)/2) − (S(ρ_a) + S(ρ_b))/2, the quantum Jensen-Shannon divergence of two sets.
+    """S((ρ_a + ρ_b)/2) − (S(ρ_a) + S(ρ_b))/2, the quantum Jensen-Shannon divergence, in nats.
 
     ρ is the covariance (not centred) of unit-norm vectors, of trace 1, and S its von Neumann
-    entropy (Hoyos-Osorio and Sanchez-Giraldo, arXiv 2305.16446, with a linear kernel). It is at
-    most the Jensen-Shannon divergence of the empirical distributions, and log 2; as an estimate of
-    what they were drawn from it is biased upwards: see the floor of `representation_jsd_test`. It
-    compares second moments of directions, so x and −x are the same to it, and means count:
-    features should not be centred.
+    entropy (Hoyos-Osorio and Sanchez-Giraldo, arXiv 2305.16446, with a linear kernel). At most
+    log 2 and the D_JS of the empirical distributions, but biased upwards: see the floor of
+    `representation_jsd_test`. x and −x are the same to it; features should not be centred.
 
     Args:
       a: [n, d] feature vectors, no row zero; b: likewise.
-
-    Returns:
-      A scalar in nats.
 
     Raises:
       ValueError: shapes that differ, an entry that is not finite, or a zero row.
@@ -160,7 +151,7 @@ def _divergence(a: Array, b: Array) -> Array:
 
 
 def _relabelled(key: Array, n: int, paired: bool) -> Array:
-    """Indices [2n] into the pooled sets: the first n go to one set, the rest to the other."""
+    """Indices [2n] into the pooled sets, first those of one set."""
     if not paired:
         return jax.random.permutation(key, 2 * n)
     swap = n * jax.random.bernoulli(key, shape=(n,)).astype(int)
@@ -210,13 +201,9 @@ def representation_jsd_test(
 
     Args:
       a: [n, d] feature vectors, no row zero; b: likewise.
-      permutations: number of random relabellings.
-      seed: of the relabellings.
+      permutations: number of random relabellings; seed: of them.
       paired: whether row i of `b` varies row i of `a`; then the two are exchanged within a pair.
         Without pairs, dependent rows void the p-value.
-
-    Returns:
-      Value, floor, value − floor, p-value (with the +1 correction) and n.
 
     Raises:
       ValueError: as `representation_jsd`, or an argument of another kind.

@@ -28,20 +28,11 @@ def contributions(
 ) -> Array:
     """h_i = S_ii − mean_{j≠i} S_ji: what response i adds to `club`, of which it is the mean.
 
-    h_i depends on response i alone, so where two models answer the same contexts, sign flips of the
-    differences are an exact test. With weights w of the pairs, h_i = S_ii − N Σ_j w_ji S_ji / Σ w.
-
-    Args:
-      scores: [N, N], log q(y_j | x_i) in nats.
-      lengths: [N] tokens of y_j; given, nats per token.
-      where: [N] bool, contexts to keep (with their responses).
-      negatives: [N, N] weights of the pairs as in `club`; by default all i ≠ j.
+    With weights w of the pairs, h_i = S_ii − N Σ_j w_ji S_ji / Σ w. It depends on response i alone,
+    so sign flips of two models' differences are an exact test. Arguments and errors as in `club`.
 
     Returns:
       [N] nats, NaN for contexts that are not kept.
-
-    Raises:
-      ValueError: as in `club`.
 
     >>> contributions(jnp.array([[-1.0, -3.0], [-5.0, -2.0]])).tolist()
     [4.0, 1.0]
@@ -69,10 +60,8 @@ def sign_flip_test(
 
     Args:
       differences: [N] nats, of pairs; see `contributions`.
-      flips: random flips for more than 14 units.
-      seed: of the random flips.
-      groups: [N] integers of at least 0; the differences of one cluster are flipped together. By
-        default each is a unit.
+      flips: random flips for more than 14 units; seed: of them.
+      groups: [N] integers of at least 0; the differences of one cluster are flipped together.
 
     Raises:
       ValueError: no differences, one that is not finite, no flips, or no such groups.
@@ -102,7 +91,7 @@ def sign_flip_test(
 
 
 def _chunks(total: int, n: int) -> Iterator[int]:
-    """`total` rows of n numbers, as many at a time as are held at once."""
+    """`total` rows of n numbers, in as few parts as memory allows."""
     rows = max(1, CHUNK // n)
     yield from (min(rows, total - start) for start in range(0, total, rows))
 
@@ -118,16 +107,12 @@ def independence_test(
 ) -> float:
     """One-sided p-value of responses that do not depend on their contexts.
 
-    Responses are permuted among contexts, which orders `club` as the mean diagonal: p = (1 +
-    #{permuted ≥ observed}) / (1 + permutations). Exact for any q and N where contexts are
-    independent draws.
+    Responses are permuted among contexts: p = (1 + #{permuted ≥ observed}) / (1 + permutations), of
+    the mean diagonal. Exact for any q and N where contexts are independent draws.
 
     Args:
-      scores: [N, N], log q(y_j | x_i) in nats, every pair.
-      permutations: random ones.
-      seed: of the permutations.
-      lengths: [N] tokens of y_j; given, nats per token.
-      where: [N] bool, contexts to keep (with their responses).
+      scores: as in `club`, but every pair is read; lengths and where likewise.
+      permutations: random ones; seed: of them.
 
     Raises:
       ValueError: as in `club`, or no permutation.
@@ -155,8 +140,7 @@ def independence_test(
 def holm(p_values: Sequence[float | None] | np.ndarray) -> np.ndarray:
     """Holm's adjusted p-values: p̃_(k) = max_{l≤k} min(1, (m − l + 1) p_(l)) (Holm, 1979).
 
-    Rejecting where p̃ ≤ α rejects a true hypothesis with probability at most α, however the tests
-    depend on each other.
+    Holds however the tests depend on each other.
 
     Args:
       p_values: [m]; None is a missing test, which is not counted.
@@ -179,7 +163,6 @@ def holm(p_values: Sequence[float | None] | np.ndarray) -> np.ndarray:
 
 
 def _p_values(p_values: Any) -> np.ndarray:
-    """[m] float64, NaN where missing."""
     try:
         if isinstance(p_values, str | Set | Mapping | np.ma.MaskedArray):
             raise TypeError
@@ -206,12 +189,11 @@ def worst_set(
     k is left out where some l is significantly larger: (v_l − v_k) / s_kl > t(f_kl) at one-sided
     (1 − level) / (K − 1). By Bonferroni's inequality the set holds a truly largest k with
     probability ≥ level, however the estimates depend on each other. The largest estimate alone
-    has no such property: its value errs upwards, by 1.6 s.d. for 11 equal ones.
+    errs upwards, by 1.6 s.d. for 11 equal ones.
 
     Args:
       values: [K] estimates, larger is worse.
-      errors: [K, K] standard errors of the differences v_l − v_k; the diagonal has no say.
-      freedom: degrees of freedom of the errors, one or [K, K].
+      errors: [K, K] standard errors of v_l − v_k; freedom: of the errors, one or [K, K].
       level: of confidence, in (0, 1).
 
     Raises:

@@ -62,8 +62,7 @@ def _label_column(column: Any) -> list[Hashable]:
 def clustered_negatives(groups: Array | np.ndarray) -> np.ndarray:
     """Weights [N, N] that count every pair of contexts of different groups once.
 
-    A response fits another context of its own cluster better than a stranger's, so pairs within a
-    cluster would pull an estimate of mutual information towards 0.
+    Pairs within a cluster would pull an estimate of mutual information towards 0.
 
     Args:
       groups: [N] integers; a negative one takes part in no pair.
@@ -116,10 +115,8 @@ def delete_one(
 def jackknife_error(replicates: Array) -> tuple[Array, int]:
     """sqrt((G−1)/G Σ_g (θ_g − θ̄)²) of the values θ_g without group g (Tukey, 1958).
 
-    Differences of replicates of two statistics give the error of the statistics' difference.
-
     Args:
-      replicates: [G, ...] as of `delete_one`.
+      replicates: [G, ...] of `delete_one`; differences of two give the error of the difference.
 
     Returns:
       (standard error [...], degrees of freedom G − 1).
@@ -152,12 +149,10 @@ def jackknife(
 ) -> tuple[Array, Array, int]:
     """Value and jackknife standard error of a statistic that takes a mask.
 
-    Deleting a context removes its row and its column of the pair matrix, so this is right for
-    matrix statistics; a bootstrap is not, because its copies become false negatives.
+    Right for matrix statistics, as a bootstrap is not: its copies become false negatives.
 
     Args:
-      statistic: as in `delete_one`.
-      groups: [N] integers; contexts of one group (cluster) are deleted together.
+      statistic: as in `delete_one`; groups likewise.
 
     Returns:
       (value, standard error, degrees of freedom G − 1), value and error in the statistic's shape.
@@ -199,8 +194,7 @@ def t_interval(
 def t_test(value: float, standard_error: float, freedom: float) -> float:
     """Two-sided p-value 2·P(T > |value| / standard error), T ~ t(freedom), of a true value of 0.
 
-    Below 1 − level exactly where `t_interval` of that level leaves 0 out. A value without any
-    spread has p = 1 where it is 0, and p = 0 elsewhere.
+    A value without any spread has p = 1 where it is 0, and p = 0 elsewhere.
 
     Raises:
       ValueError: an argument is not finite, a standard error negative, or freedom not positive.

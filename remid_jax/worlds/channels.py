@@ -4,6 +4,7 @@ A channel is an array of rows p(y|x), [U·C·D, Y]; x in C order of (user, chara
 is no distribution, out of range or of another shape is a ValueError.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,6 @@ SCALE = checks.Rule(lambda s: (s >= 0) & (s <= 1e4), "must lie between 0 and 1e4
 
 
 def _rows(channel: Any, name: str) -> Array:
-    """Rows [X, Y] of a channel, once they are checked."""
     channel = real(channel, name)
     if channel.ndim != 2:
         raise ValueError(f"{name} must be rows [X, Y], got shape {channel.shape}")
@@ -93,9 +93,7 @@ FAULTS: dict[str, Callable[..., Any]] = {
     "noisy": lambda channel, p: noisy(channel),
     "cold": lambda channel, p: cold(channel),
     "greedy": lambda channel, p: greedy(channel),
-    "ignores user": lambda channel, p: ignores(channel, p, "user"),
-    "ignores character": lambda channel, p: ignores(channel, p, "character"),
-    "ignores dialogue": lambda channel, p: ignores(channel, p, "dialogue"),
+    **{f"ignores {factor}": functools.partial(ignores, factor=factor) for factor in FACTORS},
     "wrong character": lambda channel, p: wrong(channel, p.shape),
 }
 """Name -> (channel [X, Y], distribution [U, C, D]) -> channel of the faulty model."""

@@ -26,10 +26,8 @@ class World:
     """A pair of distributions with a shared true channel and the channel of an evaluated model.
 
     Attributes:
-      mechanisms_P: in-distribution p(u), p(c|u), p(d|u,c); the joint [U, C, D] is their product.
-      mechanisms_Q: the same out of distribution.
-      channel: [X, Y] rows p(y|x), x = (u, c, d) in C order.
-      model: [X, Y] rows p_θ(y|x).
+      mechanisms_P, mechanisms_Q: in and out of distribution.
+      channel, model: [X, Y] rows p(y|x) and p_θ(y|x), x = (u, c, d) in C order.
     """
 
     mechanisms_P: Mechanisms
@@ -61,7 +59,7 @@ def joint_distribution(mechanisms: Mechanisms, name: str = "mechanisms") -> Arra
 
 
 def checked_mechanisms(mechanisms: Any, name: str = "mechanisms") -> list[Array]:
-    """Three arrays of real numbers; a ValueError for anything else."""
+    """Three arrays of real numbers."""
     if not isinstance(mechanisms, tuple | list) or len(mechanisms) != len(FACTORS):
         raise ValueError(f"{name} must be those of the 3 factors, got {shown(mechanisms)}")
     return [real(m, f"{name} of the {z}") for m, z in zip(mechanisms, FACTORS, strict=True)]
@@ -83,11 +81,7 @@ def _conditional(joint: Array) -> Array:
 
 
 def mixed_distributions(mechanisms_P: Mechanisms, mechanisms_Q: Mechanisms) -> Array:
-    """The joints of all 2³ cells in which each factor's mechanism comes from P (0) or Q (1).
-
-    Returns:
-      [2, 2, 2, U, C, D]; [0, 0, 0] is P and [1, 1, 1] is Q.
-    """
+    """[2, 2, 2, U, C, D], the joints of the cells that take each mechanism from P (0) or Q (1)."""
     P = checked_mechanisms(mechanisms_P, "mechanisms_P")
     Q = checked_mechanisms(mechanisms_Q, "mechanisms_Q")
     cells = itertools.product(*zip(P, Q, strict=True))

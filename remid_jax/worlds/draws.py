@@ -30,12 +30,10 @@ class Draw(NamedTuple):
     key=checks.random_key, n=checks.whole(most=checks.MOST_LISTED), clusters=checks.whole(0)
 )
 def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0) -> Draw:
-    """n contexts; with `clusters` = G, n/G for each of G characters drawn from p(c).
+    """n contexts, their responses still empty (−1).
 
-    Clustered contexts have the same distribution one by one, and are dependent within a cluster.
-
-    Returns:
-      A draw whose responses are still empty (−1).
+    With `clusters` = G, n/G for each of G characters drawn from p(c): the same distribution one by
+    one, but dependent within a cluster.
     """
     joint = joint_distribution(mechanisms)
     if not clusters:
@@ -128,11 +126,8 @@ def _indices(values: Any, name: str, size: int) -> Array:
 
 
 def _draw_index(key: Array, p: Array, shape: tuple[int, ...], row: Array | None = None) -> Array:
-    """Indices drawn from the rows of p [rows, V] by inverting their cumulative sums.
-
-    One uniform number a draw: Gumbel noise on every entry would cost V of them. `row` names the
-    row of each draw; by default the first.
-    """
+    """Indices drawn from the rows of p [rows, V]: from `row` of each draw, else from the first."""
+    # Inverse sums take one uniform number a draw, where Gumbel noise on every entry takes V.
     ends = jnp.cumsum(p, axis=-1)
     uniform = jax.random.uniform(key, shape, p.dtype)
     if row is None:

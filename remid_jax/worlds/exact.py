@@ -43,10 +43,9 @@ def exact_quantities(
 
     Args:
       P: [U, C, D] in distribution; Q: out of it.
-      channel: [U·C·D, Y] rows p(y|x), x in C order of (user, character, dialogue).
-      model: [U·C·D, Y] rows p_θ(y|x).
-      mechanisms_P: p(u) [U], p(c|u) [U, C], p(d|u,c) [U, C, D]; by default those of P. They decide
-        what the mixed cells of Shapley are where an event has no mass. mechanisms_Q likewise.
+      channel: [U·C·D, Y] rows p(y|x), x in C order of (user, character, dialogue); model likewise.
+      mechanisms_P: p(u) [U], p(c|u) [U, C], p(d|u,c) [U, C, D], which decide what Shapley's mixed
+        cells are where an event has no mass; by default those of P. mechanisms_Q likewise.
 
     Returns:
       Names to float64 numbers or arrays, in nats: see `quantities`.
@@ -62,11 +61,9 @@ def exact_quantities(
         checks.distribution(p, (0, 1, 2), name)
     for name, rows in (("channel", channel), ("model", model)):
         check_channel(rows, P.size, name)
-    if np.shape(channel) != np.shape(model):
-        raise ValueError(
-            f"channel and model must share their responses, got {np.shape(channel)} and "
-            f"{np.shape(model)}"
-        )
+    if channel.shape != model.shape:
+        shapes = f"{channel.shape} and {model.shape}"
+        raise ValueError(f"channel and model must share their responses, got {shapes}")
     with double_precision():
         mechanisms = [
             _given_mechanisms(name, p, given)
@@ -77,7 +74,7 @@ def exact_quantities(
 
 
 def _given_mechanisms(name: str, p: np.ndarray, given: Any) -> Mechanisms:
-    """The given mechanisms, once they are found to be those of p, or those of p itself."""
+    """The given mechanisms where they are those of p; those of p itself where none are given."""
     if given is None:
         return mechanisms_of(p)
     given = tuple(jnp.asarray(m) for m in checked_mechanisms(given, f"mechanisms_{name}"))
@@ -97,10 +94,7 @@ def _world(world: Any, name: str) -> World:
 def quantities(world: World, P: Array | None = None, Q: Array | None = None) -> dict[str, Array]:
     """The exact quantities of a world, jit- and vmap-able.
 
-    Args:
-      world: mechanisms and channels.
-      P: [U, C, D] the in-distribution where it is known with fewer roundings than as the product of
-        its mechanisms; Q likewise. A root of a divergence near 0 shows them.
+    P and Q [U, C, D] are given where they are known with fewer roundings than from mechanisms.
 
     Returns:
       mi_P, mi_Q, mi_model_P, mi_model_Q: I(X;Y) and I(X;Y_θ) under P and Q.
@@ -162,11 +156,7 @@ _quantities = jax.jit(quantities)
 
 @checks.arguments(world=_world)
 def exact_emid(world: World) -> Array:
-    """EMID = EMI(P) − EMI(Q) of a world alone, nats; jit- and vmap-able.
-
-    Raises:
-      ValueError: as in `quantities`.
-    """
+    """EMID = EMI(P) − EMI(Q) of a world alone, nats; jit- and vmap-able."""
     return _emi(world, world.P.ravel()) - _emi(world, world.Q.ravel())
 
 
@@ -176,7 +166,7 @@ def _emi(world: World, p: Array) -> Array:
 
 
 def _cell_emi(world: World) -> Array:
-    """EMI of the 2³ cells in which each factor's mechanism comes from P (0) or Q (1): [2, 2, 2]."""
+    """EMI of each cell of `mixed_distributions`: [2, 2, 2]."""
     cells = mixed_distributions(world.mechanisms_P, world.mechanisms_Q).reshape(8, -1)
     return jax.lax.map(lambda p: _emi(world, p), cells).reshape(2, 2, 2)
 
@@ -190,18 +180,15 @@ def scored_information(distribution: Array, channel: Array, log_q: Array) -> dic
       log_q: [X, Y] nats.
 
     Returns:
-      club: E log q(y|x) − E log q(y|x') with x' independent; mutual plus lautum information where
-        q is exact.
+      club: E log q(y|x) − E log q(y|x') with x' independent.
       infonce: the limit K → ∞ of cross-information, E [log q(y|x) − log Σ_x' p(x') q(y|x')].
       log_likelihood: E log q(y|x).
 
     Raises:
       ValueError: no distribution, shapes that do not agree, or a log q that is not finite.
     """
-    p, channel, log_q = (
-        real(x, name)
-        for name, x in (("distribution", distribution), ("channel", channel), ("log_q", log_q))
-    )
+    p = real(distribution, "distribution")
+    channel, log_q = real(channel, "channel"), real(log_q, "log_q")
     if p.ndim != 1 or log_q.shape != channel.shape:
         shapes = f"{p.shape}, {channel.shape} and {log_q.shape}"
         raise ValueError(

@@ -49,14 +49,12 @@ FAMILIES: dict[str, Callable[[Array, Sizes, Any], Pair]] = {}
 
 
 def _family(name: str, least: int = 1) -> Callable[[Callable], Callable]:
-    """Enters a family, once its arguments are checked; `least` values a factor."""
+    """Enters a family whose factors have at least `least` values."""
     sizes = functools.partial(_sizes, least=least)
+    checked = checks.arguments(key=checks.random_key, strength=checks.SHARE, sizes=sizes)
 
     def enter(make: Callable[..., Pair]) -> Callable[..., Pair]:
-        FAMILIES[name] = checks.arguments(
-            key=checks.random_key, strength=checks.SHARE, sizes=sizes
-        )(make)
-        return FAMILIES[name]
+        return FAMILIES.setdefault(name, checked(make))
 
     return enter
 
@@ -86,13 +84,6 @@ def _product(key: Array, sizes: Sizes) -> Mechanisms:
     )
 
 
-def _both(
-    maker: Callable[[Array, Sizes], Mechanisms], key: Array, sizes: Sizes, strength: Any
-) -> Pair:
-    """P and Q of one kind; Q moves from P to an independent distribution."""
-    return _moved(*(maker(k, sizes) for k in jax.random.split(key)), strength)
-
-
 def _moved(first: Mechanisms, second: Mechanisms, strength: Any) -> Pair:
     return first, tuple(_mix(a, b, strength) for a, b in zip(first, second, strict=True))
 
@@ -100,13 +91,13 @@ def _moved(first: Mechanisms, second: Mechanisms, strength: Any) -> Pair:
 @_family("product")
 def product(key: Array, sizes: Sizes, strength: Any) -> Pair:
     """Independent factors; all three shift."""
-    return _both(_product, key, sizes, strength)
+    return _moved(*(_product(k, sizes) for k in jax.random.split(key)), strength)
 
 
 @_family("dependent")
 def dependent(key: Array, sizes: Sizes, strength: Any) -> Pair:
     """Dependent factors; all three mechanisms shift."""
-    return _both(_dependent, key, sizes, strength)
+    return _moved(*(_dependent(k, sizes) for k in jax.random.split(key)), strength)
 
 
 @_family("same-marginals")
@@ -149,11 +140,9 @@ def cascade(key: Array, sizes: Sizes, strength: Any) -> Pair:
 
 @_family("hypothesis-satisfying", least=2)
 def hypothesis_satisfying(key: Array, sizes: Sizes, strength: Any) -> Pair:
-    """X_{−z}|X_z is shared for every z, as the printed bound assumes.
-
-    That leaves one kind of shift: each factor tells the block a context lies in, and P and Q weigh
-    the blocks differently. Two blocks: the first and the second half of each factor's values.
-    """
+    """X_{−z}|X_z is shared for every z, as the printed bound assumes."""
+    # That leaves one kind of shift: each factor tells the block a context lies in (the first or the
+    # second half of its values), and P and Q weigh the blocks differently.
     keys = jax.random.split(key, 4)
     parts = []
     for k, n in zip(keys[:3], sizes[:3], strict=True):
@@ -201,8 +190,7 @@ def role_play_channel(key: Array, sizes: Sizes, sharpness: Any = 2.0) -> Array:
 def random_model(key: Array, channel: Array, distribution: Array) -> Array:
     """A model of random faults: noise, coldness, blindness to factors, and values it does not know.
 
-    At a value of a factor that it does not know, it answers at times as if it knew no context at
-    all; so its loss depends on which contexts are frequent.
+    There it answers at times as if without a context, so its loss depends on what is frequent.
     """
     channel, p = real(channel, "channel"), real(distribution, "distribution")
     checks.distribution(p, None, "distribution")

@@ -1,4 +1,7 @@
-"""Draws of the textual world, as indices and as RPGBench files that the diagnosis reads."""
+"""Draws of the textual world, as indices and as RPGBench files that the diagnosis reads.
+
+What is out of range, of another world or no distribution is a ValueError.
+"""
 
 import json
 import operator
@@ -24,14 +27,9 @@ def sample(
     Draws of different tags are independent, IDTrain and IDTest too.
 
     Args:
-      world: the world.
-      tag: subset tag of RPGBench.
+      world: as in `truth.mechanisms_of`; tag and strength likewise.
       n: number of draws.
       seed: any whole number ≥ 0.
-      strength: of the shift, as in `truth.mechanisms_of`.
-
-    Raises:
-      ValueError: unknown tag, strength out of range, or n < 1.
     """
     if operator.index(n) < 1:
         raise ValueError(f"n is {n}; it must be at least 1")
@@ -47,16 +45,7 @@ def sample(
 
 
 def sample_responses(channel: Any, x: Any, seed: int | np.random.SeedSequence = 0) -> Array:
-    """Draws y ~ channel(·|x) by the inverse of the cumulated row: [n] flat responses.
-
-    Args:
-      channel: [X, Y] rows of any model.
-      x: [n] flat contexts.
-      seed: any whole number ≥ 0.
-
-    Raises:
-      ValueError: the channel is no matrix, x is out of range, or a row is no distribution.
-    """
+    """Draws y ~ channel(·|x), [n] flat responses, from rows [X, Y] for flat contexts x [n]."""
     if np.ndim(channel) != 2:
         raise ValueError(f"channel must be [contexts, responses], got shape {np.shape(channel)}")
     x = truth.checked_index(x, np.shape(channel)[0], "x")
@@ -68,20 +57,14 @@ def sample_responses(channel: Any, x: Any, seed: int | np.random.SeedSequence = 
     return np.sum(cumulated <= level[:, None], axis=-1)
 
 
-def to_samples(
-    world: TextualWorld, tag: str, x: Any, y: Any, name: str | None = None
-) -> tuple[Sample, ...]:
+def to_samples(world: TextualWorld, tag: str, x: Any, y: Any) -> tuple[Sample, ...]:
     """Contexts x [n] and golden responses y [n] as samples of a subset.
 
-    Ids are `SPLIT_NAME_00000`, by default with the tag for name; `extra` holds `language` and
-    `world`, the indices.
-
-    Raises:
-      ValueError: unknown tag, or an index is out of range.
+    Ids are `SPLIT_TAG_00000`; `extra` holds `language` and `world`, the indices.
     """
     truth.mechanisms_of(world, tag)  # refuses an unknown tag
     parts = np.stack([*truth.context_parts(world, x)], axis=-1).tolist()
-    prefix = f"{shifts.split_of(tag)}_{(name or tag).replace(' ', '_')}"
+    prefix = f"{shifts.split_of(tag)}_{tag.replace(' ', '_')}"
     y = truth.checked_index(y, facts.NUM_RESPONSES, "y").tolist()
     return tuple(
         Sample(
@@ -101,11 +84,7 @@ def to_samples(
 
 
 def indices_of(world: TextualWorld, samples: Iterable[Sample]) -> tuple[Array, Array]:
-    """x [n], y [n] of samples that `to_samples` wrote, parsed from their texts.
-
-    Raises:
-      ValueError: a sample's text is none of this world.
-    """
+    """x [n], y [n] of samples that `to_samples` wrote, parsed from their texts."""
     pairs = np.array([rendering.parse_sample(world, s) for s in samples], np.int64)
     return tuple(pairs.reshape(-1, 2).T)
 
@@ -113,18 +92,7 @@ def indices_of(world: TextualWorld, samples: Iterable[Sample]) -> tuple[Array, A
 def draw_benchmark(
     world: TextualWorld, n: int, *, train: int | None = None, seed: int = 0, strength: float = 1.0
 ) -> dict[str, tuple[Sample, ...]]:
-    """Samples of all tags, in the order of `shifts.ALL_TAGS`.
-
-    Args:
-      world: the world.
-      n: samples in each test subset.
-      train: samples in IDTrain; by default n.
-      seed: any whole number ≥ 0.
-      strength: of all shifts, as in `truth.mechanisms_of`.
-
-    Raises:
-      ValueError: a number is out of range.
-    """
+    """Samples of all tags: n in each, but `train` in IDTrain; see `sample`."""
     subsets = {}
     for tag in shifts.ALL_TAGS:
         count = n if train is None or tag != shifts.ID_TRAIN else train
@@ -135,17 +103,9 @@ def draw_benchmark(
 def write_benchmark(
     path: str | Path, world: TextualWorld, n: int, **settings: Any
 ) -> dict[str, tuple[Sample, ...]]:
-    """Writes `draw_benchmark` as an RPGBench file for `remid_jax.load_benchmark`.
-
-    Args:
-      path: the file to write.
-      world: as in `draw_benchmark`, with n and settings.
-
-    Returns:
-      The samples written, by tag.
+    """Writes `draw_benchmark` as an RPGBench file, and returns it.
 
     Raises:
-      ValueError: a number is out of range.
       UserError: the file cannot be written.
     """
     subsets = draw_benchmark(world, n, **settings)
@@ -160,7 +120,7 @@ def write_responses(
     path: str | Path, world: TextualWorld, samples: Iterable[Sample],
     channels: Mapping[str, Any], *, seed: int = 0,
 ) -> dict[str, Array]:  # fmt: skip
-    """Writes responses of model channels to samples, for `remid_jax.load_responses`.
+    """Writes responses of model channels to samples of a world, for `remid_jax.load_responses`.
 
     Args:
       path: the file to write.
@@ -173,8 +133,6 @@ def write_responses(
       RPM -> [n] flat responses drawn.
 
     Raises:
-      ValueError: a sample is none of this world, or a channel is none of its contexts and
-        responses.
       UserError: the file cannot be written.
     """
     samples = tuple(samples)

@@ -21,7 +21,7 @@ LEAST_ENTROPY = 0.5  # nats of H(Y|X), so that no context has a single answer
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextualWorld:
-    """The facts of a world; made by `textual_world`.
+    """The facts of a world, made by `textual_world`.
 
     Attributes:
       culture: [U] index into CULTURES.
@@ -88,7 +88,7 @@ def textual_world(
         culture=culture,
         moods=np.concatenate([_distinct_orders(rng, personas) for _ in words.CULTURES]),
         category=category,
-        voices=(_ranks(category) % 4 + category) % len(words.VOICES),  # the real: never the fifth
+        voices=(ranks(category) % 4 + category) % len(words.VOICES),  # the real: never the fifth
         items=np.stack([rng.permutation(len(words.ITEMS))[: len(words.MOODS)] for _ in category]),
         topics=topics,
         verbs=verbs,
@@ -97,23 +97,20 @@ def textual_world(
     )
 
 
-def _ranks(group: Array) -> Array:
-    """How many members of the same group come before each: [n] for a sorted group [n]."""
+def ranks(group: Array) -> Array:
+    """How many members of the same group come before each, of a sorted group [n]."""
     return np.arange(len(group)) - np.searchsorted(group, group)
 
 
 def _distinct_orders(rng: np.random.Generator, count: int) -> Array:
-    """Moods of `count` personas: each has all moods, one a topic, and no two the same order."""
+    """Moods of `count` personas: all of them, one a topic, no two in the same order."""
     orders = np.array(list(itertools.permutations(range(len(words.MOODS)))))
     return orders[rng.permutation(len(orders))[:count]]
 
 
 def _dialogues() -> tuple[Array, Array, Array]:
-    """Topics, verbs and user turns of ID, then TurnLevel-, then WordLevelComposition dialogues.
-
-    Topic and verb are of the same parity in-distribution; WordLevelComposition has the other
-    pairs, each of whose words is in-distribution in another pair.
-    """
+    """Topics, verbs and user turns of ID, then TurnLevel-, then WordLevelComposition dialogues."""
+    # WordLevelComposition's pairs are of different parity, and their words are seen in others.
     pairs = [(t, v) for t in range(len(words.TOPICS)) for v in range(len(words.VERBS))]
     seen = [p for p in pairs if sum(p) % 2 == 0]
     new = [p for p in pairs if sum(p) % 2 == 1]
@@ -129,10 +126,8 @@ def _checked_noise(noise: Any) -> Array:
     noise = np.array(np.broadcast_to(noise, (len(SLOTS),)))
     if not ((noise > 0) & (noise < 1)).all():
         raise ValueError(f"noise of shape {noise.shape} is {noise.tolist()}; need (0, 1) in each")
-    if noise_entropy(noise) < LEAST_ENTROPY:
-        raise ValueError(
-            f"noise {noise.tolist()} gives H(Y|X) = {noise_entropy(noise):.3f} < .5 nats"
-        )
+    if (nats := noise_entropy(noise)) < LEAST_ENTROPY:
+        raise ValueError(f"noise {noise.tolist()} gives H(Y|X) = {nats:.3f} < .5 nats")
     return noise
 
 

@@ -7,8 +7,7 @@ probability e exactly one of them, each alike, is replaced by another word of it
              e / (5 (nₖ − 1))          fact k alone wrong,
              0                         otherwise.
 
-Given x, the response does not depend on the thought: p(y|x, r) = p(y|x). An index out of range is a
-ValueError.
+Given x, the response does not depend on the thought. An index or rate out of range is a ValueError.
 """
 
 from typing import Any
@@ -42,11 +41,7 @@ def _right_facts(world: TextualWorld, x: Any) -> Array:
 
 
 def sample_thoughts(world: TextualWorld, x: Any, error: float, seed: Any = 0) -> Array:
-    """Draws r ~ q(r|x): [n] flat thoughts of contexts [n].
-
-    Raises:
-      ValueError: a context or the error rate is out of range.
-    """
+    """Draws r ~ q(r|x): [n] flat thoughts of contexts [n]."""
     if not 0 <= error <= 1:
         raise ValueError(f"error is {error}; it must lie in [0, 1]")
     rng = np.random.default_rng(seed)

@@ -1,11 +1,10 @@
 """Text of the textual world: personas, profiles, dialogues, responses and thoughts, and back.
 
-The texts come from templates, and each gives back the index it was written from. An index that is
-out of range is a ValueError.
+An index out of range, or a text that is none of the world, is a ValueError.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,7 @@ from remid_jax.data.thoughts import CHARACTER_MARKER, CORE_MARKER, USER_MARKER
 from remid_jax.errors import nearest
 from remid_jax.worlds.textual import facts, reasoning, truth, words
 from remid_jax.worlds.textual.facts import TextualWorld
-from remid_jax.worlds.textual.words import (
-    AGENT_FILLERS,
-    GREETINGS,
-    ITEMS,
-    MOODS,
-    TOPICS,
-    USER_FILLERS,
-    VERBS,
-    VOICES,
-)
+from remid_jax.worlds.textual.words import GREETINGS, ITEMS, MOODS, TOPICS, VERBS, VOICES
 
 Dialogue = tuple[tuple[str, str], ...]
 
@@ -33,7 +23,7 @@ def persona_text(world: TextualWorld, u: int) -> str:
     """The persona in a sentence: greeting, name, city, and the mood in each place."""
     truth.checked_index(u, world.shape[0], "u")
     culture = int(world.culture[u])
-    index = _rank(world.culture, u)
+    index = facts.ranks(world.culture)[u]
     name = words.full_name(words.PERSONA_NAMES[culture], index)
     city = words.CITIES[culture][index % 4]
     moods = ", ".join(f"{MOODS[m]} {t}" for m, t in zip(world.moods[u], TOPICS, strict=True))
@@ -47,16 +37,11 @@ def character_profile(world: TextualWorld, c: int) -> dict[str, str]:
     names = words.CHARACTER_NAMES[category]
     items = ", ".join(f"{ITEMS[i]} if {m}" for i, m in zip(world.items[c], MOODS, strict=True))
     return {
-        "name": words.full_name(names, _rank(world.category, c)),
+        "name": words.full_name(names, facts.ranks(world.category)[c]),
         "origin": words.ORIGINS[category],
         "speech_style": f"Says {VOICES[world.voices[c]]}.",
         "advice": f"Gives {items}.",
     }
-
-
-def _rank(group: np.ndarray, member: int) -> int:
-    """How many members of the same group come before."""
-    return int(np.sum(group[:member] == group[member]))
 
 
 def dialogue_messages(world: TextualWorld, d: int) -> Dialogue:
@@ -65,7 +50,7 @@ def dialogue_messages(world: TextualWorld, d: int) -> Dialogue:
     said = ["Good day.", f"I am {TOPICS[world.topics[d]]}."]
     messages: list[tuple[str, str]] = []
     for turn in range(int(world.user_turns[d]) - 1):
-        filler, answer = USER_FILLERS[turn % 4], AGENT_FILLERS[turn % 4]
+        filler, answer = words.USER_FILLERS[turn % 4], words.AGENT_FILLERS[turn % 4]
         messages.append(("user", said[turn] if turn < len(said) else filler))
         messages.append(("character", answer))
     return (*messages, ("user", f"What to {VERBS[world.verbs[d]]}?"))
@@ -90,11 +75,10 @@ def thought_text(r: int) -> str:
     >>> thought_text(0)[:47]
     '[User Facts] Hello, bold. [Character Facts] sur'
     """
-    mood, *slots = reasoning.thought_facts(r)
-    greeting, voice, _, item = slots
+    mood, greeting, voice, verb, item = reasoning.thought_facts(r)
     return (
-        f"{USER_MARKER} {GREETINGS[greeting]}, {MOODS[mood]}. "
-        f"{CHARACTER_MARKER} {VOICES[voice]}, {ITEMS[item]}. {CORE_MARKER} {_sentence(*slots)}"
+        f"{USER_MARKER} {GREETINGS[greeting]}, {MOODS[mood]}. {CHARACTER_MARKER} {VOICES[voice]}, "
+        f"{ITEMS[item]}. {CORE_MARKER} {_sentence(greeting, voice, verb, item)}"
     )
 
 
@@ -112,11 +96,7 @@ def _indices(world: TextualWorld) -> tuple[dict[Any, int], dict[Any, int], dict[
 def parse_context(
     world: TextualWorld, persona: str, profile: Mapping[str, str], dialogue: Dialogue
 ) -> int:
-    """The flat context x that was written as persona, profile and dialogue.
-
-    Raises:
-      ValueError: one of them is no text of this world.
-    """
+    """The flat context x that was written as persona, profile and dialogue."""
     users, characters, dialogues = _indices(world)
     u = _found(users, persona, "persona")
     c = _found(characters, tuple(profile.items()), "profile")
@@ -125,11 +105,7 @@ def parse_context(
 
 
 def parse_sample(world: TextualWorld, sample: Sample) -> tuple[int, int]:
-    """(x, y) of a sample whose texts are of this world.
-
-    Raises:
-      ValueError: a text is none of this world.
-    """
+    """(x, y) of a sample whose texts are of this world."""
     x = parse_context(world, sample.persona, sample.character, sample.dialogue)
     return x, parse_response(sample.golden)
 
@@ -141,31 +117,18 @@ def _found(known: Mapping[Any, int], key: Any, name: str) -> int:
 
 
 def parse_response(text: str) -> int:
-    """The flat response y that was written as this sentence.
-
-    Raises:
-      ValueError: it is no response of the world, naming the nearest one.
-    """
-    responses = _responses()
+    """The flat response y that was written as this sentence."""
+    responses = _written(response_text, facts.NUM_RESPONSES)
     if text not in responses:
         raise ValueError(f"response {text[:120]!r} is none of the world{nearest(text, responses)}")
     return responses[text]
 
 
 @functools.cache
-def _responses() -> dict[str, int]:
-    return {response_text(y): y for y in range(facts.NUM_RESPONSES)}
-
-
-@functools.cache
-def _thoughts() -> dict[str, int]:
-    return {thought_text(r): r for r in range(reasoning.NUM_THOUGHTS)}
+def _written(text: Callable[[int], str], count: int) -> dict[str, int]:
+    return {text(i): i for i in range(count)}
 
 
 def parse_thought(text: str) -> int:
-    """The flat thought r that was written as this text.
-
-    Raises:
-      ValueError: it is no thought of the world.
-    """
-    return _found(_thoughts(), text, "thought")
+    """The flat thought r that was written as this text."""
+    return _found(_written(thought_text, reasoning.NUM_THOUGHTS), text, "thought")

@@ -40,10 +40,7 @@ def _ids() -> dict[str, int]:
 
 
 def encode(text: str) -> list[int]:
-    """The ids of a text of the world, without BOS and EOS.
-
-    Raises:
-      ValueError: naming the first word that the vocabulary lacks.
+    """The ids of a text of the world, without BOS and EOS; a ValueError for an unknown word.
 
     >>> len(encode("Hello, surely, buy the lantern."))
     8
@@ -56,10 +53,7 @@ def encode(text: str) -> list[int]:
 
 
 def decode(ids: Sequence[int]) -> str:
-    """The text of ids; it encodes to the same ids.
-
-    Raises:
-      ValueError: an id that the vocabulary lacks.
+    """The text of ids, which encodes to the same ids; a ValueError for an unknown id.
 
     >>> decode(encode("Hello, surely, buy the lantern."))
     'Hello, surely, buy the lantern.'

@@ -4,15 +4,14 @@ A persona u has a mood a_u(t) for each topic t and a culture's greeting; a chara
 word and recommends an item m_c(mood) for each mood; a dialogue d is about a topic t_d and asks for
 something to do (a verb). The right response has four slots:
 
-    y*(u, c, d) = (greeting_u, voice_c, verb_d, m_c(a_u(t_d))),
+    y*(u, c, d) = (greeting_u, voice_c, verb_d, m_c(a_u(t_d))).
 
-so its item takes one look-up in each of persona, dialogue and character. Each slot of a response
-is right with probability 1 − εₛ, else any of the other words of the slot alike:
+Each slot is right with probability 1 − εₛ, else any of the other words of the slot alike:
 
     p(y|x) = Πₛ [yₛ = y*ₛ(x)] (1 − εₛ) + [yₛ ≠ y*ₛ(x)] εₛ/(nₛ − 1).
 
 Contexts x and responses y are flat indices in C order of (user, character, dialogue) and of
-(greeting, voice, verb, item); one that is out of range is a ValueError.
+(greeting, voice, verb, item). What is out of range, or an unknown tag, is a ValueError.
 """
 
 from typing import Any
@@ -28,11 +27,7 @@ Mechanisms = tuple[Array, Array, Array]
 
 
 def checked_index(index: Any, size: int, name: str) -> Array:
-    """An array of whole numbers in [0, size).
-
-    Raises:
-      ValueError: naming the argument and the first bad entry.
-    """
+    """An array of whole numbers in [0, size)."""
     index = np.asarray(index)
     if not np.issubdtype(index.dtype, np.integer):
         raise ValueError(f"{name} must hold whole numbers, got {index.dtype}")
@@ -102,8 +97,7 @@ def mechanisms_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mecha
 
     User tags move p(u) to that culture's personas, character tags p(c|u) to that category,
     TurnLevelComposition p(d|u, c) to dialogues of 8 user turns, WordLevelComposition to pairs of
-    topic and verb that ID has only apart. One mechanism is shifted, to
-    (1 − strength)·ID + strength·OOD; the others are those of ID.
+    topic and verb that ID has only apart.
 
     Args:
       world: the world.
@@ -111,10 +105,7 @@ def mechanisms_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mecha
       strength: in [0, 1]; 0: ID; 1: a support disjoint from ID's.
 
     Returns:
-      p(u) [U], p(c|u) [U, C], p(d|u, c) [U, C, D].
-
-    Raises:
-      ValueError: unknown tag, or strength out of range.
+      p(u) [U], p(c|u) [U, C], p(d|u, c) [U, C, D], one of them (1 − strength)·ID + strength·OOD.
     """
     if tag not in shifts.ALL_TAGS:
         raise ValueError(f"unknown tag {tag!r}{nearest(str(tag), shifts.ALL_TAGS)}")
@@ -141,7 +132,7 @@ def _supports(world: TextualWorld) -> tuple[tuple[Array, ...], dict[str, tuple[i
 
 
 def _uniform(support: Array, shape: tuple[int, ...]) -> Array:
-    """Uniform on the values that a mask [shape[-1]] allows, whatever the factors before."""
+    """Uniform on the values that a mask [shape[-1]] allows."""
     return np.broadcast_to(support / support.sum(), shape)
 
 
