@@ -13,21 +13,18 @@ from .studies import accuracy, coverage, faults, negatives, shapley
 from .studies.pieces import run_studies
 
 STUDIES = {
-    "coverage": coverage,
-    "negatives": negatives,
-    "accuracy": accuracy,
-    "faults": faults,
-    "shapley": shapley,
+    "coverage": coverage.STUDY,
+    "negatives": negatives.STUDY,
+    "accuracy": accuracy.STUDY,
+    "faults": faults.STUDY,
+    "shapley": shapley.STUDY,
 }
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures piece by piece, prints the tables; results are in `workdir/results.json`."""
     check(config)
-    studies = {name: study.pieces(config) for name, study in STUDIES.items()}
-    results = run_studies(studies, config, workdir)
-    for name, study in STUDIES.items():
-        study.show(results[name])
+    results = run_studies(STUDIES, config, workdir)
     accuracy.figure(results["accuracy"], workdir)
     print(f"results: {workdir / 'results.json'}")
 

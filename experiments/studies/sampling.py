@@ -1,6 +1,8 @@
 """What every study draws: worlds, samples of N contexts, and estimates with jackknife errors."""
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,18 +25,44 @@ class Estimate(NamedTuple):
     error: Array
 
 
+def each_key(*static: str) -> Callable[[Callable], Callable]:
+    """A function of one key becomes a compiled one of many, whose results are stacked.
+
+    Args:
+      static: names of arguments that are no arrays.
+    """
+
+    def mapped(function: Callable) -> Callable:
+        @functools.partial(jax.jit, static_argnames=static)
+        @functools.wraps(function)
+        def call(keys: Array, *args: Any) -> Any:
+            return jax.lax.map(lambda key: function(key, *args), keys)
+
+        return call
+
+    return mapped
+
+
 def world_and_estimator(
     key: Array,
     family: str,
     strength: Array | float,
     logit_noise: Array | float,
     sizes: Sizes = SIZES,
-    sharpness: float = SHARPNESS,
 ) -> tuple[World, Array]:
     """A random world and log q [X, Y], off by normal noise of s.d. `logit_noise` in the logits."""
     first, second = jax.random.split(key)
-    world = random_world(first, family, strength, sizes, sharpness)
+    world = random_world(first, family, strength, sizes, SHARPNESS)
     return world, channels.logit_noise(second, world.channel, logit_noise)
+
+
+def dependent_worlds(
+    seed: int, count: int, strength: float, logit_noise: float, sizes: Sizes = SIZES
+) -> Iterator[tuple[Array, World, Array]]:
+    """(key, world, log q) of each of `count` worlds with dependent factors."""
+    for w in range(count):
+        key = jax.random.fold_in(jax.random.key(seed), w)
+        yield key, *world_and_estimator(key, "dependent", strength, logit_noise, sizes)
 
 
 def samples(key: Array, world: World, n: int, clusters: int = 0) -> tuple[Draw, Draw]:
@@ -78,12 +106,8 @@ def estimate(value: Array, replicates: Array) -> Estimate:
     return Estimate(value, jackknife_error(replicates)[0])
 
 
-def difference(P: Estimate, Q: Estimate) -> Estimate:
-    """P − Q of independent samples."""
-    return Estimate(P.value - Q.value, jnp.hypot(P.error, Q.error))
-
-
-def welch(error_a: Array, error_b: Array, freedom: float) -> Array:
-    """Welch's degrees of freedom for two standard errors with `freedom` each."""
-    a, b = jnp.square(error_a), jnp.square(error_b)
-    return jnp.square(a + b) / ((jnp.square(a) + jnp.square(b)) / freedom)
+def random_pairs(key: Array, n: int, count: int) -> tuple[Array, Array]:
+    """Indices [count] of contexts i and of others j ≠ i, drawn with replacement."""
+    first, second = jax.random.split(key)
+    i = jax.random.randint(first, (count,), 0, n)
+    return i, (i + jax.random.randint(second, (count,), 1, n)) % n
