@@ -84,10 +84,9 @@ def _exact(config: ConfigDict, family: str) -> dict[str, Any]:
             _values(keys[a : a + batch], strengths[a : a + batch], family, names)
             for a in range(0, count, batch)
         ]
-    q = jax.tree.map(lambda *values: np.concatenate(values), *parts)
+        q = jax.tree.map(lambda *values: np.concatenate(values), *parts)
     emid = q["emid"]
     return {
-        "family": family,
         "worlds": count,
         "median_abs_emid": float(np.median(np.abs(emid))),
         "bounds": {name: _tightness(q[name], emid, q[PRINTED]) for name in names},
@@ -136,7 +135,6 @@ def _sampled(config: ConfigDict, family: str) -> dict[str, Any]:
     upper = BoundEstimate(value, error, freedom).upper_limit(0.95)
     ok = np.isfinite(exact)
     return {
-        "family": family,
         "n": c.contexts,
         "draws": c.draws,
         "upper_limit_holds_emid": float(np.mean(upper >= emid)),
@@ -161,17 +159,14 @@ def _prediction(config: ConfigDict, family: str) -> dict[str, Any]:
     """Rank correlation with exact EMID over shifts of one world: the prediction and its rivals."""
     c = config.prediction
     keys = jax.random.split(jax.random.key(config.seed + 2), c.worlds)
-    found = {
-        k: np.asarray(v, np.float64)
-        for k, v in _predicted(keys, c.contexts, c.shifts, c.logit_noise, family).items()
-    }  # [worlds, shifts]
+    found = _predicted(keys, c.contexts, c.shifts, c.logit_noise, family)  # [worlds, shifts]
+    found = {name: np.asarray(values, np.float64) for name, values in found.items()}
     truth = found.pop("emid")
     correlations = {}
     for name, values in found.items():
-        each = [_spearman(v, t) for v, t in zip(values, truth, strict=True)]
-        correlations[name] = _mean_and_error(np.array([r for r in each if np.isfinite(r)]))
+        each = np.array([_spearman(v, t) for v, t in zip(values, truth, strict=True)])
+        correlations[name] = _mean_and_error(each[np.isfinite(each)])
     return {
-        "family": family,
         "n": c.contexts,
         "worlds": c.worlds,
         "shifts": c.shifts,
@@ -202,7 +197,6 @@ def _predicted(
     Each Q lies between P and the shifted law of another random world of the family: it shares P's
     support, and need not keep what the family holds fixed between its own P and Q.
     """
-
     first, second, third = jax.random.split(key, 3)
     base, log_q = sampling.world_and_estimator(first, family, 0.0, logit_noise)
     a, _ = sampling.samples(second, base, n)

@@ -1,4 +1,4 @@
-"""Several processes that train together, by JAX's own runtime; one of them writes the files."""
+"""Several processes that work together, by JAX's own runtime; one of them writes the files."""
 
 import dataclasses
 import hashlib
@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
@@ -38,12 +39,9 @@ def join(config: ConfigDict) -> None:
 
     What only JAX can notice, such as an index that two processes have, ends in its own way.
 
-    Args:
-      config: of a run; its group `processes` says who takes part.
-
     Raises:
-      UserError: numbers that do not go together, an address that cannot be, processes that do not
-        come within `PATIENCE`, or one whose configuration is another.
+      UserError: `config.processes` contradicts itself or its address cannot be used, the processes
+        do not come within `PATIENCE`, or one of them has another configuration.
     """
     p = config.processes
     if p.coordinator != AUTOMATIC and not 0 <= p.index < p.count:
@@ -51,12 +49,12 @@ def join(config: ConfigDict) -> None:
             f"config.processes.index {p.index} must lie in 0..{p.count - 1} "
             "(config.processes.count - 1)"
         )
+    if not p.coordinator and p.count > 1:
+        raise UserError(
+            f"config.processes.count is {p.count}: name process 0 in "
+            "config.processes.coordinator, as HOST:PORT"
+        )
     if not p.coordinator:
-        if p.count > 1:
-            raise UserError(
-                f"config.processes.count is {p.count}: name process 0 in "
-                "config.processes.coordinator, as HOST:PORT"
-            )
         return
     if p.coordinator == AUTOMATIC:
         _initialize(initialization_timeout=PATIENCE)
@@ -78,12 +76,11 @@ def _check_address(coordinator: str, listens: bool) -> None:
         raise UserError(
             f"config.processes.coordinator {coordinator}: {host} is not known here ({e.strerror})"
         ) from None
-    if not listens:
-        return
-    try:  # XLA would end the process by a signal
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind(("", port))
+    try:
+        if listens:  # where it cannot, XLA would end the process by a signal
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(("", port))
     except OSError as e:
         raise UserError(
             f"process 0 cannot listen at port {port} ({e.strerror}); choose another in "
@@ -127,11 +124,9 @@ def _initialize(**named: Any) -> None:
 
 
 def _check_same(config: ConfigDict) -> None:
-    """Refuses processes that were started with different configurations."""
     own = config.copy_and_resolve_references()
     own.processes.index = 0
-    index = _first_other(own.to_json(sort_keys=True))
-    if index:
+    if index := _first_other(own.to_json(sort_keys=True)):
         raise UserError(
             f"process {index} was started with another configuration than process 0; only "
             "config.processes.index may differ"
@@ -139,15 +134,14 @@ def _check_same(config: ConfigDict) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses a work folder that is not one and the same for all processes; all of them ask.
+    """Refuses a work folder that is not the same for all processes; all of them call this.
 
     Raises:
       UserError: some process has another path, or sees another folder there.
     """
     if jax.process_count() == 1:
         return
-    index = _first_other(str(folder.absolute()))
-    if index:
+    if index := _first_other(str(folder.absolute())):
         raise UserError(
             f"process {index} was started with another --workdir than process 0 "
             f"({folder.absolute()} here); give all of them the same path"
@@ -168,11 +162,8 @@ def check_folder(folder: Path) -> None:
 
 def _first_other(text: str) -> int:
     """The first process whose text is not that of process 0; 0 where all are equal."""
-    from jax.experimental import multihost_utils
-
-    digest = hashlib.sha256(text.encode()).digest()
-    every = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
-    every = every.reshape(-1, len(digest))  # that of a single process is not stacked
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    every = multihost_utils.process_allgather(digest).reshape(-1, len(digest))
     return int(np.argmax((every != every[0]).any(-1)))
 
 
@@ -184,19 +175,11 @@ def is_primary() -> bool:
 def barrier(where: str) -> None:
     """Waits until all processes are here."""
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         multihost_utils.sync_global_devices(where)
 
 
 def agree(error: UserError | None) -> None:
-    """Waits for all processes; ends every one of them where one has failed.
-
-    Raises:
-      UserError: this process's own error, or that another one has failed.
-    """
-    from jax.experimental import multihost_utils
-
+    """Waits for all processes; raises a UserError in each of them where one has failed."""
     failed = multihost_utils.process_allgather(np.array([error is not None])).reshape(-1)
     if error is not None:
         raise error
@@ -206,6 +189,4 @@ def agree(error: UserError | None) -> None:
 
 def broadcast(values: np.ndarray) -> np.ndarray:
     """The array that process 0 has."""
-    from jax.experimental import multihost_utils
-
     return np.asarray(multihost_utils.broadcast_one_to_all(values))

@@ -44,8 +44,6 @@ def _measure(config: ConfigDict, n: int, logit_noise: float) -> dict[str, Any]:
     shown = slice(0, 200)
     scatter = {k: found[k][shown].round(5).tolist() for k in ("reference", "club")}
     return {
-        "n": n,
-        "logit_noise": logit_noise,
         "draws": c.draws,
         "sd_of_exact_emid": float(truth.std(ddof=1)),
         "estimators": rows,

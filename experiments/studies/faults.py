@@ -27,15 +27,13 @@ NAMED = {f"ignores {z}": z for z in FACTORS} | {"wrong character": "character"}
 
 def _measure(config: ConfigDict, fault: str) -> dict[str, Any]:
     c = config.faults
-    values, errors = [], []
+    found = []  # values and errors [draws, columns] of each world
     worlds = sampling.dependent_worlds(config.seed + 3, c.worlds, 0.0, c.logit_noise, SIZES)
     for key, world, log_q in worlds:
         model = channels.FAULTS[fault](world.channel, world.P)
         keys = jax.random.split(jax.random.fold_in(key, 1), c.draws // c.worlds)
-        found = _draws(keys, world, model, log_q, c.contexts)
-        values.append(np.asarray(found.value, np.float64))
-        errors.append(np.asarray(found.error, np.float64))
-    value, error = np.concatenate(values), np.concatenate(errors)  # [draws, columns]
+        found.append(_draws(keys, world, model, log_q, c.contexts))
+    value, error = (np.concatenate(part).astype(np.float64) for part in zip(*found, strict=True))
     t = value / error
     p = 2 * stdtr(c.contexts - 1, -np.abs(t))
     adjusted = np.stack([holm(row) for row in p])
@@ -49,7 +47,6 @@ def _measure(config: ConfigDict, fault: str) -> dict[str, Any]:
     # Answers that q finds likelier than golden ones are no praise: sharper sampling, or echoes.
     warned = ((adjusted[:, :2] < 0.05) & (t[:, :2] > 0)).any(1)
     return {
-        "fault": fault,
         "n": c.contexts,
         "draws": len(t),
         "mean": dict(zip(COLUMNS, value.mean(0).tolist(), strict=True)),
@@ -62,7 +59,7 @@ def _measure(config: ConfigDict, fault: str) -> dict[str, Any]:
 
 
 @sampling.each_key("n")
-def _draws(key: Array, world: World, model: Array, log_q: Array, n: int) -> sampling.Estimate:
+def _draws(key: Array, world: World, model: Array, log_q: Array, n: int) -> Any:
     """Values and standard errors of the columns, [columns] each."""
     first, second = jax.random.split(key)
     d = draw(first, world.mechanisms_P, world.channel, model, n)
@@ -73,7 +70,7 @@ def _draws(key: Array, world: World, model: Array, log_q: Array, n: int) -> samp
         for x in _swapped_contexts(second, world, d.x)
     ]
     factors = [(t.mean(), jnp.std(t, ddof=1) / jnp.sqrt(jnp.asarray(n, t.dtype))) for t in terms]
-    return sampling.Estimate(*map(jnp.stack, zip(club, gap, *factors, strict=True)))
+    return tuple(map(jnp.stack, zip(club, gap, *factors, strict=True)))
 
 
 def _swapped_contexts(key: Array, world: World, x: Array) -> list[Array]:

@@ -23,7 +23,7 @@ from .pieces import Records, Study, print_records
 Array = jax.Array
 
 
-def _measure(config: ConfigDict, surface: float) -> dict[str, Any]:
+def _measure(config: ConfigDict, surface_sd: float) -> dict[str, Any]:
     c = config.negatives
     n, shifts = c.contexts, c.shifts
     weights = jnp.asarray(cyclic_negatives(n, shifts))
@@ -33,7 +33,7 @@ def _measure(config: ConfigDict, surface: float) -> dict[str, Any]:
         key, world, log_q = worlds[w % c.worlds]
         d, _ = sampling.samples(jax.random.fold_in(key, 10_000 + w), world, n)
         keys = jax.random.split(jax.random.fold_in(key, 20_000 + w), c.choices)
-        forms = surface * jax.random.normal(jax.random.fold_in(key, 30_000 + w), (2, n))
+        forms = surface_sd * jax.random.normal(jax.random.fold_in(key, 30_000 + w), (2, n))
         found = _choices(keys, log_q, d, forms, weights, n * shifts)
         for name in rows:
             rows[name].append(np.asarray(found[name]))
@@ -46,7 +46,6 @@ def _measure(config: ConfigDict, surface: float) -> dict[str, Any]:
     }
     return {
         "n": n,
-        "surface_sd": surface,
         "pairs_a_side": n * shifts,
         "data_sets": c.data_sets,
         "choices": c.choices,
@@ -97,5 +96,8 @@ def _show(results: Records) -> None:
 
 
 STUDY = Study(
-    "negatives surface={surface}", _measure, lambda c: {"surface": c.negatives.surfaces}, _show
+    "negatives surface={surface_sd}",
+    _measure,
+    lambda c: {"surface_sd": c.negatives.surfaces},
+    _show,
 )

@@ -26,7 +26,7 @@ class Study(NamedTuple):
 
     Attributes:
       name: of a piece, with its arguments, as "coverage N={n}".
-      measure: (config, **arguments) -> record of one piece.
+      measure: (config, **arguments) -> what the record of a piece holds beside the arguments.
       arguments: config -> values of each argument.
       show: prints the records of all pieces.
     """
@@ -39,11 +39,11 @@ class Study(NamedTuple):
     def pieces(self, config: ConfigDict) -> dict[str, Piece]:
         """Name -> piece."""
         given = self.arguments(config)
-        found = {}
-        for values in itertools.product(*given.values()):
-            named = dict(zip(given, values, strict=True))
-            found[self.name.format(**named)] = functools.partial(self.measure, config, **named)
-        return found
+        each = [dict(zip(given, v, strict=True)) for v in itertools.product(*given.values())]
+        return {self.name.format(**a): functools.partial(self._record, config, a) for a in each}
+
+    def _record(self, config: ConfigDict, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {**arguments, **self.measure(config, **arguments)}
 
 
 def run_studies(
@@ -97,16 +97,19 @@ def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, fold
     return results
 
 
-def print_records(title: str, columns: Sequence[tuple[str, str]], records: Iterable[Any]) -> None:
+def print_records(
+    title: str, columns: Sequence[tuple[str, str]], records: Iterable[Any], left: Any = None
+) -> None:
     """Prints a table with one row a record.
 
     Args:
       title: above it.
       columns: (heading, template of a cell), as ("bias", "{bias:.3f}").
       records: a cell whose value one of them lacks is empty.
+      left: see `new_table`.
     """
     rows = [[_cell(template, record) for _, template in columns] for record in records]
-    print_whole(new_table(title, [heading for heading, _ in columns], rows))
+    print_whole(new_table(title, [heading for heading, _ in columns], rows, left))
 
 
 def _cell(template: str, record: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,6 @@ from remid_jax.worlds.families import SIZES, Sizes, random_world
 
 Array = jax.Array
 SHARPNESS = 3.0  # of the true channels: I(X;Y) of about 1.2 nats with 10 responses
-
-
-class Estimate(NamedTuple):
-    """A value and its standard error, nats."""
-
-    value: Array
-    error: Array
 
 
 def each_key(*static: str) -> Callable[[Callable], Callable]:
@@ -44,11 +37,7 @@ def each_key(*static: str) -> Callable[[Callable], Callable]:
 
 
 def world_and_estimator(
-    key: Array,
-    family: str,
-    strength: Array | float,
-    logit_noise: Array | float,
-    sizes: Sizes = SIZES,
+    key: Array, family: str, strength: Any, logit_noise: Any, sizes: Sizes = SIZES
 ) -> tuple[World, Array]:
     """A random world and log q [X, Y], off by normal noise of s.d. `logit_noise` in the logits."""
     first, second = jax.random.split(key)
@@ -67,16 +56,15 @@ def dependent_worlds(
 
 def samples(key: Array, world: World, n: int, clusters: int = 0) -> tuple[Draw, Draw]:
     """n contexts with responses in distribution, and n out of it."""
-    keys = jax.random.split(key)
-    laws = (world.mechanisms_P, world.mechanisms_Q)
-    return tuple(
-        draw(k, law, world.channel, world.model, n, clusters)
-        for k, law in zip(keys, laws, strict=True)
+    first, second = jax.random.split(key)
+    return (
+        draw(first, world.mechanisms_P, world.channel, world.model, n, clusters),
+        draw(second, world.mechanisms_Q, world.channel, world.model, n, clusters),
     )
 
 
 def club_sides(log_q: Array, d: Draw, num_groups: int) -> list[tuple[Array, Array]]:
-    """All-pairs vCLUB of model and of golden responses, each with its delete-one replicates [G]."""
+    """All-pairs vCLUB of model and of golden responses: values and delete-one replicates [G]."""
     return [
         club_replicates(sums_from_counts(log_q, d.x, y, d.group, num_groups))
         for y in (d.model, d.golden)
@@ -85,12 +73,7 @@ def club_sides(log_q: Array, d: Draw, num_groups: int) -> list[tuple[Array, Arra
 
 def effective_club(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
     """EMI by all-pairs vCLUB and its delete-one replicates [G]."""
-    return gap(*club_sides(log_q, d, num_groups))
-
-
-def gap(model: tuple[Array, Array], golden: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The model's value and replicates less those of golden responses."""
-    return model[0] - golden[0], model[1] - golden[1]
+    return jax.tree.map(jnp.subtract, *club_sides(log_q, d, num_groups))
 
 
 def baseline(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
@@ -101,9 +84,9 @@ def baseline(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
     return gap.mean(), (gap.sum() - by_group) / (gap.shape[0] - size)
 
 
-def estimate(value: Array, replicates: Array) -> Estimate:
-    """A value with the jackknife's standard error."""
-    return Estimate(value, jackknife_error(replicates)[0])
+def estimate(value: Array, replicates: Array) -> tuple[Array, Array]:
+    """A value and the jackknife's standard error."""
+    return value, jackknife_error(replicates)[0]
 
 
 def random_pairs(key: Array, n: int, count: int) -> tuple[Array, Array]:

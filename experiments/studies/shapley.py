@@ -53,7 +53,6 @@ def _measure(config: ConfigDict, logit_noise: float) -> dict[str, Any]:
         "faint_named_wrong": ~clear & wrong,
     }
     return {
-        "logit_noise": logit_noise,
         "worlds": c.worlds,
         **{name: int(of_worlds.sum()) for name, of_worlds in counted.items()},
         "sd_of_exact_emid": float(exact.std()),
@@ -105,7 +104,7 @@ def _draws(key: Array, logit_noise: Array, n: int) -> tuple[Array, ...]:
     log_q = channels.logit_noise(parts[4], channel, logit_noise)
     cells = mixed_distributions(P, Q).reshape(8, *law.shape)
 
-    def cell(part: tuple[Array, Array]) -> sampling.Estimate:
+    def cell(part: tuple[Array, Array]) -> tuple[Array, Array]:
         d = draw(part[1], mechanisms_of(part[0]), channel, model, n)
         return sampling.estimate(*sampling.effective_club(log_q, d, n))
 
