@@ -58,17 +58,20 @@ def run(config: ConfigDict, workdir: Path) -> None:
     print(f"results: {workdir / 'results.json'}")
 
 
-@functools.partial(jax.jit, static_argnames=("family", "names"))
-def _values(keys: Array, strengths: Array, family: str, names: tuple[str, ...]) -> dict[str, Array]:
+@functools.partial(jax.jit, static_argnames=("family", "names", "batch"))
+def _values(
+    keys: Array, strengths: Array, family: str, names: tuple[str, ...], batch: int
+) -> dict[str, Array]:
     """Exact EMID and the named bounds in random worlds, [worlds] each."""
 
-    def once(key: Array, strength: Array) -> dict[str, Array]:
+    def once(given: tuple[Array, Array]) -> dict[str, Array]:
+        key, strength = given
         sharpness = jax.random.uniform(key, minval=1.0, maxval=5.0)
         w = random_world(key, family, strength, SIZES, sharpness)
         found = {name: bound(name)(w.P, w.Q, w.channel, w.model) for name in names}
         return {**found, "emid": exact_emid(w)}
 
-    return jax.vmap(once)(keys, strengths)
+    return jax.lax.map(once, (keys, strengths), batch_size=batch)
 
 
 def _exact(config: ConfigDict, family: str) -> dict[str, Any]:
@@ -79,12 +82,8 @@ def _exact(config: ConfigDict, family: str) -> dict[str, Any]:
     count = -(-wanted // batch) * batch
     with double_precision():
         keys = jax.random.split(jax.random.key(config.seed), count)
-        strengths = jnp.linspace(0.02, 1, count)
-        parts = [
-            _values(keys[a : a + batch], strengths[a : a + batch], family, names)
-            for a in range(0, count, batch)
-        ]
-        q = jax.tree.map(lambda *values: np.concatenate(values), *parts)
+        found = _values(keys, jnp.linspace(0.02, 1, count), family, names, batch)
+        q = jax.tree.map(np.asarray, found)
     emid = q["emid"]
     return {
         "worlds": count,
