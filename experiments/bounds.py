@@ -37,11 +37,7 @@ ROUNDING = 1e-9  # nats: violations beyond it count
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses what cannot be measured, before any work.
-
-    Raises:
-      UserError: naming the key.
-    """
+    """Raises a UserError that names the key whose value cannot be measured, before any work."""
     check_keys(config, packaged_module("bounds").KEYS)
     for name in config.bounds:
         try:
@@ -176,7 +172,6 @@ def _prediction(config: ConfigDict, family: str) -> dict[str, Any]:
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[float | None, float | None]:
-    """None where there are fewer than two values."""
     n = len(values)
     return (float(values.mean()), float(values.std(ddof=1) / np.sqrt(n))) if n > 1 else (None, None)
 

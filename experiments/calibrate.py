@@ -30,11 +30,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses what cannot be measured, before any work.
-
-    Raises:
-      UserError: a value is of another type or out of range, or values do not go together.
-    """
+    """Raises a UserError for what cannot be measured, before any work."""
     check_keys(config, packaged_module("calibrate").KEYS)
     c = config.coverage
     for n, g in itertools.product(c.contexts, c.clusters):

@@ -36,11 +36,7 @@ MEASURES = {
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses what the study cannot run, or would not heed, before any work.
-
-    Raises:
-      UserError: naming the key.
-    """
+    """Raises a UserError for a key that the study cannot run with, or would not heed."""
     module = packaged_module("corl_world")
     check_keys(config, module.KEYS)
     if not config.study.variants:

@@ -37,7 +37,7 @@ class Study(NamedTuple):
     show: Callable[[Records], None]
 
     def pieces(self, config: ConfigDict) -> dict[str, Piece]:
-        """Name -> piece."""
+        """Name -> measurement for one combination of arguments."""
         given = self.arguments(config)
         each = [dict(zip(given, v, strict=True)) for v in itertools.product(*given.values())]
         return {self.name.format(**a): functools.partial(self._record, config, a) for a in each}
@@ -49,14 +49,7 @@ class Study(NamedTuple):
 def run_studies(
     studies: Mapping[str, Study], config: ConfigDict, folder: Path
 ) -> dict[str, Records]:
-    """Measures what is not stored yet, writes `results.json` to the folder, and prints all tables.
-
-    Returns:
-      Study -> records of its pieces.
-
-    Raises:
-      UserError: the folder cannot be used.
-    """
+    """Measures what is not stored yet, writes `folder/results.json`, and prints all tables."""
     origin = provenance(config)
     pieces = {name: study.pieces(config) for name, study in studies.items()}
     every = {name: piece for named in pieces.values() for name, piece in named.items()}
@@ -69,12 +62,9 @@ def run_studies(
 
 
 def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, folder: Path) -> dict:
-    """Name -> result of each piece; one stored by another revision of the code is taken, and said.
+    """Name -> result of each piece; those that the folder holds for these settings are read.
 
-    A piece stored under other settings is computed anew.
-
-    Raises:
-      UserError: the folder cannot be used.
+    A note on stderr names those that were measured by another revision of the code.
     """
     open_workdir(folder)
     revision = git_revision()
@@ -100,13 +90,12 @@ def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, fold
 def print_records(
     title: str, columns: Sequence[tuple[str, str]], records: Iterable[Any], left: Any = None
 ) -> None:
-    """Prints a table with one row a record.
+    """Prints a table with one row a record; a cell whose value it lacks is empty.
 
     Args:
-      title: above it.
-      columns: (heading, template of a cell), as ("bias", "{bias:.3f}").
-      records: a cell whose value one of them lacks is empty.
-      left: see `new_table`.
+      title, left: see `new_table`.
+      columns: (heading, template of its cells), as ("bias", "{bias:.3f}").
+      records: mappings that fill the templates.
     """
     rows = [[_cell(template, record) for _, template in columns] for record in records]
     print_whole(new_table(title, [heading for heading, _ in columns], rows, left))
