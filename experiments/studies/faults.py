@@ -59,7 +59,7 @@ def _measure(config: ConfigDict, fault: str) -> dict[str, Any]:
 
 
 @sampling.each_key("n")
-def _draws(key: Array, world: World, model: Array, log_q: Array, n: int) -> Any:
+def _draws(key: Array, world: World, model: Array, log_q: Array, n: int) -> tuple[Array, ...]:
     """Values and standard errors of the columns, [columns] each."""
     first, second = jax.random.split(key)
     d = draw(first, world.mechanisms_P, world.channel, model, n)
