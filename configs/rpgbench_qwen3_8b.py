@@ -1,4 +1,4 @@
-"""RPGBench, all twelve subsets, with Qwen3-8B as reasoner and policy on eight chips.
+"""RPGBench, all twelve subsets, with Qwen3-8B as reasoner and scorer on eight chips.
 
 `model.path` must name a local Hugging Face directory of Qwen3-8B, `benchmark` an RPGBench file;
 `responses` may name a file of collected responses, and then no RPM is run.

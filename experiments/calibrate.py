@@ -13,31 +13,24 @@ from .studies import accuracy, coverage, faults, negatives, shapley
 from .studies.pieces import run_studies
 
 STUDIES = {
-    "coverage": coverage,
-    "negatives": negatives,
-    "accuracy": accuracy,
-    "faults": faults,
-    "shapley": shapley,
+    "coverage": coverage.STUDY,
+    "negatives": negatives.STUDY,
+    "accuracy": accuracy.STUDY,
+    "faults": faults.STUDY,
+    "shapley": shapley.STUDY,
 }
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures piece by piece, prints the tables; results are in `workdir/results.json`."""
     check(config)
-    studies = {name: study.pieces(config) for name, study in STUDIES.items()}
-    results = run_studies(studies, config, workdir)
-    for name, study in STUDIES.items():
-        study.show(results[name])
+    results = run_studies(STUDIES, config, workdir)
     accuracy.figure(results["accuracy"], workdir)
     print(f"results: {workdir / 'results.json'}")
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses what cannot be measured, before any work.
-
-    Raises:
-      UserError: a value is of another type or out of range, or values do not go together.
-    """
+    """Raises a UserError for what cannot be measured, before any work."""
     check_keys(config, packaged_module("calibrate").KEYS)
     c = config.coverage
     for n, g in itertools.product(c.contexts, c.clusters):

@@ -41,11 +41,7 @@ A key is set as --config.limits.contexts=5, a tuple as --config.shifts="('german
 
 
 def help_printed(words: Sequence[str]) -> bool:
-    """Prints what a command line asks to be told, if it does: the program, or an experiment's keys.
-
-    Raises:
-      UserError: an experiment that there is none of.
-    """
+    """Whether the words ask for help, which is then printed: of the program or an experiment."""
     asked = next((k for k, word in enumerate(words) if word in _HELP), None)
     if asked is None:
         return False
@@ -72,11 +68,7 @@ def help_text() -> str:
 
 
 def parse(words: Sequence[str]) -> tuple[ConfigDict, Path]:
-    """The configuration, locked, and the work folder that the words after the program name.
-
-    Raises:
-      UserError: whatever is wrong with them.
-    """
+    """The locked configuration and the work folder; a UserError for whatever is wrong."""
     for word in words:
         if any("\ud800" <= c <= "\udfff" for c in word):
             raise UserError(f"the command line holds {word!r}, which is no UTF-8")

@@ -30,10 +30,7 @@ def packaged_module(name: str) -> types.ModuleType:
 
 
 def load_config(text: str) -> ConfigDict:
-    """Finds a configuration and makes it.
-
-    Args:
-      text: NAME or PATH, and with a colon the variant that its `get_config` takes.
+    """The configuration of NAME or PATH, with `:VARIANT` where its `get_config` takes one.
 
     Raises:
       UserError: there is none, or whatever goes wrong in the file, which is a program.

@@ -19,6 +19,7 @@ from remid_jax.training.experiment import make_setting
 from remid_jax.training.run_logger import EVALUATIONS, METRICS, read_lines, read_predictions
 
 from .studies import world_truth
+from .studies.pieces import print_records
 
 ESTIMATOR = "estimator"  # folder of the trained pair
 TRUTH = "truth.json"  # of a world: what `experiments.studies.world_truth` measures
@@ -94,16 +95,17 @@ def print_gains(gains: list[dict[str, Any]], planned: list[Stage]) -> None:
     """Gains since the cold start with their intervals, and whether they are beyond them."""
     if not gains:
         return
-    title = "Gain of log q(golden response) since the cold start, nats a response"
-    columns = ("after", "subset", "samples", "gain", "95 % interval", "")
-    made = new_table(title, columns, left=("after", "subset", ""))
-    for row in gains:
-        after = _stage_name(row["stage"], planned, planned[row["stage"]].steps)
-        gain = "" if row["gain"] is None else f"{row['gain']:+.2f}"
-        cells = [after, row["tag"], str(row["n"]), gain]
-        if row["interval"]:
-            low, high = row["interval"]
-            said = "rise" if low > 0 else "fall" if high < 0 else "within noise"
-            cells += [f"{low:+.2f} to {high:+.2f}", said]
-        made.add_row(*cells)
-    print_whole(made)
+    print_records(
+        "Gain of log q(golden response) since the cold start, nats a response",
+        (("after", "{after}"), ("subset", "{tag}"), ("samples", "{n}"), ("gain", "{gain:+.2f}"),
+         ("95 % interval", "{interval[0]:+.2f} to {interval[1]:+.2f}"), ("", "{verdict}")),
+        [{**row, "after": _stage_name(row["stage"], planned, planned[row["stage"]].steps),
+          "verdict": _verdict(row["interval"])} for row in gains],
+        left=("after", "subset", ""),
+    )  # fmt: skip
+
+
+def _verdict(interval: tuple[float, float] | None) -> str:
+    if not interval:
+        return ""
+    return "rise" if interval[0] > 0 else "fall" if interval[1] < 0 else "within noise"

@@ -36,11 +36,7 @@ MEASURES = {
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses what the study cannot run, or would not heed, before any work.
-
-    Raises:
-      UserError: naming the key.
-    """
+    """Raises a UserError for a key that the study cannot run with, or would not heed."""
     module = packaged_module("corl_world")
     check_keys(config, module.KEYS)
     if not config.study.variants:
@@ -157,17 +153,15 @@ def mean_and_error(values: Sequence[float]) -> dict[str, float]:
 
 def gains_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Other variant -> column -> 1 − perplexity(CoRL) / perplexity(other), paired over seeds."""
-    gains: dict[str, Any] = {}
-    for other in found if "corl" in found else ():
-        for c in found["corl"][0]["perplexity"] if other != "corl" else ():
-            mean = mean_and_error([
-                1 - a["perplexity"][c] / b["perplexity"][c]
-                for a, b in zip(found["corl"], found[other], strict=True)
-            ])  # fmt: skip
-            interval = None
-            if mean["se"] is not None and np.isfinite(mean["se"]):
-                interval = t_interval(mean["mean"], mean["se"], len(found[other]) - 1)
-            gains.setdefault(other, {})[c] = {**mean, "interval": interval}
+    corl = [seed["perplexity"] for seed in found.get("corl", ())]
+    gains: dict[str, Any] = {other: {} for other in found if corl and other != "corl"}
+    for other, gain in gains.items():
+        for c in corl[0]:
+            pairs = zip(corl, found[other], strict=True)
+            mean = mean_and_error([1 - a[c] / b["perplexity"][c] for a, b in pairs])
+            known = mean["se"] is not None and np.isfinite(mean["se"])
+            interval = t_interval(mean["mean"], mean["se"], len(corl) - 1) if known else None
+            gain[c] = {**mean, "interval": interval}
     return gains
 
 

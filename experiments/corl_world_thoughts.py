@@ -56,7 +56,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
         for variant, seed in ((v, int(s)) for v in variants for s in seeds):
             found[variant].append(_measured(variant, seed, folder))
             advance(1)
-    table = {measure: {v: _places(f, measure) for v, f in found.items()} for measure in TITLES}
+    means = {v: jax.tree.map(lambda *s: mean_and_error(s), *runs) for v, runs in found.items()}
+    table = {
+        m: {v: {p: at[p][m] for p in PLACES if m in at[p]} for v, at in means.items()}
+        for m in TITLES
+    }  # measure -> variant -> place -> fact or slot
     content = {**header(config, origin, time.monotonic() - started), **table}
     write_atomically(folder / THOUGHTS, [json.dumps(content, indent=1).encode() + b"\n"])
     print_tables(table)
@@ -78,30 +82,14 @@ def _measured(variant: str, seed: int, folder: Path) -> Any:
     return values
 
 
-def _places(seeds: list[Any], measure: str) -> dict[str, Any]:
-    """Place -> name -> mean and standard error over seeds."""
-    return {
-        place: {
-            name: mean_and_error([s[place][measure][name] for s in seeds])
-            for name in seeds[0][place][measure]
-        }
-        for place in PLACES
-        if measure in seeds[0][place]
-    }
-
-
 def print_tables(table: Mapping[str, Any]) -> None:
     """One table a measure: variants and places down, facts or slots across."""
     texts = ("variant", "where")
     for measure, (title, names) in TITLES.items():
         rows = [
-            (
-                variant,
-                place,
-                *(f"{v['mean']:.3f} ± {v['se'] or np.nan:.3f}" for v in values.values()),
-            )
+            (variant, place, *(f"{v[n]['mean']:.3f} ± {v[n]['se'] or np.nan:.3f}" for n in names))
             for variant, places in table[measure].items()
-            for place, values in places.items()
+            for place, v in places.items()
         ]
         print_whole(new_table(title, (*texts, *names), rows, left=texts))
 
@@ -118,10 +106,7 @@ def measure_pair(actors: Actors, roles: Mapping[str, Any]) -> dict[str, dict[str
         found.setdefault(tag, []).append(_subset(actors, samples, roles))
         found.setdefault(column_of(tag), []).append(found[tag][0])
     return {
-        place: {
-            measure: {name: float(np.mean([s[measure][name] for s in several])) for name in means}
-            for measure, means in several[0].items()
-        }
+        place: jax.tree.map(lambda *values: float(np.mean(values)), *several)
         for place, several in found.items()
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
@@ -35,9 +36,6 @@ class ProcessConfig:
 def join(config: ConfigDict) -> None:
     """Joins the other processes; their devices are one machine's from now on.
 
-    Args:
-      config: of a run; its group `processes` says who takes part.
-
     Raises:
       UserError: numbers that do not go together, an address that cannot be, processes that do not
         come within `PATIENCE`, an index that two have, or one whose configuration is another.
@@ -48,12 +46,12 @@ def join(config: ConfigDict) -> None:
             f"config.processes.index {p.index} must lie in 0..{p.count - 1} "
             "(config.processes.count - 1)"
         )
+    if not p.coordinator and p.count > 1:
+        raise UserError(
+            f"config.processes.count is {p.count}: name process 0 in "
+            "config.processes.coordinator, as HOST:PORT"
+        )
     if not p.coordinator:
-        if p.count > 1:
-            raise UserError(
-                f"config.processes.count is {p.count}: name process 0 in "
-                "config.processes.coordinator, as HOST:PORT"
-            )
         return
     own = config.copy_and_resolve_references()
     own.processes.index = 0
@@ -101,15 +99,14 @@ def _initialize(**named: Any) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses a work folder that is not one and the same for all processes; all of them ask.
+    """Refuses a work folder that is not the same for all processes; all of them call this.
 
     Raises:
       UserError: some process has another path, or sees another folder there.
     """
     if jax.process_count() == 1:
         return
-    index = _first_other(str(folder.absolute()))
-    if index:
+    if index := _first_other(str(folder.absolute())):
         raise UserError(
             f"process {index} was started with another --workdir than process 0 "
             f"({folder.absolute()} here); give all of them the same path"
@@ -130,11 +127,8 @@ def check_folder(folder: Path) -> None:
 
 def _first_other(text: str) -> int:
     """The first process whose text is not that of process 0; 0 where all are equal."""
-    from jax.experimental import multihost_utils
-
-    digest = hashlib.sha256(text.encode()).digest()
-    every = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
-    every = every.reshape(-1, len(digest))  # that of a single process is not stacked
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    every = multihost_utils.process_allgather(digest).reshape(-1, len(digest))
     return int(np.argmax((every != every[0]).any(-1)))
 
 
@@ -146,19 +140,11 @@ def is_primary() -> bool:
 def barrier(where: str) -> None:
     """Waits until all processes are here."""
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         multihost_utils.sync_global_devices(where)
 
 
 def agree(error: UserError | None) -> None:
-    """Waits for all processes; ends every one of them where one has failed.
-
-    Raises:
-      UserError: this process's own error, or that another one has failed.
-    """
-    from jax.experimental import multihost_utils
-
+    """Waits for all processes; raises a UserError in each of them where one has failed."""
     failed = multihost_utils.process_allgather(np.array([error is not None])).reshape(-1)
     if error is not None:
         raise error
@@ -168,6 +154,4 @@ def agree(error: UserError | None) -> None:
 
 def broadcast(values: np.ndarray) -> np.ndarray:
     """The array that process 0 has."""
-    from jax.experimental import multihost_utils
-
     return np.asarray(multihost_utils.broadcast_one_to_all(values))

@@ -1,4 +1,4 @@
-"""Where the numbers of a run come from."""
+"""What made the numbers of a run."""
 
 import importlib.metadata
 import platform

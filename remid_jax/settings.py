@@ -1,8 +1,6 @@
 """Keys of configurations, each described once: as a field of a frozen dataclass, made by `key`.
 
-From such fields come the `ConfigDict` of defaults, the checks of values, `--help` and the reference
-page. A dataclass of settings that code constructs itself, as `SamplingConfig`, checks its own
-values by the same ranges, with `check_fields`.
+Defaults, checks, `--help` and the reference page are made of these fields.
 """
 
 import dataclasses
@@ -32,9 +30,9 @@ class Key:
       allowed: the texts that it may hold, or the interval of its numbers with their unit, as
         "(0, 1]" or "[1, inf) tokens"; a tuple of such numbers is not empty.
       formerly: its old name with its groups, which users are told to replace.
-      configured: whether configurations have it, or only code that constructs the dataclass.
-      kind: type, as `int` or `tuple[str, ...]`; `dict[str, KIND]` is a group whose names are
-        anybody's, where KIND may be a dataclass of keys too, or `Any` for what JSON can hold.
+      configured: False where only code that constructs the dataclass sets it.
+      kind: type, as `int` or `tuple[str, ...]`; `dict[str, KIND]` is a group of freely named keys,
+        whose KIND may be a dataclass of keys, or `Any` for what JSON can hold.
     """
 
     default: Any
@@ -46,13 +44,8 @@ class Key:
 
     @property
     def interval(self) -> str:
-        """Of its numbers, as "(0, 1]"; empty where there is none."""
+        """The interval of its numbers, as "(0, 1]"; empty where there is none."""
         return re.match(r".*?[])]", self.allowed)[0] if isinstance(self.allowed, str) else ""
-
-    @property
-    def unit(self) -> str:
-        """Of its numbers."""
-        return self.allowed[len(self.interval) :].strip() if self.interval else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +72,8 @@ def key(default: Any, meaning: str, *args: Any, **named: Any) -> Any:
 
 def group(meaning: str, *parts: type, without: Collection[str] = (), **defaults: Any) -> Any:
     """A field of a dataclass that describes a group; arguments as of `keys_of`."""
-    return dataclasses.field(
-        default=None, metadata={"key": Group(meaning, keys_of(*parts, without=without, **defaults))}
-    )
+    made = {"key": Group(meaning, keys_of(*parts, without=without, **defaults))}
+    return dataclasses.field(default=None, metadata=made)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +85,12 @@ class ExperimentKeys:
 
 
 def keys_of(*parts: type, without: Collection[str] = (), **defaults: Any) -> Keys:
-    """The keys of one or more dataclasses together.
+    """The keys of one or more dataclasses whose fields are made by `key` and `group`.
 
     Args:
-      parts: dataclasses whose fields are made by `key` and `group`.
+      parts: the dataclasses.
       without: keys that are left out.
-      defaults: what replaces the dataclasses' own defaults.
+      defaults: replace the dataclasses' own.
     """
     found: dict[str, Key | Group] = {}
     for field in (f for part in parts for f in dataclasses.fields(part)):
@@ -144,11 +136,7 @@ def new_names(keys: Keys) -> dict[str, str]:
 
 
 def check_keys(config: "ConfigDict", keys: Keys) -> None:
-    """Checks names, types, ranges and choices of all keys.
-
-    Raises:
-      UserError: naming the key, its value and what it must be, or the nearest known key.
-    """
+    """Checks names, types, ranges and choices of all keys; a UserError says what is wrong."""
     given = config.to_dict()
     for old, new in new_names(keys).items():
         if value_of(given, old) is not None:
@@ -172,11 +160,7 @@ def _check_group(where: str, given: Any, keys: Keys) -> None:
 
 
 def check_value(where: str, value: Any, known: Key) -> None:
-    """Checks one value.
-
-    Raises:
-      UserError: it is none that the key may hold; the message names it by `where`.
-    """
+    """Raises a UserError that names the key by `where`, unless it may hold the value."""
     kind = known.kind
     if dataclasses.is_dataclass(kind):
         return _check_group(where, value, keys_of(kind))
@@ -185,10 +169,10 @@ def check_value(where: str, value: Any, known: Key) -> None:
     if needed := fault_of(value, kind):
         raise UserError(f"{where} is {brief(value)}; it must be {needed}")
     if typing.get_origin(kind) is dict:
+        each = dataclasses.replace(known, kind=typing.get_args(kind)[1])
         for name, inner in value.items():
             check_name(f"{where}: the name of a key", name)
-            inner_kind = typing.get_args(kind)[1]
-            check_value(f"{where}.{name}", inner, dataclasses.replace(known, kind=inner_kind))
+            check_value(f"{where}.{name}", inner, each)
         return None
     parts = value if isinstance(value, tuple | list) else (value,)
     if not known.interval:
@@ -200,11 +184,7 @@ def check_value(where: str, value: Any, known: Key) -> None:
 
 
 def made_from(cls: type, config: Any, **more: Any) -> Any:
-    """A dataclass from the keys of a group that are its fields, and what else it needs.
-
-    Raises:
-      UserError: the dataclass refuses a value.
-    """
+    """A dataclass of the keys of a group that are its fields, and what else it needs."""
     given = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
     return cls(**given | more)
 
@@ -247,16 +227,12 @@ def fault_of(value: Any, kind: Any) -> str:
     return "" if fits(value) else needed
 
 
-def _is_number(value: Any, kinds: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < _LARGEST
-
-
 def _is_whole(value: Any) -> bool:
-    return _is_number(value, int)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _is_finite(value: Any) -> bool:
-    return _is_number(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_text(value: Any) -> bool:
@@ -279,11 +255,7 @@ def brief(value: Any) -> str:
 
 
 def check_choice(where: str, value: Any, allowed: Iterable[str]) -> None:
-    """Refuses a value that is none of the allowed ones.
-
-    Raises:
-      UserError: naming the key, its value and the choices.
-    """
+    """Raises a UserError with the choices, unless the value is one of them."""
     allowed = tuple(allowed)
     if value not in allowed:
         hint = nearest(str(value), allowed)
@@ -291,11 +263,7 @@ def check_choice(where: str, value: Any, allowed: Iterable[str]) -> None:
 
 
 def check_name(where: str, name: Any) -> None:
-    """Refuses a name that no table could show: an empty one, or one with control characters.
-
-    Raises:
-      UserError: naming the key.
-    """
+    """Raises a UserError for a name that is empty or holds control characters."""
     if not _is_text(name) or not name.strip() or visible(name) != name:
         raise UserError(
             f"{where} is {brief(name)}; it must be a text with letters and without control "
@@ -304,11 +272,7 @@ def check_name(where: str, name: Any) -> None:
 
 
 def check_plain(where: str, value: Any) -> None:
-    """Refuses what JSON cannot hold.
-
-    Raises:
-      UserError: naming the key within its groups.
-    """
+    """Raises a UserError, which names the key within its groups, for what JSON cannot hold."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             check_name(f"{where}: the name of a key", name)

@@ -1,11 +1,13 @@
-"""Long measurements in pieces that are stored as they finish."""
+"""Studies: measurements in pieces that are stored as they finish, and tables of their records."""
 
+import functools
 import hashlib
+import itertools
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -13,39 +15,56 @@ from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
 from remid_jax.provenance import git_revision, provenance
 from remid_jax.report.results_file import write_results
+from remid_jax.report.tables import new_table, print_whole
 
 Piece = Callable[[], Any]  # returns what JSON can hold
+Records = list[dict[str, Any]]
+
+
+class Study(NamedTuple):
+    """A measurement, repeated for every combination of its arguments.
+
+    Attributes:
+      name: of a piece, with its arguments, as "coverage N={n}".
+      measure: (config, **arguments) -> what the record of a piece holds beside the arguments.
+      arguments: config -> values of each argument.
+      show: prints the records of all pieces.
+    """
+
+    name: str
+    measure: Callable[..., dict[str, Any]]
+    arguments: Callable[[ConfigDict], Mapping[str, Iterable[Any]]]
+    show: Callable[[Records], None]
+
+    def pieces(self, config: ConfigDict) -> dict[str, Piece]:
+        """Name -> measurement for one combination of arguments."""
+        given = self.arguments(config)
+        each = [dict(zip(given, v, strict=True)) for v in itertools.product(*given.values())]
+        return {self.name.format(**a): functools.partial(self._record, config, a) for a in each}
+
+    def _record(self, config: ConfigDict, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {**arguments, **self.measure(config, **arguments)}
 
 
 def run_studies(
-    studies: Mapping[str, Mapping[str, Piece]], config: ConfigDict, folder: Path
-) -> dict[str, list[Any]]:
-    """Measures what is not stored yet, and writes `results.json` to the folder.
-
-    Args:
-      studies: study -> name of a piece -> the piece.
-      config: all settings; a piece stored under other settings is computed anew.
-      folder: of the results, and of the stored pieces.
-
-    Returns:
-      Study -> results of its pieces.
-
-    Raises:
-      UserError: the folder cannot be used.
-    """
+    studies: Mapping[str, Study], config: ConfigDict, folder: Path
+) -> dict[str, Records]:
+    """Measures what is not stored yet, writes `folder/results.json`, and prints all tables."""
     origin = provenance(config)
-    pieces = {name: piece for study in studies.values() for name, piece in study.items()}
-    found = run_pieces(config.experiment, pieces, config, folder)
-    results = {study: [found[name] for name in parts] for study, parts in studies.items()}
+    pieces = {name: study.pieces(config) for name, study in studies.items()}
+    every = {name: piece for named in pieces.values() for name, piece in named.items()}
+    found = run_pieces(config.experiment, every, config, folder)
+    results = {name: [found[piece] for piece in named] for name, named in pieces.items()}
     write_results(folder, {"provenance": origin, **results})
+    for name, study in studies.items():
+        study.show(results[name])
     return results
 
 
 def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, folder: Path) -> dict:
-    """Name -> result of each piece; one stored by another revision of the code is taken, and said.
+    """Name -> result of each piece; those that the folder holds for these settings are read.
 
-    Raises:
-      UserError: the folder cannot be used.
+    A note on stderr names those that were measured by another revision of the code.
     """
     open_workdir(folder)
     revision = git_revision()
@@ -57,7 +76,6 @@ def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, fold
             file = "".join(c if c.isalnum() else "_" for c in name)
             path = folder / "pieces" / f"{file}-{digest}.json"
             if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
                 made = {"revision": revision, "result": piece()}
                 text = json.dumps(made, allow_nan=False, default=float)
                 write_atomically(path, [text.encode()])
@@ -67,3 +85,24 @@ def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, fold
             results[name] = stored["result"]
             advance(1)
     return results
+
+
+def print_records(
+    title: str, columns: Sequence[tuple[str, str]], records: Iterable[Any], left: Any = None
+) -> None:
+    """Prints a table with one row a record; a cell whose value it lacks is empty.
+
+    Args:
+      title, left: see `new_table`.
+      columns: (heading, template of its cells), as ("bias", "{bias:.3f}").
+      records: mappings that fill the templates.
+    """
+    rows = [[_cell(template, record) for _, template in columns] for record in records]
+    print_whole(new_table(title, [heading for heading, _ in columns], rows, left))
+
+
+def _cell(template: str, record: Mapping[str, Any]) -> str:
+    try:
+        return template.format_map(record)
+    except (KeyError, TypeError):  # not there, or None
+        return ""

@@ -1,6 +1,8 @@
 """What every study draws: worlds, samples of N contexts, and estimates with jackknife errors."""
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,39 +18,53 @@ Array = jax.Array
 SHARPNESS = 3.0  # of the true channels: I(X;Y) of about 1.2 nats with 10 responses
 
 
-class Estimate(NamedTuple):
-    """A value and its standard error, nats."""
+def each_key(*static: str) -> Callable[[Callable], Callable]:
+    """A function of one key becomes a compiled one of many, whose results are stacked.
 
-    value: Array
-    error: Array
+    Args:
+      static: names of arguments that are no arrays.
+    """
+
+    def mapped(function: Callable) -> Callable:
+        @functools.partial(jax.jit, static_argnames=static)
+        @functools.wraps(function)
+        def call(keys: Array, *args: Any) -> Any:
+            return jax.lax.map(lambda key: function(key, *args), keys)
+
+        return call
+
+    return mapped
 
 
 def world_and_estimator(
-    key: Array,
-    family: str,
-    strength: Array | float,
-    logit_noise: Array | float,
-    sizes: Sizes = SIZES,
-    sharpness: float = SHARPNESS,
+    key: Array, family: str, strength: Any, logit_noise: Any, sizes: Sizes = SIZES
 ) -> tuple[World, Array]:
     """A random world and log q [X, Y], off by normal noise of s.d. `logit_noise` in the logits."""
     first, second = jax.random.split(key)
-    world = random_world(first, family, strength, sizes, sharpness)
+    world = random_world(first, family, strength, sizes, SHARPNESS)
     return world, channels.logit_noise(second, world.channel, logit_noise)
+
+
+def dependent_worlds(
+    seed: int, count: int, strength: float, logit_noise: float, sizes: Sizes = SIZES
+) -> Iterator[tuple[Array, World, Array]]:
+    """(key, world, log q) of each of `count` worlds with dependent factors."""
+    for w in range(count):
+        key = jax.random.fold_in(jax.random.key(seed), w)
+        yield key, *world_and_estimator(key, "dependent", strength, logit_noise, sizes)
 
 
 def samples(key: Array, world: World, n: int, clusters: int = 0) -> tuple[Draw, Draw]:
     """n contexts with responses in distribution, and n out of it."""
-    keys = jax.random.split(key)
-    laws = (world.mechanisms_P, world.mechanisms_Q)
-    return tuple(
-        draw(k, law, world.channel, world.model, n, clusters)
-        for k, law in zip(keys, laws, strict=True)
+    first, second = jax.random.split(key)
+    return (
+        draw(first, world.mechanisms_P, world.channel, world.model, n, clusters),
+        draw(second, world.mechanisms_Q, world.channel, world.model, n, clusters),
     )
 
 
 def club_sides(log_q: Array, d: Draw, num_groups: int) -> list[tuple[Array, Array]]:
-    """All-pairs vCLUB of model and of golden responses, each with its delete-one replicates [G]."""
+    """All-pairs vCLUB of model and of golden responses: values and delete-one replicates [G]."""
     return [
         club_replicates(sums_from_counts(log_q, d.x, y, d.group, num_groups))
         for y in (d.model, d.golden)
@@ -57,12 +73,7 @@ def club_sides(log_q: Array, d: Draw, num_groups: int) -> list[tuple[Array, Arra
 
 def effective_club(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
     """EMI by all-pairs vCLUB and its delete-one replicates [G]."""
-    return gap(*club_sides(log_q, d, num_groups))
-
-
-def gap(model: tuple[Array, Array], golden: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The model's value and replicates less those of golden responses."""
-    return model[0] - golden[0], model[1] - golden[1]
+    return jax.tree.map(jnp.subtract, *club_sides(log_q, d, num_groups))
 
 
 def baseline(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
@@ -73,17 +84,13 @@ def baseline(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
     return gap.mean(), (gap.sum() - by_group) / (gap.shape[0] - size)
 
 
-def estimate(value: Array, replicates: Array) -> Estimate:
-    """A value with the jackknife's standard error."""
-    return Estimate(value, jackknife_error(replicates)[0])
+def estimate(value: Array, replicates: Array) -> tuple[Array, Array]:
+    """A value and the jackknife's standard error."""
+    return value, jackknife_error(replicates)[0]
 
 
-def difference(P: Estimate, Q: Estimate) -> Estimate:
-    """P − Q of independent samples."""
-    return Estimate(P.value - Q.value, jnp.hypot(P.error, Q.error))
-
-
-def welch(error_a: Array, error_b: Array, freedom: float) -> Array:
-    """Welch's degrees of freedom for two standard errors with `freedom` each."""
-    a, b = jnp.square(error_a), jnp.square(error_b)
-    return jnp.square(a + b) / ((jnp.square(a) + jnp.square(b)) / freedom)
+def random_pairs(key: Array, n: int, count: int) -> tuple[Array, Array]:
+    """Indices [count] of contexts i and of others j ≠ i, drawn with replacement."""
+    first, second = jax.random.split(key)
+    i = jax.random.randint(first, (count,), 0, n)
+    return i, (i + jax.random.randint(second, (count,), 1, n)) % n

@@ -4,8 +4,6 @@ In each world one factor moves to values that P never uses and that the model kn
 degree: at worst it answers there as if it knew no context.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +13,6 @@ from ml_collections import ConfigDict
 
 from remid_jax.information.attribution import attribute
 from remid_jax.information.divergences import output_law
-from remid_jax.report.tables import new_table, print_whole
 from remid_jax.worlds import channels
 from remid_jax.worlds.distributions import (
     Mechanisms,
@@ -29,40 +26,35 @@ from remid_jax.worlds.exact import quantities
 from remid_jax.worlds.families import FAMILIES, SIZES, role_play_channel
 
 from . import sampling
+from .pieces import Records, Study, print_records
 
 Array = jax.Array
 
 
-def pieces(config: ConfigDict) -> dict[str, Callable[[], Any]]:
-    """One piece for each logit_noise of q."""
-    return {
-        f"shapley logit_noise={m}": functools.partial(_piece, config, m)
-        for m in config.shapley.logit_noises
-    }
-
-
-def _piece(config: ConfigDict, logit_noise: float) -> dict[str, Any]:
+def _measure(config: ConfigDict, logit_noise: float) -> dict[str, Any]:
     c = config.shapley
     keys = jax.random.split(jax.random.key(config.seed + 4), c.worlds)
     found = _draws(keys, jnp.asarray(logit_noise, jnp.float32), c.contexts)
     value, error, factor, exact, shares = (np.asarray(a) for a in found)
-    verdicts = []
-    for k in range(c.worlds):
-        named = attribute(value[k], error[k], c.contexts - 1).named
-        emid = value[k][0, 0, 0] - value[k][1, 1, 1]
-        noise = 4 * np.hypot(error[k][0, 0, 0], error[k][1, 1, 1])
-        right, wrong = named == factor[k], named not in (None, factor[k])
-        clear, exact_clear = abs(emid) > noise, abs(exact[k]) > noise
-        verdicts.append({
-            "clear": clear, "named_right": clear and right, "named_wrong": clear and wrong,
-            "exact_clear": exact_clear, "exact_named_right": exact_clear and right,
-            "faint": not clear, "faint_silent": not clear and named is None,
-            "faint_named_wrong": not clear and wrong,
-        })  # fmt: skip
+    verdicts = (attribute(v, e, c.contexts - 1).named for v, e in zip(value, error, strict=True))
+    named = np.array([-1 if k is None else k for k in verdicts])
+    right, wrong = named == factor, (named >= 0) & (named != factor)
+    emid = value[:, 0, 0, 0] - value[:, 1, 1, 1]
+    noise = 4 * np.hypot(error[:, 0, 0, 0], error[:, 1, 1, 1])
+    clear, exact_clear = np.abs(emid) > noise, np.abs(exact) > noise
+    counted = {
+        "clear": clear,
+        "named_right": clear & right,
+        "named_wrong": clear & wrong,
+        "exact_clear": exact_clear,
+        "exact_named_right": exact_clear & right,
+        "faint": ~clear,
+        "faint_silent": ~clear & (named < 0),
+        "faint_named_wrong": ~clear & wrong,
+    }
     return {
-        "logit_noise": logit_noise,
         "worlds": c.worlds,
-        **{name: int(sum(v[name] for v in verdicts)) for name in verdicts[0]},
+        **{name: int(of_worlds.sum()) for name, of_worlds in counted.items()},
         "sd_of_exact_emid": float(exact.std()),
         "largest_exact_share_of_unshifted": float(
             np.abs(shares[np.arange(3)[None] != factor[:, None]]).max()
@@ -70,34 +62,25 @@ def _piece(config: ConfigDict, logit_noise: float) -> dict[str, Any]:
     }
 
 
-def show(results: list[dict[str, Any]]) -> None:
-    """Prints the table."""
-    print_whole(new_table(
+def _show(results: Records) -> None:
+    print_records(
         "(iv) Shapley attribution in worlds where one factor shifts",
-        ("logit_noise", "worlds", "|EMID| > 4 s.e.", "named right", "wrong", "else", "silent",
-         "wrong",
-         "exact |EMID| > 4 s.e.", "named right"),
-        [
-            [r[k] for k in (
-                "logit_noise", "worlds", "clear", "named_right", "named_wrong", "faint",
-                "faint_silent",
-                "faint_named_wrong", "exact_clear", "exact_named_right",
-            )]
-            for r in results
-        ],
-    ))  # fmt: skip
+        (("logit_noise", "{logit_noise}"), ("worlds", "{worlds}"),
+         ("|EMID| > 4 s.e.", "{clear}"), ("named right", "{named_right}"),
+         ("wrong", "{named_wrong}"), ("else", "{faint}"), ("silent", "{faint_silent}"),
+         ("wrong", "{faint_named_wrong}"), ("exact |EMID| > 4 s.e.", "{exact_clear}"),
+         ("named right", "{exact_named_right}")),
+        results,
+    )  # fmt: skip
 
 
 def _one_factor_moves(key: Array, factor: Array) -> tuple[Mechanisms, Mechanisms]:
     """Dependent factors; the given one moves from the first half of its values to the second."""
     keys = jax.random.split(key)
     common, _ = FAMILIES["dependent"](keys[0], SIZES, 0.0)
-    first, second = FAMILIES["disjoint"](keys[1], SIZES, 1.0)
+    both = FAMILIES["disjoint"](keys[1], SIZES, 1.0)
     return tuple(
-        tuple(
-            jnp.where(factor == k, m, c) for k, (m, c) in enumerate(zip(moved, common, strict=True))
-        )
-        for moved in (first, second)
+        tuple(jnp.where(factor == k, moved[k], common[k]) for k in range(3)) for moved in both
     )
 
 
@@ -109,30 +92,31 @@ def _ignorant_of_new_values(key: Array, channel: Array, law: Array, factor: Arra
     return (1 - lost) * model + lost * output_law(law.ravel(), channel)
 
 
-@functools.partial(jax.jit, static_argnames="n")
-def _draws(keys: Array, logit_noise: Array, n: int) -> tuple[Array, ...]:
-    """Estimated EMI and error of the cells [worlds, 2, 2, 2]; factor, exact EMID and shares."""
+@sampling.each_key("n")
+def _draws(key: Array, logit_noise: Array, n: int) -> tuple[Array, ...]:
+    """Estimated EMI and error of the cells [2, 2, 2]; factor, exact EMID and its shares."""
+    parts = jax.random.split(key, 6)
+    factor = jax.random.randint(parts[0], (), 0, 3)
+    P, Q = _one_factor_moves(parts[1], factor)
+    channel = role_play_channel(parts[2], SIZES, sampling.SHARPNESS)
+    law = joint_distribution(P)
+    model = _ignorant_of_new_values(parts[3], channel, law, factor)
+    log_q = channels.logit_noise(parts[4], channel, logit_noise)
+    cells = mixed_distributions(P, Q).reshape(8, *law.shape)
 
-    def once(key: Array) -> tuple[Array, ...]:
-        parts = jax.random.split(key, 6)
-        factor = jax.random.randint(parts[0], (), 0, 3)
-        P, Q = _one_factor_moves(parts[1], factor)
-        channel = role_play_channel(parts[2], SIZES, sampling.SHARPNESS)
-        law = joint_distribution(P)
-        model = _ignorant_of_new_values(parts[3], channel, law, factor)
-        log_q = channels.logit_noise(parts[4], channel, logit_noise)
-        cells = mixed_distributions(P, Q).reshape(8, *law.shape)
+    def cell(part: tuple[Array, Array]) -> tuple[Array, Array]:
+        d = draw(part[1], mechanisms_of(part[0]), channel, model, n)
+        return sampling.estimate(*sampling.effective_club(log_q, d, n))
 
-        def cell(part: tuple[Array, Array]) -> sampling.Estimate:
-            d = draw(part[1], mechanisms_of(part[0]), channel, model, n)
-            return sampling.estimate(*sampling.effective_club(log_q, d, n))
+    found = jax.lax.map(cell, (cells, jax.random.split(parts[5], 8)))
+    exact = quantities(World(P, Q, channel, model))
+    shares = exact["shapley_user_character_dialogue"]
+    return *(v.reshape(2, 2, 2) for v in found), factor, exact["emid"], shares
 
-        found = jax.lax.map(cell, (cells, jax.random.split(parts[5], 8)))
-        exact = quantities(World(P, Q, channel, model))
-        shape = (2, 2, 2)
-        return (
-            found.value.reshape(shape), found.error.reshape(shape), factor, exact["emid"],
-            exact["shapley_user_character_dialogue"],
-        )  # fmt: skip
 
-    return jax.lax.map(once, keys)
+STUDY = Study(
+    "shapley logit_noise={logit_noise}",
+    _measure,
+    lambda c: {"logit_noise": c.shapley.logit_noises},
+    _show,
+)

@@ -34,14 +34,14 @@ def config():
 
 @pytest.mark.slow
 def test_intervals_hold_their_population_values(config):
-    found = coverage.pieces(config)["coverage N=64 clusters=8"]()
+    found = coverage.STUDY.pieces(config)["coverage N=64 clusters=8"]()
     assert found["draws"] == 60
     assert all(0.85 <= share <= 1 for share in found["coverage"].values())
     assert {"r_emid", "baseline", "retained"} <= set(found["coverage"])
 
 
 def test_balanced_negatives_remove_the_noise_of_surface_forms(config):
-    found = [negatives.pieces(config)[f"negatives surface={s}"]() for s in (0.0, 10.0)]
+    found = [negatives.STUDY.pieces(config)[f"negatives surface={s}"]() for s in (0.0, 10.0)]
     assert [f["pairs_a_side"] for f in found] == [1000, 1000]
     for f in found:
         assert f["sd_from_choice"]["all"] < 1e-4 < f["sd_from_choice"]["cyclic"]
@@ -52,7 +52,7 @@ def test_balanced_negatives_remove_the_noise_of_surface_forms(config):
 
 
 def test_faults_are_told_from_the_truth(config):
-    pieces = faults.pieces(config)
+    pieces = faults.STUDY.pieces(config)
     truth, blind = (pieces[f"fault {name}"]() for name in ("truth", "ignores dialogue"))
     assert truth["flagged_by_any"] <= 0.15 and truth["warned_of_sharpness"] <= 0.1
     assert blind["flagged_by_any"] >= 0.7 and blind["names_factor"] >= 0.8
@@ -61,7 +61,7 @@ def test_faults_are_told_from_the_truth(config):
 
 
 def test_the_shifted_factor_is_named_or_none(config):
-    found = shapley.pieces(config)["shapley logit_noise=0.5"]()
+    found = shapley.STUDY.pieces(config)["shapley logit_noise=0.5"]()
     assert found["clear"] >= 5
     assert found["named_right"] >= 0.9 * found["clear"] and found["named_wrong"] == 0
     assert found["faint_named_wrong"] <= 0.05 * found["faint"]
@@ -72,7 +72,7 @@ def test_the_shifted_factor_is_named_or_none(config):
 def test_bounds_hold_and_the_prediction_is_ranked():
     c = bounds_config.get_config("runlocal")
     c.prediction.update(worlds=2, shifts=4)
-    pieces = bounds.pieces(c)
+    pieces = {name: study.pieces(c) for name, study in bounds.STUDIES.items()}
     exact = pieces["exact"]["exact disjoint"]()
     assert exact["worlds"] == 72  # 500 in seven families, rounded up
     assert list(exact["bounds"]) == [*c.bounds, "paper"]
