@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,9 +47,8 @@ FACTORS = {  # of the fixed sizes
     "models": (0.5, 1, 2, 4),
 }
 AXES = ("data", "fsdp")  # tensor would have to divide SmolLM2's three key-value heads
-STRONG, WEAK = "strong", "weak"
-POINT = ("contexts", "context_tokens", "response_tokens", "models")
-Point = dict[str, int]  # of `POINT` -> size
+POINT = (*FACTORS, "responses")
+Point = Mapping[str, int]  # of `POINT` -> size
 
 
 def fit(sizes: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
@@ -62,10 +62,10 @@ def fit(sizes: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
     return float(exponent), 0.0 if abs(intercept) < 1e-9 * y.max() else float(intercept)
 
 
-def _contestant(engine: JaxEngine, point: Point, responses: int) -> h.Contestant:
+def _contestant(engine: JaxEngine, point: Point) -> h.Contestant:
     """Scores of all answers in all contexts."""
     n, length, tokens = point["contexts"], point["context_tokens"], point["response_tokens"]
-    count = (1 + point["models"]) * responses
+    count = (1 + point["models"]) * point["responses"]
     contexts = random_tokens(engine.model, [length] * n, seed=6)
     answers = random_tokens(engine.model, [tokens] * count, seed=7)
 
@@ -76,12 +76,6 @@ def _contestant(engine: JaxEngine, point: Point, responses: int) -> h.Contestant
 
     layers, head = shared_flops(engine.config, length, count, tokens)
     return h.Contestant({"": run}, lambda r: (n * layers, n * head))
-
-
-def _finite(r: int, found: Mapping[str, Any]) -> None:
-    for name, sums in found.items():
-        if not np.isfinite(sums).all():
-            raise UserError(f"{name}: a log-likelihood is not finite")
 
 
 def run(args: argparse.Namespace) -> h.Report:
@@ -98,10 +92,15 @@ def run(args: argparse.Namespace) -> h.Report:
             raise UserError(f"--{key.replace('_', '-')} is too small to vary it three times")
     every = {str(p): p for points in sweeps.values() for p in points}
     engine = JaxEngine(model_of(args), longest=max(p["context_tokens"] for p in every.values()))
-    contestants = {name: _contestant(engine, p, args.responses) for name, p in every.items()}
-    products = h.ModelProducts(engine.config, engine.sizes.call)
-    timed = h.contest("growth", contestants, args.rounds, _finite, products)
+    contestants = {name: _contestant(engine, p) for name, p in every.items()}
 
+    def agree(r: int, found: Mapping[str, Any]) -> None:
+        for name, sums in found.items():
+            if not np.isfinite(sums).all():
+                raise UserError(f"{name}: a log-likelihood is not finite")
+
+    products = h.ModelProducts(engine.config, engine.sizes.call)
+    timed = h.contest("growth", contestants, args.rounds, agree, products)
     rows, fits = [], []
     for key, points in sweeps.items():
         sizes, names = [float(p[key]) for p in points], list(map(str, points))
@@ -129,18 +128,17 @@ def _over_devices(args: argparse.Namespace, base: Point) -> h.Report:
     if jax.device_count() < args.devices:
         there = f"there are {jax.device_count()}"
         raise UserError(f"--devices {args.devices} needs {args.devices} devices; {there}")
-    counts = [2**k for k in range(args.devices.bit_length())]
     model = model_of(args)
     alone = JaxEngine(model, longest=args.context_tokens)
-    contestants = {"one": _contestant(alone, base, args.responses)}
-    for axis in AXES:
-        for n in counts[1:]:
-            placed = place(model.params, make_mesh(MeshConfig(**{axis: n})))
-            spread_model = dataclasses.replace(model, params=placed)
-            engine = JaxEngine(spread_model, longest=args.context_tokens)
-            for kind, times in ((STRONG, 1), (WEAK, n)):
-                made = _contestant(engine, base, times * args.responses)
-                contestants[f"{axis}={n} {kind}"] = made
+    contestants = {"one": _contestant(alone, base)}
+    counts = [2**k for k in range(1, args.devices.bit_length())]
+    for axis, n in itertools.product(AXES, counts):
+        placed = place(model.params, make_mesh(MeshConfig(**{axis: n})))
+        spread = dataclasses.replace(model, params=placed)
+        engine = JaxEngine(spread, longest=args.context_tokens)
+        more = {**base, "responses": n * args.responses}
+        contestants[f"{axis}={n} strong"] = _contestant(engine, base)
+        contestants[f"{axis}={n} weak"] = _contestant(engine, more)
 
     def agree(r: int, found: Mapping[str, Any]) -> None:
         one = found["one"]
@@ -150,11 +148,11 @@ def _over_devices(args: argparse.Namespace, base: Point) -> h.Report:
 
     products = h.ModelProducts(model.config, alone.sizes.call)
     timed = h.contest("devices", contestants, args.rounds, agree, products)
-    one = timed["one"].flops_per_s
-    over = {n: statistics.median(h.quotients(t.flops_per_s, one)) for n, t in timed.items()}
     report = h.Report()
     report.contest("contestants", "one call of log_likelihood on simulated devices", timed)
-    rows = [{"devices": name, "rate over one's": rate} for name, rate in over.items()]
+    one = timed["one"].flops_per_s
+    rates = {name: statistics.median(h.quotients(t.flops_per_s, one)) for name, t in timed.items()}
+    rows = [{"devices": name, "rate over one's": rate} for name, rate in rates.items()]
     report.table("scaling", "operations a second beside one device", rows)
     return report
 
