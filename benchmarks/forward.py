@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> h.Report:
         }
         contestants = {n: h.Contestant({"": way}, lambda r, f=flops: f) for n, way in ways.items()}
         products = h.ModelProducts(model.config, batch * args.tokens, args.tokens // 2)
-        timed = h.contest(f"forward, batch {batch}", contestants, args.rounds, agree, products)
+        timed = h.contest(f"forward, batch {batch}", contestants, args.rounds, products, agree)
         report.contest(f"batch_{batch}", f"seconds for {batch} x {args.tokens} tokens", timed)
         end = "" if batch == 1 else f"_batch_{batch}"
         meaning = f"seconds of transformers / ours, batch {batch}"

@@ -72,7 +72,10 @@ def _contestant(engine: JaxEngine, point: Point) -> h.Contestant:
     def run(r: int) -> np.ndarray:
         engine.clear()
         rows = [engine.score(x, answers) for x in contexts]
-        return np.array([[y.sum() for y in row] for row in rows])
+        sums = np.array([[y.sum() for y in row] for row in rows])
+        if not np.isfinite(sums).all():
+            raise UserError("a log-likelihood is not finite")
+        return sums
 
     layers, head = shared_flops(engine.config, length, count, tokens)
     return h.Contestant({"": run}, lambda r: (n * layers, n * head))
@@ -93,14 +96,8 @@ def run(args: argparse.Namespace) -> h.Report:
     every = {str(p): p for points in sweeps.values() for p in points}
     engine = JaxEngine(model_of(args), longest=max(p["context_tokens"] for p in every.values()))
     contestants = {name: _contestant(engine, p) for name, p in every.items()}
-
-    def agree(r: int, found: Mapping[str, Any]) -> None:
-        for name, sums in found.items():
-            if not np.isfinite(sums).all():
-                raise UserError(f"{name}: a log-likelihood is not finite")
-
     products = h.ModelProducts(engine.config, engine.sizes.call)
-    timed = h.contest("growth", contestants, args.rounds, agree, products)
+    timed = h.contest("growth", contestants, args.rounds, products)
     rows, fits = [], []
     for key, points in sweeps.items():
         sizes, names = [float(p[key]) for p in points], list(map(str, points))
@@ -147,7 +144,7 @@ def _over_devices(args: argparse.Namespace, base: Point) -> h.Report:
             check_close(f"one device and {name}", same, one, args.response_tokens, r)
 
     products = h.ModelProducts(model.config, alone.sizes.call)
-    timed = h.contest("devices", contestants, args.rounds, agree, products)
+    timed = h.contest("devices", contestants, args.rounds, products, agree)
     report = h.Report()
     report.contest("contestants", "one call of log_likelihood on simulated devices", timed)
     one = timed["one"].flops_per_s

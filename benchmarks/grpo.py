@@ -88,25 +88,27 @@ class OurRounds:
         self.policy = whole(model.params, policy.params)
         self.state = begin(jax.tree.map(jnp.copy, trained.params), OPTIMISER)  # uses up its own
 
+    def _params(self) -> Any:
+        return whole(self.model.params, self.state.params)
+
     def _laid(self, rows: list[list[Row]]) -> Groups:
         return group(rows, self.model.config.max_positions, (self.work.length, 0, 0))
 
-    def _scored(self, params: Any, prompt: Tokens, scored: Tokens) -> float:
-        groups = self._laid([[Row(prompt, scored)]])
-        return float(np.asarray(score(params, groups, graphdef=self.graphdef), np.float64).sum())
+    def _scores(self, params: Any, groups: Groups) -> np.ndarray:
+        return np.asarray(score(params, groups, graphdef=self.graphdef), np.float64).sum(-1)
 
     def log_prob(self, prompt: Tokens, completion: Tokens) -> float:
         """log q of a completion under the model that is trained, in nats."""
-        return self._scored(whole(self.model.params, self.state.params), prompt, completion)
+        return self._scores(self._params(), self._laid([[Row(prompt, completion)]])).item()
 
     def golden_log_prob(self, prompt: Tokens, completion: Tokens) -> float:
         """log q of the golden response under the policy that rewards, in nats."""
-        return self._scored(self.policy, [*prompt, *completion], self.work.golden)
+        groups = self._laid([[Row([*prompt, *completion], self.work.golden)]])
+        return self._scores(self.policy, groups).item()
 
     def _draw(self, r: int) -> Rollout:
         return rollout(
-            whole(self.model.params, self.state.params), *padded(self.work.prompts),
-            jax.random.key(r), graphdef=self.graphdef,
+            self._params(), *padded(self.work.prompts), jax.random.key(r), graphdef=self.graphdef,
             sampling=SamplingConfig(max_tokens=self.work.new, temperature=1.0),
             draws=self.work.group, end=NO_TOKEN, split=jax.default_backend() == "cpu",
         )  # fmt: skip
@@ -117,8 +119,8 @@ class OurRounds:
         groups = self._laid(
             [[Row([*p, *c], self.work.golden) for c in members] for p, members in pairs]
         )
-        values = np.asarray(score(self.policy, groups, graphdef=self.graphdef))
-        return values.sum(-1) / len(self.work.golden), int(np.count_nonzero(groups.weights))
+        sums = self._scores(self.policy, groups)
+        return sums / len(self.work.golden), int(np.count_nonzero(groups.weights))
 
     def _update(self, drawn: Rollout, tokens: list, rewards: np.ndarray, parts: int) -> int:
         """Takes the optimiser step; returns the tokens of the loss."""
@@ -296,7 +298,7 @@ def run(args: argparse.Namespace) -> h.Report:
         }
         contestants = {n: h.Contestant(way, lambda r, n=n: flops[n]) for n, way in ways.items()}
         products = h.ModelProducts(c, keys=w.length)
-        timed = h.contest("GRPO", contestants, args.rounds, agree, products)
+        timed = h.contest("GRPO", contestants, args.rounds, products, agree)
 
     report = h.Report()
     title = (
@@ -318,13 +320,11 @@ def run(args: argparse.Namespace) -> h.Report:
 
 def _add_parts(report: h.Report, rounds: Mapping[str, list[dict[str, float]]], tokens: int) -> None:
     """Adds where a round's time goes; `rounds` are the seconds of its parts for each side."""
-    rows = []
-    for name, some in rounds.items():
-        row: dict[str, Any] = {"contestant": name}
+    rows = [{"contestant": name} for name in rounds]
+    for row, some in zip(rows, rounds.values(), strict=True):
         for part in PARTS:
             row[f"{part}, s"] = statistics.median(s[part] for s in some)
             row[f"{part}, share"] = statistics.median(s[part] / sum(s.values()) for s in some)
-        rows.append(row)
     report.table("parts", "where a round's time goes", rows)
     report.json["seconds_of_parts"] = rounds
     for part in PARTS:

@@ -76,8 +76,8 @@ def contest(
     title: str,
     contestants: Mapping[str, Contestant],
     rounds: int,
-    agree: Callable[[int, Mapping[str, Any]], None],
     products: "ModelProducts",
+    agree: Callable[[int, Mapping[str, Any]], None] = lambda r, found: None,
 ) -> dict[str, Timed]:
     """Warms up, compares what the contestants find, and lets them take turns.
 

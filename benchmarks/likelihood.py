@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> h.Report:
         REFERENCE: h.Contestant(full, unshared, few / count),
     }
     products = h.ModelProducts(c, engine.sizes.call)
-    timed = h.contest("likelihood", contestants, args.rounds, agree, products)
+    timed = h.contest("likelihood", contestants, args.rounds, products, agree)
 
     report, seconds = h.Report(), timed[OURS].seconds
     context_tokens = f"about {args.context_tokens} tokens"

@@ -67,17 +67,6 @@ def greedy_agreement(
     return agree
 
 
-def length_agreement(limits: Sequence[int]) -> Agree:
-    """A check that both sides drew responses of these lengths: what they draw differs."""
-
-    def agree(r: int, found: Mapping[str, Any]) -> None:
-        for name, rows in found.items():
-            if [len(row) for row in rows] != limits:
-                raise UserError(f"{name} drew responses of other lengths than {limits}")
-
-    return agree
-
-
 def spread_lengths(longest: int, count: int) -> list[int]:
     """Even lengths from an eighth of the longest on.
 
@@ -105,11 +94,16 @@ def run(args: argparse.Namespace) -> h.Report:
     prompts = random_tokens(model, [args.prompt_tokens] * args.prompts, seed=5)
     products = h.ModelProducts(model.config, engine.sizes.call)
     limits = spread_lengths(new, args.group)
-    report = h.Report()
+    greedy_agree, report = greedy_agreement(prompts, theirs.next_logits), h.Report()
+
+    def lengths_agree(r: int, found: Mapping[str, Any]) -> None:  # what both sides draw differs
+        for name, rows in found.items():
+            if [len(row) for row in rows] != limits:
+                raise UserError(f"{name} drew responses of other lengths than {limits}")
 
     def timed(
-        key: str, title: str, rows: Sequence[Tokens], new: int, agree: Agree,
-        rounds: int = args.rounds, limits: Sequence[int] = (),
+        key: str, title: str, rows: Sequence[Tokens], new: int, rounds: int,
+        limits: Sequence[int] = (),
     ) -> dict[str, list[float]]:  # fmt: skip
         """Seconds of both sides: greedy, or drawing a response of each length in `limits`."""
         config = SamplingConfig(max_tokens=new, temperature=1.0 if limits else 0.0)
@@ -122,24 +116,23 @@ def run(args: argparse.Namespace) -> h.Report:
 
         ways = {OURS: ours, THEIRS: lambda r: theirs.generate(rows, new, limits)}
         contestants = {n: h.Contestant({"": way}, lambda r: flops) for n, way in ways.items()}
-        found = h.contest(key, contestants, rounds, agree, products)
+        agree = lengths_agree if limits else greedy_agree
+        found = h.contest(key, contestants, rounds, products, agree)
         report.contest(key, f"seconds for {title}", found)
         return {side: t.seconds for side, t in found.items()}
 
-    agree, some = greedy_agreement(prompts, theirs.next_logits), max(1, args.rounds // 2)
-    sizes = f"{args.prompts} prompts of {args.prompt_tokens} tokens"
-    greedy = timed("greedy", f"{sizes}, {new} new tokens each", prompts, new, agree)
-    one = timed("one_token", f"{sizes}, one new token each", prompts, 1, agree, some)
+    sizes, few = f"{args.prompts} prompts of {args.prompt_tokens} tokens", max(1, args.rounds // 2)
+    greedy = timed("greedy", f"{sizes}, {new} new tokens each", prompts, new, args.rounds)
+    one = timed("one_token", f"{sizes}, one new token each", prompts, 1, few)
     span = f"{limits[0]} to {limits[-1]} tokens to one prompt of {args.prompt_tokens}"
-    title, same = f"{args.group} responses of {span}", length_agreement(limits)
-    group = timed("group", title, prompts[:1], new, same, limits=limits)
+    title = f"{args.group} responses of {span}"
+    group = timed("group", title, prompts[:1], new, args.rounds, limits)
     decoding = {
         side: [s - statistics.median(one[side]) for s in seconds]
         for side, seconds in greedy.items()
     }
-    for (key, meaning), seconds in zip(
-        MEANING.items(), (greedy, decoding, one, group), strict=True
-    ):
+    sides = (greedy, decoding, one, group)
+    for (key, meaning), seconds in zip(MEANING.items(), sides, strict=True):
         report.ratio(key, seconds[THEIRS], seconds[OURS], meaning)
     report.json["group_lengths"] = limits
     return report
