@@ -2,14 +2,12 @@
 
 Each quantity is varied with the others fixed; M = (1 + models) x responses are scored on each of N
 contexts. The exponent is the slope of log time over log size, by least squares; a line through time
-over size gives the seconds that a call takes whatever the size. Operations stand beside time: where
-their exponents are equal, time follows the work. Needs no PyTorch.
+over size gives the seconds that a call takes whatever the size. Where time and operations have
+equal exponents, time follows the work. Needs no PyTorch.
 
 With --devices the number of simulated devices is varied instead. They share the cores of one
-machine, and a single one uses all of them. So the same work ought to take as long on n devices as
-on one, and n times the work n times as long: strong and weak scaling are both rates of operations
-over those of one device, and what they lack is the price of spreading work (exchanges, uneven
-parts, smaller products).
+machine, all of which a single one uses: strong and weak scaling are both rates of operations over
+those of one device, and what they lack is the price of spreading work.
 """
 
 import argparse
@@ -26,8 +24,8 @@ import numpy as np
 
 from benchmarks import cli
 from benchmarks import harness as h
+from benchmarks.likelihood import check_close, shared_flops
 from benchmarks.model import model_of, random_tokens
-from benchmarks.pairs import check_close, shared_flops
 from remid_jax.errors import UserError
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.models.sharding import MeshConfig, make_mesh, place

@@ -15,10 +15,10 @@ import numpy as np
 from benchmarks import cli
 from benchmarks import harness as h
 from benchmarks.model import model_of, random_tokens
-from benchmarks.pairs import check_close, shared_flops
 from remid_jax.errors import UserError
-from remid_jax.inference.cost import extend_flops, head_flops
+from remid_jax.inference.cost import extend_flops, head_flops, score_flops
 from remid_jax.inference.engine import JaxEngine
+from remid_jax.models.decoder import DecoderConfig
 
 SIZES = {
     "contexts": (16, 6, "contexts; round r takes the r-th"),
@@ -30,6 +30,24 @@ SIZES = {
 }
 REFERENCE_BATCHES, CACHED_BATCHES = (1, 4, 8), (1, 4, 8, 32)
 OURS, CACHED, REFERENCE = "ours", "cached", "reference"
+TOLERANCE = 5e-5  # nats per token
+
+
+def check_close(who: str, sums: np.ndarray, expected: np.ndarray, tokens: int, r: int) -> None:
+    """Refuses sums of responses of so many tokens that differ by more than rounding in a round."""
+    worst = float(np.abs(sums - expected).max()) / tokens
+    if not worst <= TOLERANCE:
+        raise UserError(
+            f"{who} differ by {worst:.2g} nats per token in round {r} (at most {TOLERANCE:g} is "
+            "rounding); no time is reported"
+        )
+
+
+def shared_flops(c: DecoderConfig, context: int, count: int, tokens: int) -> h.Flops:
+    """Operations of `count` responses on one context that is run once."""
+    head = head_flops(c, 1 + count * (tokens - 1))
+    every = extend_flops(c, context) + head_flops(c, 1) + count * score_flops(c, context, tokens)
+    return every - head, head
 
 
 def run(args: argparse.Namespace) -> h.Report:

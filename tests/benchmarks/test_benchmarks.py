@@ -13,8 +13,8 @@ from children import answer
 
 import benchmarks
 from benchmarks import cli, forward, growth, harness, likelihood, load_check, profile, sampling
+from benchmarks.likelihood import shared_flops
 from benchmarks.model import SMALL, random_model, random_tokens
-from benchmarks.pairs import shared_flops
 from remid_jax.errors import UserError
 from remid_jax.inference.cost import extend_flops, head_flops, layer_parameters
 from remid_jax.inference.engine import JaxEngine
