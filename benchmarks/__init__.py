@@ -9,14 +9,13 @@
     python -m benchmarks.workers      real processes that diagnose or train together
     python -m benchmarks.tpu_compile  what each program needs on TPU, compiled without one
 
-All but the last take `--json PATH`, `--rounds N`, `--small` (a tiny shape, to see that it runs) and
-sizes. Both sides hold the same weights, and nothing is timed unless both give the same numbers.
+All take `--json PATH`; all but the last `--rounds N`, `--small` (a tiny shape, to see that it runs)
+and sizes. Both sides hold the same weights, and nothing is timed unless both give the same numbers.
 They take turns in one process; a ratio is the median over rounds of the ratio within a round, with
-the smallest and the largest. Ratios are quotable only where the machine was quiet: other processes
-take cores from the two sides unevenly.
+the smallest and the largest. A *round* is one turn of every contestant; *GFLOP* are the operations
+of the matrix products that a contestant's own way needs (`remid_jax.inference.cost`); *of GEMM*
+compares with JAX's rate on plain products of the model's shapes in the same round.
 
-Words of the tables: a *round* is one turn of every contestant; *GFLOP* are the operations of the
-matrix products that a contestant's own way needs (`remid_jax.inference.cost`); *of GEMM* compares
-with the rate at which JAX multiplies plain matrices of the model's shapes, measured in the same
-round. Exit codes: 0, 2 after one line of error, 3 where the machine was not quiet.
+Exit codes: 0, 2 after one line of error, 3 where the machine was not quiet: other processes slow
+the two sides unevenly, so ratios are not quotable then.
 """

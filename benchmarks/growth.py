@@ -2,20 +2,19 @@
 
 Each quantity is varied with the others fixed; M = (1 + models) x responses are scored on each of N
 contexts. The exponent is the slope of log time over log size, by least squares; a line through time
-over size gives the seconds that a call takes whatever the size. Operations stand beside time: where
-their exponents are equal, time follows the work. Needs no PyTorch.
+over size gives the seconds that a call takes whatever the size. Where time and operations have
+equal exponents, time follows the work. Needs no PyTorch.
 
 With --devices the number of simulated devices is varied instead. They share the cores of one
-machine, and a single one uses all of them. So the same work ought to take as long on n devices as
-on one, and n times the work n times as long: strong and weak scaling are both rates of operations
-over those of one device, and what they lack is the price of spreading work (exchanges, uneven
-parts, smaller products).
+machine, all of which a single one uses: strong and weak scaling are both rates of operations over
+those of one device, and what they lack is the price of spreading work.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import functools
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,8 +24,8 @@ import numpy as np
 
 from benchmarks import cli
 from benchmarks import harness as h
+from benchmarks.likelihood import check_close, shared_flops
 from benchmarks.model import model_of, random_tokens
-from benchmarks.pairs import check_close, shared_flops
 from remid_jax.errors import UserError
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
@@ -46,9 +45,8 @@ FACTORS = {  # of the fixed sizes
     "models": (0.5, 1, 2, 4),
 }
 AXES = ("data", "fsdp")  # tensor would have to divide SmolLM2's three key-value heads
-STRONG, WEAK = "strong", "weak"
-POINT = ("contexts", "context_tokens", "response_tokens", "models")
-Point = dict[str, int]  # of `POINT` -> size
+POINT = (*FACTORS, "responses")
+Point = Mapping[str, int]  # of `POINT` -> size
 
 
 def fit(sizes: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
@@ -62,26 +60,23 @@ def fit(sizes: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
     return float(exponent), 0.0 if abs(intercept) < 1e-9 * y.max() else float(intercept)
 
 
-def _contestant(engine: JaxEngine, point: Point, responses: int) -> h.Contestant:
+def _contestant(engine: JaxEngine, point: Point) -> h.Contestant:
     """Scores of all answers in all contexts."""
     n, length, tokens = point["contexts"], point["context_tokens"], point["response_tokens"]
-    count = (1 + point["models"]) * responses
+    count = (1 + point["models"]) * point["responses"]
     contexts = random_tokens(engine.model, [length] * n, seed=6)
     answers = random_tokens(engine.model, [tokens] * count, seed=7)
 
     def run(r: int) -> np.ndarray:
         engine.clear()
         rows = [engine.score(x, answers) for x in contexts]
-        return np.array([[y.sum() for y in row] for row in rows])
+        sums = np.array([[y.sum() for y in row] for row in rows])
+        if not np.isfinite(sums).all():
+            raise UserError("a log-likelihood is not finite")
+        return sums
 
     layers, head = shared_flops(engine.config, length, count, tokens)
     return h.Contestant({"": run}, lambda r: (n * layers, n * head))
-
-
-def _finite(r: int, found: Mapping[str, Any]) -> None:
-    for name, sums in found.items():
-        if not np.isfinite(sums).all():
-            raise UserError(f"{name}: a log-likelihood is not finite")
 
 
 def run(args: argparse.Namespace) -> h.Report:
@@ -98,10 +93,9 @@ def run(args: argparse.Namespace) -> h.Report:
             raise UserError(f"--{key.replace('_', '-')} is too small to vary it three times")
     every = {str(p): p for points in sweeps.values() for p in points}
     engine = JaxEngine(model_of(args), longest=max(p["context_tokens"] for p in every.values()))
-    contestants = {name: _contestant(engine, p, args.responses) for name, p in every.items()}
+    contestants = {name: _contestant(engine, p) for name, p in every.items()}
     products = h.ModelProducts(engine.config, engine.sizes.call)
-    timed = h.contest("growth", contestants, args.rounds, _finite, products)
-
+    timed = h.contest("growth", contestants, args.rounds, products)
     rows, fits = [], []
     for key, points in sweeps.items():
         sizes, names = [float(p[key]) for p in points], list(map(str, points))
@@ -129,18 +123,17 @@ def _over_devices(args: argparse.Namespace, base: Point) -> h.Report:
     if jax.device_count() < args.devices:
         there = f"there are {jax.device_count()}"
         raise UserError(f"--devices {args.devices} needs {args.devices} devices; {there}")
-    counts = [2**k for k in range(args.devices.bit_length())]
     model = model_of(args)
     alone = JaxEngine(model, longest=args.context_tokens)
-    contestants = {"one": _contestant(alone, base, args.responses)}
-    for axis in AXES:
-        for n in counts[1:]:
-            placed = place(model.params, make_mesh(MeshConfig(**{axis: n})))
-            spread_model = dataclasses.replace(model, params=placed)
-            engine = JaxEngine(spread_model, longest=args.context_tokens)
-            for kind, times in ((STRONG, 1), (WEAK, n)):
-                made = _contestant(engine, base, times * args.responses)
-                contestants[f"{axis}={n} {kind}"] = made
+    contestants = {"one": _contestant(alone, base)}
+    counts = [2**k for k in range(1, args.devices.bit_length())]
+    for axis, n in itertools.product(AXES, counts):
+        placed = place(model.params, make_mesh(MeshConfig(**{axis: n})))
+        spread = dataclasses.replace(model, params=placed)
+        engine = JaxEngine(spread, longest=args.context_tokens)
+        more = {**base, "responses": n * args.responses}
+        contestants[f"{axis}={n} strong"] = _contestant(engine, base)
+        contestants[f"{axis}={n} weak"] = _contestant(engine, more)
 
     def agree(r: int, found: Mapping[str, Any]) -> None:
         one = found["one"]
@@ -149,12 +142,12 @@ def _over_devices(args: argparse.Namespace, base: Point) -> h.Report:
             check_close(f"one device and {name}", same, one, args.response_tokens, r)
 
     products = h.ModelProducts(model.config, alone.sizes.call)
-    timed = h.contest("devices", contestants, args.rounds, agree, products)
-    one = timed["one"].flops_per_s
-    over = {n: statistics.median(h.quotients(t.flops_per_s, one)) for n, t in timed.items()}
+    timed = h.contest("devices", contestants, args.rounds, products, agree)
     report = h.Report()
     report.contest("contestants", "one call of log_likelihood on simulated devices", timed)
-    rows = [{"devices": name, "rate over one's": rate} for name, rate in over.items()]
+    one = timed["one"].flops_per_s
+    rates = {name: statistics.median(h.quotients(t.flops_per_s, one)) for name, t in timed.items()}
+    rows = [{"devices": name, "rate over one's": rate} for name, rate in rates.items()]
     report.table("scaling", "operations a second beside one device", rows)
     return report
 

@@ -4,13 +4,12 @@ A round draws a group of completions of each prompt, all of prescribed length, r
 mean log q of a golden response under a frozen policy that reads prompt and completion, and takes
 one optimiser step over all of them. Both sides begin with the same weights and adapters; their
 draws differ. TRL runs as on any CPU (`generate` of transformers, no vLLM); the fastest of its batch
-sizes, and of our ways, is timed.
+sizes is timed, and of our step in one part or in one for each prompt.
 """
 
 import argparse
 import dataclasses
 import functools
-import importlib.metadata
 import statistics
 import tempfile
 import time
@@ -27,7 +26,7 @@ from benchmarks.model import NO_TOKEN, model_of, random_tokens
 from remid_jax.errors import UserError
 from remid_jax.inference.cost import extend_flops, head_flops, layer_parameters
 from remid_jax.inference.token_sampling import SamplingConfig
-from remid_jax.models.adapters import Adapter, adapted_structure, merged, new_params
+from remid_jax.models.adapters import Adapter, adapted_structure, new_params
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import LanguageModel
@@ -89,28 +88,27 @@ class OurRounds:
         self.policy = whole(model.params, policy.params)
         self.state = begin(jax.tree.map(jnp.copy, trained.params), OPTIMISER)  # uses up its own
 
+    def _params(self) -> Any:
+        return whole(self.model.params, self.state.params)
+
     def _laid(self, rows: list[list[Row]]) -> Groups:
         return group(rows, self.model.config.max_positions, (self.work.length, 0, 0))
 
-    def _scored(self, params: Any, prompt: Tokens, scored: Tokens) -> float:
-        groups = self._laid([[Row(prompt, scored)]])
-        return float(np.asarray(score(params, groups, graphdef=self.graphdef), np.float64).sum())
+    def _scores(self, params: Any, groups: Groups) -> np.ndarray:
+        return np.asarray(score(params, groups, graphdef=self.graphdef), np.float64).sum(-1)
 
     def log_prob(self, prompt: Tokens, completion: Tokens) -> float:
         """log q of a completion under the model that is trained, in nats."""
-        return self._scored(whole(self.model.params, self.state.params), prompt, completion)
+        return self._scores(self._params(), self._laid([[Row(prompt, completion)]])).item()
 
     def golden_log_prob(self, prompt: Tokens, completion: Tokens) -> float:
         """log q of the golden response under the policy that rewards, in nats."""
-        return self._scored(self.policy, [*prompt, *completion], self.work.golden)
+        groups = self._laid([[Row([*prompt, *completion], self.work.golden)]])
+        return self._scores(self.policy, groups).item()
 
-    def _draw(self, r: int, merge: bool) -> Rollout:
-        params, graphdef = whole(self.model.params, self.state.params), self.graphdef
-        if merge:
-            plain = merged(self.model, Adapter(LORA, self.state.params, self.model.fingerprint))
-            params, graphdef = plain.params, plain.graphdef
+    def _draw(self, r: int) -> Rollout:
         return rollout(
-            params, *padded(self.work.prompts), jax.random.key(r), graphdef=graphdef,
+            self._params(), *padded(self.work.prompts), jax.random.key(r), graphdef=self.graphdef,
             sampling=SamplingConfig(max_tokens=self.work.new, temperature=1.0),
             draws=self.work.group, end=NO_TOKEN, split=jax.default_backend() == "cpu",
         )  # fmt: skip
@@ -121,8 +119,8 @@ class OurRounds:
         groups = self._laid(
             [[Row([*p, *c], self.work.golden) for c in members] for p, members in pairs]
         )
-        values = np.asarray(score(self.policy, groups, graphdef=self.graphdef))
-        return values.sum(-1) / len(self.work.golden), int(np.count_nonzero(groups.weights))
+        sums = self._scores(self.policy, groups)
+        return sums / len(self.work.golden), int(np.count_nonzero(groups.weights))
 
     def _update(self, drawn: Rollout, tokens: list, rewards: np.ndarray, parts: int) -> int:
         """Takes the optimiser step; returns the tokens of the loss."""
@@ -146,11 +144,8 @@ class OurRounds:
             raise RuntimeError("a gradient is not finite")
         return int(mask.sum())
 
-    def round(self, merge: bool, parts: int) -> Callable[[int], Found]:
-        """Round -> what was found.
-
-        Rollouts run on the adapter, or on weights into which it is merged in the round; gradients
-        of some parts of the prompts are computed one after the other.
+    def round(self, parts: int) -> Callable[[int], Found]:
+        """Round -> what was found; gradients of `parts` of the prompts come one after the other.
 
         Returns:
           "seconds": part of `PARTS` -> seconds; "completions": token ids, those of a prompt
@@ -160,7 +155,7 @@ class OurRounds:
 
         def run(r: int) -> Found:
             clock = [time.perf_counter()]
-            drawn = self._draw(r, merge)
+            drawn = self._draw(r)
             tokens = completions(drawn, NO_TOKEN)
             clock.append(time.perf_counter())
             rewards, rewarded = self._rewards(tokens)
@@ -240,8 +235,8 @@ def step_flops(c: DecoderConfig, adapter: int, new: int, before: int = 0) -> flo
 def shared_flops(c: DecoderConfig, w: Work, adapter: int) -> h.Flops:
     """Operations of a round where a group's prompt is run once each time.
 
-    Rollouts are counted without the adapter: they need none where it is merged. The last token of a
-    row is never run: nothing follows it.
+    Rollouts are counted without the adapter, which could be merged into the weights. The last token
+    of a row is never run: nothing follows it.
     """
     prompts, rows, p = len(w.prompts), w.rows, w.length
     drawn = prompts * extend_flops(c, p) + rows * extend_flops(c, w.new - 1, p)
@@ -280,35 +275,30 @@ def run(args: argparse.Namespace) -> h.Report:
     prompts = random_tokens(model, [args.prompt_tokens] * args.prompts, seed=5)
     golden, other = random_tokens(model, [args.reward_tokens, args.new_tokens], seed=6)
     w = Work(prompts, golden, args.new_tokens, args.group)
-    batches = sorted({w.group, args.trl_batch})
     trained, policy = (filled_adapter(model, seed) for seed in (1, 2))
     adapter = sum(x.size for x in jax.tree.leaves(trained.params))
     flops = {OURS: shared_flops(c, w, adapter), THEIRS: unshared_flops(c, w, adapter)}
     ours = OurRounds(model, trained, policy, w)
-    settings = {OURS: {
-        f"{how}, {n} part{'s' * (n > 1)}": ours.round(how == "merged", n)
-        for n in sorted({1, len(prompts)})
-        for how in ("adapter", "merged")
-    }}  # fmt: skip
-    seconds: dict[str, dict[int, dict[str, float]]] = {OURS: {}, THEIRS: {}}
     same = agreement(w, ours.golden_log_prob)
+    seconds: dict[str, list[dict[str, float]]] = {OURS: [], THEIRS: []}
 
     def agree(r: int, found: Mapping[str, Found]) -> None:
         same(r, found)
         for name, f in found.items():
-            seconds[name][r] = f["seconds"]  # those of the last run of a round, which is timed
+            seconds[name].append(f["seconds"])
 
     with tempfile.TemporaryDirectory() as folder:
         theirs = trl_side.TrlRounds(model, trained, policy, w, folder)
         check_same_numbers(ours, theirs, prompts[0], other, len(golden))
         theirs.choose_reward_batch(sorted({w.group, w.rows}))
-        settings[THEIRS] = {f"batch {b}": theirs.round(b) for b in batches}
-        contestants = {
-            name: h.Contestant(ways, lambda r, name=name: flops[name])
-            for name, ways in settings.items()
+        batches = sorted({w.group, args.trl_batch})
+        ways = {
+            OURS: {f"{n} part{'s' * (n > 1)}": ours.round(n) for n in sorted({1, len(prompts)})},
+            THEIRS: {f"batch {b}": theirs.round(b) for b in batches},
         }
+        contestants = {n: h.Contestant(way, lambda r, n=n: flops[n]) for n, way in ways.items()}
         products = h.ModelProducts(c, keys=w.length)
-        timed = h.contest("GRPO", contestants, args.rounds, agree, products)
+        timed = h.contest("GRPO", contestants, args.rounds, products, agree)
 
     report = h.Report()
     title = (
@@ -316,34 +306,30 @@ def run(args: argparse.Namespace) -> h.Report:
         f"{w.length}, rewards of {len(golden)} tokens, one step"
     )
     report.contest("contestants", title, timed)
-    ratio = h.quotients(timed[THEIRS].seconds, timed[OURS].seconds)
-    report.figure("ratio", ratio, "seconds of TRL / ours, a round")
-    rounds = {name: [found[r] for r in range(args.rounds)] for name, found in seconds.items()}
-    _add_parts(report, rounds, w.rows * w.new)
+    over, under = timed[THEIRS].seconds, timed[OURS].seconds
+    report.ratio("ratio", over, under, "seconds of TRL / ours, a round")
+    _add_parts(report, {n: s[-args.rounds :] for n, s in seconds.items()}, w.rows * w.new)
     ratio = sum(flops[THEIRS]) / sum(flops[OURS])
     report.figure("flops_ratio", [ratio], "operations of TRL's way / ours")
     report.figure("gemm_share", timed[OURS].gemm_share, h.GEMM_SHARE)
     report.lines.append(f"TRL's rewards run in batches of {theirs.reward_batch}, the fastest")
     if w.rows not in batches:
         report.lines.append(f"TRL's step takes at most {max(batches)} of {w.rows} completions")
-    report.json["trl_versions"] = {p: importlib.metadata.version(p) for p in trl_side.PACKAGES}
     return report
 
 
 def _add_parts(report: h.Report, rounds: Mapping[str, list[dict[str, float]]], tokens: int) -> None:
     """Adds where a round's time goes; `rounds` are the seconds of its parts for each side."""
-    rows = []
-    for name, some in rounds.items():
-        row: dict[str, Any] = {"contestant": name}
+    rows = [{"contestant": name} for name in rounds]
+    for row, some in zip(rows, rounds.values(), strict=True):
         for part in PARTS:
             row[f"{part}, s"] = statistics.median(s[part] for s in some)
             row[f"{part}, share"] = statistics.median(s[part] / sum(s.values()) for s in some)
-        rows.append(row)
     report.table("parts", "where a round's time goes", rows)
     report.json["seconds_of_parts"] = rounds
     for part in PARTS:
         ours, theirs = ([s[part] for s in rounds[side]] for side in (OURS, THEIRS))
-        report.figure(f"ratio_{part}", h.quotients(theirs, ours), f"seconds of TRL's {part} / ours")
+        report.ratio(f"ratio_{part}", theirs, ours, f"seconds of TRL's {part} / ours")
         if part != "reward":
             meaning = f"our completions' tokens / seconds of the {part}"
             report.figure(f"tokens_per_s_{part}", [tokens / s for s in ours], meaning)

@@ -1,7 +1,6 @@
 """Contestants that take turns in one process, plain matrix products beside them, and the report."""
 
 import dataclasses
-import functools
 import statistics
 import time
 import timeit
@@ -23,11 +22,9 @@ PAUSE = 0.3  # seconds between turns, in which the last one's worker threads cea
 ATTEMPTS = 5  # of a turn in which nothing has to be compiled any more
 REPEATS = 3  # of a plain product, the fastest of which counts
 CALL, KEYS = 512, 1024  # tokens of a call on a CPU, and the keys that its queries see
-SQUARE = 2048
 GEMM_SHARE = "our FLOP/s / those of plain JAX products of these shapes"
 Flops = tuple[float, float]  # operations of the layers, and of the head
 Shape = tuple[int, int, int]  # [m, k] x [k, n]
-Prepare = Callable[[np.ndarray, np.ndarray], Callable[[], object]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +76,8 @@ def contest(
     title: str,
     contestants: Mapping[str, Contestant],
     rounds: int,
-    agree: Callable[[int, Mapping[str, Any]], None],
     products: "ModelProducts",
+    agree: Callable[[int, Mapping[str, Any]], None] = lambda r, found: None,
 ) -> dict[str, Timed]:
     """Warms up, compares what the contestants find, and lets them take turns.
 
@@ -89,12 +86,11 @@ def contest(
     which begins with another contestant. `products` are measured at the beginning of each round.
     """
     names = list(contestants)
-    first = [(n, next(iter(c.settings))) for n, c in contestants.items()]
-    others = [(n, label) for n, c in contestants.items() for label in list(c.settings)[1:]]
+    settings = [(i, n, s) for n, c in contestants.items() for i, s in enumerate(c.settings)]
     warm: dict[str, dict[str, float]] = {n: {} for n in names}
     compiled = dict.fromkeys(names, 0.0)
     found: dict[str, Any] = {}
-    with progress(title, len(first) + len(others) + rounds * len(names)) as advance:
+    with progress(title, len(settings) + rounds * len(names)) as advance:
 
         def turn(name: str, label: str, r: int) -> float:
             seconds, found[name], compiling = _turn(contestants[name].settings[label], r)
@@ -102,12 +98,10 @@ def contest(
             advance(1)
             return seconds
 
-        for name, label in first:
+        for _, name, label in sorted(settings, key=lambda s: s[0] > 0):  # the first of each first
             warm[name][label] = turn(name, label, 0)
-        agree(0, found)
-        for name, label in others:
-            warm[name][label] = turn(name, label, 0)
-            agree(0, found)
+            if len(found) == len(names):
+                agree(0, found)
         timed = {name: Timed(min(took, key=took.__getitem__)) for name, took in warm.items()}
         for r in range(rounds):
             layer_rate, head_rate = products.measure()
@@ -154,6 +148,10 @@ class Report:
         self.json[key], self.json["ranges"][key] = middle, [low, high]
         self.lines.append(f"{key} {middle:.3g} ({low:.3g} to {high:.3g}): {meaning}")
 
+    def ratio(self, key: str, over: Sequence[float], under: Sequence[float], meaning: str) -> None:
+        """Adds `over` / `under`, of each round."""
+        self.figure(key, quotients(over, under), meaning)
+
     def table(self, key: str, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds records with the same keys, which head the columns."""
         self.json[key] = rows
@@ -181,7 +179,7 @@ def spread(seconds: Sequence[float]) -> dict[str, Any]:
 # How fast plain products run here: what a model that is made of them can reach.
 
 
-def layer_shapes(c: DecoderConfig, rows: int = CALL, keys: int = KEYS) -> list[Shape]:
+def layer_shapes(c: DecoderConfig, rows: int, keys: int) -> list[Shape]:
     """The products of one layer for so many tokens, those of attention to `keys` keys included."""
     query, kv = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
     kernels = [(c.width, query), (c.width, kv), (c.width, kv), (query, c.width)]
@@ -191,9 +189,9 @@ def layer_shapes(c: DecoderConfig, rows: int = CALL, keys: int = KEYS) -> list[S
     return [(rows, *kernel) for kernel in kernels] + attention
 
 
-def head_shape(c: DecoderConfig, rows: int = CALL, tokens: int = HEAD) -> Shape:
-    """The product of some tokens' logits at so many positions."""
-    return (rows, c.width, min(tokens, c.vocab_size))
+def head_shape(c: DecoderConfig, rows: int) -> Shape:
+    """The product of the head for so many positions, as it is computed at once."""
+    return (rows, c.width, min(HEAD, c.vocab_size))
 
 
 def product_flops(shapes: Sequence[Shape]) -> float:
@@ -204,26 +202,13 @@ def product_flops(shapes: Sequence[Shape]) -> float:
 _multiply = jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest"))
 
 
-def _jax_product(a: np.ndarray, b: np.ndarray) -> Callable[[], object]:
-    x, y = jnp.asarray(a), jnp.asarray(b)
-    return lambda: _multiply(x, y).block_until_ready()
-
-
-def _numpy_product(a: np.ndarray, b: np.ndarray) -> Callable[[], object]:
-    return functools.partial(np.matmul, a, b, out=np.empty((len(a), b.shape[1]), np.float32))
-
-
-def _prepared(shape: Shape, prepare: Prepare = _jax_product) -> Callable[[], object]:
-    """A product of random matrices, run once: memory is at hand, and code compiled."""
+def _product(shape: Shape) -> Callable[[], object]:
+    """A product of random matrices, which has been compiled and run once."""
     m, k, n = shape
     rng = np.random.default_rng(0)
-    product = prepare(*(rng.standard_normal(s, np.float32) for s in ((m, k), (k, n))))
-    product()
-    return product
-
-
-def _seconds(product: Callable[[], object]) -> float:
-    return min(timeit.repeat(product, number=1, repeat=REPEATS))
+    a, b = (jnp.asarray(rng.standard_normal(s, np.float32)) for s in ((m, k), (k, n)))
+    _multiply(a, b).block_until_ready()
+    return lambda: _multiply(a, b).block_until_ready()
 
 
 class ModelProducts:
@@ -232,26 +217,14 @@ class ModelProducts:
     def __init__(self, config: DecoderConfig, rows: int = CALL, keys: int = KEYS):
         """Compiles the products of `rows` tokens through a layer, and of the head."""
         self._shapes = layer_shapes(config, rows, keys), [head_shape(config, rows)]
-        self._made = {shape: _prepared(shape) for shapes in self._shapes for shape in shapes}
+        self._made = {shape: _product(shape) for shapes in self._shapes for shape in shapes}
 
     def measure(self) -> Flops:
         """FLOP/s of the layers' products, each weighted as a layer uses it, and of the head."""
         layers, head = (
-            product_flops(shapes) / sum(_seconds(self._made[s]) for s in shapes)
-            for shapes in self._shapes
+            product_flops(shapes) / sum(map(self._seconds, shapes)) for shapes in self._shapes
         )
         return layers, head
 
-
-def fastest_product(
-    config: DecoderConfig, libraries: Mapping[str, Prepare], square: int = SQUARE
-) -> tuple[float, str, Shape]:
-    """FLOP/s, library and shape of the fastest float32 product: large squares, a model's shapes.
-
-    `libraries` are those beside JAX and NumPy, each with how to prepare a product.
-    """
-    return max(
-        (product_flops([shape]) / _seconds(_prepared(shape, prepare)), name, shape)
-        for name, prepare in {"jax": _jax_product, "numpy": _numpy_product, **libraries}.items()
-        for shape in {(square,) * 3, *layer_shapes(config), head_shape(config)}
-    )
+    def _seconds(self, shape: Shape) -> float:
+        return min(timeit.repeat(self._made[shape], number=1, repeat=REPEATS))

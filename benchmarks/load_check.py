@@ -29,7 +29,7 @@ def share(since: Moment | None, until: Moment | None) -> float | None:
 
 
 def listen() -> float | None:
-    """The share of others over the next two seconds, in which this process sleeps."""
+    """The share of others while this process sleeps for `WINDOW` seconds."""
     before = moment()
     time.sleep(WINDOW)
     return share(before, moment())

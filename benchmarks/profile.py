@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> h.Report:
             NO_HEAD: h.Contestant({"": lambda r: layers(r, True)}, lambda r: (body, 0.0)),
             NO_ATTENTION: h.Contestant({"": lambda r: layers(r, False)}, lambda r: (linear, 0.0)),
         },
-        args.rounds, lambda r, found: None, h.ModelProducts(c, engine.sizes.call),
+        args.rounds, h.ModelProducts(c, engine.sizes.call),
     )  # fmt: skip
     seconds = {name: statistics.median(t.seconds) for name, t in timed.items()}
     plain = {name: statistics.median(t.gemm_flops_per_s) for name, t in timed.items()}

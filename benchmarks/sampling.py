@@ -18,7 +18,7 @@ from benchmarks import cli
 from benchmarks import harness as h
 from benchmarks.model import model_of, random_tokens
 from remid_jax.errors import UserError
-from remid_jax.inference.cost import cache_bytes, extend_flops, head_flops, num_parameters
+from remid_jax.inference.cost import extend_flops, head_flops
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.decoder import DecoderConfig
@@ -36,8 +36,6 @@ MEANING = {
     "ratio_decoding": "the same of decoding alone",
     "ratio_prefill": "the same of the prompts and one token",
     "ratio_group": "seconds of transformers / ours, a group of one prompt",
-    "gb_per_s": "our decoding alone: GB/s of weights and caches that each step must read",
-    "gb_per_s_transformers": "the same of transformers",
 }
 Tokens = Sequence[int]
 Agree = Callable[[int, Mapping[str, Any]], None]
@@ -69,17 +67,6 @@ def greedy_agreement(
     return agree
 
 
-def length_agreement(limits: Sequence[int]) -> Agree:
-    """A check that both sides drew responses of these lengths: what they draw differs."""
-
-    def agree(r: int, found: Mapping[str, Any]) -> None:
-        for name, rows in found.items():
-            if [len(row) for row in rows] != limits:
-                raise UserError(f"{name} drew responses of other lengths than {limits}")
-
-    return agree
-
-
 def spread_lengths(longest: int, count: int) -> list[int]:
     """Even lengths from an eighth of the longest on.
 
@@ -89,40 +76,11 @@ def spread_lengths(longest: int, count: int) -> list[int]:
     return np.linspace(max(1, longest // 8), longest, count).round().astype(int).tolist()
 
 
-def step_bytes(c: DecoderConfig, rows: int, prompt: int, steps: int) -> float:
-    """Bytes that `steps` steps of `rows` rows after the first token must read, in float32."""
-    weights = 4 * num_parameters(c)
-    return sum(weights + rows * cache_bytes(c, prompt + t) for t in range(1, steps + 1))
-
-
 def decode_flops(c: DecoderConfig, prompts: int, prompt: int, lengths: Sequence[int]) -> h.Flops:
     """Operations of some prompts, each continued by responses of these lengths."""
     rows = sum(extend_flops(c, n - 1, prompt) for n in lengths)
     head = head_flops(c, 1 + sum(n - 1 for n in lengths))
     return prompts * (extend_flops(c, prompt) + rows), prompts * head
-
-
-def _contest(
-    title: str, engine: JaxEngine, theirs: Any, prompts: Sequence[Tokens], rounds: int,
-    agree: Agree, new: int, limits: Sequence[int] = (),
-) -> dict[str, h.Timed]:  # fmt: skip
-    """Both sides take turns: greedy, or drawing a response of each length in `limits`."""
-    config = SamplingConfig(max_tokens=new, temperature=1.0 if limits else 0.0)
-    more = {"draws": len(limits), "limits": limits} if limits else {}
-
-    def ours(r: int) -> list[list[int]]:
-        engine.clear()
-        return [list(s.tokens) for s in engine.generate(prompts, config, **more)]
-
-    flops = decode_flops(engine.config, len(prompts), len(prompts[0]), limits or [new])
-    contestants = {
-        OURS: h.Contestant({"": ours}, lambda r: flops),
-        THEIRS: h.Contestant(
-            {"": lambda r: theirs.generate(prompts, new, limits)}, lambda r: flops
-        ),
-    }
-    products = h.ModelProducts(engine.config, engine.sizes.call)
-    return h.contest(title, contestants, rounds, agree, products)
 
 
 def run(args: argparse.Namespace) -> h.Report:
@@ -132,37 +90,50 @@ def run(args: argparse.Namespace) -> h.Report:
     from benchmarks import torch_side
 
     model, new = model_of(args), args.new_tokens
-    sides = (JaxEngine(model, batch_rows=args.prompts), torch_side.TorchModel(model))
+    engine, theirs = JaxEngine(model, batch_rows=args.prompts), torch_side.TorchModel(model)
     prompts = random_tokens(model, [args.prompt_tokens] * args.prompts, seed=5)
+    products = h.ModelProducts(model.config, engine.sizes.call)
     limits = spread_lengths(new, args.group)
-    agree, some = greedy_agreement(prompts, sides[1].next_logits), max(1, args.rounds // 2)
-    greedy = _contest("greedy", *sides, prompts, args.rounds, agree, new)
-    one = _contest("one token", *sides, prompts, some, agree, 1)
-    agree = length_agreement(limits)
-    group = _contest("group", *sides, prompts[:1], args.rounds, agree, new, limits)
+    greedy_agree, report = greedy_agreement(prompts, theirs.next_logits), h.Report()
 
-    report = h.Report()
-    sizes = f"{args.prompts} prompts of {args.prompt_tokens} tokens"
-    report.contest("greedy", f"seconds for {sizes}, {new} new tokens each", greedy)
-    report.contest("one_token", f"seconds for {sizes}, one new token each", one)
+    def lengths_agree(r: int, found: Mapping[str, Any]) -> None:  # what both sides draw differs
+        for name, rows in found.items():
+            if [len(row) for row in rows] != limits:
+                raise UserError(f"{name} drew responses of other lengths than {limits}")
+
+    def timed(
+        key: str, title: str, rows: Sequence[Tokens], new: int, rounds: int,
+        limits: Sequence[int] = (),
+    ) -> dict[str, list[float]]:  # fmt: skip
+        """Seconds of both sides: greedy, or drawing a response of each length in `limits`."""
+        config = SamplingConfig(max_tokens=new, temperature=1.0 if limits else 0.0)
+        more = {"draws": len(limits), "limits": limits} if limits else {}
+        flops = decode_flops(model.config, len(rows), args.prompt_tokens, limits or [new])
+
+        def ours(r: int) -> list[list[int]]:
+            engine.clear()
+            return [list(s.tokens) for s in engine.generate(rows, config, **more)]
+
+        ways = {OURS: ours, THEIRS: lambda r: theirs.generate(rows, new, limits)}
+        contestants = {n: h.Contestant({"": way}, lambda r: flops) for n, way in ways.items()}
+        agree = lengths_agree if limits else greedy_agree
+        found = h.contest(key, contestants, rounds, products, agree)
+        report.contest(key, f"seconds for {title}", found)
+        return {side: t.seconds for side, t in found.items()}
+
+    sizes, few = f"{args.prompts} prompts of {args.prompt_tokens} tokens", max(1, args.rounds // 2)
+    greedy = timed("greedy", f"{sizes}, {new} new tokens each", prompts, new, args.rounds)
+    one = timed("one_token", f"{sizes}, one new token each", prompts, 1, few)
     span = f"{limits[0]} to {limits[-1]} tokens to one prompt of {args.prompt_tokens}"
-    report.contest("group", f"seconds for {args.group} responses of {span}", group)
-    seconds = {
-        key: {side: t.seconds for side, t in timed.items()}
-        for key, timed in (("ratio", greedy), ("ratio_prefill", one), ("ratio_group", group))
+    title = f"{args.group} responses of {span}"
+    group = timed("group", title, prompts[:1], new, args.rounds, limits)
+    decoding = {
+        side: [s - statistics.median(one[side]) for s in seconds]
+        for side, seconds in greedy.items()
     }
-    seconds["ratio_decoding"] = {
-        side: [s - statistics.median(one[side].seconds) for s in t.seconds]
-        for side, t in greedy.items()
-    }
-    read = step_bytes(model.config, args.prompts, args.prompt_tokens, new - 1) / 1e9
-    for key, meaning in MEANING.items():
-        if key in seconds:
-            values = h.quotients(seconds[key][THEIRS], seconds[key][OURS])
-        else:
-            side = THEIRS if key.endswith(THEIRS) else OURS
-            values = [read / s for s in seconds["ratio_decoding"][side]]
-        report.figure(key, values, meaning)
+    sides = (greedy, decoding, one, group)
+    for (key, meaning), seconds in zip(MEANING.items(), sides, strict=True):
+        report.ratio(key, seconds[THEIRS], seconds[OURS], meaning)
     report.json["group_lengths"] = limits
     return report
 

@@ -4,7 +4,7 @@ import copy
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from flax import nnx
@@ -30,7 +30,6 @@ class TorchModel:
     """A transformers model with our weights, in float32, with PyTorch's own attention (sdpa)."""
 
     def __init__(self, model: LanguageModel):
-        """Copies the weights of our model."""
         c = model.config
         rope = {"rope_theta": c.rope_theta}
         config = LlamaConfig(
@@ -47,13 +46,13 @@ class TorchModel:
 
     @torch.inference_mode()
     def full_pairs(self, pairs: Sequence[Pair], batch: int, every_logit: bool) -> np.ndarray:
-        """log q(y | x) of pairs, each by a forward pass over context and response, in nats.
+        """log q(y | x) of (context, response) pairs by a forward pass over both, in nats.
 
         Args:
-          pairs: (context, response); a batch is padded at the end, and masked.
+          pairs: padded at the end, and masked.
           batch: pairs of one forward pass.
-          every_logit: whether logits of the contexts are computed too, which nobody reads: that is
-            how the published reference does it.
+          every_logit: whether logits of the contexts are computed too, as the published reference
+            does, although nobody reads them.
         """
         sums = []
         for a in range(0, len(pairs), batch):
@@ -71,12 +70,11 @@ class TorchModel:
     def cached_pairs(
         self, context: Sequence[int], responses: Sequence[Sequence[int]], batch: int
     ) -> np.ndarray:
-        """log q(y | x) of the responses to one context that is computed once, in nats.
+        """log q(y | x) of responses to one context that is computed once, in nats.
 
         Args:
           context: x.
-          responses: every y, of at least 2 tokens; shorter ones are padded at the end, where no
-            earlier token sees it.
+          responses: every y, of at least 2 tokens; padded at the end.
           batch: responses of one forward pass, for which the cache is expanded.
         """
         cache = DynamicCache()
@@ -117,8 +115,8 @@ class TorchModel:
         Args:
           prompts: token ids, padded at the left.
           new_tokens: so many are made.
-          limits: by default one greedy row a prompt; given, as many rows a prompt are drawn at
-            temperature 1, and each ends after its own number of tokens (at most `new_tokens`).
+          limits: where given, as many rows a prompt are drawn at temperature 1, each of its own
+            number of tokens (at most `new_tokens`); otherwise each prompt has one greedy row.
         """
         ids, mask = _padded(prompts, left=True)
         lengths = list(limits or [new_tokens]) * len(prompts)
@@ -173,9 +171,3 @@ def _expanded(cache: DynamicCache, rows: int) -> DynamicCache:
         layer.keys = layer.keys.expand(rows, -1, -1, -1)
         layer.values = layer.values.expand(rows, -1, -1, -1)
     return made
-
-
-def product(a: np.ndarray, b: np.ndarray) -> Callable[[], object]:
-    """Prepares a float32 product for `harness`; the right side lies as layers hold it."""
-    x, y = torch.from_numpy(a), torch.from_numpy(b.T.copy())
-    return torch.inference_mode()(lambda: torch.nn.functional.linear(x, y))

@@ -1,19 +1,16 @@
 """Does it fit a TPU? Compiles every program ahead of time, without a TPU, and reads what it needs.
 
 For 8B shapes, at the sizes of configs/rpgbench_qwen3_8b.py and configs/corl_paper.py. Bytes are of
-one chip; what chips exchange is counted with the trips of loops; operations are by formula. Needs
-libtpu: pip install "remid_jax[aot]". With --json a run that was stopped goes on.
+one chip. Needs libtpu: pip install "remid_jax[aot]".
 """
 
 import argparse
-import json
-import math
+import itertools
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the chips are not there: nothing may look for them
@@ -22,9 +19,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from benchmarks import cli, tpu_programs
-from benchmarks.collectives import collectives
-from benchmarks.tpu_programs import HEADS, MODELS, PROGRAMS, TRAINING
+from benchmarks import cli
+from benchmarks.tpu_programs import HEADS, MODELS, PROGRAMS, TRAINING, lowering
 from configs import corl_paper, rpgbench_qwen3_8b
 from remid_jax.cli import run_command
 from remid_jax.errors import UserError, nearest
@@ -43,18 +39,16 @@ TOPOLOGIES = {  # name -> type of the chips for the TPU runtime, GiB of one that
 # How the compiler says that memory does not suffice, and how much it would need.
 _TOO_MUCH = (r"Used ([\d.]+)([MG]) of [\d.]+[MG] hbm", r"temporaries \(([\d.]+)([MG])\) exceeds")
 DOES_NOT_FIT = 1
-SIZES = ("context", "call")  # flags on which what is found depends
-DEFAULT = "v5e:2x4,v5p:2x2x1,v6e:2x4"
-CONTEXT = 4096  # tokens of RPGBench's longest contexts
+COLUMNS = ("program", "fits", "GiB a chip", "arguments", "temporary", "s")
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = cli.Parser("tpu_compile", __doc__)
-    parser.add_argument("--topologies", default=DEFAULT, help="separated by commas")
+    parser = cli.new_parser("tpu_compile", __doc__)
+    default = "v5e:2x4,v5p:2x2x1,v6e:2x4"
+    parser.add_argument("--topologies", default=default, help="separated by commas")
     parser.add_argument("--models", default="qwen3-8b,llama3-8b", help=", ".join(MODELS))
     parser.add_argument("--programs", default=",".join(PROGRAMS), help="separated by commas")
-    parser.add_argument("--mesh", default="", help="data,fsdp,tensor; default: the configs'")
-    parser.add_argument("--context", type=int, default=CONTEXT, help="tokens of a context")
+    parser.add_argument("--context", type=int, default=4096, help="tokens of a context")
     parser.add_argument(
         "--call", type=int, default=0, help="tokens of responses scored at once; default: as on TPU"
     )
@@ -70,27 +64,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _mesh_config(wanted: str, topology: str, program: str) -> MeshConfig:
-    """The mesh that is asked for; or the configuration's, or tensor=chips where they are others."""
-    chips = math.prod(map(int, topology.split(":")[1].split("x")))
-    if not wanted:
-        config = corl_paper if program in TRAINING else rpgbench_qwen3_8b
-        mesh = MeshConfig(**config.get_config().mesh)
-        return mesh if mesh.size == chips else MeshConfig(tensor=chips)
-    try:
-        mesh = MeshConfig(*map(int, wanted.split(",")))
-    except (TypeError, ValueError):
-        raise UserError(f"--mesh {wanted!r}: give three numbers, as 1,2,4") from None
-    if mesh.size != chips:
-        raise UserError(
-            f"the mesh {mesh.data} x {mesh.fsdp} x {mesh.tensor} (data x fsdp x tensor) has "
-            f"{mesh.size} places, {topology} has {chips} chips"
-        )
-    return mesh
+def topology_mesh(topology: str, program: str) -> Mesh:
+    """The mesh of a program's configuration over a topology's chips, none of which is there.
 
-
-def topology_mesh(topology: str, config: MeshConfig) -> Mesh:
-    """A mesh over a topology's chips, none of which is there."""
+    It is tensor=chips where the configuration's has another number of chips.
+    """
     os.environ.update({
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_SKIP_MDS_QUERY": "1",
         "TPU_ACCELERATOR_TYPE": TOPOLOGIES[topology][0], "TPU_WORKER_HOSTNAMES": "localhost",
@@ -105,8 +83,12 @@ def topology_mesh(topology: str, config: MeshConfig) -> Mesh:
         raise UserError(
             f"no compiler for TPU ({reason}); pip install 'remid_jax[aot]' brings libtpu"
         ) from None
-    chips = np.array(found.devices).reshape(config.data, config.fsdp, config.tensor)
-    return Mesh(chips, AXES, axis_types=(AxisType.Auto,) * 3)
+    config = corl_paper if program in TRAINING else rpgbench_qwen3_8b
+    mesh, chips = MeshConfig(**config.get_config().mesh), np.array(found.devices)
+    if mesh.size != chips.size:
+        mesh = MeshConfig(tensor=chips.size)
+    placed = chips.reshape(mesh.data, mesh.fsdp, mesh.tensor)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def compiled(topology: str, mesh: Mesh, lower: Callable[[], Any]) -> dict[str, Any]:
@@ -115,69 +97,47 @@ def compiled(topology: str, mesh: Mesh, lower: Callable[[], Any]) -> dict[str, A
     Returns:
       "fits": whether arguments, results and temporaries fit the chip; "needed": bytes of all of
       them at the height; "arguments" and "temporary": bytes, None where the compiler gave up;
-      "collectives": kind -> (times, bytes); "seconds" of compilation.
+      "seconds" of compilation.
     """
     start = time.monotonic()
     kept = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)  # no chip is there to load it on
-    found = {"fits": False, "needed": 0, "arguments": None, "temporary": None, "collectives": {}}
+    arguments = temporary = None
     try:
         with using(mesh):
-            program = lower().compile()
+            m = lower().compile().memory_analysis()
     except Exception as e:
         used = next((m for p in _TOO_MUCH if (m := re.search(p, str(e)))), None)
         if used is None:
             raise UserError(f"{topology}: {str(e).strip().splitlines()[0]}") from e
-        found["needed"] = int(float(used[1]) * (GIB if used[2] == "G" else 2**20))
+        needed, fits = int(float(used[1]) * (GIB if used[2] == "G" else 2**20)), False
     else:
-        m = program.memory_analysis()
-        whole = m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes
-        needed = whole - m.alias_size_in_bytes + m.generated_code_size_in_bytes
-        found |= {
-            "fits": needed <= TOPOLOGIES[topology][1] * GIB, "needed": needed,
-            "arguments": m.argument_size_in_bytes, "temporary": m.temp_size_in_bytes,
-            "collectives": collectives(program.as_text()),
-        }  # fmt: skip
+        arguments, temporary = m.argument_size_in_bytes, m.temp_size_in_bytes
+        results = m.output_size_in_bytes - m.alias_size_in_bytes
+        needed = arguments + temporary + results + m.generated_code_size_in_bytes
+        fits = needed <= TOPOLOGIES[topology][1] * GIB
     finally:
         jax.config.update("jax_enable_compilation_cache", kept)
-    return {**found, "seconds": time.monotonic() - start}
+    return {
+        "fits": fits, "needed": needed, "arguments": arguments, "temporary": temporary,
+        "seconds": time.monotonic() - start,
+    }  # fmt: skip
 
 
-def run(args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
-    """Compiles what is not in the JSON file yet; returns what is known of each program by name."""
-    tasks = {}
-    for t in args.topologies:
-        for model in args.models:
-            for p in args.programs:
-                m = _mesh_config(args.mesh, t, p)
-                tasks[f"{t} {m.data}x{m.fsdp}x{m.tensor} {model} {p}"] = (t, model, p, m)
-    content = cli.provenance("tpu_compile", args, argv)
-    done = _stored(args.json, content)
-    meshes = {key: topology_mesh(t, m) for key, (t, *_, m) in tasks.items() if key not in done}
-    for key, mesh in meshes.items():
-        check_mesh(MODELS[tasks[key][1]], mesh)
+def run(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Compiles the programs; returns what is known of each by its name."""
+    tasks, found = {}, {}
+    for topology, model, program in itertools.product(args.topologies, args.models, args.programs):
+        mesh = topology_mesh(topology, program)
+        check_mesh(MODELS[model], mesh)
+        shape = "x".join(map(str, mesh.devices.shape))
+        tasks[f"{topology} {shape} {model} {program}"] = (topology, mesh, model, program)
     with progress("programs", len(tasks)) as advance:
-        for key, (topology, model, program, _) in tasks.items():
-            if mesh := meshes.get(key):
-                lower = tpu_programs.lowering(model, program, mesh, args.context, args.call)
-                done[key] = compiled(topology, mesh, lower)
-                if args.json:
-                    cli.write_json(args.json, {**content, "programs": done})
+        for key, (topology, mesh, model, program) in tasks.items():
+            lower = lowering(model, program, mesh, args.context, args.call)
+            found[key] = compiled(topology, mesh, lower)
             advance(1)
-    return {key: done[key] for key in tasks}
-
-
-def _stored(file: Path | None, current: Mapping[str, Any]) -> dict[str, Any]:
-    """What an earlier run of the same commit, and of no changed files, found at the same sizes."""
-    try:
-        earlier = json.loads(file.read_text(encoding="utf-8")) if file else {}
-    except (OSError, ValueError):
-        return {}
-    if any(earlier.get("arguments", {}).get(k) != current["arguments"][k] for k in SIZES):
-        return {}
-    commit = current["commit"] or "-dirty"
-    same = earlier.get("commit") == commit and not commit.endswith("-dirty")
-    return dict(earlier["programs"]) if same else {}
+    return found
 
 
 def print_tables(programs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -186,9 +146,8 @@ def print_tables(programs: Mapping[str, Mapping[str, Any]]) -> None:
     for key, values in programs.items():
         place, name = key.rsplit(" ", 1)
         places.setdefault(place, {})[name] = values
-    columns = ("program", "fits", "GiB a chip", "arguments", "temporary", "exchanged", "s")
     for place, found in places.items():
-        print_whole(new_table(place, columns, [_row(n, values) for n, values in found.items()]))
+        print_whole(new_table(place, COLUMNS, [_row(n, values) for n, values in found.items()]))
         chunked, full = (found.get(name) for name in HEADS)
         if chunked and full and full["temporary"]:
             ratio = chunked["temporary"] / full["temporary"]
@@ -197,13 +156,9 @@ def print_tables(programs: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _row(name: str, c: Mapping[str, Any]) -> tuple[str, ...]:
     sizes = (c[k] for k in ("needed", "arguments", "temporary"))
-    exchanged = ", ".join(
-        f"{times:,} {kind} {size / 1e9:.2f} GB" for kind, (times, size) in c["collectives"].items()
-    )
     return (
         "sample, a token" if name == "sample" else name, "yes" if c["fits"] else "NO",
-        *("-" if n is None else f"{n / GIB:.2f}" for n in sizes), exchanged or "nothing",
-        f"{c['seconds']:.0f}",
+        *("-" if n is None else f"{n / GIB:.2f}" for n in sizes), f"{c['seconds']:.0f}",
     )  # fmt: skip
 
 
@@ -212,8 +167,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
 
     def compile_all() -> int:
-        programs = run(_parse(argv), argv)
+        args = _parse(argv)
+        programs = run(args)
         print_tables(programs)
+        cli.write_json("tpu_compile", args, argv, {"programs": programs})
         return cli.OK if all(c["fits"] for c in programs.values()) else DOES_NOT_FIT
 
     return run_command(compile_all)

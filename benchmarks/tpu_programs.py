@@ -48,8 +48,10 @@ Lower = Callable[[], Any]
 def lowering(model: str, program: str, mesh: Mesh, context: int, call: int = 0) -> Lower:
     """What lowers a program of a model in `MODELS`.
 
-    `context` are tokens of a context that is scored, and positions of a head; `call` are tokens of
-    responses that run at once, by default as the engine chooses.
+    Args:
+      model: its name; program: one of `PROGRAMS`; mesh: over the chips of a topology.
+      context: tokens of a context that is scored, and positions of a head.
+      call: tokens of responses that run at once; 0 for as many as the engine chooses.
     """
     s = Shapes(MODELS[model], mesh)
     if program in HEADS:
@@ -93,10 +95,11 @@ class Shapes:
     def cache(self, tokens: int, rows: int = 0) -> jax.ShapeDtypeStruct:
         """Keys or values of so many tokens, those of `rows` prompts where they are given."""
         c = self.config
-        shape, axes = (tokens, c.num_kv_heads, c.head_dim), (None, "tensor", None)
+        shape = (c.num_layers, tokens, c.num_kv_heads, c.head_dim)
+        axes = (None, None, "tensor", None)
         if rows:
-            return self.array((rows, c.num_layers, *shape), DTYPE, ROWS, None, *axes)
-        return self.array((c.num_layers, *shape), DTYPE, None, *axes)
+            shape, axes = (rows, *shape), (ROWS, *axes)
+        return self.array(shape, DTYPE, *axes)
 
     def base(self) -> tuple[Any, Any]:
         """The static half of the decoder, and its parameters."""

@@ -24,14 +24,12 @@ try:
     import accelerate  # noqa: F401  trl would report its absence less clearly
     import datasets
     import peft
-    import torch
     import transformers
     from trl import GRPOConfig, GRPOTrainer
 except ImportError as e:
     needed = "trl==1.16.0 peft==0.21.2 accelerate datasets"
     raise UserError(f"{e.name} is missing; pip install {needed}") from None
 
-PACKAGES = ("trl", "peft", "accelerate", "datasets")
 # What a step does; the rest of TRL's defaults stand (Adam's decays, clipping of ratios, AdamW).
 SAME = {
     "num_iterations": 1, "beta": 0.0, "temperature": 1.0, "top_p": 1.0, "top_k": 0,
@@ -68,39 +66,33 @@ class TrlRounds:
         self, model: LanguageModel, trained: Adapter, policy: Adapter, work: Work, folder: str
     ):
         transformers.logging.set_verbosity_error()
-        self.work, self.reward_batch = work, work.rows
-        self.folder = Path(folder)
-        self.policy = torch_side.TorchModel(merged(model, policy))
-        base = torch_side.TorchModel(model).net
-        exported = export_peft(self.folder / "adapter", trained, "random")
+        self.work, self.reward_batch, self.folder = work, work.rows, Path(folder)
+        self._model, self._policy = map(torch_side.TorchModel, (model, merged(model, policy)))
+        exported = str(export_peft(self.folder / "adapter", trained, "random"))
         with _silence():
-            self.trained = peft.PeftModel.from_pretrained(base, str(exported), is_trainable=True)
+            net = peft.PeftModel.from_pretrained(self._model.net, exported, is_trainable=True)
+        self.trained = self._model.net = net
         self.tokenizer = _tokenizer(model.config.vocab_size)
         self.texts = [" ".join(f"w{i}" for i in p) for p in work.prompts]
         if self.tokenizer(self.texts)["input_ids"] != [list(p) for p in work.prompts]:
             raise RuntimeError("the tokenizer of the benchmark does not give the prompts back")
         self._seen: dict[str, Any] = {}
-        plain = self.trained.generate
+        net.generate = self._timed("rollout", net.generate)
 
-        def generate(*args: Any, **more: Any) -> Any:
-            with self._added("rollout"):
-                return plain(*args, **more)
+    def _timed(self, part: str, do: Callable[..., Any]) -> Callable[..., Any]:
+        """`do`, whose seconds are added to those of a part of the round."""
 
-        self.trained.generate = generate
+        def run(*args: Any, **more: Any) -> Any:
+            start = time.perf_counter()
+            made = do(*args, **more)
+            self._seen["seconds"][part] += time.perf_counter() - start
+            return made
 
-    @contextlib.contextmanager
-    def _added(self, part: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        seconds = self._seen["seconds"]
-        seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
+        return run
 
-    @torch.inference_mode()
     def log_prob(self, prompt: Sequence[int], completion: Sequence[int]) -> float:
         """log q of a completion under the model that is trained, in nats."""
-        logits = self.trained(input_ids=torch.tensor([[*prompt, *completion]])).logits[0]
-        logs = torch.log_softmax(logits[len(prompt) - 1 : -1].float(), dim=-1)
-        return logs.gather(-1, torch.tensor(completion)[:, None]).double().sum().item()
+        return self._model.full_pairs([(prompt, completion)], 1, every_logit=False).item()
 
     def rewards(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
@@ -108,7 +100,7 @@ class TrlRounds:
         """Mean log q of the golden response's tokens after prompt and completion, in nats."""
         golden = self.work.golden
         pairs = [([*p, *c], golden) for p, c in zip(prompts, completions, strict=True)]
-        sums = self.policy.full_pairs(pairs, self.reward_batch, every_logit=False)
+        sums = self._policy.full_pairs(pairs, self.reward_batch, every_logit=False)
         return (sums / len(golden)).tolist()
 
     def choose_reward_batch(self, batches: Sequence[int]) -> None:
@@ -124,8 +116,7 @@ class TrlRounds:
         self, completion_ids: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]], **_: Any
     ) -> list[float]:
         """The reward function; the trainer gives its arguments by name."""
-        with self._added("reward"):
-            values = self.rewards(tokens, completion_ids)
+        values = self._timed("reward", self.rewards)(tokens, completion_ids)
         self._seen |= {
             "completions": [list(c) for c in completion_ids], "rewards": values,
             "rewarded": len(values) * len(self.work.golden),
@@ -134,22 +125,6 @@ class TrlRounds:
 
     def round(self, batch: int) -> Callable[[int], dict[str, Any]]:
         """Round -> what was found, see `OurRounds.round`; `batch` completions a gradient."""
-        trainer = self._trainer(batch)
-
-        def run(r: int) -> dict[str, Any]:
-            self._seen = {"seconds": {}}
-            before, start = trainer.counted, time.perf_counter()
-            with _silence():
-                trainer.train()
-            seconds = self._seen["seconds"]
-            seconds["update"] = time.perf_counter() - start - sum(seconds.values())
-            if trainer.state.global_step != 1:
-                raise RuntimeError(f"TRL took {trainer.state.global_step} steps in a round")
-            return {**self._seen, "trained": trainer.counted - before}
-
-        return run
-
-    def _trainer(self, batch: int) -> _Trainer:
         w = self.work
         with _silence():
             args = GRPOConfig(
@@ -163,7 +138,19 @@ class TrlRounds:
                 processing_class=self.tokenizer,
             )  # fmt: skip
         trainer.remove_callback(transformers.PrinterCallback)
-        return trainer
+
+        def run(r: int) -> dict[str, Any]:
+            seconds = {"rollout": 0.0, "reward": 0.0}
+            self._seen, trainer.counted = {"seconds": seconds}, 0
+            start = time.perf_counter()
+            with _silence():
+                trainer.train()
+            seconds["update"] = time.perf_counter() - start - sum(seconds.values())
+            if trainer.state.global_step != 1:
+                raise RuntimeError(f"TRL took {trainer.state.global_step} steps in a round")
+            return {**self._seen, "trained": trainer.counted}
+
+        return run
 
 
 @contextlib.contextmanager

@@ -38,18 +38,14 @@ Seconds = dict[str, float]  # "work"; of a diagnosis also "start_up" and "comman
 
 
 def settings_of(kind: str, units: int, processes: int, steps: int) -> dict[str, Any]:
-    """The configuration of a run: `config`, its file, and keys of it.
-
-    A diagnosis is of two subsets, with so few negatives that work grows as contexts do. Training is
-    steps of SFT with SmolLM2 and LoRA, rows spread over the processes.
-    """
-    if kind == DIAGNOSIS:
+    """The file of a run's configuration (`config`), and keys of it."""
+    if kind == DIAGNOSIS:  # of two subsets, with so few negatives that work grows as contexts do
         return {
             "config": "configs/quickstart.py:runlocal", "shifts": ("german",),
             "limits.contexts": units, "estimator.negatives": "cyclic",
             "estimator.num_negatives": 1, "sampling.batch_rows": 1,
         }  # fmt: skip
-    return {
+    return {  # steps of SFT, rows spread over the processes
         "config": "configs/corl_smollm2.py", "cold_start": (f"policy_sft:{steps}",), "round": (),
         "sft.batch": units, "evaluate.ends": False, "evaluate.every": 0, "mesh.data": processes,
     }  # fmt: skip
@@ -57,13 +53,13 @@ def settings_of(kind: str, units: int, processes: int, steps: int) -> dict[str, 
 
 def commands_of(settings: Mapping[str, Any], workdir: Path, processes: int) -> list[list[str]]:
     """The command of each process; `settings` as `settings_of` gives them."""
-    keys = {k: v for k, v in settings.items() if k != "config"}
-    if processes > 1:
-        keys |= {"processes.coordinator": free_address(), "processes.count": processes}
-    main = [sys.executable, "-m", "experiments.main", "--config", settings["config"]]
+    keys = dict(settings)
+    main = [sys.executable, "-m", "experiments.main", "--config", keys.pop("config")]
     main += ["--workdir", str(workdir), *(f"--config.{k}={v}" for k, v in keys.items())]
     if processes == 1:
         return [main]
+    main += [f"--config.processes.coordinator={free_address()}"]
+    main += [f"--config.processes.count={processes}"]
     return [[*main, f"--config.processes.index={i}"] for i in range(processes)]
 
 
@@ -80,12 +76,11 @@ def together(commands: Sequence[list[str]]) -> float:
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
+        given = {"cwd": ROOT, "env": environment, "stdout": subprocess.DEVNULL, "stderr": said}
         try:
             for command, core in zip(commands, sorted(cores), strict=False):
                 os.sched_setaffinity(0, {core})  # a process inherits it
-                running.append(subprocess.Popen(
-                    command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=said
-                ))  # fmt: skip
+                running.append(subprocess.Popen(command, **given))
         finally:
             os.sched_setaffinity(0, cores)
         codes = [p.wait() for p in running]
@@ -144,12 +139,11 @@ def report_of(measured: Mapping[tuple[str, int], Sequence[Seconds]]) -> h.Report
     """Efficiencies, of (kind, number of processes) -> seconds of each round."""
     rows, rounds = [], {}
     for (kind, n), some in measured.items():
-        took = {part: [s[part] for s in some] for part in some[0]}
-        alone = {part: [s[part] for s in measured[kind, 1]] for part in took}
+        rounds[f"{kind} {n}"] = took = {part: [s[part] for s in some] for part in some[0]}
+        alone = rounds[f"{kind} 1"]
         efficiency = {
             part: statistics.median(h.quotients(alone[part], took[part])) / n for part in took
         }
-        rounds[f"{kind} {n}"] = took
         rows.append({
             "work": kind, "processes": n, **h.spread(took["work"]),
             "efficiency": efficiency["work"],

@@ -22,7 +22,7 @@ def provenance(config: ConfigDict) -> dict[str, Any]:
         "config": config.to_dict(),
         "command": _command(),
         "git_revision": git_revision(),
-        "versions": {p: _version(p) for p in ("remid_jax", *PACKAGES)},
+        "versions": {p: version(p) for p in ("remid_jax", *PACKAGES)},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": jax.devices()[0].device_kind,
@@ -39,7 +39,8 @@ def _command() -> list[str]:
     return ["python", *words]
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The installed version of a package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -44,7 +44,7 @@ def test_sharing_saves_more_in_larger_groups():
 def test_adapters_are_counted_where_they_run():
     w = work()
     for count, tokens in (
-        # reward and step; sampling from merged weights has none
+        # reward and step; rollouts are counted without
         (shared_flops, 3 * 20 + 12 * 11 + 3 * (3 * 20 + 12 * 4)),
         # sampling and step; its policy is merged
         (unshared_flops, 12 * (24 + 3 * 25)),
