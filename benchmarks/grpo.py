@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from benchmarks import gemm, program
 from benchmarks.grpo_work import (
@@ -38,11 +39,11 @@ from remid_jax.models.adapters import Adapter, adapted_structure, merged, new_pa
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.report.tables import new_table
-from remid_jax.training.groups import Row, group
+from remid_jax.training.groups import Example, group_examples
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
-from remid_jax.training.optimiser import OptimiserConfig, begin
-from remid_jax.training.rollout import Rollout, completion_rows, completions, padded, rollout
-from remid_jax.training.updates import Running, grpo_update, score, whole
+from remid_jax.training.optimiser import OptimiserConfig, init_state
+from remid_jax.training.rollout import Rollout, completion_examples, completions, padded, rollout
+from remid_jax.training.updates import StepConfig, grpo_update, score
 
 SIZES = {
     "prompts": (4, 2, "prompts of a round"),
@@ -86,26 +87,30 @@ class OurRounds:
     def __init__(self, model: LanguageModel, trained: Adapter, policy: Adapter, work: Work):
         self.model, self.work = model, work
         self.graphdef, _ = adapted_structure(model.config, LORA)
-        self.policy = whole(model.params, policy.params)
-        self.state = begin(jax.tree.map(jnp.copy, trained.params), OPTIMISER)  # uses up its own
+        self.policy = nnx.merge_state(model.params, policy.params)
+        self.state = init_state(
+            jax.tree.map(jnp.copy, trained.params), OPTIMISER
+        )  # uses up its own
 
     def _scored(self, params: Any, prompt: Tokens, scored: Tokens) -> float:
-        groups = self._laid([[Row(prompt, scored)]])
+        groups = self._laid([[Example(prompt, scored)]])
         return float(np.asarray(score(params, groups, graphdef=self.graphdef), np.float64).sum())
 
-    def _laid(self, rows: list[list[Row]]) -> Any:
-        return group(rows, self.model.config.max_positions, (self.work.length, 0, 0))
+    def _laid(self, rows: list[list[Example]]) -> Any:
+        return group_examples(rows, self.model.config.max_positions, (self.work.length, 0, 0))
 
     def log_prob(self, prompt: Tokens, completion: Tokens) -> float:
         """log q of a completion under the model that is trained, in nats."""
-        return self._scored(whole(self.model.params, self.state.params), prompt, completion)
+        return self._scored(
+            nnx.merge_state(self.model.params, self.state.params), prompt, completion
+        )
 
     def golden_log_prob(self, prompt: Tokens, completion: Tokens) -> float:
         """log q of the golden response under the policy that rewards, in nats."""
         return self._scored(self.policy, [*prompt, *completion], self.work.golden)
 
     def _draw(self, r: int, merge: bool) -> Rollout:
-        params, graphdef = whole(self.model.params, self.state.params), self.graphdef
+        params, graphdef = nnx.merge_state(self.model.params, self.state.params), self.graphdef
         if merge:
             plain = merged(self.model, Adapter(LORA, self.state.params, self.model.identity))
             params, graphdef = plain.params, plain.graphdef
@@ -119,7 +124,7 @@ class OurRounds:
         """Mean log q of the golden response [B, G] in nats, and how many tokens were scored."""
         pairs = zip(self.work.prompts, drawn, strict=True)
         groups = self._laid(
-            [[Row([*p, *c], self.work.golden) for c in members] for p, members in pairs]
+            [[Example([*p, *c], self.work.golden) for c in members] for p, members in pairs]
         )
         values = np.asarray(score(self.policy, groups, graphdef=self.graphdef))
         return values.sum(-1) / len(self.work.golden), int(np.count_nonzero(groups.weights))
@@ -128,7 +133,7 @@ class OurRounds:
         self, drawn: Rollout, tokens: list[list[tuple[int, ...]]], rewards: np.ndarray, parts: int
     ) -> int:
         """Takes the optimiser step; returns the tokens of the loss."""
-        groups = self._laid(completion_rows(self.work.prompts, tokens))
+        groups = self._laid(completion_examples(self.work.prompts, tokens))
         mask = np.asarray(groups.weights) > 0
         old = np.zeros(mask.shape, np.float32)
         old[..., : self.work.new] = np.asarray(drawn.log_probs)
@@ -141,7 +146,8 @@ class OurRounds:
         )  # fmt: skip
         self.state, said = grpo_update(
             self.model.params, self.state, groups, known, graphdef=self.graphdef,
-            optimiser=OPTIMISER, running=Running(micro_batches=parts), grpo=LOSS, on_policy=True,
+            optimiser=OPTIMISER, step_config=StepConfig(micro_batches=parts), grpo=LOSS,
+            on_policy=True,
         )  # fmt: skip
         jax.block_until_ready(self.state)
         if not float(said["finite"]):

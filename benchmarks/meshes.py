@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from benchmarks import program
 from benchmarks.grpo import LORA, OPTIMISER, filled_adapter
@@ -27,10 +28,10 @@ from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import MeshConfig, make_mesh, place, place_rows, using
 from remid_jax.progress import progress
 from remid_jax.report.tables import new_table, print_whole
-from remid_jax.training.groups import Groups, Row, group
+from remid_jax.training.groups import Example, GroupedBatch, group_examples
 from remid_jax.training.grpo import Completions, GrpoConfig
-from remid_jax.training.optimiser import begin
-from remid_jax.training.updates import Running, grpo_update, score, sft_update, whole
+from remid_jax.training.optimiser import init_state
+from remid_jax.training.updates import StepConfig, grpo_update, score, sft_update
 
 ONE = (1, 1, 1)
 MESHES = ((2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 2, 2), (2, 2, 2), (2, 4, 1), (1, 8, 1))
@@ -59,7 +60,7 @@ class Work:
     adapter: Adapter
     contexts: list[list[int]]
     responses: list[list[int]]
-    groups: Groups
+    groups: GroupedBatch
     known: Completions
 
 
@@ -70,10 +71,11 @@ def work() -> Work:
     rng = np.random.default_rng(0)
     prompts = random_tokens(model, rng.integers(5, 30, 8), seed=1)
     drawn = random_tokens(model, rng.integers(3, 9, 32), seed=2)
-    rows = [[Row(p, drawn[4 * i + g]) for g in range(4)] for i, p in enumerate(prompts)]
-    groups = group(rows, SMALL.max_positions)
+    rows = [[Example(p, drawn[4 * i + g]) for g in range(4)] for i, p in enumerate(prompts)]
+    groups = group_examples(rows, SMALL.max_positions)
     graphdef, _ = adapted_structure(model.config, LORA)
-    old = np.asarray(score(whole(model.params, adapter.params), groups, graphdef=graphdef)) - 0.1
+    params = nnx.merge_state(model.params, adapter.params)
+    old = np.asarray(score(params, groups, graphdef=graphdef)) - 0.1
     known = Completions(
         old_log_probs=old, reference_log_probs=old - 0.05,
         advantages=rng.standard_normal(old.shape[:2]).astype(np.float32),
@@ -93,10 +95,10 @@ def found_on(shape: Sequence[int], w: Work) -> Found:
     graphdef, _ = adapted_structure(w.model.config, LORA)
     adapter = place(w.adapter.params, mesh)
     groups, known = place_rows((w.groups, w.known), mesh)
-    how = {"graphdef": graphdef, "optimiser": OPTIMISER, "running": Running()}
+    how = {"graphdef": graphdef, "optimiser": OPTIMISER, "step_config": StepConfig()}
 
     def state() -> Any:
-        return begin(jax.tree.map(jnp.copy, adapter), OPTIMISER)  # an update uses it up
+        return init_state(jax.tree.map(jnp.copy, adapter), OPTIMISER)  # an update uses it up
 
     with using(mesh):
         _, sft = sft_update(placed.params, state(), groups, jax.random.key(0), **how)

@@ -30,12 +30,12 @@ from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import DTYPES
 from remid_jax.models.sharding import ROWS, parts_of_mesh, path_name, spec_of
 from remid_jax.training import rollout as rollouts
-from remid_jax.training.corl import loss_of, optimiser_of, running_of
-from remid_jax.training.groups import STEP, Groups
+from remid_jax.training.corl import loss_of, optimiser_of, step_config_of
+from remid_jax.training.groups import STEP, GroupedBatch
 from remid_jax.training.grpo import Completions
-from remid_jax.training.optimiser import begin
+from remid_jax.training.optimiser import init_state
 from remid_jax.training.rollout_worker import sampling_of
-from remid_jax.training.updates import grpo_update, score, sft_update, whole
+from remid_jax.training.updates import grpo_update, score, sft_update
 
 MODELS = {
     "qwen3-8b": DecoderConfig(
@@ -185,11 +185,11 @@ def training(s: Shapes, config: ConfigDict, longest: int) -> dict[str, Lower]:
 
     def state(part: ConfigDict) -> tuple[Any, Any]:
         optimiser = optimiser_of(part, 100)
-        return optimiser, s.laid(jax.eval_shape(lambda p: begin(p, optimiser), adapter))
+        return optimiser, s.laid(jax.eval_shape(lambda p: init_state(p, optimiser), adapter))
 
-    def groups(b: int, g: int, row: int) -> Groups:
+    def groups(b: int, g: int, row: int) -> GroupedBatch:
         i32 = jnp.int32
-        return s.rows(Groups(*(
+        return s.rows(GroupedBatch(*(
             jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (
                 ((b, longest), i32), ((b,), i32), ((b, g, row), i32), ((b, g), i32),
                 ((b, g, row), jnp.float32),
@@ -200,7 +200,7 @@ def training(s: Shapes, config: ConfigDict, longest: int) -> dict[str, Lower]:
         optimiser, begun = state(sft)
         return sft_update.lower(
             frozen, begun, groups(sft.batch, 1, drawn), _key(), graphdef=graphdef,
-            optimiser=optimiser, running=running_of(sft),
+            optimiser=optimiser, step_config=step_config_of(sft),
         )  # fmt: skip
 
     def grpo_program() -> Any:
@@ -214,7 +214,7 @@ def training(s: Shapes, config: ConfigDict, longest: int) -> dict[str, Lower]:
         ))  # fmt: skip
         return grpo_update.lower(
             frozen, begun, groups(*shape, drawn), s.rows(known), graphdef=graphdef,
-            optimiser=optimiser, running=running_of(r), grpo=loss_of(r), on_policy=True,
+            optimiser=optimiser, step_config=step_config_of(r), grpo=loss_of(r), on_policy=True,
         )  # fmt: skip
 
     def rollout_program() -> Any:
@@ -223,7 +223,7 @@ def training(s: Shapes, config: ConfigDict, longest: int) -> dict[str, Lower]:
             jax.ShapeDtypeStruct((r.prompts,), jnp.int32),
         ))  # fmt: skip
         return rollouts.rollout.lower(
-            whole(frozen, adapter), ids, lengths, _key(), graphdef=graphdef,
+            nnx.merge_state(frozen, adapter), ids, lengths, _key(), graphdef=graphdef,
             sampling=sampling_of(r), draws=r.group, end=0, split=False,
             gather=config.rollout_weights == "gathered",
         )  # fmt: skip
@@ -232,7 +232,7 @@ def training(s: Shapes, config: ConfigDict, longest: int) -> dict[str, Lower]:
     return {
         "rollout": rollout_program,
         "reward": lambda: score.lower(
-            whole(frozen, adapter), groups(r.prompts, r.group, answers), graphdef=graphdef
+            nnx.merge_state(frozen, adapter), groups(r.prompts, r.group, answers), graphdef=graphdef
         ),
         "sft": sft_program,
         "grpo": grpo_program,

@@ -12,10 +12,10 @@ from remid_jax.report.tables import new_table, print_whole
 from remid_jax.report.terminal import provenance, write_results
 from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
-from remid_jax.training.estimators import save_estimator
-from remid_jax.training.evaluation import change
-from remid_jax.training.experiment import make_setting
+from remid_jax.training.experiment import make_experiment
+from remid_jax.training.held_out import change
 from remid_jax.training.run_logger import EVALUATIONS, METRICS, read_lines, read_predictions
+from remid_jax.training.scorers import save_adapters
 
 from .studies import world_truth
 
@@ -30,13 +30,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
     join(config)
     check_folder(folder)
     origin = provenance(config)
-    setting = make_setting(config, folder)
+    setting = make_experiment(config, folder)
     if setting.shortened or setting.excluded:
         print(f"{len(setting.shortened)} prompts lost their oldest turns, {len(setting.excluded)} "
               "were too long all the same and are left out")  # fmt: skip
     loop = Corl(config, setting, folder)
     state = loop.run()
-    save_estimator(folder / ESTIMATOR, setting.adapters(state.roles))
+    save_adapters(folder / ESTIMATOR, setting.adapters(state.roles))
     measured = world_truth.measure(loop, state.roles) if config.task == "world" else None
     if not is_primary():
         return

@@ -18,8 +18,8 @@ from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
 from remid_jax.report.tables import new_table, print_whole
 from remid_jax.report.terminal import provenance
-from remid_jax.training.experiment import make_setting
-from remid_jax.training.rollout_worker import Actors
+from remid_jax.training.experiment import make_experiment
+from remid_jax.training.rollout_worker import RolloutWorker
 
 from .configurations import packaged_module
 from .corl import ESTIMATOR
@@ -68,8 +68,8 @@ def _measured(variant: str, seed: int, folder: Path) -> Any:
     config = packaged_module("corl_world").get_config(f"{variant},{seed}")
     config.pretraining.folder = str(folder / "base")
     config.start = str(where / ESTIMATOR)
-    setting = make_setting(config, where)
-    values = measure_pair(Actors(config, setting), setting.start)
+    setting = make_experiment(config, where)
+    values = measure_pair(RolloutWorker(config, setting), setting.start)
     write_atomically(where / THOUGHTS, [json.dumps(values).encode()])
     return values
 

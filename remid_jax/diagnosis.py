@@ -55,7 +55,7 @@ from remid_jax.models.pretrained import (
 )
 from remid_jax.models.sharding import MeshConfig, make_mesh
 from remid_jax.report import terminal
-from remid_jax.training.estimators import load_estimator
+from remid_jax.training.scorers import load_scorers
 
 
 def diagnose(
@@ -189,7 +189,7 @@ def _estimator(base: Engine, plan: Plan, config: ConfigDict) -> Estimator:
         return Estimator(base, base, base)
     if not isinstance(base, JaxEngine):
         raise UserError("config.estimator.checkpoint needs the project's own engine")
-    roles = load_estimator(folder, base.model)
+    roles = load_scorers(folder, base.model)
     policy, reasoner = (_engine(roles[role], plan, config) for role in ("policy", "reasoner"))
     return Estimator(policy, reasoner, base, trained=True)
 

@@ -10,11 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from remid_jax.checkpoints import DIGESTS, RECORD, load_tree, newest, read_record, save_tree
+from remid_jax.checkpoints import (
+    DIGESTS,
+    RECORD,
+    latest_checkpoint,
+    load_tree,
+    read_record,
+    save_tree,
+)
 from remid_jax.errors import UserError
 from remid_jax.models.adapters import load_adapter, new_adapter, save_adapter
 from remid_jax.models.lora import LoraConfig
-from remid_jax.training.estimators import load_adapters, save_estimator
+from remid_jax.training.scorers import load_adapters, save_adapters
 
 # Where orbax fails, its event loop leaves coroutines that nobody awaits.
 leaves_coroutines = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -134,11 +141,11 @@ def test_paths(tmp_path, folder, monkeypatch):
     assert read_record("~/tree")["step"] == 3
     load_tree("~/tree", TREE)
     assert save_tree("~/two/one", TREE, {}) == tmp_path / "two" / "one"
-    assert newest("~/two") == tmp_path / "two" / "one"
+    assert latest_checkpoint("~/two") == tmp_path / "two" / "one"
     for path, said in (("a\0b", "NUL"), ("x" * 300, "too long"), ("", "is empty")):
         for use in (
             read_record,
-            newest,
+            latest_checkpoint,
             lambda p: load_tree(p, TREE),
             lambda p: save_tree(p, 1, {}),
         ):
@@ -175,7 +182,7 @@ def test_records_of_adapters(tmp_path, make_model, changes, said):
 def test_an_altered_estimator(tmp_path, make_model, monkeypatch):
     model = make_model()
     new = new_adapter(model, LoraConfig(rank=3, targets="query"), jax.random.key(0))
-    folder = save_estimator(tmp_path / "estimator", {"reasoner": new, "policy": new})
+    folder = save_adapters(tmp_path / "estimator", {"reasoner": new, "policy": new})
     monkeypatch.setenv("HOME", str(tmp_path))
     assert set(load_adapters("~/estimator", model)) == {"reasoner", "policy"}
     file = max(files(folder / "policy"), key=lambda p: p.stat().st_size)

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from remid_jax.data.samples import Sample
-from remid_jax.training.notes import notes_of
-from remid_jax.training.rollout_worker import Actors
+from remid_jax.training.rollout_worker import RolloutWorker
+from remid_jax.training.tasks import notes_of
 from remid_jax.worlds.textual import facts, reasoning, rendering, truth
 
 from .world_truth import column_of
@@ -23,7 +23,7 @@ WORD_PLACES = (0, 2, 4, 6)  # tokens of "Hello, surely, buy the lantern."
 Means = dict[str, float]
 
 
-def measure_pair(actors: Actors, roles: Mapping[str, Any]) -> dict[str, dict[str, Means]]:
+def measure_pair(actors: RolloutWorker, roles: Mapping[str, Any]) -> dict[str, dict[str, Means]]:
     """Column -> measure -> name -> mean over samples of the column's subsets, equally weighted.
 
     Measures: `right`, share of drawn thoughts in which a fact is right (a malformed thought is
@@ -31,7 +31,7 @@ def measure_pair(actors: Actors, roles: Mapping[str, Any]) -> dict[str, dict[str
     `kl_right`, the same with right thoughts. Those of thoughts are left out where there are none.
     """
     found: dict[str, list[dict[str, Means]]] = {}
-    for tag, samples in actors.setting.tests.items():
+    for tag, samples in actors.experiment.tests.items():
         found.setdefault(tag, []).append(_subset(actors, samples, roles))
         found.setdefault(column_of(tag), []).append(found[tag][0])
     return {place: _mean(several) for place, several in found.items()}
@@ -45,9 +45,9 @@ def _mean(several: Sequence[Mapping[str, Means]]) -> dict[str, Means]:
 
 
 def _subset(
-    actors: Actors, samples: Sequence[Sample], roles: Mapping[str, Any]
+    actors: RolloutWorker, samples: Sequence[Sample], roles: Mapping[str, Any]
 ) -> dict[str, Means]:
-    world, size = actors.setting.task.world, actors.config.evaluate.batch
+    world, size = actors.experiment.task.world, actors.config.evaluate.batch
     x, y = np.array([rendering.parse_sample(world, s) for s in samples]).T
     exact = truth.slot_log_prob(world, y, x)
     right = [rendering.thought_text(int(r)) for r in reasoning.right_thought(world, x)]
@@ -82,11 +82,11 @@ def _subset(
 
 
 def _slot_log_q(
-    actors: Actors, samples: Sequence[Sample], notes: list[list[str | None]], policy: Any
+    actors: RolloutWorker, samples: Sequence[Sample], notes: list[list[str | None]], policy: Any
 ) -> np.ndarray:
     """log q of each slot's word, mean over notes: [n, 4]."""
-    rows = actors.answer_rows(samples, notes)
-    values = actors.score(policy, actors.laid(rows, actors.golden)).astype(np.float64)
+    rows = actors.answer_examples(samples, notes)
+    values = actors.score(policy, actors.batch(rows, actors.max_golden)).astype(np.float64)
     return values[..., list(WORD_PLACES)].mean(1)
 
 

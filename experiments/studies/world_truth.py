@@ -39,10 +39,10 @@ def _indices(world: facts.TextualWorld, samples: Sequence[Sample]) -> tuple[np.n
 
 def measure(loop: Corl, roles: dict[str, Any]) -> dict[str, Any]:
     """Per subset: E[log p − log q] and perplexities; R-EMI of faulty RPMs by q and by p."""
-    world = loop.setting.task.world
+    world = loop.experiment.task.world
     subsets = {}
-    for tag, samples in loop.setting.tests.items():
-        predicted = loop.actors.predict(samples, roles)
+    for tag, samples in loop.experiment.tests.items():
+        predicted = loop.worker.predict(samples, roles)
         subsets[tag] = {
             **predicted.summary(),
             "log_q_of_samples": predicted.sums.tolist(),
@@ -62,7 +62,7 @@ def _r_emi(
     rng = np.random.default_rng([loop.config.seed, shifts.ALL_TAGS.index(tag)])
     answers = {"golden": golden, **{rpm: _answers(world, x, rpm, rng) for rpm in RPMS}}
     texts = [rendering.response_text(int(j)) for y in answers.values() for j in y]
-    estimated = np.split(loop.actors.pairs(samples, texts, roles), len(answers), axis=1)
+    estimated = np.split(loop.worker.pairs(samples, texts, roles), len(answers), axis=1)
     values = {}
     for name, y, block in zip(answers, answers.values(), estimated, strict=True):
         exact = truth.log_prob(world, y[None, :], x[:, None])

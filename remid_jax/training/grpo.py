@@ -6,6 +6,7 @@ returned apart, so that micro-batches and devices can be added up before anyone 
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,7 @@ class GrpoConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Completions:
-    """What is known of N completions of at most S tokens before the policy changes.
+    """What is known of N completions of at most S tokens before an update.
 
     Attributes:
       old_log_probs: [N, S] under the policy that drew them.
@@ -149,9 +150,7 @@ def group_advantages(
     return jnp.where(signal, advantages, 0), flat
 
 
-def _statistics(
-    rewards: Array, kept: Array, axis: int | tuple[int, ...]
-) -> tuple[Array, Array, Array]:
+def _statistics(rewards: Array, kept: Array, axis: Any) -> tuple[Array, Array, Array]:
     """Count, mean and standard deviation (divisor n − 1) of kept rewards; axes are kept."""
     count = jnp.sum(kept, axis=axis, dtype=rewards.dtype, keepdims=True)
     mean = jnp.sum(rewards, axis=axis, where=kept, keepdims=True) / jnp.maximum(count, 1)
@@ -216,7 +215,7 @@ def kl_terms(
 
     With d = log(π/ref): k1 = d, k2 = ½d², k3 = ref/π − 1 + d = e^{−d} − 1 + d.
 
-    Without `old_log_probs` the gradient is right on average for k2 alone, and on policy alone:
+    Without `old_log_probs` the mean gradient is right for k2 alone, and on policy alone:
     E_π ∇k1 = 0, E_π ∇k2 = E_π[d ∇log π] = ∇KL(π‖ref), E_π ∇k3 = −E_ref ∇log π = ∇KL(ref‖π).
 
     With them each term is weighted by ρ = π/old (as in DeepSeek-V3.2, arXiv 2512.02556, for k3),
@@ -292,9 +291,9 @@ def grpo_loss(
     """The loss of GRPO and its kin: clipped importance terms, plus a KL term.
 
     Args:
-      log_probs: [N, S] of the policy, the only thing that has a gradient. What stands at tokens
-        that do not count is not read, be it NaN.
-      completions: what is known of them; all of it counts as constant.
+      log_probs: [N, S] of the policy, the only input with a gradient. Values at tokens that do not
+        count are not read, even NaN.
+      completions: what is known of them, all constant.
       config: see `GrpoConfig`.
 
     Returns:
@@ -312,23 +311,17 @@ def grpo_loss(
     given = jax.lax.stop_gradient(completions)
     present, truncated = (jnp.asarray(x, bool) for x in (given.mask, given.truncated))
     counted = present & ~truncated[:, None] if config.mask_truncated else present
-    log_probs, old, reference, advantages = (
-        jnp.where(counted, x, 0)
-        for x in (
-            log_probs, given.old_log_probs, given.reference_log_probs, given.advantages[:, None]
-        )
-    )  # fmt: skip
+    known = (given.old_log_probs, given.reference_log_probs, given.advantages[:, None])
+    log_probs, old, reference, advantages = (jnp.where(counted, x, 0) for x in (log_probs, *known))
     terms, clipped = importance_terms(
-        log_probs,
-        old,
-        advantages,
-        clip_low=config.clip_low,
-        clip_high=config.clip_high,
+        log_probs, old, advantages, clip_low=config.clip_low, clip_high=config.clip_high,
         dual_clip=config.dual_clip,
-    )
-    seen = _seen(jax.lax.stop_gradient(log_probs), old, reference, advantages, clipped, config)
+    )  # fmt: skip
     tokens = jnp.sum(counted, dtype=terms.dtype)
-    metrics = {name: (jnp.sum(x, where=counted), tokens) for name, x in seen.items()}
+    each = _token_metrics(
+        jax.lax.stop_gradient(log_probs), old, reference, advantages < 0, clipped, config
+    )
+    metrics = {name: (jnp.sum(x, where=counted), tokens) for name, x in each.items()}
     exists = jnp.any(present, axis=1)
     metrics["truncated"] = tuple(
         jnp.sum(x, dtype=terms.dtype) for x in (exists & truncated, exists)
@@ -340,25 +333,23 @@ def grpo_loss(
     return *aggregate(terms, counted, config.aggregation, config.max_tokens), metrics
 
 
-def _seen(
-    log_probs: Array,
-    old: Array,
-    reference: Array,
-    advantages: Array,
-    clipped: Array,
-    config: GrpoConfig,
+def _token_metrics(
+    log_probs: Array, old: Array, reference: Array, bad: Array, clipped: Array, config: GrpoConfig
 ) -> dict[str, Array]:
-    """Metrics before they are summed, [N, S] each."""
-    log_ratio, bad = log_probs - old, advantages < 0
-    seen = {"ratio": jnp.exp(log_ratio), "sampling_logp_difference": jnp.abs(log_ratio)}
-    seen["clip_ratio"] = clipped
-    seen["clip_ratio_low"] = clipped & bad & (log_ratio < 0)
-    seen["clip_ratio_high"] = clipped & ~bad
+    """Metrics before they are summed, [N, S] each; `bad`: where the advantage is negative."""
+    log_ratio = log_probs - old
+    each = {
+        "ratio": jnp.exp(log_ratio),
+        "sampling_logp_difference": jnp.abs(log_ratio),
+        "clip_ratio": clipped,
+        "clip_ratio_low": clipped & bad & (log_ratio < 0),
+        "clip_ratio_high": clipped & ~bad,
+    }
     if config.dual_clip:
-        seen["clip_ratio_dual"] = clipped & bad & (log_ratio > 0)
+        each["clip_ratio_dual"] = clipped & bad & (log_ratio > 0)
     if config.kl_coefficient:
-        seen["kl"] = kl_terms(log_probs, reference, estimator="k3", old_log_probs=old)
-    return {name: x.astype(log_probs.dtype) for name, x in seen.items()}
+        each["kl"] = kl_terms(log_probs, reference, estimator="k3", old_log_probs=old)
+    return {name: x.astype(log_probs.dtype) for name, x in each.items()}
 
 
 def _check_shapes(log_probs: Array, completions: Completions) -> None:

@@ -1,7 +1,8 @@
 """Adam with warm-up, a schedule and clipping; gradients summed over micro-batches."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,14 +10,25 @@ import jax.numpy as jnp
 import optax
 
 from remid_jax.errors import UserError
-from remid_jax.training.groups import parts_of
+from remid_jax.training.groups import micro_batches_of
 
 Array = jax.Array
-SCHEDULES = ("cosine", "constant", "linear")
+# What is left of the rate after a share of the steps, whose number may be traced.
+_DECAYS = {
+    "cosine": optax.cosine_decay_schedule(1.0, 1),
+    "constant": optax.constant_schedule(1.0),
+    "linear": optax.linear_schedule(1.0, 0.0, 1),
+}
+SCHEDULES = tuple(_DECAYS)
 # (trainable, part of the batch, key) -> sum, (denominator, metric -> (sum, denominator))
 Loss = Callable[[Any, Any, Array], tuple[Array, tuple[Array, dict[str, tuple[Array, Array]]]]]
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("learning_rate", "steps", "warmup"),
+    meta_fields=("schedule", "clip", "weight_decay", "b1", "b2"),
+)
 @dataclasses.dataclass(frozen=True)
 class OptimiserConfig:
     """How parameters follow their gradients.
@@ -25,13 +37,14 @@ class OptimiserConfig:
     compiled program.
 
     Attributes:
-      learning_rate: at its height.
+      learning_rate: peak value.
       steps: updates in all; the schedule ends there.
       warmup: share of the steps over which the rate rises from 0.
       schedule: `cosine` or `linear` to 0, or `constant`.
       clip: largest norm of the gradient; 0: none.
       weight_decay: of AdamW.
-      b1: decay of the first moment; b2: of the second.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
 
     Raises:
       UserError: a value out of range.
@@ -47,6 +60,8 @@ class OptimiserConfig:
     b2: float = 0.999
 
     def __post_init__(self):
+        if not isinstance(self.steps, int):  # a leaf inside of a JAX transformation
+            return
         if self.schedule not in SCHEDULES:
             known = ", ".join(SCHEDULES)
             raise UserError(f"unknown schedule {self.schedule!r}; choose among {known}")
@@ -64,36 +79,13 @@ class OptimiserConfig:
         # The first update moves too: a rate of 0 would waste it.
         up = (1 + step) / (1 + rising)
         share = jnp.clip((step - rising) / jnp.maximum(1.0, steps - rising), 0.0, 1.0)
-        down = {
-            "cosine": (1 + jnp.cos(jnp.pi * share)) / 2,
-            "linear": 1 - share,
-            "constant": jnp.ones_like(share),
-        }[self.schedule]
-        return self.learning_rate * jnp.where(step < rising, up, down)
+        return self.learning_rate * jnp.where(step < rising, up, _DECAYS[self.schedule](share))
 
     def transformation(self) -> optax.GradientTransformation:
         """The optimiser as optax knows it."""
         clip = [optax.clip_by_global_norm(self.clip)] if self.clip else []
         adam = optax.adamw(self.rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
         return optax.chain(*clip, adam)
-
-
-_TRACED = ("learning_rate", "steps", "warmup")
-_STATIC = tuple(f.name for f in dataclasses.fields(OptimiserConfig) if f.name not in _TRACED)
-
-
-def _unflatten(static: tuple, traced: Iterable[Any]) -> OptimiserConfig:
-    made = object.__new__(OptimiserConfig)  # leaves can be tracers, which no check may ask
-    for name, value in zip((*_STATIC, *_TRACED), (*static, *traced), strict=True):
-        object.__setattr__(made, name, value)
-    return made
-
-
-jax.tree_util.register_pytree_node(
-    OptimiserConfig,
-    lambda c: ([getattr(c, n) for n in _TRACED], tuple(getattr(c, n) for n in _STATIC)),
-    _unflatten,
-)
 
 
 @jax.tree_util.register_dataclass
@@ -112,15 +104,15 @@ class TrainState:
     step: Array
 
 
-def begin(params: Any, config: OptimiserConfig) -> TrainState:
+def init_state(params: Any, config: OptimiserConfig) -> TrainState:
     """The state before the first update."""
     return TrainState(params, config.transformation().init(params), jnp.int32(0))
 
 
-def accumulated(
+def accumulate_gradients(
     loss: Loss, params: Any, batch: Any, micro_batches: int, key: Array
 ) -> tuple[Any, Array, Array, dict[str, tuple[Array, Array]]]:
-    """Gradients of sums, added up over micro-batches; who divides does it once, afterwards.
+    """Gradients of sums, added up over micro-batches; the caller divides once, afterwards.
 
     Args:
       loss: returns sums and denominators, never means.
@@ -141,7 +133,7 @@ def accumulated(
 
     if micro_batches == 1:
         return one(batch, keys[0])
-    parts = parts_of(batch, micro_batches)
+    parts = micro_batches_of(batch, micro_batches)
     shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts), keys[0])
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
@@ -151,7 +143,7 @@ def accumulated(
     return jax.lax.scan(add, zeros, (parts, keys))[0]
 
 
-def updated(
+def apply_gradients(
     state: TrainState, gradient: Any, denominator: Array, config: OptimiserConfig
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step along a summed gradient divided by its denominator.

@@ -1,4 +1,4 @@
-"""What a run writes: checkpoints, metrics, evaluations, texts. A resumed run repeats none twice."""
+"""The files of a run: checkpoints, metrics, evaluations, texts. A resumed run repeats nothing."""
 
 import dataclasses
 import hashlib
@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.checkpoints import load_tree, newest, read_record, save_newest
+from remid_jax.checkpoints import latest_checkpoint, read_record, save_latest
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.files import read_text, write_atomically
 from remid_jax.json_files import parse_json, read_json_object
 from remid_jax.models.fields import is_number, is_whole
 from remid_jax.processes import is_primary
-from remid_jax.training.evaluation import Predicted
+from remid_jax.training.held_out import Predicted
 
 METRICS, EVALUATIONS, CHECKPOINTS = "metrics.jsonl", "evaluations.jsonl", "checkpoints"
 _PLACE = ("stage", "step")
-SHOWN = 2  # samples of a step whose texts are written, and completions of each
+SHOWN = 2  # samples of a step whose texts are written, and completions of each sample
 # Keys that may change between a run and its continuation.
 _FREE = (
     "evaluate", "checkpoint", "texts_every", "tensorboard", "mesh", "rollout_weights", "processes",
@@ -30,16 +30,16 @@ _FREE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Reached:
-    """How far a run came: so many steps of this stage are done."""
+class ResumePoint:
+    """A checkpoint: so many steps of this stage are done."""
 
     stage: int
     step: int
     path: Path
 
 
-class Records:
-    """The folder of one run. Of several processes the first writes; all of them read."""
+class RunLogger:
+    """The folder of one run. Of several processes the primary writes; all of them read."""
 
     def __init__(self, folder: Path, identity: str, config: ConfigDict):
         """Opens a folder, new or of the same run.
@@ -50,49 +50,45 @@ class Records:
         self.folder = folder
         self._identity = hashlib.sha256(f"{identity}/{_fixed(config)}".encode()).hexdigest()
         self._writes = is_primary()
-        found = self.reached()
+        self._writer, self._count = None, 0
+        found = self.latest()
         if found is not None and read_record(found.path).get("run") != self._identity:
             raise UserError(
                 f"{folder} holds a run of another configuration or base; choose another --workdir"
             )
-        # What was written after the checkpoint will be written again.
-        at = (-1, 0) if found is None else (found.stage, found.step)
-        self._writer, self._count = None, 0
         if not self._writes:
             return
+        # Lines after the checkpoint will be written again.
+        at = (-1, 0) if found is None else (found.stage, found.step)
         _keep(folder / METRICS, lambda line: (line["stage"], line["step"]) < at)  # steps from 0
         _keep(folder / EVALUATIONS, lambda line: (line["stage"], line["step"]) <= at)  # steps done
         self._count = len(read_lines(folder / METRICS))
         if config.tensorboard:
             self._writer = _tensorboard(folder, self._count)
 
-    def reached(self) -> Reached | None:
-        """The last whole checkpoint, or None.
+    def latest(self) -> ResumePoint | None:
+        """The last complete checkpoint, or None.
 
         Raises:
           UserError: a checkpoint that no run has written.
         """
-        path = newest(self.folder / CHECKPOINTS)
+        path = latest_checkpoint(self.folder / CHECKPOINTS)
         if path is None:
             return None
         name = re.fullmatch(r"(\d{3,9})-(\d{6,9})", path.name)
         if name is None:
             raise UserError(f"{path}: no checkpoint of a run; move it elsewhere")
-        return Reached(int(name[1]), int(name[2]), path)
+        return ResumePoint(int(name[1]), int(name[2]), path)
 
     def save(self, stage: int, step: int, state: Any) -> None:
-        """Writes a checkpoint, then lets older ones go."""
+        """Writes a checkpoint, then deletes older ones."""
         record = {"kind": "corl", "run": self._identity}
-        save_newest(self.folder / CHECKPOINTS, f"{stage:03}-{step:06}", state, record)
-
-    def load(self, reached: Reached, like: Any) -> Any:
-        """Reads a checkpoint into the structure of `like`."""
-        return load_tree(reached.path, like)
+        save_latest(self.folder / CHECKPOINTS, f"{stage:03}-{step:06}", state, record)
 
     def add_metrics(
         self, stage: int, step: int, kind: str, metrics: Mapping[str, float], seconds: float
     ) -> None:
-        """One line of a step; `seconds` and what depends on it stand apart."""
+        """One line of a step; what depends on its `seconds` is in a group of its own."""
         if not self._writes:
             return
         tokens = metrics.get("completions/tokens", metrics.get("tokens", 0.0))
@@ -105,22 +101,22 @@ class Records:
         self._count += 1
 
     def close(self) -> None:
-        """Hands over what is not written yet."""
+        """Writes what TensorBoard has not written yet."""
         if self._writer is not None:
             self._writer.close()
 
     def add_evaluation(self, stage: int, step: int, tag: str, predicted: Predicted) -> None:
-        """One line of a subset, and its samples in a file of their own."""
+        """One line for a subset, and its samples in a file of their own."""
         if not self._writes:
             return
         line = {"stage": stage, "step": step, "tag": tag, **predicted.summary()}
         _append(self.folder / EVALUATIONS, line)
-        file = _predictions(self.folder, stage, step, tag)
         content = {
             "ids": list(predicted.ids),
             "log_q": predicted.sums.tolist(),
             "tokens": predicted.tokens.tolist(),
         }
+        file = _predictions(self.folder, stage, step, tag)
         write_atomically(file, [json.dumps(content).encode()])
 
     def add_texts(
@@ -154,14 +150,14 @@ def _append(file: Path, line: Mapping[str, Any]) -> None:
 
 
 def _keep(file: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Keeps the whole lines of a file that are wanted; a half-written last one is dropped."""
+    """Keeps the wanted lines of a file; a half-written last one is dropped."""
     if file.exists():
         kept = [text + "\n" for line, text in _lines(file) if wanted(line)]
         write_atomically(file, [t.encode() for t in kept])
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a JSONL file of this module; none where nothing was written.
+    """The records of a JSONL file of a run; none where nothing was written.
 
     Raises:
       UserError: a line that this module has not written.
@@ -170,7 +166,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def _lines(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each whole line, decoded and as it stands."""
+    """Each complete line, decoded and as it is in the file."""
     *whole, last = read_text(file, "run").split("\n")
     for n, text in enumerate([*whole, last], 1):
         try:
@@ -189,7 +185,7 @@ def _predictions(folder: Path, stage: int, step: int, tag: str) -> Path:
 
 
 def read_predictions(folder: Path, stage: int, step: int, tag: str) -> dict[str, float]:
-    """log q in nats of a subset's golden responses at one evaluation, by the id of their sample.
+    """Sample id -> log q of its golden response in nats, of a subset at one evaluation.
 
     Raises:
       UserError: the file is missing or damaged.
@@ -205,7 +201,7 @@ def read_predictions(folder: Path, stage: int, step: int, tag: str) -> dict[str,
 
 
 def _tensorboard(folder: Path, count: int) -> Any:
-    """A writer whose next step is `count`; what was written of it and later ones is void."""
+    """A writer whose next step is `count`; TensorBoard forgets what was written from there on."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
@@ -213,6 +209,6 @@ def _tensorboard(folder: Path, count: int) -> Any:
             "config.tensorboard needs the package tensorboardX: pip install tensorboardX"
         ) from None
     events = folder / "tensorboard"
-    # Names end in the second of their making: two of one second must not overwrite each other.
+    # Names end in the second of their creation: two of one second must not be the same.
     suffix = f".{len(list(events.glob('*')))}"
     return SummaryWriter(str(events), purge_step=count, filename_suffix=suffix)

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from remid_jax.data import prompts, thoughts
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
@@ -11,6 +13,30 @@ from remid_jax.models.tokenizer import Tokenizer
 from remid_jax.worlds.textual import reasoning as world_reasoning
 from remid_jax.worlds.textual import rendering, tokenisation, truth
 from remid_jax.worlds.textual.facts import TextualWorld
+
+Notes = list[list[str | None]]  # of B samples, G each: what the policy reads of their thoughts
+FILLER = "."
+
+
+def notes_of(texts: Sequence[Sequence[str]], how: str) -> Notes:
+    """The policy's notes for B samples with G thoughts each.
+
+    Args:
+      texts: the thoughts.
+      how: `own`: the core features of each thought; `none`: no notes; `shuffled`: those of the next
+        sample of the batch; `filler`: as many full stops as the core features have words.
+
+    >>> notes_of([["a b"], ["c"]], "shuffled"), notes_of([["a b"]], "filler")
+    ([['c'], ['a b']], [['. .']])
+    """
+    core = [[thoughts.scorer_notes(text) for text in group] for group in texts]
+    if how == "none":
+        return [[None] * len(group) for group in core]
+    if how == "shuffled":
+        return [list(core[k]) for k in np.roll(np.arange(len(core)), -1)]
+    if how == "filler":
+        return [[" ".join([FILLER] * max(1, len(c.split()))) for c in group] for group in core]
+    return core
 
 
 class Task(Protocol):
@@ -35,10 +61,10 @@ class Task(Protocol):
         """The text of ids, without the end."""
 
     def cold_thought(self, sample: Sample) -> str:
-        """The thought from which the reasoner learns at first."""
+        """The thought from which the reasoner learns in the cold start."""
 
     def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
-        """The question what share of features a reply has, and the answer that it has all.
+        """The question which share of the features a reply has, and the answer that it has all.
 
         Raises:
           UserError: the base cannot be asked.
@@ -67,7 +93,7 @@ class ChatTask:
         return self.tokenizer.encode_chat(prompts.section_messages(sample))
 
     def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:
-        """Context, notes and instruction, as the main job has them."""
+        """Context, notes and instruction, as in a diagnosis."""
         return self.tokenizer.encode_chat(prompts.scorer_messages(sample, notes))
 
     def encode(self, text: str) -> Sequence[int]:
@@ -75,27 +101,28 @@ class ChatTask:
         return (*self.tokenizer.encode(text), self.end)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids before the end of turn."""
+        """Text of ids without the end of turn."""
         return self.tokenizer.decode([i for i in ids if i != self.end])
 
     def cold_thought(self, sample: Sample) -> str:
-        """Written by rule from the sample."""
+        """Drafted by rule from the sample."""
         return thoughts.draft_thought(sample, leaky=self.leaky)
 
     def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
-        """As the base understands it."""
+        """Asked in the words of `data.prompts`."""
         question = self.tokenizer.encode_chat(prompts.match_messages(features, reply))
         return question, self.tokenizer.encode(prompts.FULL_MATCH)
 
 
 @dataclasses.dataclass(frozen=True)
 class WorldTask:
-    """A textual world, whose reasoner at first errs at a known rate.
+    """A textual world, in whose cold thoughts each fact errs at a known rate.
 
     Attributes:
       world: the world.
       error: probability that one fact of a cold thought is wrong.
       seed: of these errors.
+      end: the token that ends a text.
     """
 
     world: TextualWorld
@@ -105,23 +132,23 @@ class WorldTask:
 
     def reason_prompt(self, sample: Sample) -> Sequence[int]:
         """Context, then the mark of notes."""
-        return _ids(_context(sample), tokenisation.NOTES)
+        return _ids(sample, tokenisation.NOTES)
 
     def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:
         """Context, notes and the mark of the reply."""
         parts = () if notes is None else (tokenisation.NOTES, notes)
-        return _ids(_context(sample), *parts, tokenisation.REPLY)
+        return _ids(sample, *parts, tokenisation.REPLY)
 
     def recall_prompt(self, sample: Sample) -> Sequence[int]:
         """Context and the mark of an agent, after which the base recalls who is what."""
-        return _ids(_context(sample), tokenisation.AGENT)
+        return _ids(sample, tokenisation.AGENT)
 
     def encode(self, text: str) -> Sequence[int]:
         """Ids of a text and the end."""
         return (*tokenisation.encode(text), self.end)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids before the end."""
+        """Text of ids without the end."""
         return tokenisation.decode([i for i in ids if i != self.end])
 
     def cold_thought(self, sample: Sample) -> str:
@@ -137,9 +164,6 @@ class WorldTask:
         raise UserError("a world's base cannot judge a reply: reward exact_match instead")
 
 
-def _context(sample: Sample) -> str:
-    return tokenisation.context_text(sample.persona, sample.character, sample.dialogue)
-
-
-def _ids(*parts: str) -> list[int]:
-    return [tokenisation.BOS, *tokenisation.encode(" ".join(parts))]
+def _ids(sample: Sample, *parts: str) -> list[int]:
+    context = tokenisation.context_text(sample.persona, sample.character, sample.dialogue)
+    return [tokenisation.BOS, *tokenisation.encode(" ".join((context, *parts)))]

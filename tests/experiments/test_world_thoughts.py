@@ -5,8 +5,8 @@ import pytest
 from tiny_corl import tiny_config
 
 from experiments.studies.world_thoughts import FACTS, SLOTS, measure_pair, right_facts
-from remid_jax.training.experiment import make_setting
-from remid_jax.training.rollout_worker import Actors
+from remid_jax.training.experiment import make_experiment
+from remid_jax.training.rollout_worker import RolloutWorker
 from remid_jax.worlds.textual import reasoning, rendering
 from remid_jax.worlds.textual.facts import textual_world
 
@@ -26,8 +26,8 @@ def test_right_facts_of_thoughts():
 def test_slots_add_up_to_what_evaluation_says(tmp_path, notes):
     config = tiny_config()
     config.notes = notes
-    setting = make_setting(config, tmp_path)
-    actors = Actors(config, setting)
+    setting = make_experiment(config, tmp_path)
+    actors = RolloutWorker(config, setting)
     found = measure_pair(actors, setting.start)
     assert set(found) == {"id", "user", "IDTest", "german"}
     assert set(found["id"]) == ({"kl"} if notes == "none" else {"kl", "kl_right", "right"})

@@ -1,4 +1,4 @@
-"""A trained reasoner and policy on disk, and back as language models."""
+"""A trained scorer, reasoner and policy, on disk, and back as language models for a diagnosis."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,34 +10,28 @@ from remid_jax.models.pretrained import LanguageModel
 from remid_jax.training.config import ROLES
 
 
-def save_estimator(folder: str | Path, adapters: Mapping[str, Adapter]) -> Path:
+def save_adapters(folder: str | Path, adapters: Mapping[str, Adapter]) -> None:
     """Writes the adapters of both roles.
 
     Raises:
       UserError: the folder cannot be written.
     """
-    folder = path_of(folder, "estimator folder")
     for role in ROLES:
-        save_adapter(folder / role, adapters[role])
-    return folder
+        save_adapter(path_of(folder, "checkpoint folder") / role, adapters[role])
 
 
 def load_adapters(folder: str | Path, base: Base) -> dict[str, Adapter]:
-    """Role -> its adapter, as `save_estimator` wrote it.
+    """Role -> its adapter, as `save_adapters` wrote it.
 
     Raises:
-      UserError: no estimator there, or one of another base.
+      UserError: no adapters there, or those of another base.
     """
-    folder = path_of(folder, "estimator folder")
+    folder = path_of(folder, "checkpoint folder")
     return {role: load_adapter(folder / role, base) for role in ROLES}
 
 
-def load_estimator(folder: str | Path, base: LanguageModel) -> dict[str, LanguageModel]:
-    """Role -> the base with that role's adapter.
-
-    Raises:
-      UserError: no estimator there, or one of another base.
-    """
+def load_scorers(folder: str | Path, base: LanguageModel) -> dict[str, LanguageModel]:
+    """Role -> the base with that role's adapter; arguments and errors as of `load_adapters`."""
     return {
         role: dataclasses.replace(with_adapter(base, adapter), name=f"{base.name}+{role}")
         for role, adapter in load_adapters(folder, base).items()

@@ -1,4 +1,4 @@
-"""How well a pair of reasoner and policy predicts held-out golden responses."""
+"""How well reasoner and policy predict held-out golden responses, and what their thoughts leak."""
 
 import dataclasses
 import math
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from remid_jax.data.thoughts import comparable_words, without_markers
 from remid_jax.information.uncertainty import t_interval
 
 
@@ -15,12 +16,12 @@ class Predicted:
     """Golden responses of one subset under the policy.
 
     Attributes:
-      ids: sample ids.
+      ids: [n] sample ids.
       sums: [n] log q(y|x, r) in nats, mean over thoughts, the end of turn not counted.
       tokens: [n] tokens of each.
       other: [n] the same with a thought of another sample's rollout.
-      overlap: [n] share of the golden response's word pairs that stand in its thoughts; NaN where
-        it has one word.
+      overlap: [n] share of the golden response's word pairs found in its thoughts; NaN where it has
+        one word.
     """
 
     ids: Sequence[str]
@@ -82,3 +83,36 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
     """The mean and its standard error, None of a single value."""
     n = len(values)
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+
+
+def ngram_overlap(thought: str, golden: str, n: int) -> float:
+    """The share of the golden response's n-grams that occur in the thought.
+
+    A thought that repeats the response makes it likely without any reasoning. Units are words, and
+    characters where a script writes no spaces; case, Unicode form, punctuation and the markers of
+    the thought's sections do not count. A repeated n-gram counts as often as the response has it.
+
+    Args:
+      thought: the whole thought, or the part that the policy reads.
+      golden: the golden response.
+      n: words of a sequence, at least 1.
+
+    Returns:
+      A share in [0, 1]; NaN where the response has fewer than n words.
+
+    Raises:
+      ValueError: n < 1.
+
+    >>> ngram_overlap("offer the green tea", "Drink the green tea!", 2).__round__(3)
+    0.667
+    """
+    if n < 1:
+        raise ValueError(f"n-grams need n >= 1, got {n}")
+    wanted = _ngrams(golden, n)
+    known = set(_ngrams(without_markers(thought), n))
+    return sum(gram in known for gram in wanted) / len(wanted) if wanted else math.nan
+
+
+def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
+    words = comparable_words(text)
+    return list(zip(*(words[start:] for start in range(n)), strict=False))
