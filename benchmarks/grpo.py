@@ -43,7 +43,7 @@ from remid_jax.training.groups import Example, group_examples
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.optimiser import OptimiserConfig, init_state
 from remid_jax.training.rollout import Rollout, completion_examples, completions, padded, rollout
-from remid_jax.training.updates import StepConfig, grpo_update, score
+from remid_jax.training.updates import grpo_update, score
 
 SIZES = {
     "prompts": (4, 2, "prompts of a round"),
@@ -146,8 +146,7 @@ class OurRounds:
         )  # fmt: skip
         self.state, said = grpo_update(
             self.model.params, self.state, groups, known, graphdef=self.graphdef,
-            optimiser=OPTIMISER, step_config=StepConfig(micro_batches=parts), grpo=LOSS,
-            on_policy=True,
+            optimiser=OPTIMISER, micro_batches=parts, grpo=LOSS, on_policy=True,
         )  # fmt: skip
         jax.block_until_ready(self.state)
         if not float(said["finite"]):

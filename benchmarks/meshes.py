@@ -31,7 +31,7 @@ from remid_jax.report.tables import new_table, print_whole
 from remid_jax.training.groups import Example, GroupedBatch, group_examples
 from remid_jax.training.grpo import Completions, GrpoConfig
 from remid_jax.training.optimiser import init_state
-from remid_jax.training.updates import StepConfig, grpo_update, score, sft_update
+from remid_jax.training.updates import grpo_update, score, sft_update
 
 ONE = (1, 1, 1)
 MESHES = ((2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 2, 2), (2, 2, 2), (2, 4, 1), (1, 8, 1))
@@ -95,7 +95,7 @@ def found_on(shape: Sequence[int], w: Work) -> Found:
     graphdef, _ = adapted_structure(w.model.config, LORA)
     adapter = place(w.adapter.params, mesh)
     groups, known = place_rows((w.groups, w.known), mesh)
-    how = {"graphdef": graphdef, "optimiser": OPTIMISER, "step_config": StepConfig()}
+    how = {"graphdef": graphdef, "optimiser": OPTIMISER}
 
     def state() -> Any:
         return init_state(jax.tree.map(jnp.copy, adapter), OPTIMISER)  # an update uses it up

@@ -30,7 +30,7 @@ from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import DTYPES
 from remid_jax.models.sharding import ROWS, parts_of_mesh, path_name, spec_of
 from remid_jax.training import rollout as rollouts
-from remid_jax.training.corl import loss_of, optimiser_of, step_config_of
+from remid_jax.training.corl import loss_of, optimiser_of
 from remid_jax.training.groups import STEP, GroupedBatch
 from remid_jax.training.grpo import Completions
 from remid_jax.training.optimiser import init_state
@@ -200,7 +200,7 @@ def training(s: Shapes, config: ConfigDict, longest: int) -> dict[str, Lower]:
         optimiser, begun = state(sft)
         return sft_update.lower(
             frozen, begun, groups(sft.batch, 1, drawn), _key(), graphdef=graphdef,
-            optimiser=optimiser, step_config=step_config_of(sft),
+            optimiser=optimiser, micro_batches=sft.micro_batches, remat=sft.remat,
         )  # fmt: skip
 
     def grpo_program() -> Any:
@@ -214,7 +214,8 @@ def training(s: Shapes, config: ConfigDict, longest: int) -> dict[str, Lower]:
         ))  # fmt: skip
         return grpo_update.lower(
             frozen, begun, groups(*shape, drawn), s.rows(known), graphdef=graphdef,
-            optimiser=optimiser, step_config=step_config_of(r), grpo=loss_of(r), on_policy=True,
+            optimiser=optimiser, micro_batches=r.micro_batches, remat=r.remat, grpo=loss_of(r),
+            on_policy=True,
         )  # fmt: skip
 
     def rollout_program() -> Any:

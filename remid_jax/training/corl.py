@@ -25,11 +25,10 @@ from remid_jax.training.experiment import Experiment
 from remid_jax.training.groups import Example, GroupedBatch
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.optimiser import OptimiserConfig, TrainState, init_state
-from remid_jax.training.rewards import check_rewards
 from remid_jax.training.rollout_worker import RolloutWorker
 from remid_jax.training.run_logger import ResumePoint, RunLogger
 from remid_jax.training.tasks import Notes, notes_of
-from remid_jax.training.updates import StepConfig, grpo_update, sft_update
+from remid_jax.training.updates import grpo_update, sft_update
 
 _GRPO_FIELDS = tuple(f.name for f in dataclasses.fields(GrpoConfig))
 
@@ -63,8 +62,6 @@ class Corl:
         self.stages = stages(config)
         self.optimisers = [optimiser_of(self._group(s), s.steps) for s in self.stages]
         self.losses = {role: loss_of(config[role]) for role in ROLES}
-        for role in {s.role for s in self.stages if s.kind.endswith("grpo")}:
-            check_rewards(config[role].rewards, config[role].parameters)
         self.worker = RolloutWorker(config, experiment)
         self.logger = RunLogger(folder, experiment.identity, config)
 
@@ -174,7 +171,7 @@ class Corl:
         batch = self.worker.place(self.worker.batch(examples, self.worker.max_golden))
         return sft_update(
             self.experiment.frozen, state.train, batch, drop, graphdef=self.experiment.graphdef,
-            optimiser=self.optimisers[i], step_config=step_config_of(c),
+            optimiser=self.optimisers[i], micro_batches=c.micro_batches, remat=c.remat,
         )  # fmt: skip
 
     def _grpo(
@@ -210,8 +207,8 @@ class Corl:
         for _ in range(c.inner_epochs):
             train, metrics = grpo_update(
                 self.experiment.frozen, train, batch, known, graphdef=self.experiment.graphdef,
-                optimiser=self.optimisers[i], step_config=step_config_of(c), grpo=loss,
-                on_policy=c.inner_epochs == 1,
+                optimiser=self.optimisers[i], micro_batches=c.micro_batches, remat=c.remat,
+                grpo=loss, on_policy=c.inner_epochs == 1,
             )  # fmt: skip
             finite = finite * metrics["finite"]
         counts = np.asarray(drawn.counts)
@@ -248,11 +245,6 @@ class Corl:
             mask=batch.weights > 0,
             truncated=~np.asarray(drawn.stopped),
         )
-
-
-def step_config_of(c: ConfigDict) -> StepConfig:
-    """How updates run, as a group of the configuration says."""
-    return StepConfig(c.micro_batches, c.remat)
 
 
 def optimiser_of(c: ConfigDict, steps: int) -> OptimiserConfig:

@@ -109,6 +109,18 @@ def _shared_tokens(members: Sequence[Example], window: int) -> int:
     return shared
 
 
+def prompt_states(
+    decoder: Decoder, prompt: Array, length: Array, *, key: Array | None = None, remat: bool = False
+) -> tuple[tuple[Array, Array], Array]:
+    """Keys and values of a prompt [P], and the hidden state of its last token [width]."""
+    c = decoder.config
+    empty = jnp.zeros((c.num_layers, 0, c.num_kv_heads, c.head_dim), decoder.embedding[...].dtype)
+    hidden, (k, v) = decoder.extend(
+        prompt[None], (empty, empty), jnp.int32(0), key=key, remat=remat
+    )
+    return (k[:, 0], v[:, 0]), hidden[0, length - 1]
+
+
 def group_statistics(
     decoder: Decoder,
     batch: GroupedBatch,
@@ -132,27 +144,22 @@ def group_statistics(
       log q [B, G, K] and entropy [B, G, K], float32, in nats; meaningless where the weight is 0.
     """
     b, g, s = batch.rows.shape
-    k = batch.weights.shape[2]
+    k, width = batch.weights.shape[2], decoder.config.width
     keys = None if key is None else jax.random.split(key, (b, 2))
-    c = decoder.config
-    empty = jnp.zeros((c.num_layers, 0, c.num_kv_heads, c.head_dim), decoder.embedding[...].dtype)
 
     def states(prompt: Array, length: Array, rows: Array, keys: Array | None) -> Array:
         before, after = (None, None) if keys is None else (keys[0], keys[1])
-        hidden, written = decoder.extend(
-            prompt[None], (empty, empty), jnp.int32(0), key=before, remat=remat
-        )
-        cache = tuple(x[:, 0] for x in written)
+        cache, last = prompt_states(decoder, prompt, length, key=before, remat=remat)
         # The last token of a row predicts nothing.
-        hidden_rows, _ = decoder.extend(rows[:, :-1], cache, length, key=after, remat=remat)
-        last = jnp.broadcast_to(hidden[0, length - 1], (g, 1, c.width))
-        return jnp.concatenate([last, hidden_rows], axis=1)  # [G, S, width], of what comes before
+        hidden, _ = decoder.extend(rows[:, :-1], cache, length, key=after, remat=remat)
+        last = jnp.broadcast_to(last, (g, 1, width))
+        return jnp.concatenate([last, hidden], axis=1)  # [G, S, width], of what comes before
 
     axes = (0, 0, 0, None if keys is None else 0)
     run = jax.vmap(states, axes, spmd_axis_name=ROWS)  # on a mesh each device has its own prompts
     hidden = run(batch.prompts, batch.lengths, batch.rows, keys)
     place = jnp.minimum(batch.starts[..., None] + jnp.arange(k), s - 1)  # [B, G, K]
-    hidden = jnp.take_along_axis(hidden, place[..., None], axis=2).reshape(-1, c.width)
+    hidden = jnp.take_along_axis(hidden, place[..., None], axis=2).reshape(-1, width)
     targets = jnp.take_along_axis(batch.rows, place, axis=2).reshape(-1)
     found = target_statistics(decoder, hidden, targets, head, entropy)
     return tuple(x.reshape(b, g, k) for x in found)

@@ -29,15 +29,14 @@ class GrpoConfig:
 
     Attributes:
       clip_low: ratios below 1 − clip_low are clipped where the advantage is negative; in [0, 1].
-      clip_high: ratios above 1 + clip_high are clipped where it is positive; larger than
-        `clip_low` it is DAPO's clip-higher.
+      clip_high: ratios above 1 + clip_high are clipped where it is positive (DAPO: > clip_low).
       dual_clip: c > 1 bounds the loss of a negative advantage A at c·|A|; 0: no bound.
       kl_coefficient: weight of the KL term; 0: none, and no reference model is needed.
       kl_estimator: `k1`, `k2` or `k3`, see `kl_terms`.
       kl_unbiased: whether the term is weighted by π/old, so that its gradient is that of the KL.
       aggregation: `grpo`, `dapo` or `dr_grpo`, see `aggregate`.
-      baseline: `mean` or `leave_one_out`; scale: `group`, `batch` or `none`, see
-        `group_advantages`.
+      baseline: `mean` or `leave_one_out`, see `group_advantages`.
+      scale: `group`, `batch` or `none`, see `group_advantages`.
       mask_truncated: whether completions that were cut off are left out of the loss.
       max_tokens: of a completion; the constant that `dr_grpo` divides by.
       epsilon: added to the standard deviation of rewards.
@@ -99,7 +98,7 @@ class Completions:
 
 
 def group_advantages(
-    rewards: Array, *, baseline: str, scale: str, epsilon: float, where: Array | None = None
+    rewards: Array, *, baseline: str, scale: str, epsilon: float
 ) -> tuple[Array, Array]:
     """A_i = (r_i − b_i) / (σ + ε), each completion against the others of its prompt.
 
@@ -107,17 +106,16 @@ def group_advantages(
     completions (leave one out: Kool et al., 2019), which is G/(G−1) times as far from r_i. σ is the
     standard deviation with divisor G − 1, as TRL takes it, of the group or of the whole batch;
     with `none` A_i = r_i − b_i (Liu et al., 2025, arXiv 2503.20783). Where all rewards of a group
-    are equal, advantages are exactly 0, whatever rounding makes of their mean.
+    are equal, advantages are exactly 0, however their mean is rounded.
 
     Args:
       rewards: [B, G] floats.
-      baseline: `mean` | `leave_one_out`; scale: `group` | `batch` | `none`.
+      baseline: `mean` | `leave_one_out`.
+      scale: `group` | `batch` | `none`.
       epsilon: ε ≥ 0.
-      where: [B, G] bool, completions that count; the others' rewards are not read.
 
     Returns:
-      Advantages [B, G], 0 where a completion does not count; and [B] bool, groups without signal:
-      all rewards equal, or fewer than 2.
+      Advantages [B, G], and [B] bool, whether a group has no signal: all rewards equal.
 
     Raises:
       UserError: an unknown baseline or scale.
@@ -132,32 +130,27 @@ def group_advantages(
     _check_choice("baseline", baseline)
     _check_choice("scale", scale)
     rewards = jnp.asarray(rewards)
-    if rewards.ndim != 2 or (where is not None and jnp.shape(where) != rewards.shape):
-        shapes = rewards.shape if where is None else (rewards.shape, jnp.shape(where))
-        raise ValueError(f"rewards and where must be [prompts, completions], got {shapes}")
-    kept = jnp.ones(rewards.shape, bool) if where is None else jnp.asarray(where, bool)
-    rewards = jnp.where(kept, rewards, 0)
-    top = jnp.max(rewards, axis=1, where=kept, initial=-jnp.inf)
-    flat = top <= jnp.min(rewards, axis=1, where=kept, initial=jnp.inf)
-    count, mean, std = _statistics(rewards, kept, 1)
-    advantages = rewards - mean
+    if rewards.ndim != 2:
+        raise ValueError(f"rewards must be [prompts, completions], got {rewards.shape}")
+    group = rewards.shape[1]
+    flat = jnp.max(rewards, axis=1) <= jnp.min(rewards, axis=1)
+    advantages = rewards - jnp.mean(rewards, axis=1, keepdims=True)
     if baseline == "leave_one_out":
-        advantages = advantages * (count / jnp.maximum(count - 1, 1))
-    signal = kept & ~flat[:, None]
+        advantages = advantages * (group / max(group - 1, 1))
+    signal = ~flat[:, None]
     if scale != "none":
-        std = std if scale == "group" else _statistics(rewards, kept, (0, 1))[2]
+        std = _standard_deviation(rewards, 1 if scale == "group" else (0, 1))
         advantages = advantages / jnp.where(signal, std + epsilon, 1)
     return jnp.where(signal, advantages, 0), flat
 
 
-def _statistics(rewards: Array, kept: Array, axis: Any) -> tuple[Array, Array, Array]:
-    """Count, mean and standard deviation (divisor n − 1) of kept rewards; axes are kept."""
-    count = jnp.sum(kept, axis=axis, dtype=rewards.dtype, keepdims=True)
-    mean = jnp.sum(rewards, axis=axis, where=kept, keepdims=True) / jnp.maximum(count, 1)
-    squares = jnp.sum(jnp.square(rewards - mean), axis=axis, where=kept, keepdims=True)
-    variance = squares / jnp.maximum(count - 1, 1)
-    none = variance == 0  # where the root has no gradient
-    return count, mean, jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, variance)))
+def _standard_deviation(values: Array, axis: Any) -> Array:
+    """With divisor n − 1; axes are kept. Its gradient is finite where all values are equal."""
+    squares = jnp.square(values - jnp.mean(values, axis=axis, keepdims=True))
+    count = values.shape[1] if axis == 1 else values.size
+    variance = jnp.sum(squares, axis=axis, keepdims=True) / max(count - 1, 1)
+    none = variance == 0
+    return jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, variance)))
 
 
 def importance_terms(
@@ -173,13 +166,14 @@ def importance_terms(
 
     Written by the sign of A: −A·min(ρ, 1 + high) where A > 0, and −A·max(ρ, 1 − low) where A < 0,
     which dual clip bounds at c·|A| (Ye et al., 2020, arXiv 1912.09729). A clipped ratio is a
-    constant: it has no gradient, and none is lost to overflow where ρ is huge.
+    constant: it has no gradient, and a huge ρ does not overflow.
 
     Args:
-      log_probs: [..., S] log π; old_log_probs: [..., S], constants.
+      log_probs: [..., S] log π.
+      old_log_probs: [..., S] log old, constants.
       advantages: [..., S] or what broadcasts to it, constants.
       clip_low, clip_high: how far a ratio may fall below or rise above 1.
-      dual_clip: c > 1, or 0 for no bound; known when the program is compiled.
+      dual_clip: c > 1, or 0 for no bound; static under `jit`.
 
     Returns:
       Loss terms [..., S], and bool [..., S]: tokens at which a clip is active.
@@ -225,7 +219,8 @@ def kl_terms(
       k2: ρ held constant, E_old[ρ d ∇log π] = Σ π d ∇log π = ∇Σ π d, as Σ π ∇log π = 0.
 
     Args:
-      log_probs: [...] log π of drawn tokens; reference_log_probs: [...] log ref.
+      log_probs: [...] log π of drawn tokens.
+      reference_log_probs: [...] log ref.
       estimator: `k1` | `k2` | `k3`.
       old_log_probs: [...] of the policy that drew them, constants; None: unweighted.
 
@@ -252,7 +247,7 @@ def kl_terms(
 
 
 def aggregate(terms: Array, mask: Array, how: str, max_tokens: int = 0) -> tuple[Array, Array]:
-    """One number of many tokens, as a sum and what to divide it by.
+    """One number from many tokens, as a sum and what to divide it by.
 
     grpo: Σ_n (mean over the tokens of n) over the number of completions (Shao et al., 2024);
     dapo: Σ over tokens over their number (Yu et al., 2025, arXiv 2503.14476);
@@ -260,7 +255,8 @@ def aggregate(terms: Array, mask: Array, how: str, max_tokens: int = 0) -> tuple
     Completions without a token count nowhere.
 
     Args:
-      terms: [N, S]; mask: [N, S] bool, or float that is not 0, at tokens that count.
+      terms: [N, S].
+      mask: [N, S] bool, or float that is not 0, at tokens that count.
       how: `grpo` | `dapo` | `dr_grpo`.
       max_tokens: of a completion, for `dr_grpo`.
 

@@ -19,7 +19,7 @@ class Predicted:
       ids: [n] sample ids.
       sums: [n] log q(y|x, r) in nats, mean over thoughts, the end of turn not counted.
       tokens: [n] tokens of each.
-      other: [n] the same with a thought of another sample's rollout.
+      other: [n] as `sums`, with the thoughts of another sample.
       overlap: [n] share of the golden response's word pairs found in its thoughts; NaN where it has
         one word.
     """

@@ -109,21 +109,48 @@ def init_state(params: Any, config: OptimiserConfig) -> TrainState:
     return TrainState(params, config.transformation().init(params), jnp.int32(0))
 
 
-def accumulate_gradients(
-    loss: Loss, params: Any, batch: Any, micro_batches: int, key: Array
-) -> tuple[Any, Array, Array, dict[str, tuple[Array, Array]]]:
-    """Gradients of sums, added up over micro-batches; the caller divides once, afterwards.
+def gradient_step(
+    loss: Loss, state: TrainState, batch: Any, key: Array, config: OptimiserConfig,
+    micro_batches: int,
+) -> tuple[TrainState, Array, dict[str, Array]]:  # fmt: skip
+    """One step along the gradient of Σ loss / Σ denominator, summed over micro-batches first.
+
+    A gradient that is not finite leaves the state as it is, the step's number included.
 
     Args:
       loss: returns sums and denominators, never means.
-      params: what is differentiated.
+      state: before the step.
       batch: pytree of [B, ...] arrays.
+      key: each micro-batch draws with a key of its own.
+      config: of the optimiser.
       micro_batches: parts that run one after the other; divides B.
-      key: each part draws with a key of its own.
 
     Returns:
-      Gradient of the summed loss, its sum, its denominator, and metric -> (sum, denominator).
+      The new state, the denominator, and metrics: `loss`, those of the loss, `grad_norm` before
+      clipping, `learning_rate`, and `finite` (1 or 0).
     """
+    with jax.default_matmul_precision("highest"):
+        gradient, total, denominator, sums = _accumulated(
+            loss, state.params, batch, micro_batches, key
+        )
+    gradient = jax.tree.map(lambda g: g / jnp.maximum(denominator, 1e-9).astype(g.dtype), gradient)
+    norm = optax.tree.norm(gradient)
+    finite = jnp.isfinite(norm)
+    with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes it with floats
+        moves, moments = config.transformation().update(gradient, state.moments, state.params)
+    new = TrainState(optax.apply_updates(state.params, moves), moments, state.step + 1)
+    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+    sums = {"loss": (total, denominator), **sums}
+    return kept, denominator, {
+        **{name: a / jnp.maximum(b, 1e-9) for name, (a, b) in sums.items()},
+        "grad_norm": norm,
+        "learning_rate": config.rate(state.step),
+        "finite": finite.astype(jnp.float32),
+    }  # fmt: skip
+
+
+def _accumulated(loss: Loss, params: Any, batch: Any, micro_batches: int, key: Array) -> Any:
+    """Gradient, loss, denominator and metrics, each summed over micro-batches."""
     value = jax.value_and_grad(loss, has_aux=True)
     keys = jax.random.split(key, micro_batches)
 
@@ -141,24 +168,3 @@ def accumulate_gradients(
         return jax.tree.map(jnp.add, carry, one(*part)), None
 
     return jax.lax.scan(add, zeros, (parts, keys))[0]
-
-
-def apply_gradients(
-    state: TrainState, gradient: Any, denominator: Array, config: OptimiserConfig
-) -> tuple[TrainState, dict[str, Array]]:
-    """One step along a summed gradient divided by its denominator.
-
-    A gradient that is not finite leaves everything as it is, the step's number included.
-
-    Returns:
-      The new state; `grad_norm` before clipping, `learning_rate`, and `finite` (1 or 0).
-    """
-    gradient = jax.tree.map(lambda g: g / jnp.maximum(denominator, 1e-9).astype(g.dtype), gradient)
-    norm = optax.tree.norm(gradient)
-    finite = jnp.isfinite(norm)
-    with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes it with floats
-        moves, moments = config.transformation().update(gradient, state.moments, state.params)
-    new = TrainState(optax.apply_updates(state.params, moves), moments, state.step + 1)
-    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
-    rate = config.rate(state.step)
-    return kept, {"grad_norm": norm, "learning_rate": rate, "finite": finite.astype(jnp.float32)}

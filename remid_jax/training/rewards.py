@@ -63,7 +63,7 @@ class RewardBatch:
 
     def __post_init__(self) -> None:
         sizes = self._sizes()
-        if len(set(sizes.values())) > 1:
+        if len({*sizes.values()}) > 1:
             named = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise ValueError(f"the fields of a reward batch differ in their rows: {named}")
         if self.log_probs is not None and self.mask is not None:
@@ -98,9 +98,9 @@ class Reward:
     """A named reward.
 
     Attributes:
-      function: (batch, **parameters) -> [N]; or, by field, the needed fields in place of the batch.
+      function: (batch, **parameters) -> [N].
       needs: fields of the batch that it reads.
-      by_field: whether it takes those fields.
+      by_field: whether it takes these fields in place of the batch.
     """
 
     function: RewardFunction
@@ -127,9 +127,8 @@ def register(
     """
     if name in REWARDS:
         raise ValueError(f"there is a reward {name!r} already")
-    fields = [field.name for field in dataclasses.fields(RewardBatch)]
     for need in needs:
-        if need not in fields:
+        if need not in RewardBatch.__dataclass_fields__:
             raise ValueError(f"reward {name!r} needs {need!r}, no field of a reward batch")
 
     def added(function: RewardFunction) -> RewardFunction:
@@ -161,11 +160,10 @@ def likelihood_reward(log_probs: Array, mask: Array) -> Array:
 def token_log_likelihood_reward(log_probs: Array, mask: Array) -> Array:
     """(1/n) Σ_t log q(y_t | x, r, y_<t): the mean over the n scored tokens, in nats per token.
 
-    Args and Raises as in `likelihood_reward`.
+    Arguments and errors as in `likelihood_reward`.
 
     Returns:
-      [...] float32. A row without scored tokens is padding: its reward and gradient are 0; leave it
-      out of means.
+      [...] float32; 0, with gradient 0, in rows without scored tokens: leave them out of means.
 
     >>> token_log_likelihood_reward(jnp.array([-1.0, -3.0, -9.0]), jnp.array([1, 1, 0])).item()
     -2.0
@@ -186,7 +184,6 @@ def sequence_likelihood_reward(log_probs: Array, mask: Array, scale: float | Arr
       [...] float32; 0 in rows without scored tokens.
 
     Raises:
-      ValueError: the shapes differ.
       UserError: the scale is not positive.
     """
     if is_concrete(scale) and not scale > 0:
@@ -292,8 +289,7 @@ def exact_match_reward(texts: Sequence[str], golden: Sequence[str]) -> np.ndarra
     """
     if len(texts) != len(golden):
         raise ValueError(f"{len(texts)} candidates, but {len(golden)} golden responses")
-    pairs = zip(texts, golden, strict=True)
-    return np.array([_in_place(text, wanted) for text, wanted in pairs], np.float32)
+    return np.array([*map(_in_place, texts, golden)], np.float32)
 
 
 def _in_place(text: str, golden: str) -> float:

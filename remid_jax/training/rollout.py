@@ -14,7 +14,7 @@ from remid_jax.inference import decoding
 from remid_jax.inference.sizes import stepped
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.sharding import gathered, whole_everywhere
-from remid_jax.training.groups import STEP, Example
+from remid_jax.training.groups import STEP, Example, prompt_states
 
 Array = jax.Array
 
@@ -61,22 +61,16 @@ def rollout(
     if gather:
         params = gathered(params)
     decoder = nnx.merge(graphdef, params)
-    c, b = decoder.config, prompts.shape[0]
-    n = b * draws
-    empty = jnp.zeros((c.num_layers, 0, c.num_kv_heads, c.head_dim), decoder.embedding[...].dtype)
-
-    def prefill(prompt: Array, length: Array) -> tuple[Array, Array, Array]:
-        hidden, (k, v) = decoder.extend(prompt[None], (empty, empty), jnp.int32(0))
-        return k[:, 0], v[:, 0], hidden[0, length - 1]
-
+    b, n = prompts.shape[0], prompts.shape[0] * draws
     with jax.default_matmul_precision("highest"):
-        keys, values, hidden = jax.vmap(prefill)(prompts, lengths)
+        prefill = jax.vmap(functools.partial(prompt_states, decoder))
+        (keys, values), hidden = prefill(prompts, lengths)
     valid = jnp.arange(prompts.shape[1]) < lengths[:, None]
     rows = decoding.Rows(
         keys=keys, values=values, valid=valid, lengths=lengths, random=jax.random.split(key, n),
         limits=jnp.full(n, sampling.max_tokens, jnp.int32),
     )  # fmt: skip
-    unseen = jnp.zeros(c.vocab_size, bool)
+    unseen = jnp.zeros(decoder.config.vocab_size, bool)
     seen = jax.vmap(lambda ids, real: unseen.at[ids].max(real))(prompts, valid)
     state = decoding.begin(
         keys, jnp.repeat(hidden, draws, axis=0), jnp.repeat(seen, draws, axis=0),

@@ -13,7 +13,6 @@ from remid_jax.errors import UserError
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.sharding import place_rows, using
 from remid_jax.training import rollout as rollouts
-from remid_jax.training.config import ROLES
 from remid_jax.training.experiment import Experiment
 from remid_jax.training.groups import Example, GroupedBatch, group_examples
 from remid_jax.training.held_out import Predicted, ngram_overlap
@@ -39,11 +38,9 @@ class RolloutWorker:
         """Finds the sizes that all batches share.
 
         Raises:
-          UserError: a prompt and what follows it exceed the window, or a value out of range.
+          UserError: a prompt and what follows it exceed the window.
         """
         self.config, self.experiment = config, experiment
-        for role in ROLES:
-            sampling_of(config[role])
         task, window = experiment.task, experiment.shape.max_positions
         self.max_prompt = max(len(task.reason_prompt(s)) for s in experiment.train)
         self.max_golden = max(len(task.encode(s.golden)) for s in experiment.train)

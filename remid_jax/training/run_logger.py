@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,8 @@ class RunLogger:
         time = {"seconds": seconds, "tokens_per_second": tokens / seconds}
         line = {"stage": stage, "step": step, "kind": kind, **metrics, "time": time}
         _append(self.folder / METRICS, line)
-        if self._writer is not None:
-            for name, value in metrics.items():
-                self._writer.add_scalar(f"{kind}/{name}", float(value), self._count)
+        for name, value in metrics.items() if self._writer is not None else ():
+            self._writer.add_scalar(f"{kind}/{name}", float(value), self._count)
         self._count += 1
 
     def close(self) -> None:
@@ -152,32 +151,31 @@ def _append(file: Path, line: Mapping[str, Any]) -> None:
 def _keep(file: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
     """Keeps the wanted lines of a file; a half-written last one is dropped."""
     if file.exists():
-        kept = [text + "\n" for line, text in _lines(file) if wanted(line)]
-        write_atomically(file, [t.encode() for t in kept])
+        kept = [json.dumps(line) + "\n" for line in read_lines(file) if wanted(line)]
+        write_atomically(file, [text.encode() for text in kept])
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a JSONL file of a run; none where nothing was written.
+    """The complete records of a JSONL file of a run; none where nothing was written.
 
     Raises:
-      UserError: a line that this module has not written.
+      UserError: a line that no run has written.
     """
-    return [line for line, _ in _lines(file)] if file.exists() else []
-
-
-def _lines(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each complete line, decoded and as it is in the file."""
-    *whole, last = read_text(file, "run").split("\n")
-    for n, text in enumerate([*whole, last], 1):
+    if not file.exists():
+        return []
+    *complete, last = read_text(file, "run").split("\n")
+    found = []
+    for n, text in enumerate([*complete, last], 1):
         try:
             line = parse_json(text, f"{file}: line {n}", finite=False)
         except UserError:
-            if n > len(whole):  # nothing, or half written when the process was killed
-                return
+            if n > len(complete):  # nothing, or half written when the process was killed
+                break
             raise
         if not isinstance(line, dict) or not all(is_whole(line.get(k)) for k in _PLACE):
             raise UserError(f"{file}: line {n} is no record of a step; delete it, or the file")
-        yield line, text
+        found.append(line)
+    return found
 
 
 def _predictions(folder: Path, stage: int, step: int, tag: str) -> Path:

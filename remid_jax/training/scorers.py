@@ -10,14 +10,16 @@ from remid_jax.models.pretrained import LanguageModel
 from remid_jax.training.config import ROLES
 
 
-def save_adapters(folder: str | Path, adapters: Mapping[str, Adapter]) -> None:
-    """Writes the adapters of both roles.
+def save_adapters(folder: str | Path, adapters: Mapping[str, Adapter]) -> Path:
+    """Writes the adapters of both roles; returns the folder.
 
     Raises:
       UserError: the folder cannot be written.
     """
+    folder = path_of(folder, "checkpoint folder")
     for role in ROLES:
-        save_adapter(path_of(folder, "checkpoint folder") / role, adapters[role])
+        save_adapter(folder / role, adapters[role])
+    return folder
 
 
 def load_adapters(folder: str | Path, base: Base) -> dict[str, Adapter]:

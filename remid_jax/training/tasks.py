@@ -1,8 +1,7 @@
 """What the reasoner and the policy read and write about one sample, as token ids."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
@@ -39,29 +38,28 @@ def notes_of(texts: Sequence[Sequence[str]], how: str) -> Notes:
     return core
 
 
-class Task(Protocol):
+class Task:
     """Everything that training needs to know of texts.
 
     Attributes:
+      codec: has `encode` and `decode` of texts.
       end: the token that ends a thought and a response.
     """
 
+    codec: Any
     end: int
 
     def reason_prompt(self, sample: Sample) -> Sequence[int]:
-        """What the reasoner reads."""
+        """What the reasoner reads: the context, and that a thought should follow."""
+        raise NotImplementedError
 
     def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:
-        """What the policy reads: the context, and the notes where there are any."""
-
-    def encode(self, text: str) -> Sequence[int]:
-        """A thought or a response as it is written, `end` included."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, without the end."""
+        """What the policy reads: the context, notes where there are any, and the instruction."""
+        raise NotImplementedError
 
     def cold_thought(self, sample: Sample) -> str:
         """The thought from which the reasoner learns in the cold start."""
+        raise NotImplementedError
 
     def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
         """The question which share of the features a reply has, and the answer that it has all.
@@ -69,73 +67,51 @@ class Task(Protocol):
         Raises:
           UserError: the base cannot be asked.
         """
-
-
-@dataclasses.dataclass(frozen=True)
-class ChatTask:
-    """A role-play benchmark and a model with a chat template.
-
-    Attributes:
-      tokenizer: of the model.
-      leaky: whether golden responses outside IDTrain may shape cold thoughts.
-    """
-
-    tokenizer: Tokenizer
-    leaky: bool = False
-
-    @property
-    def end(self) -> int:
-        """The end-of-turn token."""
-        return self.tokenizer.end_of_turn
-
-    def reason_prompt(self, sample: Sample) -> Sequence[int]:
-        """Context, and the instruction to write a thought in sections."""
-        return self.tokenizer.encode_chat(prompts.section_messages(sample))
-
-    def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:
-        """Context, notes and instruction, as in a diagnosis."""
-        return self.tokenizer.encode_chat(prompts.scorer_messages(sample, notes))
+        raise NotImplementedError
 
     def encode(self, text: str) -> Sequence[int]:
-        """Ids of a text and the end of turn."""
-        return (*self.tokenizer.encode(text), self.end)
+        """A thought or a response as it is written, `end` included."""
+        return (*self.codec.encode(text), self.end)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids without the end of turn."""
-        return self.tokenizer.decode([i for i in ids if i != self.end])
+        """The text of ids, without the end."""
+        return self.codec.decode([i for i in ids if i != self.end])
+
+
+class ChatTask(Task):
+    """A role-play benchmark and a model with a chat template; prompts as in a diagnosis."""
+
+    def __init__(self, tokenizer: Tokenizer, leaky: bool = False):
+        """With `leaky`, golden responses outside IDTrain may shape cold thoughts too."""
+        self.codec, self.end, self._leaky = tokenizer, tokenizer.end_of_turn, leaky
+
+    def reason_prompt(self, sample: Sample) -> Sequence[int]:  # noqa: D102
+        return self.codec.encode_chat(prompts.section_messages(sample))
+
+    def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:  # noqa: D102
+        return self.codec.encode_chat(prompts.scorer_messages(sample, notes))
 
     def cold_thought(self, sample: Sample) -> str:
         """Drafted by rule from the sample."""
-        return thoughts.draft_thought(sample, leaky=self.leaky)
+        return thoughts.draft_thought(sample, leaky=self._leaky)
 
-    def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
-        """Asked in the words of `data.prompts`."""
-        question = self.tokenizer.encode_chat(prompts.match_messages(features, reply))
-        return question, self.tokenizer.encode(prompts.FULL_MATCH)
+    def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:  # noqa: D102
+        question = self.codec.encode_chat(prompts.match_messages(features, reply))
+        return question, self.codec.encode(prompts.FULL_MATCH)
 
 
-@dataclasses.dataclass(frozen=True)
-class WorldTask:
-    """A textual world, in whose cold thoughts each fact errs at a known rate.
+class WorldTask(Task):
+    """A textual world."""
 
-    Attributes:
-      world: the world.
-      error: probability that one fact of a cold thought is wrong.
-      seed: of these errors.
-      end: the token that ends a text.
-    """
+    def __init__(self, world: TextualWorld, error: float, seed: int = 0):
+        """Each fact of a cold thought is wrong with probability `error`, drawn with `seed`."""
+        self.codec, self.end = tokenisation, tokenisation.EOS
+        self.world, self._error, self._seed = world, error, seed
 
-    world: TextualWorld
-    error: float
-    seed: int = 0
-    end: int = tokenisation.EOS
-
-    def reason_prompt(self, sample: Sample) -> Sequence[int]:
-        """Context, then the mark of notes."""
+    def reason_prompt(self, sample: Sample) -> Sequence[int]:  # noqa: D102
         return _ids(sample, tokenisation.NOTES)
 
-    def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:
-        """Context, notes and the mark of the reply."""
+    def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:  # noqa: D102
         parts = () if notes is None else (tokenisation.NOTES, notes)
         return _ids(sample, *parts, tokenisation.REPLY)
 
@@ -143,24 +119,15 @@ class WorldTask:
         """Context and the mark of an agent, after which the base recalls who is what."""
         return _ids(sample, tokenisation.AGENT)
 
-    def encode(self, text: str) -> Sequence[int]:
-        """Ids of a text and the end."""
-        return (*tokenisation.encode(text), self.end)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids without the end."""
-        return tokenisation.decode([i for i in ids if i != self.end])
-
     def cold_thought(self, sample: Sample) -> str:
         """Drawn from the world's reasoner; the same for the same sample."""
         x, _ = rendering.parse_sample(self.world, sample)
         number = int(sample.sample_id.rpartition("_")[2])
-        seeds = (self.seed, number, truth.checked_index(x, self.world.num_contexts, "x").item())
-        r = world_reasoning.sample_thoughts(self.world, [x], self.error, seed=seeds)
+        seeds = (self._seed, number, truth.checked_index(x, self.world.num_contexts, "x").item())
+        r = world_reasoning.sample_thoughts(self.world, [x], self._error, seed=seeds)
         return rendering.thought_text(int(r[0]))
 
-    def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
-        """A world's base judges nothing."""
+    def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:  # noqa: D102
         raise UserError("a world's base cannot judge a reply: reward exact_match instead")
 
 

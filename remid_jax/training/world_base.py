@@ -26,7 +26,7 @@ from remid_jax.progress import progress
 from remid_jax.training.groups import Example, group_examples
 from remid_jax.training.optimiser import OptimiserConfig, init_state
 from remid_jax.training.tasks import WorldTask
-from remid_jax.training.updates import StepConfig, sft_update
+from remid_jax.training.updates import sft_update
 from remid_jax.worlds.textual import export, facts, tokenisation
 from remid_jax.worlds.textual.words import ITEMS, MOODS, TOPICS
 
@@ -94,7 +94,7 @@ def base_params(config: ConfigDict, folder: Path, mesh: Mesh | None = None) -> A
             with using(mesh):
                 state, metrics = sft_update(
                     nnx.State({}), state, batch, jax.random.key(0), graphdef=graphdef,
-                    optimiser=optimiser, step_config=StepConfig(),
+                    optimiser=optimiser,
                 )  # fmt: skip
             if step == p.steps or step % CHECKPOINT_EVERY == 0:
                 if not metrics["finite"]:
