@@ -30,7 +30,7 @@ from remid_jax.training.run_logger import ResumePoint, RunLogger
 from remid_jax.training.tasks import Notes, notes_of
 from remid_jax.training.updates import grpo_update, sft_update
 
-_GRPO_FIELDS = tuple(f.name for f in dataclasses.fields(GrpoConfig))
+Trained = tuple[TrainState, dict[str, Any]]  # and the metrics of the step
 
 
 @jax.tree_util.register_dataclass
@@ -53,11 +53,7 @@ class Corl:
     """One run, from its beginning or from a checkpoint."""
 
     def __init__(self, config: ConfigDict, experiment: Experiment, folder: Path):
-        """Checks what can be checked before any work.
-
-        Raises:
-          UserError: a value out of range, or a folder of another run.
-        """
+        """Checks what can be checked before any work; a `UserError` says what is wrong."""
         self.config, self.experiment = config, experiment
         self.stages = stages(config)
         self.optimisers = [optimiser_of(self._group(s), s.steps) for s in self.stages]
@@ -138,7 +134,7 @@ class Corl:
                 predicted = self.worker.predict(samples, roles, advance)
                 self.logger.add_evaluation(i, step, tag, predicted)
 
-    def _step(self, i: int, step: int, state: State) -> tuple[TrainState, dict[str, float]]:
+    def _step(self, i: int, step: int, state: State) -> Trained:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.config.seed), i), step)
         run = self._sft if self.stages[i].kind.endswith("sft") else self._grpo
         train, metrics = run(i, step, state, key)
@@ -152,9 +148,7 @@ class Corl:
             chosen.append(train[order.permutation(len(train))[k % len(train)]])
         return chosen
 
-    def _sft(
-        self, i: int, step: int, state: State, key: jax.Array
-    ) -> tuple[TrainState, dict[str, Any]]:
+    def _sft(self, i: int, step: int, state: State, key: jax.Array) -> Trained:
         task, c, stage = self.experiment.task, self.config.sft, self.stages[i]
         samples = self._samples(i, step, c.batch)
         draw, drop = jax.random.split(key)
@@ -174,9 +168,7 @@ class Corl:
             optimiser=self.optimisers[i], micro_batches=c.micro_batches, remat=c.remat,
         )  # fmt: skip
 
-    def _grpo(
-        self, i: int, step: int, state: State, key: jax.Array
-    ) -> tuple[TrainState, dict[str, Any]]:
+    def _grpo(self, i: int, step: int, state: State, key: jax.Array) -> Trained:
         role, task = self.stages[i].role, self.experiment.task
         c, loss, shape = self.config[role], self.losses[role], (-1, self.config[role].group)
         samples = self._samples(i, step, c.prompts)
@@ -232,7 +224,7 @@ class Corl:
         old = np.zeros(batch.weights.shape, np.float32)
         if self.config[role].inner_epochs > 1:
             old = self.worker.score(state.train.params, batch)
-        else:  # the ratio is 1 whatever this is: it is compared only
+        else:  # only for comparison: the ratio is 1
             sampled = np.asarray(drawn.log_probs)
             old[..., : sampled.shape[-1]] = sampled
         reference = np.zeros_like(old)
@@ -255,4 +247,5 @@ def optimiser_of(c: ConfigDict, steps: int) -> OptimiserConfig:
 
 def loss_of(c: ConfigDict) -> GrpoConfig:
     """The loss, as a role's group of the configuration says."""
-    return GrpoConfig(**{name: c[name] for name in _GRPO_FIELDS if name in c})
+    fields = (f.name for f in dataclasses.fields(GrpoConfig))
+    return GrpoConfig(**{name: c[name] for name in fields if name in c})

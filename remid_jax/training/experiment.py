@@ -16,13 +16,7 @@ from remid_jax.data.reading import load_benchmark
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError, nearest
 from remid_jax.files import path_of
-from remid_jax.models.adapters import (
-    Adapter,
-    Base,
-    adapted_identity,
-    adapted_structure,
-    new_params,
-)
+from remid_jax.models import adapters
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import check_mesh, load_language_model
@@ -70,9 +64,11 @@ class Experiment:
     shortened: tuple[str, ...]
     excluded: tuple[str, ...]
 
-    def adapters(self, roles: Mapping[str, Any]) -> dict[str, Adapter]:
+    def adapters(self, roles: Mapping[str, Any]) -> dict[str, adapters.Adapter]:
         """Role -> trainable parameters as adapters of this base."""
-        return {role: Adapter(self.lora, params, self.base) for role, params in roles.items()}
+        return {
+            role: adapters.Adapter(self.lora, params, self.base) for role, params in roles.items()
+        }
 
 
 def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
@@ -95,30 +91,30 @@ def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
             f"there are {len(train)} training samples, fewer than a batch: lower "
             "config.sft.batch, config.reasoner.prompts and config.policy.prompts"
         )
-    initial = place(new_params(base.config, lora, jax.random.key(config.seed)), mesh)
+    initial = place(adapters.new_params(base.config, lora, jax.random.key(config.seed)), mesh)
     start, digest = dict.fromkeys(ROLES, initial), f"{base.identity}/{lora}"
     if config.start:
-        adapters = _loaded(config.start, base, lora)
-        start = {role: place(a.params, mesh) for role, a in adapters.items()}
-        digest += "/".join(adapted_identity(a) for a in adapters.values())
+        trained = _trained(config.start, base, lora)
+        start = {role: place(a.params, mesh) for role, a in trained.items()}
+        digest += "/".join(adapters.adapted_identity(a) for a in trained.values())
     return Experiment(
         task=task, train=train, tests=tests, shape=base.config,
-        graphdef=adapted_structure(base.config, lora)[0], frozen=place(params, mesh),
+        graphdef=adapters.adapted_structure(base.config, lora)[0], frozen=place(params, mesh),
         initial=initial, start=start, identity=hashlib.sha256(digest.encode()).hexdigest(),
         base=base.identity, lora=lora, mesh=mesh, shortened=shortened, excluded=excluded,
     )  # fmt: skip
 
 
-def _loaded(folder: str, base: Base, lora: LoraConfig) -> dict[str, Adapter]:
+def _trained(folder: str, base: adapters.Base, lora: LoraConfig) -> dict[str, adapters.Adapter]:
     """Role -> the trained adapter from which it goes on; refuses one of another shape."""
-    adapters = load_adapters(folder, base)
-    for role, adapter in adapters.items():
+    trained = load_adapters(folder, base)
+    for role, adapter in trained.items():
         if dataclasses.replace(adapter.lora, dropout=lora.dropout) != lora:
             raise UserError(
                 f"{folder}: the {role}'s adapter is of another shape ({adapter.lora}) than "
                 "config.lora says"
             )
-    return adapters
+    return trained
 
 
 def _train_and_tests(
@@ -173,11 +169,8 @@ def _world(config: ConfigDict, folder: Path, mesh: Mesh | None) -> tuple[Any, ..
     subsets = export.draw_benchmark(world, w.test, train=w.train, seed=config.seed)
     train, tests = _train_and_tests(subsets, config)
     where = path_of(config.pretraining.folder or folder / "base", "config.pretraining.folder")
-    base = types.SimpleNamespace(
-        name="the world's base",
-        config=world_base.shape_of(config),
-        identity=world_base.base_identity(config),
-    )
+    shape, identity = world_base.shape_of(config), world_base.base_identity(config)
+    base = types.SimpleNamespace(name="the world's base", config=shape, identity=identity)
     check_mesh(base.config, mesh)
     params = world_base.base_params(config, where, mesh)
     return WorldTask(world, w.error, config.seed), base, params, train, tests, (), ()

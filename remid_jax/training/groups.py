@@ -73,15 +73,13 @@ def group_examples(
         others of its group.
     """
     shared = [_shared_tokens(members, window) for members in groups]
+    scored = [[len(e.scored) for e in members] for members in groups]
     read = [
         [len(e.prompt) + len(e.scored) - n for e in members]
         for n, members in zip(shared, groups, strict=True)
     ]
-    scored = [[len(e.scored) for e in members] for members in groups]
-    p, s, k = (
-        max(least, stepped(int(np.max(lengths)), STEP))
-        for least, lengths in zip(sizes, (shared, read, scored), strict=True)
-    )
+    longest = (stepped(int(np.max(lengths)), STEP) for lengths in (shared, read, scored))
+    p, s, k = map(max, sizes, longest)
     b, g = len(groups), len(groups[0])
     prompts, rows = np.zeros((b, p), np.int32), np.zeros((b, g, s), np.int32)
     starts, weights = np.zeros((b, g), np.int32), np.zeros((b, g, k), np.float32)
@@ -115,21 +113,15 @@ def prompt_states(
     """Keys and values of a prompt [P], and the hidden state of its last token [width]."""
     c = decoder.config
     empty = jnp.zeros((c.num_layers, 0, c.num_kv_heads, c.head_dim), decoder.embedding[...].dtype)
-    hidden, (k, v) = decoder.extend(
-        prompt[None], (empty, empty), jnp.int32(0), key=key, remat=remat
-    )
+    start = jnp.int32(0)
+    hidden, (k, v) = decoder.extend(prompt[None], (empty, empty), start, key=key, remat=remat)
     return (k[:, 0], v[:, 0]), hidden[0, length - 1]
 
 
 def group_statistics(
-    decoder: Decoder,
-    batch: GroupedBatch,
-    *,
-    head: int = HEAD,
-    key: Array | None = None,
-    remat: bool = False,
-    entropy: bool = False,
-) -> tuple[Array, Array]:
+    decoder: Decoder, batch: GroupedBatch, *, head: int = HEAD, key: Array | None = None,
+    remat: bool = False, entropy: bool = False,
+) -> tuple[Array, Array]:  # fmt: skip
     """Log-probabilities of the scored tokens, and entropies of the distributions they come from.
 
     Args:

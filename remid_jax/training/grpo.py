@@ -154,14 +154,9 @@ def _standard_deviation(values: Array, axis: Any) -> Array:
 
 
 def importance_terms(
-    log_probs: Array,
-    old_log_probs: Array,
-    advantages: Array,
-    *,
-    clip_low: float,
-    clip_high: float,
-    dual_clip: float = 0.0,
-) -> tuple[Array, Array]:
+    log_probs: Array, old_log_probs: Array, advantages: Array, *, clip_low: float,
+    clip_high: float, dual_clip: float = 0.0,
+) -> tuple[Array, Array]:  # fmt: skip
     """−min(ρA, clip(ρ, 1 − low, 1 + high)·A) with ρ = π/old (Schulman et al., 2017).
 
     Written by the sign of A: −A·min(ρ, 1 + high) where A > 0, and −A·max(ρ, 1 − low) where A < 0,
@@ -199,12 +194,9 @@ def importance_terms(
 
 
 def kl_terms(
-    log_probs: Array,
-    reference_log_probs: Array,
-    *,
-    estimator: str,
+    log_probs: Array, reference_log_probs: Array, *, estimator: str,
     old_log_probs: Array | None = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Estimates of KL(π‖ref) at single tokens, whose mean over samples is meant (Schulman, 2020).
 
     With d = log(π/ref): k1 = d, k2 = ½d², k3 = ref/π − 1 + d = e^{−d} − 1 + d.
@@ -236,10 +228,7 @@ def kl_terms(
     """
     _check_choice("kl_estimator", estimator)
     d = log_probs - reference_log_probs
-    if estimator == "k1":
-        terms = d
-    else:
-        terms = jnp.square(d) / 2 if estimator == "k2" else jnp.expm1(-d) + d
+    terms = {"k1": d, "k2": jnp.square(d) / 2, "k3": jnp.expm1(-d) + d}[estimator]
     if old_log_probs is None:
         return terms
     ratio = jnp.exp(log_probs - old_log_probs)
@@ -319,9 +308,8 @@ def grpo_loss(
     )
     metrics = {name: (jnp.sum(x, where=counted), tokens) for name, x in each.items()}
     exists = jnp.any(present, axis=1)
-    metrics["truncated"] = tuple(
-        jnp.sum(x, dtype=terms.dtype) for x in (exists & truncated, exists)
-    )
+    shares = exists & truncated, exists
+    metrics["truncated"] = tuple(jnp.sum(x, dtype=terms.dtype) for x in shares)
     if config.kl_coefficient:
         weight = old if config.kl_unbiased else None
         kl = kl_terms(log_probs, reference, estimator=config.kl_estimator, old_log_probs=weight)

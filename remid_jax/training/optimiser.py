@@ -13,7 +13,7 @@ from remid_jax.errors import UserError
 from remid_jax.training.groups import micro_batches_of
 
 Array = jax.Array
-# What is left of the rate after a share of the steps, whose number may be traced.
+# Share of the steps -> factor of the rate. optax refuses a traced number of steps, a share not.
 _DECAYS = {
     "cosine": optax.cosine_decay_schedule(1.0, 1),
     "constant": optax.constant_schedule(1.0),
@@ -33,7 +33,7 @@ Loss = Callable[[Any, Any, Array], tuple[Array, tuple[Array, dict[str, tuple[Arr
 class OptimiserConfig:
     """How parameters follow their gradients.
 
-    A pytree whose numbers of the schedule are leaves: stages of other lengths or rates share one
+    A pytree in which the schedule's numbers are leaves: stages of other lengths or rates share one
     compiled program.
 
     Attributes:

@@ -237,12 +237,9 @@ def reference_match_reward(candidate: Array, golden: Array) -> Array:
 
 @register("format", "texts", by_field=True)
 def format_reward(texts: Sequence[str]) -> np.ndarray:
-    """.5 for core features with text, and .5 for all three sections with text.
+    """[N] float32: .5 for core features with text, and .5 for all three sections with text.
 
     Order and repetition do not matter; `Thought.well_formed` is stricter.
-
-    Returns:
-      [N] float32, each 0, .5 or 1.
     """
     thoughts = [parse_thought(text) for text in texts]
     return np.array([bool(t.core) / 2 + t.complete / 2 for t in thoughts], np.float32)
@@ -326,14 +323,12 @@ def check_rewards(
         for name in names:
             if name not in REWARDS:
                 hint = nearest(str(name), REWARDS)
-                raise UserError(
-                    f"{where}{group}: unknown reward {name!r}{hint}; choose among {known}"
-                )
+                unknown = f"unknown reward {name!r}{hint}; choose among {known}"
+                raise UserError(f"{where}{group}: {unknown}")
     for name, weight in weights.items():
         if not math.isfinite(weight):
-            raise UserError(
-                f"{where}rewards: reward {name!r}: its weight must be finite, not {weight}"
-            )
+            finite = f"its weight must be finite, not {weight}"
+            raise UserError(f"{where}rewards: reward {name!r}: {finite}")
     for name, given in parameters.items():
         _check_parameters(name, given, f"{where}parameters")
 
@@ -356,10 +351,9 @@ def _check_parameters(name: str, given: Mapping[str, Any], where: str) -> None:
 
 
 def combined(
-    batch: RewardBatch,
-    weights: Mapping[str, float],
+    batch: RewardBatch, weights: Mapping[str, float],
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # fmt: skip
     """Σ weight · reward over the named rewards, and each of them.
 
     Args:

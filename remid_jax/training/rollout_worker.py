@@ -22,11 +22,7 @@ from remid_jax.training.updates import score
 
 
 def sampling_of(c: ConfigDict, temperature: float | None = None) -> SamplingConfig:
-    """How a role draws, as its group of the configuration says.
-
-    Raises:
-      UserError: a value out of range.
-    """
+    """How a role draws, as its group of the configuration says."""
     temperature = c.temperature if temperature is None else temperature
     return SamplingConfig(max_tokens=c.max_tokens, temperature=temperature)
 
@@ -191,17 +187,15 @@ class RolloutWorker:
     # Held-out samples.
 
     def predict(
-        self,
-        samples: Sequence[Sample],
-        roles: Mapping[str, Any],
+        self, samples: Sequence[Sample], roles: Mapping[str, Any],
         advance: Callable[[int], None] = lambda n: None,
-    ) -> Predicted:
+    ) -> Predicted:  # fmt: skip
         """Golden responses under the policy, given thoughts that the reasoner draws.
 
         Args:
           samples: any.
           roles: role -> trainable parameters.
-          advance: is told the number of samples of each finished batch.
+          advance: called with the number of samples of each finished batch.
         """
         e, found = self.config.evaluate, []
         for a, part in self._batches(samples):

@@ -42,13 +42,11 @@ class RunLogger:
     """The folder of one run. Of several processes the primary writes; all of them read."""
 
     def __init__(self, folder: Path, identity: str, config: ConfigDict):
-        """Opens a folder, new or of the same run.
-
-        Raises:
-          UserError: the folder belongs to a run of another configuration or base.
-        """
+        """Opens a folder, new or of the same run; a `UserError` refuses one of another run."""
         self.folder = folder
-        self._identity = hashlib.sha256(f"{identity}/{_fixed(config)}".encode()).hexdigest()
+        fixed = {k: v for k, v in config.to_dict().items() if k not in _FREE}
+        content = f"{identity}/{json.dumps(fixed, sort_keys=True)}"
+        self._identity = hashlib.sha256(content.encode()).hexdigest()
         self._writes = is_primary()
         self._writer, self._count = None, 0
         found = self.latest()
@@ -67,11 +65,7 @@ class RunLogger:
             self._writer = _tensorboard(folder, self._count)
 
     def latest(self) -> ResumePoint | None:
-        """The last complete checkpoint, or None.
-
-        Raises:
-          UserError: a checkpoint that no run has written.
-        """
+        """The last complete checkpoint, or None; a `UserError` where no run has written it."""
         path = latest_checkpoint(self.folder / CHECKPOINTS)
         if path is None:
             return None
@@ -110,11 +104,8 @@ class RunLogger:
             return
         line = {"stage": stage, "step": step, "tag": tag, **predicted.summary()}
         _append(self.folder / EVALUATIONS, line)
-        content = {
-            "ids": list(predicted.ids),
-            "log_q": predicted.sums.tolist(),
-            "tokens": predicted.tokens.tolist(),
-        }
+        sums, tokens = predicted.sums.tolist(), predicted.tokens.tolist()
+        content = {"ids": list(predicted.ids), "log_q": sums, "tokens": tokens}
         file = _predictions(self.folder, stage, step, tag)
         write_atomically(file, [json.dumps(content).encode()])
 
@@ -126,17 +117,12 @@ class RunLogger:
         if not self._writes:
             return
         lines = []
-        for s, group, values in list(zip(samples, texts, rewards, strict=True))[:SHOWN]:
+        for s, group, values in zip(samples[:SHOWN], texts, rewards, strict=False):
             lines += [f"== {s.sample_id}", f"user: {s.dialogue[-1][1]}", f"golden: {s.golden}"]
-            for text, value in list(zip(group, values, strict=True))[:SHOWN]:
+            for text, value in zip(group[:SHOWN], values, strict=False):
                 lines += [f"-- reward {value:.4f}", text]
         file = self.folder / "texts" / f"{stage:03}-{step:06}.txt"
         write_atomically(file, ["\n".join([*lines, ""]).encode()])
-
-
-def _fixed(config: ConfigDict) -> str:
-    kept = {k: v for k, v in config.to_dict().items() if k not in _FREE}
-    return json.dumps(kept, sort_keys=True)
 
 
 def _append(file: Path, line: Mapping[str, Any]) -> None:
@@ -191,9 +177,8 @@ def read_predictions(folder: Path, stage: int, step: int, tag: str) -> dict[str,
     file = _predictions(folder, stage, step, tag)
     content = read_json_object(file, "prediction", finite=False)
     ids, sums = (content.get(key) for key in ("ids", "log_q"))
-    lists = isinstance(ids, list) and isinstance(sums, list) and len(ids) == len(sums)
-    texts = lists and all(isinstance(i, str) for i in ids)
-    if not texts or not all(is_number(value) for value in sums):
+    good = isinstance(ids, list) and isinstance(sums, list) and len(ids) == len(sums)
+    if not good or not all(isinstance(i, str) for i in ids) or not all(map(is_number, sums)):
         raise UserError(f"{file}: must hold as many numbers log_q as ids; evaluate again")
     return dict(zip(ids, sums, strict=True))
 
@@ -203,9 +188,8 @@ def _tensorboard(folder: Path, count: int) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        raise UserError(
-            "config.tensorboard needs the package tensorboardX: pip install tensorboardX"
-        ) from None
+        needed = "config.tensorboard needs the package tensorboardX: pip install tensorboardX"
+        raise UserError(needed) from None
     events = folder / "tensorboard"
     # Names end in the second of their creation: two of one second must not be the same.
     suffix = f".{len(list(events.glob('*')))}"

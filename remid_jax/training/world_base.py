@@ -40,9 +40,8 @@ SOURCES = 4  # pairs of a world and a subset in one batch
 def world_of(config: ConfigDict, seed: int) -> facts.TextualWorld:
     """A world of the configured sizes."""
     w = config.world
-    return facts.textual_world(
-        personas=w.personas, characters=w.characters, noise=w.noise, seed=seed
-    )
+    sizes = {"personas": w.personas, "characters": w.characters}
+    return facts.textual_world(**sizes, noise=w.noise, seed=seed)
 
 
 def shape_of(config: ConfigDict) -> DecoderConfig:
