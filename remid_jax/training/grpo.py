@@ -132,25 +132,26 @@ def group_advantages(
     rewards = jnp.asarray(rewards)
     if rewards.ndim != 2:
         raise ValueError(f"rewards must be [prompts, completions], got {rewards.shape}")
-    group = rewards.shape[1]
     flat = jnp.max(rewards, axis=1) <= jnp.min(rewards, axis=1)
-    advantages = rewards - jnp.mean(rewards, axis=1, keepdims=True)
+    mean, std = _mean_and_deviation(rewards, 1)
+    advantages, group = rewards - mean, rewards.shape[1]
     if baseline == "leave_one_out":
         advantages = advantages * (group / max(group - 1, 1))
-    signal = ~flat[:, None]
+    signal = jnp.broadcast_to(~flat[:, None], rewards.shape)
     if scale != "none":
-        std = _standard_deviation(rewards, 1 if scale == "group" else (0, 1))
+        std = std if scale == "group" else _mean_and_deviation(rewards, (0, 1))[1]
         advantages = advantages / jnp.where(signal, std + epsilon, 1)
     return jnp.where(signal, advantages, 0), flat
 
 
-def _standard_deviation(values: Array, axis: Any) -> Array:
-    """With divisor n − 1; axes are kept. Its gradient is finite where all values are equal."""
-    squares = jnp.square(values - jnp.mean(values, axis=axis, keepdims=True))
-    count = values.shape[1] if axis == 1 else values.size
-    variance = jnp.sum(squares, axis=axis, keepdims=True) / max(count - 1, 1)
+def _mean_and_deviation(values: Array, axis: Any) -> tuple[Array, Array]:
+    """Mean and standard deviation (divisor n − 1, gradient 0 where it is 0); axes are kept."""
+    total = jnp.sum(values, axis=axis, keepdims=True)
+    count = jnp.full_like(total, values.size // total.size)
+    squares = jnp.sum(jnp.square(values - total / count), axis=axis, keepdims=True)
+    variance = squares / jnp.maximum(count - 1, 1)
     none = variance == 0
-    return jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, variance)))
+    return total / count, jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, variance)))
 
 
 def importance_terms(
