@@ -79,7 +79,7 @@ class Corl:
         return self.config.sft if stage.kind.endswith("sft") else self.config[stage.role]
 
     def _init_stage(self, i: int, state: State | None = None) -> State:
-        """The state with which stage i begins; after the last stage, what it would be again."""
+        """The state with which stage i begins; past the end, as if the last stage began again."""
         roles = dict(self.experiment.start) if state is None else state.roles
         cold = roles["policy"] if state is None else state.cold
         last = min(i, len(self.stages) - 1)
