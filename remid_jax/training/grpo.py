@@ -98,7 +98,7 @@ class Completions:
 
 
 def group_advantages(
-    rewards: Array, *, baseline: str, scale: str, epsilon: float
+    rewards: Array, *, baseline: str, scale: str, epsilon: float, where: Array | None = None
 ) -> tuple[Array, Array]:
     """A_i = (r_i − b_i) / (σ + ε), each completion against the others of its prompt.
 
@@ -113,9 +113,11 @@ def group_advantages(
       baseline: `mean` | `leave_one_out`.
       scale: `group` | `batch` | `none`.
       epsilon: ε ≥ 0.
+      where: [B, G] bool, completions that count; the others' rewards are not read.
 
     Returns:
-      Advantages [B, G], and [B] bool, whether a group has no signal: all rewards equal.
+      Advantages [B, G], 0 where a completion does not count; and [B] bool, whether a group has no
+      signal: all rewards equal, or fewer than 2.
 
     Raises:
       UserError: an unknown baseline or scale.
@@ -130,28 +132,32 @@ def group_advantages(
     _check_choice("baseline", baseline)
     _check_choice("scale", scale)
     rewards = jnp.asarray(rewards)
-    if rewards.ndim != 2:
-        raise ValueError(f"rewards must be [prompts, completions], got {rewards.shape}")
-    flat = jnp.max(rewards, axis=1) <= jnp.min(rewards, axis=1)
-    mean, std = _mean_and_deviation(rewards, 1)
-    advantages, group = rewards - mean, rewards.shape[1]
+    if rewards.ndim != 2 or (where is not None and jnp.shape(where) != rewards.shape):
+        shapes = rewards.shape if where is None else (rewards.shape, jnp.shape(where))
+        raise ValueError(f"rewards and where must be [prompts, completions], got {shapes}")
+    kept = jnp.ones(rewards.shape, bool) if where is None else jnp.asarray(where, bool)
+    rewards = jnp.where(kept, rewards, 0)
+    top = jnp.max(rewards, axis=1, where=kept, initial=-jnp.inf)
+    flat = top <= jnp.min(rewards, axis=1, where=kept, initial=jnp.inf)
+    count, mean, std = _statistics(rewards, kept, 1)
+    advantages = rewards - mean
     if baseline == "leave_one_out":
-        advantages = advantages * (group / max(group - 1, 1))
-    signal = jnp.broadcast_to(~flat[:, None], rewards.shape)
+        advantages = advantages * (count / jnp.maximum(count - 1, 1))
+    signal = kept & ~flat[:, None]
     if scale != "none":
-        std = std if scale == "group" else _mean_and_deviation(rewards, (0, 1))[1]
+        std = std if scale == "group" else _statistics(rewards, kept, (0, 1))[2]
         advantages = advantages / jnp.where(signal, std + epsilon, 1)
     return jnp.where(signal, advantages, 0), flat
 
 
-def _mean_and_deviation(values: Array, axis: Any) -> tuple[Array, Array]:
-    """Mean and standard deviation (divisor n − 1, gradient 0 where it is 0); axes are kept."""
-    total = jnp.sum(values, axis=axis, keepdims=True)
-    count = jnp.full_like(total, values.size // total.size)
-    squares = jnp.sum(jnp.square(values - total / count), axis=axis, keepdims=True)
+def _statistics(rewards: Array, kept: Array, axis: Any) -> tuple[Array, Array, Array]:
+    """Count, mean and standard deviation (divisor n − 1) of kept rewards; axes are kept."""
+    count = jnp.sum(kept, axis=axis, dtype=rewards.dtype, keepdims=True)
+    mean = jnp.sum(rewards, axis=axis, where=kept, keepdims=True) / jnp.maximum(count, 1)
+    squares = jnp.sum(jnp.square(rewards - mean), axis=axis, where=kept, keepdims=True)
     variance = squares / jnp.maximum(count - 1, 1)
-    none = variance == 0
-    return total / count, jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, variance)))
+    none = variance == 0  # where the root has no gradient
+    return count, mean, jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, variance)))
 
 
 def importance_terms(

@@ -13,7 +13,7 @@ from remid_jax.errors import UserError
 from remid_jax.training.groups import micro_batches_of
 
 Array = jax.Array
-# Share of the steps -> factor of the rate: optax takes a traced share, but no traced count of steps.
+# Share of the steps -> factor of the rate: optax takes a traced share, but no traced number.
 _DECAYS = {
     "cosine": optax.cosine_decay_schedule(1.0, 1),
     "constant": optax.constant_schedule(1.0),

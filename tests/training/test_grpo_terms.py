@@ -62,6 +62,31 @@ def test_advantages_are_those_of_the_loops_and_of_any_transformation(baseline, s
     np.testing.assert_allclose(jax.jit(call)(rewards)[0], found, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
+@pytest.mark.parametrize("scale", ["group", "none"])
+def test_masked_completions_are_as_if_they_were_not_there(baseline, scale):
+    rng = np.random.default_rng(1)
+    rewards, where = rng.normal(size=(6, 5)), rng.random((6, 5)) < 0.6
+    where[0], where[1], where[2] = True, [0, 0, 1, 0, 0], False
+    call = functools.partial(group_advantages, baseline=baseline, scale=scale, epsilon=1e-4)
+    found, flat = call(jnp.asarray(np.where(where, rewards, np.nan), jnp.float32), where=where)
+    assert flat.tolist() == (where.sum(axis=1) < 2).tolist() and flat[1] and flat[2]
+    assert (np.asarray(found)[~where] == 0).all()
+    for b in np.flatnonzero(where.sum(axis=1)):
+        alone, _ = call(jnp.asarray(rewards[b, where[b]][None], jnp.float32))
+        np.testing.assert_allclose(found[b, where[b]], alone[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_spread_of_the_batch_is_that_of_what_counts():
+    rewards = jnp.array([[0.0, 1.0, 7.0], [2.0, 5.0, 5.0]])
+    where = jnp.array([[True, True, False], [True, True, True]])
+    found, _ = group_advantages(rewards, baseline="mean", scale="batch", epsilon=0.0, where=where)
+    spread = np.std([0, 1, 2, 5, 5], ddof=1)
+    np.testing.assert_allclose(
+        found, np.array([[-0.5, 0.5, 0], [-2, 1, 1]]) / spread, rtol=1e-6, atol=1e-7
+    )
+
+
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
 @pytest.mark.parametrize("epsilon", [1e-4, 0.0])
 def test_equal_rewards_give_exactly_no_signal(scale, epsilon):
@@ -90,6 +115,8 @@ def test_advantages_refuse_bad_input():
         group_advantages(jnp.ones((1, 2)), **{**PLAIN, "scale": "std"})
     with pytest.raises(ValueError, match=r"\[prompts, completions\], got \(2,\)"):
         group_advantages(jnp.ones(2), **PLAIN)
+    with pytest.raises(ValueError, match=r"got \(\(1, 2\), \(2,\)\)"):
+        group_advantages(jnp.ones((1, 2)), **PLAIN, where=jnp.ones(2))
 
 
 # ---- importance ratios
