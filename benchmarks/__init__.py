@@ -1,21 +1,19 @@
 """How fast the engine is beside PyTorch, on a random model of SmolLM2-135M's shape in float32.
 
-    python -m benchmarks.likelihood   pair log-likelihoods of R-EMID (`--bf16`: reduced precision)
+    python -m benchmarks.likelihood   pair log-likelihoods of R-EMID
     python -m benchmarks.forward      plain forward passes
     python -m benchmarks.sampling     greedy decoding, and groups of samples of one prompt
     python -m benchmarks.profile      where the time of one scoring call goes
     python -m benchmarks.grpo         a round of GRPO, beside TRL's trainer
-    python -m benchmarks.growth       time against the number and the lengths of what is scored
+    python -m benchmarks.growth       time against number and lengths of what is scored, and devices
     python -m benchmarks.workers      real processes that diagnose or train together
-    python -m benchmarks.meshes       whether numbers depend on the mesh
     python -m benchmarks.tpu_compile  what each program needs on TPU, compiled without one
-    python -m benchmarks.roofline     an estimate of time and cost on TPU
 
-Each of the first seven takes `--json PATH`, `--rounds N`, `--small` (a tiny shape, to see that it
-runs) and sizes. Both sides hold the same weights, and nothing is timed unless both give the same
-numbers. They take turns in one process; a ratio is the median over rounds of the ratio within a
-round, with the smallest and the largest. Ratios are quotable only where the machine was quiet:
-other processes take cores from the two sides unevenly.
+All but the last take `--json PATH`, `--rounds N`, `--small` (a tiny shape, to see that it runs) and
+sizes. Both sides hold the same weights, and nothing is timed unless both give the same numbers.
+They take turns in one process; a ratio is the median over rounds of the ratio within a round, with
+the smallest and the largest. Ratios are quotable only where the machine was quiet: other processes
+take cores from the two sides unevenly.
 
 Words of the tables: a *round* is one turn of every contestant; *GFLOP* are the operations of the
 matrix products that a contestant's own way needs (`remid_jax.inference.cost`); *of GEMM* compares

@@ -30,7 +30,14 @@ def collectives(hlo: str) -> dict[str, tuple[int, int]]:
     Args:
       hlo: of a compiled program, as `compiled.as_text()` gives it.
     """
-    blocks, entry = _computations(hlo)
+    blocks: dict[str, list[str]] = {}
+    entry, lines = "", []
+    for line in hlo.splitlines():
+        if line.startswith(" "):
+            lines.append(line)
+        elif head := _HEAD.match(line):
+            lines = blocks[head[2]] = []
+            entry = head[2] if head[1] else entry
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
 
@@ -56,19 +63,6 @@ def collectives(hlo: str) -> dict[str, tuple[int, int]]:
 
     walk(entry, 1, set(), False)
     return {kind: (counts[kind], sizes[kind]) for kind in KINDS if counts[kind]}
-
-
-def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
-    """Name -> lines of each computation, and the name of the one that runs first."""
-    blocks: dict[str, list[str]] = {}
-    entry, lines = "", []
-    for line in hlo.splitlines():
-        if line.startswith(" "):
-            lines.append(line)
-        elif head := _HEAD.match(line):
-            lines = blocks[head[2]] = []
-            entry = head[2] if head[1] else entry
-    return blocks, entry
 
 
 def _trips(loop: str, blocks: Mapping[str, Sequence[str]]) -> int:

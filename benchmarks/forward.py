@@ -4,36 +4,38 @@ Both end at the normalised hidden states; no logits are computed and no cache is
 """
 
 import argparse
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from flax import nnx
 
-from benchmarks import gemm, program
-from benchmarks.full_sequence import hidden_states
-from benchmarks.harness import Contestant, Timed, contest, medians
-from benchmarks.model import random_tokens
-from benchmarks.program import Report
+from benchmarks import cli
+from benchmarks import harness as h
+from benchmarks.model import model_of, random_tokens
+from benchmarks.pairs import hidden_states
 from remid_jax.errors import UserError
 from remid_jax.inference.cost import extend_flops
-from remid_jax.models.pretrained import LanguageModel
 
 SIZES = {"tokens": (1024, 40, "tokens of a sequence")}
 BATCHES = (1, 2)
 TOLERANCE = 1e-4  # of logits, in units of their standard deviation where that is above 1
 COMPARED = 16  # positions whose logits are compared
+OURS, THEIRS = "ours", "transformers"
 
 
-def _agreement(model: LanguageModel, theirs: Any) -> Callable[[int, Mapping[str, Any]], None]:
-    decoder = nnx.merge(model.graphdef, model.params)
+def run(args: argparse.Namespace) -> h.Report:
+    """Times both sides at each batch size."""
+    from benchmarks import torch_side
+
+    model = model_of(args)
+    theirs, decoder = torch_side.TorchModel(model), nnx.merge(model.graphdef, model.params)
+    places = np.unique(np.linspace(0, args.tokens - 1, COMPARED).astype(int))
 
     def agree(r: int, found: Mapping[str, Any]) -> None:
-        ours, other = (found[k] for k in ("ours", "transformers"))
-        places = np.unique(np.linspace(0, ours.shape[1] - 1, COMPARED).astype(int))
-        logits = np.asarray(decoder.logits(ours[:, places]))
-        expected = theirs.logits_of(other[:, places])
+        logits = np.asarray(decoder.logits(found[OURS][:, places]))
+        expected = theirs.logits_of(found[THEIRS][:, places])
         worst = float(np.abs(logits - expected).max()) / max(1.0, float(expected.std()))
         if not worst <= TOLERANCE:
             raise UserError(
@@ -41,60 +43,28 @@ def _agreement(model: LanguageModel, theirs: Any) -> Callable[[int, Mapping[str,
                 "rounding); no time is reported"
             )
 
-    return agree
-
-
-def _contest(args: argparse.Namespace, model: LanguageModel, theirs: Any, batch: int) -> Timed:
-    rows = random_tokens(model, [args.tokens] * batch, seed=batch)
-    tokens = np.array(rows, np.int32)
-
-    def ours(r: int) -> np.ndarray:
-        return np.asarray(hidden_states(model.params, tokens, graphdef=model.graphdef))
-
-    def flops(r: int) -> tuple[float, float]:
-        return batch * extend_flops(model.config, args.tokens), 0.0
-
-    contestants = {
-        "ours": Contestant({"": ours}, flops),
-        "transformers": Contestant({"": lambda r: theirs.full_forward(tokens)}, flops),
-    }
-    products = gemm.ModelProducts(model.config, batch * args.tokens, args.tokens // 2)
-    agree = _agreement(model, theirs)
-    return contest(f"forward, batch {batch}", contestants, args.rounds, agree, products)
-
-
-def run(args: argparse.Namespace) -> Report:
-    """Times both sides at each batch size."""
-    from benchmarks import torch_side
-
-    model = program.load_model(args)
-    theirs = torch_side.TorchModel(model)
-    timed = {batch: _contest(args, model, theirs, batch) for batch in BATCHES}
-    per_round, meaning = {}, {}
-    for batch, t in timed.items():
+    report = h.Report()
+    for batch in BATCHES:
+        tokens = np.array(random_tokens(model, [args.tokens] * batch, seed=batch), np.int32)
+        ways = {
+            OURS: lambda r, x=tokens: np.asarray(
+                hidden_states(model.params, x, graphdef=model.graphdef)
+            ),
+            THEIRS: lambda r, x=tokens: theirs.full_forward(x),
+        }
+        flops = (batch * extend_flops(model.config, args.tokens), 0.0)
+        contestants = {n: h.Contestant({"": way}, lambda r, f=flops: f) for n, way in ways.items()}
+        products = h.ModelProducts(model.config, batch * args.tokens, args.tokens // 2)
+        timed = h.contest(f"forward, batch {batch}", contestants, args.rounds, agree, products)
+        report.contest(f"batch_{batch}", f"seconds for {batch} x {args.tokens} tokens", timed)
         end = "" if batch == 1 else f"_batch_{batch}"
-        per_round |= {
-            f"ratio{end}": t.ratio("transformers", "ours"),
-            f"gemm_share{end}": t.share("ours"),
-        }
-        meaning |= {
-            f"ratio{end}": f"seconds of transformers / ours, batch {batch}",
-            f"gemm_share{end}": "our FLOP/s / those of plain JAX products of these shapes",
-        }
-    figures = medians(per_round)
-    tables = [
-        program.contest_table(f"seconds for {batch} x {args.tokens} tokens", t)
-        for batch, t in timed.items()
-    ]
-    lines = list(program.ratio_lines(figures, meaning))
-    figures["batches"] = {str(batch): program.contest_json(t) for batch, t in timed.items()}
-    return Report(figures, tables, lines)
+        ratio = h.quotients(timed[THEIRS].seconds, timed[OURS].seconds)
+        report.figure(f"ratio{end}", ratio, f"seconds of transformers / ours, batch {batch}")
+        report.figure(f"gemm_share{end}", timed[OURS].gemm_share, h.GEMM_SHARE)
+    return report
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; see `benchmarks.program.command`."""
-    return program.command("forward", __doc__, run, SIZES, argv)
-
+main = functools.partial(cli.command, "forward", __doc__, run, SIZES)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -8,9 +8,10 @@ sizes, and of our ways, is timed.
 """
 
 import argparse
+import dataclasses
+import functools
 import importlib.metadata
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,25 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks import gemm, program
-from benchmarks.grpo_work import (
-    Tokens,
-    Work,
-    available_bytes,
-    shared_flops,
-    trl_batches,
-    unshared_flops,
-)
-from benchmarks.harness import Contestant, Timed, contest, medians
-from benchmarks.model import NO_TOKEN, random_tokens
-from benchmarks.program import Report
+from benchmarks import cli
+from benchmarks import harness as h
+from benchmarks.model import NO_TOKEN, model_of, random_tokens
 from remid_jax.errors import UserError
+from remid_jax.inference.cost import extend_flops, head_flops, layer_parameters
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.adapters import Adapter, adapted_structure, merged, new_params
+from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.report.tables import new_table
-from remid_jax.training.groups import Example, group_examples
+from remid_jax.training.groups import Example, GroupedBatch, group_examples
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.optimiser import OptimiserConfig, init_state
 from remid_jax.training.rollout import Rollout, completion_examples, completions, padded, rollout
@@ -51,6 +44,7 @@ SIZES = {
     "new-tokens": (64, 8, "tokens of a completion"),
     "group": (8, 4, "completions of a prompt"),
     "reward-tokens": (32, 6, "tokens of the golden response that the policy scores"),
+    "trl-batch": (8, 8, "completions that TRL's step may take at once: what memory holds"),
 }
 LORA = LoraConfig(rank=16, alpha=32.0, dropout=0.0)
 OPTIMISER = OptimiserConfig(1e-5, steps=10**6, warmup=0.0, schedule="constant", clip=1.0)
@@ -58,27 +52,33 @@ LOSS = GrpoConfig()
 TOLERANCE = 1e-3  # nats of a whole completion or response
 OURS, THEIRS = "ours", "trl"
 PARTS = ("rollout", "reward", "update")
-MEANING = {
-    "ratio": "seconds of TRL / ours, a round",
-    **{f"ratio_{part}": f"the same of the {part}" for part in PARTS},
-    "flops_ratio": "operations of TRL's way / ours",
-    "tokens_per_s_rollout": "our completions' tokens / seconds in which they are drawn",
-    "tokens_per_s_update": "the same tokens / seconds of the optimiser step over them",
-    "gemm_share": "our FLOP/s / those of plain JAX products of these shapes",
-}
+Tokens = Sequence[int]
 Found = dict[str, Any]  # see `OurRounds.round`
 
 
-def filled_adapter(model: LanguageModel, seed: int) -> Adapter:
-    """An adapter that changes what the model says: B is not zero, so scale and place matter."""
-    params = new_params(model.config, LORA, jax.random.key(seed))
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed + 1000), len(leaves))
-    drawn = (
-        0.02 * jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)
-    )
-    moved = [x + d for x, d in zip(leaves, drawn, strict=True)]
-    return Adapter(LORA, jax.tree.unflatten(structure, moved), model.identity)
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a round works on: prompts of one length, and a golden response that gives rewards.
+
+    Attributes:
+      new: tokens of a completion.
+      group: completions of a prompt.
+    """
+
+    prompts: Sequence[Tokens]
+    golden: Tokens
+    new: int
+    group: int
+
+    @property
+    def rows(self) -> int:
+        """Completions of a round."""
+        return len(self.prompts) * self.group
+
+    @property
+    def length(self) -> int:
+        """Tokens of a prompt."""
+        return len(self.prompts[0])
 
 
 class OurRounds:
@@ -88,16 +88,15 @@ class OurRounds:
         self.model, self.work = model, work
         self.graphdef, _ = adapted_structure(model.config, LORA)
         self.policy = nnx.merge_state(model.params, policy.params)
-        self.state = init_state(
-            jax.tree.map(jnp.copy, trained.params), OPTIMISER
-        )  # uses up its own
+        own = jax.tree.map(jnp.copy, trained.params)  # an update uses up what it is given
+        self.state = init_state(own, OPTIMISER)
+
+    def _batch(self, examples: list[list[Example]]) -> GroupedBatch:
+        return group_examples(examples, self.model.config.max_positions, (self.work.length, 0, 0))
 
     def _scored(self, params: Any, prompt: Tokens, scored: Tokens) -> float:
-        groups = self._laid([[Example(prompt, scored)]])
+        groups = self._batch([[Example(prompt, scored)]])
         return float(np.asarray(score(params, groups, graphdef=self.graphdef), np.float64).sum())
-
-    def _laid(self, rows: list[list[Example]]) -> Any:
-        return group_examples(rows, self.model.config.max_positions, (self.work.length, 0, 0))
 
     def log_prob(self, prompt: Tokens, completion: Tokens) -> float:
         """log q of a completion under the model that is trained, in nats."""
@@ -112,7 +111,7 @@ class OurRounds:
     def _draw(self, r: int, merge: bool) -> Rollout:
         params, graphdef = nnx.merge_state(self.model.params, self.state.params), self.graphdef
         if merge:
-            plain = merged(self.model, Adapter(LORA, self.state.params, self.model.identity))
+            plain = merged(self.model, Adapter(LORA, self.state.params, self.model.fingerprint))
             params, graphdef = plain.params, plain.graphdef
         return rollout(
             params, *padded(self.work.prompts), jax.random.key(r), graphdef=graphdef,
@@ -123,17 +122,15 @@ class OurRounds:
     def _rewards(self, drawn: list[list[tuple[int, ...]]]) -> tuple[np.ndarray, int]:
         """Mean log q of the golden response [B, G] in nats, and how many tokens were scored."""
         pairs = zip(self.work.prompts, drawn, strict=True)
-        groups = self._laid(
+        groups = self._batch(
             [[Example([*p, *c], self.work.golden) for c in members] for p, members in pairs]
         )
         values = np.asarray(score(self.policy, groups, graphdef=self.graphdef))
         return values.sum(-1) / len(self.work.golden), int(np.count_nonzero(groups.weights))
 
-    def _update(
-        self, drawn: Rollout, tokens: list[list[tuple[int, ...]]], rewards: np.ndarray, parts: int
-    ) -> int:
+    def _update(self, drawn: Rollout, tokens: list, rewards: np.ndarray, parts: int) -> int:
         """Takes the optimiser step; returns the tokens of the loss."""
-        groups = self._laid(completion_examples(self.work.prompts, tokens))
+        groups = self._batch(completion_examples(self.work.prompts, tokens))
         mask = np.asarray(groups.weights) > 0
         old = np.zeros(mask.shape, np.float32)
         old[..., : self.work.new] = np.asarray(drawn.log_probs)
@@ -156,9 +153,8 @@ class OurRounds:
     def round(self, merge: bool, parts: int) -> Callable[[int], Found]:
         """Round -> what was found.
 
-        Args:
-          merge: whether rollouts run on weights into which the adapter was merged, in the round.
-          parts: parts of the prompts whose gradients are computed one after the other.
+        Rollouts run on the adapter, or on weights into which it is merged in the round; gradients
+        of some parts of the prompts are computed one after the other.
 
         Returns:
           "seconds": part of `PARTS` -> seconds; "completions": token ids, those of a prompt
@@ -184,23 +180,25 @@ class OurRounds:
         return run
 
 
+def filled_adapter(model: LanguageModel, seed: int) -> Adapter:
+    """An adapter that changes what the model says: B is not zero, so scale and place matter."""
+    leaves, structure = jax.tree.flatten(new_params(model.config, LORA, jax.random.key(seed)))
+    keys = jax.random.split(jax.random.key(seed + 1000), len(leaves))
+    moved = [
+        x + 0.02 * jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)
+    ]
+    return Adapter(LORA, jax.tree.unflatten(structure, moved), model.fingerprint)
+
+
 def check_same_numbers(ours: Any, theirs: Any, prompt: Tokens, completion: Tokens, n: int) -> None:
-    """Refuses sides that do not hold the same model and policy.
+    """Refuses sides that do not hold the same model and policy, before any round.
 
-    Args:
-      ours, theirs: the sides, before any round.
-      prompt, completion: of which both are asked.
-      n: tokens of the golden response.
-
-    Raises:
-      UserError: log-probabilities of the completion, or of the golden response after it, differ.
+    Both are asked for log q of a completion, and of the golden response of `n` tokens after it.
     """
     (reward,) = theirs.rewards([prompt], [completion])
-    for what, a, b in (
-        ("a completion", ours.log_prob(prompt, completion), theirs.log_prob(prompt, completion)),
-        ("the golden response", ours.golden_log_prob(prompt, completion), n * reward),
-    ):
-        _check_close(what, a, b)
+    given = (prompt, completion)
+    _check_close("a completion", ours.log_prob(*given), theirs.log_prob(*given))
+    _check_close("the golden response", ours.golden_log_prob(*given), n * reward)
 
 
 def _check_close(what: str, ours: float, theirs: float) -> None:
@@ -212,10 +210,7 @@ def _check_close(what: str, ours: float, theirs: float) -> None:
 
 
 def agreement(w: Work, golden_log_prob: Callable[[Tokens, Tokens], float]):
-    """A check of each round: as many tokens on both sides, and TRL's reward is ours.
-
-    `golden_log_prob` takes prompt and completion, see `OurRounds`.
-    """
+    """A check of each round: as many tokens on both sides, and TRL's reward is ours."""
     expected = {"trained": w.rows * w.new, "rewarded": w.rows * len(w.golden)}
 
     def agree(r: int, found: Mapping[str, Found]) -> None:
@@ -232,128 +227,133 @@ def agreement(w: Work, golden_log_prob: Callable[[Tokens, Tokens], float]):
     return agree
 
 
-def _noted(run: Callable[[int], Found], seconds: dict[int, dict[str, float]]):
-    """The same, noting the seconds of the last run of each round, which is the timed one."""
-
-    def noted(r: int) -> Found:
-        found = run(r)
-        seconds[r] = found["seconds"]
-        return found
-
-    return noted
+# Operations: a forward pass is that of `remid_jax.inference.cost`, and 2 for each number of an
+# adapter and token. A step through frozen weights needs products for the activations' gradients but
+# none for the weights': twice the forward pass for kernels, three times for the products of
+# attention (both of whose sides have a gradient) and of adapters, and three times for the head,
+# whose logits both sides compute again rather than keep.
 
 
-def shares(seconds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Part -> its share of each round.
+def step_flops(c: DecoderConfig, adapter: int, new: int, before: int = 0) -> float:
+    """Operations of `new` tokens after `before` others, forward and back, without the head."""
+    kernels = 2.0 * layer_parameters(c) * new
+    attention = extend_flops(c, new, before) - kernels
+    return 2 * kernels + 3 * (attention + 2.0 * adapter * new)
 
-    >>> shares([{"rollout": 1.0, "reward": 2.0, "update": 5.0}])
-    {'rollout': [0.125], 'reward': [0.25], 'update': [0.625]}
+
+def shared_flops(c: DecoderConfig, w: Work, adapter: int) -> h.Flops:
+    """Operations of a round where a group's prompt is run once each time.
+
+    Rollouts are counted without the adapter: they need none where it is merged. The last token of a
+    row is never run: nothing follows it.
     """
-    return {p: [s[p] / sum(s.values()) for s in seconds] for p in PARTS}
+    prompts, rows, p = len(w.prompts), w.rows, w.length
+    drawn = prompts * extend_flops(c, p) + rows * extend_flops(c, w.new - 1, p)
+    read = w.new + len(w.golden) - 1
+    rewarded = prompts * extend_flops(c, p) + rows * extend_flops(c, read, p)
+    rewarded += 2.0 * adapter * (prompts * p + rows * read)
+    updated = prompts * step_flops(c, adapter, p) + rows * step_flops(c, adapter, w.new - 1, p)
+    return drawn + rewarded + updated, head_flops(c, rows * (4 * w.new + len(w.golden)))
 
 
-def _figures(
-    w: Work, timed: Timed, seconds: Mapping[str, list[dict[str, float]]], flops_ratio: float
-) -> Found:
-    ours, theirs = seconds[OURS], seconds[THEIRS]
-    tokens = w.rows * w.new
-    return medians({
-        "ratio": timed.ratio(THEIRS, OURS),
-        **{f"ratio_{p}": [b[p] / a[p] for a, b in zip(ours, theirs, strict=True)] for p in PARTS},
-        "flops_ratio": [flops_ratio] * len(ours),
-        "tokens_per_s_rollout": [tokens / s["rollout"] for s in ours],
-        "tokens_per_s_update": [tokens / s["update"] for s in ours],
-        "gemm_share": timed.share(OURS),
-        **{f"share_{p}": v for p, v in shares(ours).items()},
-        **{f"share_{p}_trl": v for p, v in shares(theirs).items()},
-    })  # fmt: skip
+def unshared_flops(c: DecoderConfig, w: Work, adapter: int) -> h.Flops:
+    """Operations of TRL's round, where each completion has a prompt of its own.
+
+    On a CPU its loss computes the logits of prompts too (`add_fused_lm_head` of TRL 1.16).
+    """
+    rows, p = w.rows, w.length
+    drawn = extend_flops(c, p + w.new - 1) + 2.0 * adapter * (p + w.new - 1)
+    rewarded = extend_flops(c, p + w.new + len(w.golden))
+    updated = step_flops(c, adapter, p + w.new)
+    logits = w.new + len(w.golden) + 1 + 3 * (p + w.new - 1)
+    return rows * (drawn + rewarded + updated), head_flops(c, rows * logits)
 
 
-def _parts_table(seconds: Mapping[str, list[dict[str, float]]]) -> Any:
-    rows = []
-    for name, rounds in seconds.items():
-        cells = []
-        for part, share in shares(rounds).items():
-            took = statistics.median(s[part] for s in rounds)
-            cells += [f"{took:.4g}", f"{100 * statistics.median(share):.0f}%"]
-        rows.append((name, *cells))
-    columns = [c for part in PARTS for c in (f"{part}, s", "of the round")]
-    return new_table("where a round's time goes", ("contestant", *columns), rows)
-
-
-def _check(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> h.Report:
+    """Checks that both sides hold the same model, then lets them take turns."""
     for flag in ("group", "new-tokens", "reward-tokens"):
         if getattr(args, flag.replace("-", "_")) < 2:
             raise UserError(f"--{flag} is 1; it must be at least 2")
-
-
-def _contestants(
-    ours: OurRounds, theirs: Any, batches: Sequence[int], work: Mapping[str, tuple[float, float]],
-    seconds: Mapping[str, dict[int, dict[str, float]]],
-) -> dict[str, Contestant]:  # fmt: skip
-    settings = {
-        OURS: {
-            f"{how}, {n} part{'s' * (n > 1)}": ours.round(how == "merged", n)
-            for n in sorted({1, len(ours.work.prompts)})
-            for how in ("adapter", "merged")
-        },
-        THEIRS: {f"batch {b}": theirs.round(b) for b in batches},
-    }
-    return {
-        name: Contestant(
-            {label: _noted(do, seconds[name]) for label, do in ways.items()},
-            lambda r, name=name: work[name],
-        )
-        for name, ways in settings.items()
-    }
-
-
-def run(args: argparse.Namespace) -> Report:
-    """Checks that both sides hold the same model, then lets them take turns."""
-    _check(args)
+    rows = args.prompts * args.group
+    if rows % args.trl_batch or args.trl_batch % args.group:
+        raise UserError(f"--trl-batch must hold whole groups of {args.group} and divide {rows}")
     from benchmarks import trl_side
 
-    model = program.load_model(args)
+    model = model_of(args)
     c = model.config
     prompts = random_tokens(model, [args.prompt_tokens] * args.prompts, seed=5)
     golden, other = random_tokens(model, [args.reward_tokens, args.new_tokens], seed=6)
     w = Work(prompts, golden, args.new_tokens, args.group)
+    batches = sorted({w.group, args.trl_batch})
     trained, policy = (filled_adapter(model, seed) for seed in (1, 2))
     adapter = sum(x.size for x in jax.tree.leaves(trained.params))
-    work = {OURS: shared_flops(c, w, adapter), THEIRS: unshared_flops(c, w, adapter)}
+    flops = {OURS: shared_flops(c, w, adapter), THEIRS: unshared_flops(c, w, adapter)}
     ours = OurRounds(model, trained, policy, w)
+    settings = {OURS: {
+        f"{how}, {n} part{'s' * (n > 1)}": ours.round(how == "merged", n)
+        for n in sorted({1, len(prompts)})
+        for how in ("adapter", "merged")
+    }}  # fmt: skip
     seconds: dict[str, dict[int, dict[str, float]]] = {OURS: {}, THEIRS: {}}
+    same = agreement(w, ours.golden_log_prob)
+
+    def agree(r: int, found: Mapping[str, Found]) -> None:
+        same(r, found)
+        for name, f in found.items():
+            seconds[name][r] = f["seconds"]  # those of the last run of a round, which is timed
+
     with tempfile.TemporaryDirectory() as folder:
-        theirs = trl_side.TrlRounds(model, trained, policy, prompts, golden, w.group, w.new, folder)
+        theirs = trl_side.TrlRounds(model, trained, policy, w, folder)
         check_same_numbers(ours, theirs, prompts[0], other, len(golden))
-        reward_seconds = theirs.choose_reward_batch(sorted({w.group, w.rows}))
-        batches = trl_batches(c, w, available_bytes())
-        timed = contest(
-            "GRPO", _contestants(ours, theirs, batches, work, seconds), args.rounds,
-            agreement(w, ours.golden_log_prob), gemm.ModelProducts(c, keys=w.length),
-        )  # fmt: skip
-    noted = {name: [found[r] for r in range(args.rounds)] for name, found in seconds.items()}
-    figures = _figures(w, timed, noted, sum(work[THEIRS]) / sum(work[OURS]))
-    lines = list(program.ratio_lines(figures, MEANING))
-    lines.append(f"TRL's rewards run in batches of {theirs.reward_batch}, the fastest")
-    if w.rows not in batches:
-        lines.append(f"TRL's step over all {w.rows} completions at once needs too much memory here")
-    figures |= {
-        "contestants": program.contest_json(timed), "seconds_of_parts": noted,
-        "trl_reward_batch_seconds": {str(b): s for b, s in reward_seconds.items()},
-        "trl_versions": {p: importlib.metadata.version(p) for p in trl_side.PACKAGES},
-    }  # fmt: skip
+        theirs.choose_reward_batch(sorted({w.group, w.rows}))
+        settings[THEIRS] = {f"batch {b}": theirs.round(b) for b in batches}
+        contestants = {
+            name: h.Contestant(ways, lambda r, name=name: flops[name])
+            for name, ways in settings.items()
+        }
+        products = h.ModelProducts(c, keys=w.length)
+        timed = h.contest("GRPO", contestants, args.rounds, agree, products)
+
+    report = h.Report()
     title = (
         f"seconds for {w.rows} completions of {w.new} tokens to {len(prompts)} prompts of "
         f"{w.length}, rewards of {len(golden)} tokens, one step"
     )
-    return Report(figures, [program.contest_table(title, timed), _parts_table(noted)], lines)
+    report.contest("contestants", title, timed)
+    ratio = h.quotients(timed[THEIRS].seconds, timed[OURS].seconds)
+    report.figure("ratio", ratio, "seconds of TRL / ours, a round")
+    rounds = {name: [found[r] for r in range(args.rounds)] for name, found in seconds.items()}
+    _add_parts(report, rounds, w.rows * w.new)
+    ratio = sum(flops[THEIRS]) / sum(flops[OURS])
+    report.figure("flops_ratio", [ratio], "operations of TRL's way / ours")
+    report.figure("gemm_share", timed[OURS].gemm_share, h.GEMM_SHARE)
+    report.lines.append(f"TRL's rewards run in batches of {theirs.reward_batch}, the fastest")
+    if w.rows not in batches:
+        report.lines.append(f"TRL's step takes at most {max(batches)} of {w.rows} completions")
+    report.json["trl_versions"] = {p: importlib.metadata.version(p) for p in trl_side.PACKAGES}
+    return report
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; see `benchmarks.program.command`."""
-    return program.command("grpo", __doc__, run, SIZES, argv)
+def _add_parts(report: h.Report, rounds: Mapping[str, list[dict[str, float]]], tokens: int) -> None:
+    """Adds where a round's time goes; `rounds` are the seconds of its parts for each side."""
+    rows = []
+    for name, some in rounds.items():
+        row: dict[str, Any] = {"contestant": name}
+        for part in PARTS:
+            row[f"{part}, s"] = statistics.median(s[part] for s in some)
+            row[f"{part}, share"] = statistics.median(s[part] / sum(s.values()) for s in some)
+        rows.append(row)
+    report.table("parts", "where a round's time goes", rows)
+    report.json["seconds_of_parts"] = rounds
+    for part in PARTS:
+        ours, theirs = ([s[part] for s in rounds[side]] for side in (OURS, THEIRS))
+        report.figure(f"ratio_{part}", h.quotients(theirs, ours), f"seconds of TRL's {part} / ours")
+        if part != "reward":
+            meaning = f"our completions' tokens / seconds of the {part}"
+            report.figure(f"tokens_per_s_{part}", [tokens / s for s in ours], meaning)
 
+
+main = functools.partial(cli.command, "grpo", __doc__, run, SIZES)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

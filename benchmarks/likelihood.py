@@ -8,120 +8,117 @@ taken.
 """
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from benchmarks import gemm, program, reduced_precision
-from benchmarks.full_sequence import full_sequence_pairs
-from benchmarks.harness import Contestant, contest, medians
-from benchmarks.pairs import agreement, draw, one_context, shared_flops, unshared_flops
-from benchmarks.program import Report
+from benchmarks import cli
+from benchmarks import harness as h
+from benchmarks import pairs as p
+from benchmarks.model import model_of
 from remid_jax.inference.engine import JaxEngine
 
 SIZES = {
     "contexts": (16, 6, "contexts; round r takes the r-th"),
     "context-tokens": (1000, 50, "tokens of a context, within 4 %"),
-    "policies": (3, 3, "whose responses are scored: golden and the evaluated models"),
-    "responses": (32, 8, "responses of each policy"),
+    "models": (2, 2, "evaluated models whose responses are scored, beside golden"),
+    "responses": (32, 8, "responses of golden and of each model"),
     "response-tokens": (64, 12, "tokens of a response"),
     "reference-pairs": (8, 4, "pairs of a round that are run where nothing is shared"),
 }
-FLAGS = {"bf16": "compare our engine in float32 with bfloat16 weights, and with bfloat16 caches"}
 PAIR_BATCHES, CACHED_BATCHES = (1, 4, 8), (1, 4, 8, 32)
-MEANING = {
-    "ratio": "seconds of the reference / ours",
-    "ratio_naive": "seconds of the reference without useless logits / ours",
-    "ratio_cached": "seconds of cached PyTorch / ours",
-    "ratio_full": "seconds of our model without sharing / ours",
-    "flops_ratio": "operations of our model without sharing / ours",
-    "share_of_flops_ratio": "ratio_full / flops_ratio",
-    "gemm_share": "our FLOP/s / those of plain JAX products of these shapes",
-    "machine_share": "our FLOP/s / those of the fastest product on this machine",
+OURS, FULL = "ours", "ours, full sequences"
+RATIOS = {
+    "ratio": ("reference", "the reference"),
+    "ratio_naive": ("naive", "the reference without useless logits"),
+    "ratio_cached": ("cached", "cached PyTorch"),
+    "ratio_full": (FULL, "our model without sharing"),
 }
 
 
-def run(args: argparse.Namespace) -> Report:
+def run(args: argparse.Namespace) -> h.Report:
     """Times all contestants and compares them with plain matrix products."""
-    model = program.load_model(args)
-    contexts, responses = draw(args, model)
-    if args.bf16:
-        return reduced_precision.run(args, model, contexts, responses)
     from benchmarks import torch_side
 
-    theirs, c = torch_side.TorchModel(model), model.config
+    model = model_of(args)
+    contexts, responses = p.draw(args, model)
+    theirs, c, engine = torch_side.TorchModel(model), model.config, JaxEngine(model)
     count, tokens = len(responses), args.response_tokens
     few = min(args.reference_pairs, count)
+    part = few / count
     subset = np.sort(np.random.default_rng(4).choice(count, few, replace=False))
-    context = [contexts[r % len(contexts)] for r in range(args.rounds)]
 
-    def pairs(r: int) -> list[tuple[list[int], list[int]]]:
-        return [(context[r], responses[j]) for j in subset]
+    def context(r: int) -> Sequence[int]:
+        return contexts[r % len(contexts)]
 
-    def full(batch: int, every: bool) -> Callable[[int], np.ndarray]:
-        return lambda r: theirs.full_pairs(pairs(r), batch, every)
+    def pairs(r: int) -> list[tuple[Sequence[int], Sequence[int]]]:
+        return [(context(r), responses[j]) for j in subset]
+
+    def shared(r: int) -> h.Flops:
+        return p.shared_flops(c, len(context(r)), count, tokens)
+
+    def unshared(r: int, every_logit: bool = False) -> h.Flops:
+        length = len(context(r)) + tokens - 1
+        return p.unshared_flops(c, length, few, length if every_logit else tokens)
 
     def cached(batch: int) -> Callable[[int], np.ndarray]:
-        return lambda r: theirs.cached_pairs(context[r], responses, batch)
+        return lambda r: theirs.cached_pairs(context(r), responses, batch)
 
-    def shared(r: int) -> tuple[float, float]:
-        return shared_flops(c, len(context[r]), count, tokens)
+    def full(every_logit: bool) -> h.Contestant:
+        ways = {
+            f"batch {b}": lambda r, b=b: theirs.full_pairs(pairs(r), b, every_logit)
+            for b in PAIR_BATCHES
+            if b <= few
+        }
+        return h.Contestant(ways, lambda r: unshared(r, every_logit), part)
 
-    def unshared(every: bool) -> Callable[[int], tuple[float, float]]:
-        def count_flops(r: int) -> tuple[float, float]:
-            length = len(context[r]) + tokens - 1
-            return unshared_flops(c, length, few, length if every else tokens)
+    def agree(r: int, found: Mapping[str, Any]) -> None:
+        for name, sums in found.items():
+            expected = found[OURS] if len(sums) == count else found[OURS][subset]
+            p.check_close(f"ours and {name}", sums, expected, tokens, r)
 
-        return count_flops
-
-    part = few / count
-    engine = JaxEngine(model)
-    batches = {f"batch {b}": b for b in PAIR_BATCHES if b <= few}
+    in_full = {"": lambda r: p.full_sequence_pairs(model, pairs(r))}
+    batches = {f"batch {b}": cached(b) for b in CACHED_BATCHES if b <= count}
     contestants = {
-        "ours": Contestant({"": one_context(engine, contexts, responses)}, shared),
-        "ours, full sequences": Contestant(
-            {"": lambda r: full_sequence_pairs(model, pairs(r))}, unshared(False), part
-        ),
-        "cached": Contestant(
-            {f"batch {b}": cached(b) for b in CACHED_BATCHES if b <= count}, shared
-        ),
-        "naive": Contestant({k: full(b, False) for k, b in batches.items()}, unshared(False), part),
-        "reference": Contestant(
-            {k: full(b, True) for k, b in batches.items()}, unshared(True), part
-        ),
+        OURS: h.Contestant({"": p.one_context(engine, contexts, responses)}, shared),
+        FULL: h.Contestant(in_full, unshared, part),
+        "cached": h.Contestant(batches, shared),
+        "naive": full(every_logit=False),
+        "reference": full(every_logit=True),
     }
-    best = gemm.best_rate(c, {"torch": torch_side.product}, 64 if args.small else gemm.SQUARE)
-    agree, products = agreement(subset, tokens), gemm.engine_products(engine)
-    timed = contest("likelihood", contestants, args.rounds, agree, products)
-    allowed = [sum(unshared(False)(r)) / part / sum(shared(r)) for r in range(args.rounds)]
-    ratio_full = timed.ratio("ours, full sequences", "ours")
-    figures = medians({
-        "ratio": timed.ratio("reference", "ours"),
-        "ratio_naive": timed.ratio("naive", "ours"),
-        "ratio_cached": timed.ratio("cached", "ours"),
-        "ratio_full": ratio_full,
-        "flops_ratio": allowed,
-        "share_of_flops_ratio": [a / b for a, b in zip(ratio_full, allowed, strict=True)],
-        "gemm_share": timed.share("ours"),
-        "machine_share": timed.share("ours", best["flops_per_s"]),
-    })  # fmt: skip
-    title = f"seconds for one context of about {args.context_tokens} tokens and {count} responses"
-    lines = (
+    square = 64 if args.small else h.SQUARE
+    best, library, shape = h.fastest_product(c, {"torch": torch_side.product}, square)
+    products = h.ModelProducts(c, engine.sizes.call)
+    timed = h.contest("likelihood", contestants, args.rounds, agree, products)
+
+    report, ours = h.Report(), timed[OURS]
+    context_tokens = f"about {args.context_tokens} tokens"
+    title = f"seconds for one context of {context_tokens} and {count} responses"
+    report.contest("contestants", title, timed)
+    report.lines.append(
         f"{few} of the {count} pairs are run where nothing is shared, and their seconds multiplied "
-        f"by {count / few:g}: time is linear in pairs",
-        *program.ratio_lines(figures, MEANING),
-        f"fastest product: {best['flops_per_s'] / 1e9:.3g} GFLOP/s by {best['library']}, "
-        f"[m, k, n] = {best['shape']}",
+        f"by {count / few:g}: time is linear in pairs"
     )
-    figures |= {"contestants": program.contest_json(timed), "best_gemm": best}
-    return Report(figures, [program.contest_table(title, timed)], lines)
+    for key, (name, who) in RATIOS.items():
+        ratio = h.quotients(timed[name].seconds, ours.seconds)
+        report.figure(key, ratio, f"seconds of {who} / ours")
+    allowed = [sum(unshared(r)) / part / sum(shared(r)) for r in range(args.rounds)]
+    reached = h.quotients(h.quotients(timed[FULL].seconds, ours.seconds), allowed)
+    report.figure("flops_ratio", allowed, "operations of our model without sharing / ours")
+    report.figure("share_of_flops_ratio", reached, "ratio_full / flops_ratio")
+    report.figure("gemm_share", ours.gemm_share, h.GEMM_SHARE)
+    machine = [rate / best for rate in ours.flops_per_s]
+    what = "our FLOP/s / those of the fastest product on this machine"
+    report.figure("machine_share", machine, what)
+    report.lines.append(
+        f"fastest product: {best / 1e9:.3g} GFLOP/s by {library}, [m, k, n] = {list(shape)}"
+    )
+    return report
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; see `benchmarks.program.command`."""
-    return program.command("likelihood", __doc__, run, SIZES, argv, FLAGS)
-
+main = functools.partial(cli.command, "likelihood", __doc__, run, SIZES)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

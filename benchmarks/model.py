@@ -1,5 +1,6 @@
 """The random model and the random token lists that all benchmarks run on."""
 
+import argparse
 import dataclasses
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ import tokenizers
 from flax import nnx
 
 from remid_jax.models.decoder import Decoder, DecoderConfig
-from remid_jax.models.pretrained import DTYPES, LanguageModel
+from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.tokenizer import Tokenizer
 
 SMOLLM2 = DecoderConfig(
@@ -22,6 +23,11 @@ SMALL = dataclasses.replace(
     mlp_width=96, max_positions=512,
 )  # fmt: skip
 NO_TOKEN = 10**6  # the stop token: none that the model can draw, so that lengths are prescribed
+
+
+def model_of(args: argparse.Namespace) -> LanguageModel:
+    """The random model of the size that a command line asks for."""
+    return random_model(SMALL if args.small else SMOLLM2)
 
 
 def random_model(config: DecoderConfig, seed: int = 0) -> LanguageModel:
@@ -38,20 +44,12 @@ def random_model(config: DecoderConfig, seed: int = 0) -> LanguageModel:
 
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))))
     params = jax.tree_util.tree_map_with_path(fill, abstract)
-    identity = f"random/{seed}/{config!r}"
-    return LanguageModel("random", config, graphdef, params, _tokenizer(), "float32", identity)
-
-
-def _tokenizer() -> Tokenizer:
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<e>": 0}, "<e>"))
-    return Tokenizer(backend, "{{ messages }}", 0, (NO_TOKEN,), None, {"eos_token": "<e>"}, "words")
-
-
-def cast(model: LanguageModel, dtype: str) -> LanguageModel:
-    """The same model with weights of another type (a name in `DTYPES`)."""
-    params = jax.tree.map(lambda x: x.astype(DTYPES[dtype]), model.params)
-    identity = f"{model.identity}/{dtype}"
-    return dataclasses.replace(model, params=params, dtype=dtype, identity=identity)
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<e>": 0}, "<e>"))
+    tokenizer = Tokenizer(
+        words, "{{ messages }}", 0, (NO_TOKEN,), None, {"eos_token": "<e>"}, "words"
+    )
+    fingerprint = f"random/{seed}/{config!r}"
+    return LanguageModel("random", config, graphdef, params, tokenizer, "float32", fingerprint)
 
 
 def random_tokens(model: LanguageModel, lengths: Sequence[int], seed: int) -> list[list[int]]:

@@ -8,24 +8,20 @@ rotations and data that is laid out anew.
 import argparse
 import functools
 import statistics
-import sys
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-from benchmarks import gemm, program
-from benchmarks.harness import Contestant, contest
-from benchmarks.model import random_tokens
-from benchmarks.program import Report
+from benchmarks import cli
+from benchmarks import harness as h
+from benchmarks.model import model_of, random_tokens
 from remid_jax.inference.cost import extend_flops, head_flops, layer_parameters
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.inference.likelihood import packed_log_probs
 from remid_jax.inference.packing import pack
 from remid_jax.inference.prefix import prefill
-from remid_jax.report.tables import new_table
 
 SIZES = {
     "context-tokens": (1000, 50, "tokens of the context"),
@@ -53,17 +49,15 @@ def _layers(
         return decoder.normalise(x)
 
 
-def run(args: argparse.Namespace) -> Report:
+def run(args: argparse.Namespace) -> h.Report:
     """Times the three forms of the call in turns."""
-    model = program.load_model(args)
+    model = model_of(args)
     engine, c = JaxEngine(model), model.config
     (context,) = random_tokens(model, [args.context_tokens], seed=8)
     responses = random_tokens(model, [args.response_tokens] * args.responses, seed=9)
     prefix = prefill(model, context)
     call = max(pack(responses, None, engine.sizes.call), key=lambda p: len(p.tokens))
-    size = len(call.tokens)
-    cache = (prefix.keys, prefix.values)
-    parts = (cache, prefix.length, call.tokens, call.offsets, call.segments)
+    size, cache = len(call.tokens), (prefix.keys, prefix.values)
     static = {"graphdef": model.graphdef, "window": call.window}
 
     def whole(r: int) -> np.ndarray:
@@ -72,48 +66,46 @@ def run(args: argparse.Namespace) -> Report:
             call.segments, head=engine.sizes.head, **static,
         ))  # fmt: skip
 
-    def layers(attention: bool) -> Callable[[int], np.ndarray]:
-        return lambda r: np.asarray(_layers(model.params, *parts, attention=attention, **static))
+    def layers(r: int, attention: bool) -> np.ndarray:
+        given = (cache, prefix.length, call.tokens, call.offsets, call.segments)
+        return np.asarray(_layers(model.params, *given, attention=attention, **static))
 
-    linear = 2.0 * layer_parameters(c) * size
-    seen = sum(extend_flops(c, n, prefix.length) - extend_flops(c, n) for *_, n in call.places)
-    seen += sum(extend_flops(c, n) - 2.0 * layer_parameters(c) * n for *_, n in call.places)
-    head = head_flops(c, size)
-    timed = contest(
+    linear, head = 2.0 * layer_parameters(c) * size, head_flops(c, size)
+    seen = sum(
+        extend_flops(c, n, prefix.length) - 2.0 * layer_parameters(c) * n for *_, n in call.places
+    )
+    body = linear + seen
+    timed = h.contest(
         "profile",
         {
-            WHOLE: Contestant({"": whole}, lambda r: (linear + seen, head)),
-            NO_HEAD: Contestant({"": layers(True)}, lambda r: (linear + seen, 0.0)),
-            NO_ATTENTION: Contestant({"": layers(False)}, lambda r: (linear, 0.0)),
+            WHOLE: h.Contestant({"": whole}, lambda r: (body, head)),
+            NO_HEAD: h.Contestant({"": lambda r: layers(r, True)}, lambda r: (body, 0.0)),
+            NO_ATTENTION: h.Contestant({"": lambda r: layers(r, False)}, lambda r: (linear, 0.0)),
         },
-        args.rounds, lambda r, found: None, gemm.engine_products(engine),
+        args.rounds, lambda r, found: None, h.ModelProducts(c, engine.sizes.call),
     )  # fmt: skip
-    seconds = {name: statistics.median(s) for name, s in timed.seconds.items()}
-    rate = statistics.median(timed.gemm[NO_HEAD])
-    head_rate = head / (
-        (linear + seen + head) / statistics.median(timed.gemm[WHOLE]) - (linear + seen) / rate
-    )
-    found = {
-        "layers": (linear, seconds[NO_ATTENTION], rate),
-        "attention": (seen, seconds[NO_HEAD] - seconds[NO_ATTENTION], rate),
-        "head": (head, seconds[WHOLE] - seconds[NO_HEAD], head_rate),
-        "whole": (linear + seen + head, seconds[WHOLE], statistics.median(timed.gemm[WHOLE])),
+    seconds = {name: statistics.median(t.seconds) for name, t in timed.items()}
+    plain = {name: statistics.median(t.gemm_flops_per_s) for name, t in timed.items()}
+    products = {WHOLE: (body + head) / plain[WHOLE], NO_HEAD: body / plain[NO_HEAD]}
+    parts = {
+        "layers": (linear, seconds[NO_ATTENTION], linear / plain[NO_HEAD]),
+        "attention": (seen, seconds[NO_HEAD] - seconds[NO_ATTENTION], seen / plain[NO_HEAD]),
+        "head": (head, seconds[WHOLE] - seconds[NO_HEAD], products[WHOLE] - products[NO_HEAD]),
+        "whole": (body + head, seconds[WHOLE], products[WHOLE]),
     }
-    rows = [
-        (name, f"{work / 1e9:.4g}", f"{s:.3f}", f"{work / at:.3f}", f"{s - work / at:.3f}",
-         f"{s / seconds[WHOLE]:.0%}")
-        for name, (work, s, at) in found.items()
-    ]  # fmt: skip
-    columns = ("part", "GFLOP", "s", "its products, s", "the rest, s", "of the call")
+    report = h.Report()
     title = f"one call of {size} tokens on a context of {args.context_tokens}"
-    figures = {"seconds": seconds, "flops": {n: w for n, (w, *_) in found.items()}, "ranges": {}}
-    return Report(figures, [new_table(title, columns, rows)])
+    report.table("parts", title, [
+        {
+            "part": name, "GFLOP": flops / 1e9, "s": took, "its products, s": least,
+            "the rest, s": took - least, "of the call": took / seconds[WHOLE],
+        }
+        for name, (flops, took, least) in parts.items()
+    ])  # fmt: skip
+    return report
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; see `benchmarks.program.command`."""
-    return program.command("profile", __doc__, run, SIZES, argv)
-
+main = functools.partial(cli.command, "profile", __doc__, run, SIZES)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,17 +7,16 @@ token, which is mostly the prompts.
 """
 
 import argparse
+import functools
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks import gemm, program
-from benchmarks.harness import Contestant, Timed, contest, medians
-from benchmarks.model import random_tokens
-from benchmarks.program import Report
+from benchmarks import cli
+from benchmarks import harness as h
+from benchmarks.model import model_of, random_tokens
 from remid_jax.errors import UserError
 from remid_jax.inference.cost import cache_bytes, extend_flops, head_flops, num_parameters
 from remid_jax.inference.engine import JaxEngine
@@ -41,17 +40,15 @@ MEANING = {
     "gb_per_s_transformers": "the same of transformers",
 }
 Tokens = Sequence[int]
-Sides = tuple[Timed, Timed]  # whole calls, and calls for one token
+Agree = Callable[[int, Mapping[str, Any]], None]
 
 
 def greedy_agreement(
     prompts: Sequence[Tokens], next_logits: Callable[[Tokens], np.ndarray]
-) -> Callable[[int, Mapping[str, Any]], None]:
+) -> Agree:
     """A check that both sides chose the same tokens, or parted where two tokens tie.
 
-    Args:
-      prompts: of the rows.
-      next_logits: tokens -> logits [V] of the next one.
+    `next_logits` gives the logits [V] of the token that follows some tokens.
     """
 
     def agree(r: int, found: Mapping[str, Any]) -> None:
@@ -72,6 +69,17 @@ def greedy_agreement(
     return agree
 
 
+def length_agreement(limits: Sequence[int]) -> Agree:
+    """A check that both sides drew responses of these lengths: what they draw differs."""
+
+    def agree(r: int, found: Mapping[str, Any]) -> None:
+        for name, rows in found.items():
+            if [len(row) for row in rows] != limits:
+                raise UserError(f"{name} drew responses of other lengths than {limits}")
+
+    return agree
+
+
 def spread_lengths(longest: int, count: int) -> list[int]:
     """Even lengths from an eighth of the longest on.
 
@@ -87,122 +95,79 @@ def step_bytes(c: DecoderConfig, rows: int, prompt: int, steps: int) -> float:
     return sum(weights + rows * cache_bytes(c, prompt + t) for t in range(1, steps + 1))
 
 
-def decode_flops(
-    c: DecoderConfig, prompts: int, prompt: int, lengths: Sequence[int]
-) -> tuple[float, float]:
-    """(layers, head): operations of some prompts, each continued by responses of these lengths."""
+def decode_flops(c: DecoderConfig, prompts: int, prompt: int, lengths: Sequence[int]) -> h.Flops:
+    """Operations of some prompts, each continued by responses of these lengths."""
     rows = sum(extend_flops(c, n - 1, prompt) for n in lengths)
     head = head_flops(c, 1 + sum(n - 1 for n in lengths))
     return prompts * (extend_flops(c, prompt) + rows), prompts * head
 
 
-def _greedy(
-    args: argparse.Namespace, engine: JaxEngine, theirs: Any, prompts: Sequence[Tokens]
-) -> Sides:
-    def ours(new: int) -> Callable[[int], list[list[int]]]:
-        def run(r: int) -> list[list[int]]:
-            engine.clear()
-            sampled = engine.generate(prompts, SamplingConfig(max_tokens=new))
-            return [list(s.tokens) for s in sampled]
-
-        return run
-
-    def flops(new: int) -> Callable[[int], tuple[float, float]]:
-        return lambda r: decode_flops(engine.config, len(prompts), args.prompt_tokens, [new])
-
-    agree, products = (
-        greedy_agreement(prompts, theirs.next_logits),
-        gemm.engine_products(engine),
-    )
-
-    def timed(title: str, new: int, rounds: int) -> Timed:
-        contestants = {
-            OURS: Contestant({"": ours(new)}, flops(new)),
-            THEIRS: Contestant({"": lambda r: theirs.generate(prompts, new)}, flops(new)),
-        }
-        return contest(title, contestants, rounds, agree, products)
-
-    whole = timed("greedy", args.new_tokens, args.rounds)
-    return whole, timed("one token", 1, max(1, args.rounds // 2))
-
-
-def _group(
-    args: argparse.Namespace, engine: JaxEngine, theirs: Any, prompt: Tokens
-) -> tuple[Timed, list[int]]:
-    limits = spread_lengths(args.new_tokens, args.group)
-    config = SamplingConfig(max_tokens=args.new_tokens, temperature=1.0)
+def _contest(
+    title: str, engine: JaxEngine, theirs: Any, prompts: Sequence[Tokens], rounds: int,
+    agree: Agree, new: int, limits: Sequence[int] = (),
+) -> dict[str, h.Timed]:  # fmt: skip
+    """Both sides take turns: greedy, or drawing a response of each length in `limits`."""
+    config = SamplingConfig(max_tokens=new, temperature=1.0 if limits else 0.0)
+    more = {"draws": len(limits), "limits": limits} if limits else {}
 
     def ours(r: int) -> list[list[int]]:
         engine.clear()
-        sampled = engine.generate([prompt], config, draws=args.group, limits=limits)
-        return [list(s.tokens) for s in sampled]
+        return [list(s.tokens) for s in engine.generate(prompts, config, **more)]
 
-    def agree(r: int, found: Mapping[str, Any]) -> None:
-        for name, rows in found.items():  # what is drawn differs; the greedy rows are compared
-            if [len(row) for row in rows] != limits:
-                raise UserError(f"{name} drew responses of other lengths than {limits}")
-
-    def flops(r: int) -> tuple[float, float]:
-        return decode_flops(engine.config, 1, len(prompt), limits)
-
+    flops = decode_flops(engine.config, len(prompts), len(prompts[0]), limits or [new])
     contestants = {
-        OURS: Contestant({"": ours}, flops),
-        THEIRS: Contestant(
-            {"": lambda r: theirs.generate([prompt], args.new_tokens, limits)}, flops
+        OURS: h.Contestant({"": ours}, lambda r: flops),
+        THEIRS: h.Contestant(
+            {"": lambda r: theirs.generate(prompts, new, limits)}, lambda r: flops
         ),
     }
-    return contest("group", contestants, args.rounds, agree, gemm.engine_products(engine)), limits
+    products = h.ModelProducts(engine.config, engine.sizes.call)
+    return h.contest(title, contestants, rounds, agree, products)
 
 
-def run(args: argparse.Namespace) -> Report:
+def run(args: argparse.Namespace) -> h.Report:
     """Times greedy decoding with its split, then a group."""
     if args.new_tokens < 2:
         raise UserError("--new-tokens is 1; it must be at least 2")
     from benchmarks import torch_side
 
-    model = program.load_model(args)
-    theirs = torch_side.TorchModel(model)
-    engine = JaxEngine(model, batch_rows=args.prompts)
+    model, new = model_of(args), args.new_tokens
+    sides = (JaxEngine(model, batch_rows=args.prompts), torch_side.TorchModel(model))
     prompts = random_tokens(model, [args.prompt_tokens] * args.prompts, seed=5)
-    greedy, one = _greedy(args, engine, theirs, prompts)
-    group, limits = _group(args, engine, theirs, prompts[0])
-    read = step_bytes(model.config, args.prompts, args.prompt_tokens, args.new_tokens - 1) / 1e9
-    decoding = {
-        side: [s - statistics.median(one.seconds[side]) for s in greedy.seconds[side]]
-        for side in (OURS, THEIRS)
-    }
-    figures = medians({
-        "ratio": greedy.ratio(THEIRS, OURS),
-        "ratio_decoding": [a / b for a, b in zip(decoding[THEIRS], decoding[OURS], strict=True)],
-        "ratio_prefill": one.ratio(THEIRS, OURS),
-        "ratio_group": group.ratio(THEIRS, OURS),
-        "gb_per_s": [read / s for s in decoding[OURS]],
-        "gb_per_s_transformers": [read / s for s in decoding[THEIRS]],
-    })  # fmt: skip
+    limits = spread_lengths(new, args.group)
+    agree, some = greedy_agreement(prompts, sides[1].next_logits), max(1, args.rounds // 2)
+    greedy = _contest("greedy", *sides, prompts, args.rounds, agree, new)
+    one = _contest("one token", *sides, prompts, some, agree, 1)
+    agree = length_agreement(limits)
+    group = _contest("group", *sides, prompts[:1], args.rounds, agree, new, limits)
+
+    report = h.Report()
     sizes = f"{args.prompts} prompts of {args.prompt_tokens} tokens"
-    tables = [
-        program.contest_table(f"seconds for {sizes}, {args.new_tokens} new tokens each", greedy),
-        program.contest_table(f"seconds for {sizes}, one new token each", one),
-        program.contest_table(
-            f"seconds for {args.group} responses of {limits[0]} to {limits[-1]} tokens to one "
-            f"prompt of {args.prompt_tokens}", group,
-        ),
-    ]  # fmt: skip
-    lines = list(program.ratio_lines(figures, MEANING))
-    figures |= {
-        "greedy": program.contest_json(greedy),
-        "one_token": program.contest_json(one),
-        "group": program.contest_json(group),
-        "group_lengths": limits,
-        "decoding_seconds": decoding,
+    report.contest("greedy", f"seconds for {sizes}, {new} new tokens each", greedy)
+    report.contest("one_token", f"seconds for {sizes}, one new token each", one)
+    span = f"{limits[0]} to {limits[-1]} tokens to one prompt of {args.prompt_tokens}"
+    report.contest("group", f"seconds for {args.group} responses of {span}", group)
+    seconds = {
+        key: {side: t.seconds for side, t in timed.items()}
+        for key, timed in (("ratio", greedy), ("ratio_prefill", one), ("ratio_group", group))
     }
-    return Report(figures, tables, lines)
+    seconds["ratio_decoding"] = {
+        side: [s - statistics.median(one[side].seconds) for s in t.seconds]
+        for side, t in greedy.items()
+    }
+    read = step_bytes(model.config, args.prompts, args.prompt_tokens, new - 1) / 1e9
+    for key, meaning in MEANING.items():
+        if key in seconds:
+            values = h.quotients(seconds[key][THEIRS], seconds[key][OURS])
+        else:
+            side = THEIRS if key.endswith(THEIRS) else OURS
+            values = [read / s for s in seconds["ratio_decoding"][side]]
+        report.figure(key, values, meaning)
+    report.json["group_lengths"] = limits
+    return report
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; see `benchmarks.program.command`."""
-    return program.command("sampling", __doc__, run, SIZES, argv)
-
+main = functools.partial(cli.command, "sampling", __doc__, run, SIZES)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -5,20 +5,17 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.models import llama
+from remid_jax.models.families import HUGGING_FACE, LAYER_TENSORS, TENSORS
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.weights import HUGGING_FACE
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 try:
     import torch
-    import transformers
     from transformers import DynamicCache, GenerationConfig, LlamaConfig, LlamaForCausalLM
 except ImportError as e:
     raise UserError(f"{e.name} is missing; pip install -e '.[parity]'") from None
@@ -64,13 +61,10 @@ class TorchModel:
             ids, mask = _padded([[*x, *y] for x, y in part])
             first = 0 if every_logit else min(len(x) for x, _ in part) - 1
             kept = ids.shape[1] - first
-            logits = self.net(
-                input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=kept
-            ).logits
-            logs = torch.log_softmax(logits.float(), dim=-1)
+            out = self.net(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=kept)
+            logs = torch.log_softmax(out.logits.float(), dim=-1)
             for row, (x, y) in zip(logs, part, strict=True):
-                start = len(x) - 1 - first
-                sums.append(_picked(row[start : start + len(y)], torch.tensor(y)))
+                sums.append(_picked(row[len(x) - 1 - first :], y))
         return np.array(sums)
 
     @torch.inference_mode()
@@ -86,21 +80,16 @@ class TorchModel:
           batch: responses of one forward pass, for which the cache is expanded.
         """
         cache = DynamicCache()
-        out = self.net(
-            input_ids=torch.tensor([context]), use_cache=True, logits_to_keep=1, **{_CACHE: cache}
-        )
-        first = torch.log_softmax(out.logits[0, -1].float(), dim=-1)
+        given = {"input_ids": torch.tensor([context]), "logits_to_keep": 1, _CACHE: cache}
+        first = torch.log_softmax(self.net(use_cache=True, **given).logits[0, -1].float(), dim=-1)
         sums = []
         for a in range(0, len(responses), batch):
             part = responses[a : a + batch]
             ids, _ = _padded(part)
-            logits = self.net(
-                input_ids=ids[:, :-1], use_cache=True, **{_CACHE: _expanded(cache, len(part))}
-            ).logits
-            logs = torch.log_softmax(logits.float(), dim=-1)
+            given = {"input_ids": ids[:, :-1], _CACHE: _expanded(cache, len(part))}
+            logs = torch.log_softmax(self.net(use_cache=True, **given).logits.float(), dim=-1)
             for row, y in zip(logs, part, strict=True):
-                targets = torch.tensor(y)
-                sums.append(first[y[0]].item() + _picked(row[: len(y) - 1], targets[1:]))
+                sums.append(first[y[0]].item() + _picked(row, y[1:]))
         return np.array(sums)
 
     @torch.inference_mode()
@@ -121,10 +110,7 @@ class TorchModel:
 
     @torch.inference_mode()
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        new_tokens: int,
-        limits: Sequence[int] = (),
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, limits: Sequence[int] = ()
     ) -> list[list[int]]:
         """New tokens of `model.generate`; no token ends a row.
 
@@ -135,19 +121,18 @@ class TorchModel:
             temperature 1, and each ends after its own number of tokens (at most `new_tokens`).
         """
         ids, mask = _padded(prompts, left=True)
-        rows = len(prompts) * max(1, len(limits))
-        drawing = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
+        lengths = list(limits or [new_tokens]) * len(prompts)
+        ends = torch.tensor(lengths) + ids.shape[1]
+        drawn = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
         config = GenerationConfig(
             max_new_tokens=new_tokens, pad_token_id=0, num_return_sequences=max(1, len(limits)),
-            **(drawing if limits else {"do_sample": False}),
+            **(drawn if limits else {"do_sample": False}),
         )  # fmt: skip
-        lengths = list(limits) * len(prompts) if limits else [new_tokens] * rows
-        criteria = [_Lengths(ids.shape[1], lengths)] if limits else []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             out = self.net.generate(
                 ids, attention_mask=mask, generation_config=config,
-                stopping_criteria=transformers.StoppingCriteriaList(criteria),
+                stopping_criteria=[lambda ids, *_, **__: ids.shape[1] >= ends] if limits else [],
             )  # fmt: skip
         new = out[:, ids.shape[1] :].tolist()
         return [row[:n] for row, n in zip(new, lengths, strict=True)]
@@ -157,10 +142,10 @@ def _tensors(model: LanguageModel) -> dict[str, torch.Tensor]:
     """Our weights by their Hugging Face names; kernels are [out, in] there."""
     arrays = nnx.to_pure_dict(model.params)
     layers = arrays.pop("layers")
-    found = {llama.TENSORS[name][HUGGING_FACE]: np.array(x) for name, x in arrays.items()}
+    found = {TENSORS[name][HUGGING_FACE]: np.array(x) for name, x in arrays.items()}
     for name, stacked in layers.items():
         for i, x in enumerate(np.array(stacked)):
-            found[llama.LAYER_TENSORS[name][HUGGING_FACE].format(i)] = np.ascontiguousarray(x.T)
+            found[LAYER_TENSORS[name][HUGGING_FACE].format(i)] = np.ascontiguousarray(x.T)
     return {name: torch.from_numpy(x) for name, x in found.items()}
 
 
@@ -174,8 +159,10 @@ def _padded(rows: Sequence[Sequence[int]], left: bool = False) -> tuple[torch.Te
     return ids, mask
 
 
-def _picked(logs: torch.Tensor, targets: torch.Tensor) -> float:
-    return logs.gather(-1, targets[:, None]).double().sum().item()
+def _picked(logs: torch.Tensor, targets: Sequence[int]) -> float:
+    """Sum of what the first rows of `logs` [S, V] say of the targets."""
+    chosen = torch.tensor(targets)[:, None]
+    return logs[: len(targets)].gather(-1, chosen).double().sum().item()
 
 
 def _expanded(cache: DynamicCache, rows: int) -> DynamicCache:
@@ -188,22 +175,7 @@ def _expanded(cache: DynamicCache, rows: int) -> DynamicCache:
     return made
 
 
-class _Lengths(transformers.StoppingCriteria):
-    """Ends each row after its own number of tokens."""
-
-    def __init__(self, start: int, limits: Sequence[int]):
-        self.start, self.limits = start, torch.tensor(limits)
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        return input_ids.shape[1] - self.start >= self.limits
-
-
 def product(a: np.ndarray, b: np.ndarray) -> Callable[[], object]:
-    """Prepares a float32 product for `gemm`; the right side lies as layers hold it."""
+    """Prepares a float32 product for `harness`; the right side lies as layers hold it."""
     x, y = torch.from_numpy(a), torch.from_numpy(b.T.copy())
-
-    def run() -> object:
-        with torch.inference_mode():
-            return torch.nn.functional.linear(x, y)
-
-    return run
+    return torch.inference_mode()(lambda: torch.nn.functional.linear(x, y))

@@ -11,31 +11,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from benchmarks.model import SMOLLM2
-from remid_jax.inference import decoding
-from remid_jax.inference.likelihood import packed_log_probs
-from remid_jax.inference.prefix import extend_prefix
-from remid_jax.inference.sizes import (
-    capacity_for,
-    rows_that_fit,
-    share_of,
-    sizes_for,
-    stepped,
-)
+from configs import corl_paper, rpgbench_qwen3_8b
+from remid_jax.inference import decoding, likelihood, prefix, sizes, vocabulary
 from remid_jax.inference.token_sampling import SamplingConfig
-from remid_jax.inference.vocabulary import target_log_probs
 from remid_jax.models.adapters import adapted_structure
 from remid_jax.models.attention import PACKED_BLOCK
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.lora import LoraConfig
-from remid_jax.models.pretrained import DTYPES
 from remid_jax.models.sharding import ROWS, parts_of_mesh, path_name, spec_of
+from remid_jax.settings import made_from
+from remid_jax.training import corl, optimiser, rollout_worker, updates
 from remid_jax.training import rollout as rollouts
-from remid_jax.training.corl import loss_of, optimiser_of
 from remid_jax.training.groups import STEP, GroupedBatch
-from remid_jax.training.grpo import Completions
-from remid_jax.training.optimiser import init_state
-from remid_jax.training.rollout_worker import sampling_of
-from remid_jax.training.updates import grpo_update, score, sft_update
+from remid_jax.training.grpo import Completions, GrpoConfig
 
 MODELS = {
     "qwen3-8b": DecoderConfig(
@@ -49,7 +37,27 @@ MODELS = {
     ),
     "smollm2-135m": SMOLLM2,
 }  # fmt: skip
+SCORING, TRAINING = ("prefill", "score", "sample"), ("rollout", "reward", "sft", "grpo")
+HEADS = ("head", "head-full")
+PROGRAMS = (*SCORING, *TRAINING, *HEADS)
+RESPONSE = 256  # tokens of a response
+DTYPE = jnp.bfloat16
+I32, F32 = jnp.int32, jnp.float32
 Lower = Callable[[], Any]
+
+
+def lowering(model: str, program: str, mesh: Mesh, context: int, call: int = 0) -> Lower:
+    """What lowers a program of a model in `MODELS`.
+
+    `context` are tokens of a context that is scored, and positions of a head; `call` are tokens of
+    responses that run at once, by default as the engine chooses.
+    """
+    s = Shapes(MODELS[model], mesh)
+    if program in HEADS:
+        return _head(s, context, sizes.HEAD if program == "head" else s.config.vocab_size)
+    if program in SCORING:
+        return _scoring(s, rpgbench_qwen3_8b.get_config(), context, call)[program]
+    return _training(s, corl_paper.get_config())[program]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +66,6 @@ class Shapes:
 
     config: DecoderConfig
     mesh: Mesh
-    dtype: str
 
     def array(self, shape: Sequence[int], dtype: Any, *axes: Any) -> jax.ShapeDtypeStruct:
         """An array cut along the axes of the mesh where they divide its dimensions."""
@@ -79,173 +86,128 @@ class Shapes:
         return jax.tree_util.tree_map_with_path(one, tree)
 
     def rows(self, tree: Any) -> Any:
-        """A pytree of [B, ...] arrays spread by rows."""
-        return jax.tree.map(lambda x: self.array(x.shape, x.dtype, ROWS), tree)
+        """Arrays, or pairs of shape and type, spread by rows; scalars have none."""
+        return jax.tree.map(
+            lambda x: self.array(x.shape, x.dtype, *([ROWS] if x.ndim else [])), tree
+        )
 
-    def cache(self, tokens: int) -> jax.ShapeDtypeStruct:
-        """Keys or values of so many tokens."""
+    def cache(self, tokens: int, rows: int = 0) -> jax.ShapeDtypeStruct:
+        """Keys or values of so many tokens, those of `rows` prompts where they are given."""
         c = self.config
-        shape = (c.num_layers, tokens, c.num_kv_heads, c.head_dim)
-        return self.array(shape, DTYPES[self.dtype], None, None, "tensor", None)
+        shape, axes = (tokens, c.num_kv_heads, c.head_dim), (None, "tensor", None)
+        if rows:
+            return self.array((rows, c.num_layers, *shape), DTYPE, ROWS, None, *axes)
+        return self.array((c.num_layers, *shape), DTYPE, None, *axes)
 
     def base(self) -> tuple[Any, Any]:
         """The static half of the decoder, and its parameters."""
         graphdef, state = nnx.split(nnx.eval_shape(lambda: Decoder(self.config, nnx.Rngs(0))))
-        return graphdef, self.laid(state, DTYPES[self.dtype])
+        return graphdef, self.laid(state, DTYPE)
 
 
-def scoring(
-    s: Shapes, config: ConfigDict, longest: int, response: int, call: int = 0
-) -> dict[str, Lower]:
-    """Programs of the main job, in the sizes that its engine chooses.
-
-    Args:
-      s: of the model.
-      config: of a diagnosis.
-      longest: tokens of a context.
-      response: tokens of a response.
-      call: tokens of responses that run at once; 0: the engine's own choice.
-
-    Raises:
-      UserError: `config.limits.memory_bytes` is too little.
-    """
-    share = share_of(s.config, parts_of_mesh(s.mesh, "tensor"))
-    sizes = sizes_for(share, config.limits.memory_bytes, longest, s.dtype, "tpu")
-    tokens, most = longest + config.sampling.max_tokens, config.sampling.batch_rows
-    b = rows_that_fit(share, sizes, tokens, s.dtype, most)
-    graphdef, params = s.base()
-    number, capacity = s.array((), jnp.int32), capacity_for(longest)
-    chunk, call = min(sizes.chunk, capacity), call or sizes.call
-    reply = SamplingConfig(max_tokens=1, temperature=config.sampling.temperature)
-    parts = s.array((call,), jnp.int32)
-
-    def sample() -> Any:
-        c = s.config
-        shape = (b, c.num_layers, capacity, c.num_kv_heads, c.head_dim)
-        keys = s.array(shape, DTYPES[s.dtype], ROWS, None, None, "tensor", None)
-        return _decode(s, graphdef, params, keys, b, config.sampling.max_tokens, reply)
-
-    return {
-        "prefill": lambda: extend_prefix.lower(
-            params, s.cache(0), s.cache(0), number, s.array((chunk,), jnp.int32), number,
-            graphdef=graphdef, capacity=capacity,
-        ),
-        "score": lambda: packed_log_probs.lower(
-            params, s.cache(capacity), s.cache(capacity), number, *[parts] * 4,
-            graphdef=graphdef, window=-(-response // PACKED_BLOCK), head=sizes.head,
-        ),
-        "sample": sample,
-    }  # fmt: skip
-
-
-def _key(*shape: int) -> jax.ShapeDtypeStruct:
+def _keys(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), shape))
 
 
-def _decode(
-    s: Shapes, graphdef: Any, params: Any, keys: Any, b: int, size: int, reply: SamplingConfig
-) -> Any:
-    c = s.config
-    hidden = s.array((b, c.width), DTYPES[s.dtype], ROWS, None)
+def _scoring(s: Shapes, config: ConfigDict, longest: int, call: int) -> dict[str, Lower]:
+    """Programs of a diagnosis, in the sizes that its engine chooses."""
+    share = sizes.share_of(s.config, parts_of_mesh(s.mesh, "tensor"))
+    chosen = sizes.sizes_for(share, config.limits.memory_bytes, longest, "bfloat16", "tpu")
+    most, new = config.sampling.batch_rows, config.sampling.max_tokens
+    rows = sizes.rows_that_fit(share, chosen, longest + new, "bfloat16", most)
+    graphdef, params = s.base()
+    number, capacity = s.array((), I32), sizes.capacity_for(longest)
+    chunk, parts = min(chosen.chunk, capacity), s.array((call or chosen.call,), I32)
+    cache = [s.cache(capacity)] * 2
+    return {
+        "prefill": lambda: prefix.extend_prefix.lower(
+            params, s.cache(0), s.cache(0), number, s.array((chunk,), I32), number,
+            graphdef=graphdef, capacity=capacity,
+        ),
+        "score": lambda: likelihood.packed_log_probs.lower(
+            params, *cache, number, *[parts] * 4,
+            graphdef=graphdef, window=-(-RESPONSE // PACKED_BLOCK), head=chosen.head,
+        ),
+        "sample": lambda: _sample(s, rows, capacity, new, config.sampling.temperature),
+    }  # fmt: skip
+
+
+def _sample(s: Shapes, b: int, capacity: int, size: int, temperature: float) -> Any:
+    """Lowers the loop that continues `b` prompts, the same for any number of tokens."""
+    c, (graphdef, params) = s.config, s.base()
+    keys = s.cache(capacity, rows=b)
+    hidden = s.array((b, c.width), DTYPE, ROWS, None)
     seen, done = s.array((b, c.vocab_size), bool, ROWS, None), s.array((b,), bool, ROWS)
     state = jax.eval_shape(
-        lambda *x: decoding.begin(*x, size=size, split=False), keys, hidden, seen, done
+        lambda *x: decoding.init_state(*x, size=size, split=False), keys, hidden, seen, done
     )
-    own = [
-        s.array(x.shape, x.dtype, None, ROWS, "tensor", None, None) for x in state.own
-    ]  # fmt: skip
-    state = dataclasses.replace(
-        jax.tree.map(lambda x: s.array(x.shape, x.dtype, *([ROWS] if x.ndim else [])), state),
-        own=tuple(own),
-    )
-    rows = decoding.Rows(
-        keys=keys, values=keys, valid=s.array((keys.shape[0], keys.shape[2]), bool, ROWS),
-        lengths=s.array((keys.shape[0],), jnp.int32, ROWS),
-        random=_key(b),
-        limits=s.array((b,), jnp.int32, ROWS),
+    own = tuple(s.array(x.shape, x.dtype, None, ROWS, "tensor", None, None) for x in state.own)
+    rows = decoding.DecodeBatch(
+        keys=keys, values=keys, valid=s.array((b, capacity), bool, ROWS),
+        lengths=s.array((b,), I32, ROWS), random=_keys(b), limits=s.array((b,), I32, ROWS),
     )  # fmt: skip
+    reply = SamplingConfig(max_tokens=1, temperature=temperature)
     return decoding.decode.lower(
-        params, rows, state, s.array((), jnp.int32), graphdef=graphdef, config=reply, stop_ids=(0,)
-    )
+        params, rows, dataclasses.replace(s.rows(state), own=own), s.array((), I32),
+        graphdef=graphdef, config=reply, stop_ids=(0,),
+    )  # fmt: skip
 
 
-def training(s: Shapes, config: ConfigDict, longest: int) -> dict[str, Lower]:
-    """Programs of CoRL; the reasoner's, which are the larger ones.
-
-    Args:
-      s: of the base.
-      config: of a CoRL run.
-      longest: tokens of a prompt.
-    """
-    r, sft = config.reasoner, config.sft
-    lora = LoraConfig(config.lora.rank, config.lora.alpha, config.lora.dropout, config.lora.targets)
+def _training(s: Shapes, config: ConfigDict) -> dict[str, Lower]:
+    """Programs of CoRL; the reasoner's, which are the larger ones."""
+    r, sft, longest = config.reasoner, config.sft, config.max_prompt_tokens
+    lora = made_from(LoraConfig, config.lora)
     graphdef, adapter = adapted_structure(s.config, lora)
     adapter, frozen = s.laid(adapter), s.base()[1]
-    drawn = stepped(r.max_tokens + 1, STEP)
+    new, answers = (
+        sizes.stepped(n, STEP) for n in (r.max_tokens + 1, config.policy.max_tokens + r.max_tokens)
+    )
 
-    def state(part: ConfigDict) -> tuple[Any, Any]:
-        optimiser = optimiser_of(part, 100)
-        return optimiser, s.laid(jax.eval_shape(lambda p: init_state(p, optimiser), adapter))
+    def arrays(make: Callable[..., Any], *shapes: tuple[tuple[int, ...], Any]) -> Any:
+        return s.rows(make(*(jax.ShapeDtypeStruct(*shape) for shape in shapes)))
 
     def groups(b: int, g: int, row: int) -> GroupedBatch:
-        i32 = jnp.int32
-        return s.rows(GroupedBatch(*(
-            jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (
-                ((b, longest), i32), ((b,), i32), ((b, g, row), i32), ((b, g), i32),
-                ((b, g, row), jnp.float32),
-            )
-        )))  # fmt: skip
+        shapes = ((b, longest), I32), ((b,), I32), ((b, g, row), I32), ((b, g), I32)
+        return arrays(GroupedBatch, *shapes, ((b, g, row), F32))
 
-    def sft_program() -> Any:
-        optimiser, begun = state(sft)
-        return sft_update.lower(
-            frozen, begun, groups(sft.batch, 1, drawn), _key(), graphdef=graphdef,
-            optimiser=optimiser, micro_batches=sft.micro_batches, remat=sft.remat,
+    def update(program: Any, part: ConfigDict, *given: Any, **static: Any) -> Any:
+        chosen = corl.optimiser_of(part, 100)
+        state = s.laid(jax.eval_shape(lambda p: optimiser.init_state(p, chosen), adapter))
+        return program.lower(
+            frozen, state, *given, graphdef=graphdef, optimiser=chosen,
+            micro_batches=part.micro_batches, remat=part.remat, **static,
         )  # fmt: skip
 
-    def grpo_program() -> Any:
-        optimiser, begun = state(r)
-        shape = (r.prompts, r.group)
-        f32 = jnp.float32
-        known = Completions(*(
-            jax.ShapeDtypeStruct((*shape, *more), dtype) for more, dtype in (
-                ((drawn,), f32), ((drawn,), f32), ((), f32), ((drawn,), bool), ((), bool),
-            )
-        ))  # fmt: skip
-        return grpo_update.lower(
-            frozen, begun, groups(*shape, drawn), s.rows(known), graphdef=graphdef,
-            optimiser=optimiser, micro_batches=r.micro_batches, remat=r.remat, grpo=loss_of(r),
-            on_policy=True,
-        )  # fmt: skip
+    def grpo() -> Any:
+        one, each = (r.prompts, r.group), (r.prompts, r.group, new)
+        kinds = ((each, F32), (each, F32), (one, F32), (each, bool), (one, bool))
+        given = (groups(*each), arrays(Completions, *kinds))
+        return update(updates.grpo_update, r, *given, grpo=made_from(GrpoConfig, r), on_policy=True)
 
-    def rollout_program() -> Any:
-        ids, lengths = s.rows((
-            jax.ShapeDtypeStruct((r.prompts, longest), jnp.int32),
-            jax.ShapeDtypeStruct((r.prompts,), jnp.int32),
-        ))  # fmt: skip
+    def rollout() -> Any:
+        ids = arrays(lambda *x: x, ((r.prompts, longest), I32), ((r.prompts,), I32))
         return rollouts.rollout.lower(
-            nnx.merge_state(frozen, adapter), ids, lengths, _key(), graphdef=graphdef,
-            sampling=sampling_of(r), draws=r.group, end=0, split=False,
+            nnx.merge_state(frozen, adapter), *ids, _keys(), graphdef=graphdef,
+            sampling=rollout_worker.sampling_of(r), draws=r.group, end=0, split=False,
             gather=config.rollout_weights == "gathered",
         )  # fmt: skip
 
-    answers = stepped(config.policy.max_tokens + r.max_tokens, STEP)
     return {
-        "rollout": rollout_program,
-        "reward": lambda: score.lower(
+        "rollout": rollout,
+        "reward": lambda: updates.score.lower(
             nnx.merge_state(frozen, adapter), groups(r.prompts, r.group, answers), graphdef=graphdef
         ),
-        "sft": sft_program,
-        "grpo": grpo_program,
+        "sft": lambda: update(updates.sft_update, sft, groups(sft.batch, 1, new), _keys()),
+        "grpo": grpo,
     }
 
 
-def head(s: Shapes, positions: int, chunk: int) -> Lower:
+def _head(s: Shapes, positions: int, chunk: int) -> Lower:
     """The log-probabilities of so many positions alone, logits of `chunk` tokens at once."""
     graphdef, params = s.base()
 
     def run(params: Any, hidden: jax.Array, targets: jax.Array) -> jax.Array:
-        return target_log_probs(nnx.merge(graphdef, params), hidden, targets, chunk)
+        return vocabulary.target_log_probs(nnx.merge(graphdef, params), hidden, targets, chunk)
 
-    hidden = s.array((positions, s.config.width), DTYPES[s.dtype], ROWS, None)
-    return lambda: jax.jit(run).lower(params, hidden, s.array((positions,), jnp.int32, ROWS))
+    hidden = s.array((positions, s.config.width), DTYPE, ROWS, None)
+    return lambda: jax.jit(run).lower(params, hidden, s.array((positions,), I32, ROWS))

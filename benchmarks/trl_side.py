@@ -1,8 +1,10 @@
 """The same round in TRL: the only module that imports trl and peft."""
 
 import contextlib
+import functools
 import os
 import time
+import timeit
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,8 +13,8 @@ from typing import Any
 import tokenizers
 
 from benchmarks import torch_side
+from benchmarks.grpo import Work
 from remid_jax.errors import UserError
-from remid_jax.models import llama
 from remid_jax.models.adapters import Adapter, merged
 from remid_jax.models.peft import export_peft
 from remid_jax.models.pretrained import LanguageModel
@@ -58,36 +60,24 @@ class _Trainer(GRPOTrainer):
 class TrlRounds:
     """Rounds of `GRPOTrainer` on our weights and adapter, rewarded by a frozen policy.
 
-    The policy's adapter is merged into its weights, which is the fastest that it can be.
+    The policy's adapter is merged into its weights, which is the fastest that it can be. What the
+    trainer writes goes to `folder`.
     """
 
     def __init__(
-        self, model: LanguageModel, trained: Adapter, policy: Adapter,
-        prompts: Sequence[Sequence[int]], golden: Sequence[int], group: int, new: int, folder: str,
-    ):  # fmt: skip
-        """Copies weights and adapters of ours.
-
-        Args:
-          model: the base.
-          trained: the adapter that is trained; policy: the one whose model rewards.
-          prompts: token ids of each.
-          golden: token ids whose mean log q is the reward.
-          group: completions of a prompt.
-          new: tokens of each completion.
-          folder: for what the trainer writes.
-        """
+        self, model: LanguageModel, trained: Adapter, policy: Adapter, work: Work, folder: str
+    ):
         transformers.logging.set_verbosity_error()
-        self.prompts, self.golden, self.group, self.new = prompts, golden, group, new
+        self.work, self.reward_batch = work, work.rows
         self.folder = Path(folder)
         self.policy = torch_side.TorchModel(merged(model, policy))
         base = torch_side.TorchModel(model).net
-        exported = export_peft(self.folder / "adapter", trained, llama, "random")
+        exported = export_peft(self.folder / "adapter", trained, "random")
         with _silence():
             self.trained = peft.PeftModel.from_pretrained(base, str(exported), is_trainable=True)
-        self.reward_batch = len(prompts) * group
         self.tokenizer = _tokenizer(model.config.vocab_size)
-        self.texts = [" ".join(f"w{i}" for i in p) for p in prompts]
-        if self.tokenizer(self.texts)["input_ids"] != [list(p) for p in prompts]:
+        self.texts = [" ".join(f"w{i}" for i in p) for p in work.prompts]
+        if self.tokenizer(self.texts)["input_ids"] != [list(p) for p in work.prompts]:
             raise RuntimeError("the tokenizer of the benchmark does not give the prompts back")
         self._seen: dict[str, Any] = {}
         plain = self.trained.generate
@@ -116,23 +106,19 @@ class TrlRounds:
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> list[float]:
         """Mean log q of the golden response's tokens after prompt and completion, in nats."""
-        pairs = [([*p, *c], self.golden) for p, c in zip(prompts, completions, strict=True)]
+        golden = self.work.golden
+        pairs = [([*p, *c], golden) for p, c in zip(prompts, completions, strict=True)]
         sums = self.policy.full_pairs(pairs, self.reward_batch, every_logit=False)
-        return (sums / len(self.golden)).tolist()
+        return (sums / len(golden)).tolist()
 
-    def choose_reward_batch(self, batches: Sequence[int]) -> dict[int, float]:
-        """Takes the fastest batch of the reward's forward passes; returns the seconds of each."""
-        prompts = [p for p in self.prompts for _ in range(self.group)]
-        took = {}
+    def choose_reward_batch(self, batches: Sequence[int]) -> None:
+        """Takes the fastest batch of the reward's forward passes."""
+        prompts = [p for p in self.work.prompts for _ in range(self.work.group)]
+        completions, took = [p[: self.work.new] for p in prompts], {}
         for self.reward_batch in batches:
-            runs = []
-            for _ in range(2):
-                start = time.perf_counter()
-                self.rewards(prompts, [p[: self.new] for p in prompts])
-                runs.append(time.perf_counter() - start)
-            took[self.reward_batch] = min(runs)
+            rewards = functools.partial(self.rewards, prompts, completions)
+            took[self.reward_batch] = min(timeit.repeat(rewards, number=1, repeat=2))
         self.reward_batch = min(took, key=took.__getitem__)
-        return took
 
     def _reward(
         self, completion_ids: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]], **_: Any
@@ -142,16 +128,12 @@ class TrlRounds:
             values = self.rewards(tokens, completion_ids)
         self._seen |= {
             "completions": [list(c) for c in completion_ids], "rewards": values,
-            "rewarded": len(values) * len(self.golden),
+            "rewarded": len(values) * len(self.work.golden),
         }  # fmt: skip
         return values
 
     def round(self, batch: int) -> Callable[[int], dict[str, Any]]:
-        """Round -> what was found, as `benchmarks.grpo.OurRounds.round` says.
-
-        Args:
-          batch: completions whose gradient is computed at once; gradients are added up.
-        """
+        """Round -> what was found, see `OurRounds.round`; `batch` completions a gradient."""
         trainer = self._trainer(batch)
 
         def run(r: int) -> dict[str, Any]:
@@ -168,14 +150,14 @@ class TrlRounds:
         return run
 
     def _trainer(self, batch: int) -> _Trainer:
-        rows = len(self.prompts) * self.group
+        w = self.work
         with _silence():
             args = GRPOConfig(
                 output_dir=str(self.folder / "trainer"), per_device_train_batch_size=batch,
-                gradient_accumulation_steps=rows // batch, num_generations=self.group,
-                max_completion_length=self.new, max_steps=1, **SAME, **OFF,
+                gradient_accumulation_steps=w.rows // batch, num_generations=w.group,
+                max_completion_length=w.new, max_steps=1, **SAME, **OFF,
             )  # fmt: skip
-            data = {"prompt": self.texts, "tokens": [list(p) for p in self.prompts]}
+            data = {"prompt": self.texts, "tokens": [list(p) for p in w.prompts]}
             trainer = _Trainer(
                 self.trained, [self._reward], args, datasets.Dataset.from_dict(data),
                 processing_class=self.tokenizer,

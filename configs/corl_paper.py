@@ -19,7 +19,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c = default_config()
     c.model.path, c.model.dtype = "models/Qwen3-8B", "bfloat16"
     c.benchmark = "data/rpgbench.json"
-    c.leaky = variant == "leaky"
+    c.train_on_test = variant == "leaky"
     c.max_prompt_tokens = 3072
     c.mesh.fsdp, c.mesh.tensor = 2, 4  # eight chips; see docs/scaling.md
     cold, stage = SAMPLES * EPOCHS // SFT_BATCH, PROMPTS // GRPO_BATCH

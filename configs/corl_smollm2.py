@@ -21,7 +21,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.evaluate.tags = ("IDTest", "german", "Literature", "TurnLevelComposition")
     c.evaluate.batch, c.evaluate.thoughts = 4, 1
     c.checkpoint.every = 5
-    c.texts_every = 5
+    c.log_samples_every = 5
     if variant:
         c.evaluate.tags, c.evaluate.samples = ("IDTest",), 4
     return c

@@ -5,12 +5,15 @@ trained pairs of a finished study. `VARIANT,SEED` is one run of the study, as `c
 `development` a world that the study does not use, to choose settings on.
 """
 
+import dataclasses
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from remid_jax.data.shifts import TEST_TAGS
-from remid_jax.training.config import default_config
+from remid_jax.settings import SEEDS, defaults_of, group, key, keys_of
+from remid_jax.training.config import CorlConfig, default_config
 
-SEEDS = (0, 1, 2, 3, 4)
 COLD, GRPO, SFT = 80, 60, 60  # steps
 TIMES = 4  # 128 completions of an update of GRPO are so many batches of 32 drafts
 COLD_PAIR, DIRECT = (f"reasoner_sft:{COLD}", f"policy_sft:{COLD}"), (f"policy_sft:{COLD}",)
@@ -26,10 +29,33 @@ VARIANTS = {
     "shuffled": {"notes": "shuffled"},
     # Filler earns every thought the same, so that GRPO would change nothing.
     "filler": {"notes": "filler", "round": (f"policy_sft:{SFT}",)},
-    "leaky": {"leaky": True},
+    "leaky": {"train_on_test": True},
 }
 EXPLAINED = ("without_reasoning", "without_corl", "equal_sft", "corl", "leaky")
-GO_ON = ("corl", "equal_sft", "shuffled", "filler", "leaky")  # from the pair of without_corl
+GO_ON = ("corl", "equal_sft", "shuffled", "filler", "leaky")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Study:
+    seeds: tuple[int, ...] = key((0, 1, 2, 3, 4), "of worlds and runs", SEEDS)
+    variants: tuple[str, ...] = key(tuple(VARIANTS), "runs of each seed", tuple(VARIANTS))
+    # Such a variant repeats no cold start.
+    begins: dict[str, str] = key(
+        dict.fromkeys(GO_ON, "without_corl"),
+        "variant -> whose pair it goes on from",
+        tuple(VARIANTS),
+    )
+    workers: int = key(2, "at once", "[1, inf) processes")
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig(CorlConfig):
+    """All keys of the study; those of its runs are not heeded."""
+
+    study: Any = group("which runs there are", _Study)
+
+
+KEYS = keys_of(StudyConfig, experiment="corl_world")
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -37,13 +63,10 @@ def get_config(variant: str = "") -> ConfigDict:
     name, _, seed = variant.partition(",")
     if variant in ("", "thoughts"):
         c = _run("corl", 0)
-        c.experiment = "corl_world_thoughts" if variant else "corl_world"
-        c.study = ConfigDict()
-        c.study.seeds = SEEDS
-        c.study.variants = EXPLAINED if variant else tuple(VARIANTS)
-        # What goes on from another variant's pair rather than repeat its cold start.
-        c.study.begins = ConfigDict(dict.fromkeys(GO_ON, "without_corl"))
-        c.study.workers = 2  # processes at once
+        c.study = defaults_of(KEYS["study"].keys)
+        c.experiment = "corl_world"
+        if variant:
+            c.experiment, c.study.variants = "corl_world_thoughts", EXPLAINED
         return c
     if name == "development":
         return _run(seed or "corl", 1000)
@@ -60,7 +83,7 @@ def _run(name: str, seed: int) -> ConfigDict:
     c.world.seed = c.seed = seed
     c.world.test = 50
     c.notes = changes.get("notes", "own")
-    c.leaky = changes.get("leaky", False)
+    c.train_on_test = changes.get("train_on_test", False)
     c.cold_start, c.round = changes.get("cold", COLD_PAIR), changes.get("round", CORL)
     c.lora.rank, c.lora.dropout = 16, 0.0
     c.sft.batch, c.sft.learning_rate, c.sft.clip = 32, 1e-3, 1.0
@@ -69,5 +92,5 @@ def _run(name: str, seed: int) -> ConfigDict:
     c.reasoner.rewards = ConfigDict({"likelihood": 1.0})
     c.evaluate.tags, c.evaluate.ends = TEST_TAGS, False  # the study measures once, at the end
     c.checkpoint.every = 100
-    c.texts_every = 50
+    c.log_samples_every = 50
     return c

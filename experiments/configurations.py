@@ -5,9 +5,9 @@ import inspect
 import os
 import re
 import sys
+import traceback
 import types
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
@@ -46,7 +46,12 @@ def load_config(text: str) -> ConfigDict:
             raise UserError(f"config file {file} has no function get_config()")
         if variant and not inspect.signature(get_config).parameters:
             raise UserError(f"config file {file} has no variants, and none named {variant[0]!r}")
-        return _checked(get_config(*variant), file)
+        config = get_config(*variant)
+        config = ConfigDict(config) if isinstance(config, FrozenConfigDict) else config
+        if not isinstance(config, ConfigDict):
+            kind = "nothing" if config is None else f"a {type(config).__name__}"
+            raise UserError(f"get_config() of {file} returns {kind}; it must return a ConfigDict")
+        return config
     except UserError:
         raise
     except (Exception, SystemExit) as e:
@@ -83,22 +88,10 @@ def _module_of(file: Path) -> types.ModuleType:
     return module
 
 
-def _checked(config: Any, file: Path) -> ConfigDict:
-    if isinstance(config, FrozenConfigDict):
-        config = ConfigDict(config)
-    if not isinstance(config, ConfigDict):
-        kind = "nothing" if config is None else f"a {type(config).__name__}"
-        raise UserError(f"get_config() of {file} returns {kind}; it must return a ConfigDict")
-    return config
-
-
 def _line_of(error: BaseException, file: Path) -> str:
     """Where in the file an error arose, as far as that is known."""
-    lines, trace = [], error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(file):
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if frame.f_code.co_filename == str(file)]
     if isinstance(error, SyntaxError) and error.filename == str(file) and error.lineno:
         lines.append(error.lineno)
     return f", line {lines[-1]}" if lines else ""

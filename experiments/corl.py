@@ -8,8 +8,9 @@ from ml_collections import ConfigDict
 
 from remid_jax.files import open_workdir, write_atomically
 from remid_jax.processes import check_folder, is_primary, join
+from remid_jax.provenance import provenance
+from remid_jax.report.results_file import write_results
 from remid_jax.report.tables import new_table, print_whole
-from remid_jax.report.terminal import provenance, write_results
 from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
 from remid_jax.training.experiment import make_experiment
@@ -30,13 +31,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
     join(config)
     check_folder(folder)
     origin = provenance(config)
-    setting = make_experiment(config, folder)
-    if setting.shortened or setting.excluded:
-        print(f"{len(setting.shortened)} prompts lost their oldest turns, {len(setting.excluded)} "
-              "were too long all the same and are left out")  # fmt: skip
-    loop = Corl(config, setting, folder)
+    experiment = make_experiment(config, folder)
+    if experiment.shortened or experiment.excluded:
+        shortened, excluded = len(experiment.shortened), len(experiment.excluded)
+        print(
+            f"{shortened} prompts lost their oldest turns, {excluded} were too long all the same "
+            "and are left out"
+        )
+    loop = Corl(config, experiment, folder)
     state = loop.run()
-    save_adapters(folder / ESTIMATOR, setting.adapters(state.roles))
+    save_adapters(folder / ESTIMATOR, experiment.adapters(state.roles))
     measured = world_truth.measure(loop, state.roles) if config.task == "world" else None
     if not is_primary():
         return
@@ -44,8 +48,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         write_atomically(folder / TRUTH, [json.dumps(measured).encode()])
     evaluations, planned = read_lines(folder / EVALUATIONS), stages(config)
     gains = gains_of(folder, evaluations, planned)
-    counts = {"train": len(setting.train), "shortened": setting.shortened,
-              "excluded": setting.excluded}  # fmt: skip
+    counts = {"train": len(experiment.train), "shortened": experiment.shortened,
+              "excluded": experiment.excluded}  # fmt: skip
     seconds = sum(step["time"]["seconds"] for step in read_lines(folder / METRICS))
     write_results(folder, {"provenance": origin, **counts, "seconds_of_steps": seconds,
                            "evaluations": evaluations, "gains": gains})  # fmt: skip

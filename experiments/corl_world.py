@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.config_checks import SEEDS, check_choice, check_form, check_least, check_within
 from remid_jax.errors import UserError
 from remid_jax.files import open_workdir
 from remid_jax.information.uncertainty import t_interval
 from remid_jax.progress import progress
+from remid_jax.provenance import provenance
+from remid_jax.report.results_file import write_results
 from remid_jax.report.tables import new_table, print_whole
-from remid_jax.report.terminal import provenance, write_results
-from remid_jax.training.config import FREE, check_config
+from remid_jax.settings import Key, check_keys, value_of, walk
+from remid_jax.training.config import KEYS, check_config
 from remid_jax.training.world_base import base_params
 
 from .configurations import packaged_module
@@ -41,36 +42,19 @@ def check(config: ConfigDict) -> None:
       UserError: naming the key.
     """
     module = packaged_module("corl_world")
-    known = module.get_config().to_dict()
-    check_form(config.to_dict(), known, (*FREE, "config.study.begins"))
-    check_least(config, {"study.workers": 1})
-    check_within(config, {"study.seeds": SEEDS})
-    own = config.to_dict()
-    study = own.pop("study")
-    for key in ("variants", "begins"):
-        for variant in study[key]:
-            check_choice(f"study.{key}", variant, module.VARIANTS)
-    for variant, before in study["begins"].items():
-        check_choice(f"study.begins.{variant}", before, module.VARIANTS)
-    if not study["seeds"] or not study["variants"]:
-        raise UserError("config.study names no seeds or no variants")
-    check_config(ConfigDict(own))
-    fixed = known | {"experiment": own["experiment"]}
-    mine, theirs = _flat(own), _flat(fixed | {"study": {}})
-    if changed := [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]:
-        raise UserError(
-            f"config.{changed[0]} is not heeded: the runs of the study are corl_world:VARIANT,SEED "
-            "as they are; run one by that name to change it"
-        )
-
-
-def _flat(group: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Key with its groups -> value."""
-    found: dict[str, Any] = {}
-    for key, value in group.items():
-        nested = isinstance(value, Mapping)
-        found |= _flat(value, f"{where}{key}.") if nested else {f"{where}{key}": value}
-    return found
+    check_keys(config, module.KEYS)
+    if not config.study.variants:
+        raise UserError("config.study.variants names none")
+    own = ConfigDict({name: value for name, value in config.to_dict().items() if name != "study"})
+    check_config(own)
+    known = module.get_config()
+    for name, one in walk(KEYS):
+        heeded = name == "experiment" or not isinstance(one, Key)
+        if not heeded and value_of(own, name) != value_of(known, name):
+            raise UserError(
+                f"config.{name} is not heeded: the runs of the study are corl_world:VARIANT,SEED "
+                "as they are; run one by that name to change it"
+            )
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -80,34 +64,36 @@ def run(config: ConfigDict, workdir: Path) -> None:
     origin = provenance(config)
     base_params(config, folder / "base")
     waves = waves_of(config)
-    runs = [run for wave in waves for run in wave]
-    begins = dict(config.study.begins)
-    children: set[subprocess.Popen] = set()
-    with progress("runs", len(runs)) as advance, ThreadPoolExecutor(config.study.workers) as pool:
-        try:
-            for wave in waves:
-                waiting = [
-                    pool.submit(_run_one, v, s, folder, begins.get(v), children) for v, s in wave
-                ]
-                for one in waiting:
-                    one.result()
-                    advance(1)
-        except BaseException as e:  # what has not begun is not begun any more
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in children if isinstance(e, KeyboardInterrupt) else ():
-                child.terminate()
-            raise
-    found = {v: [_columns(folder, v, s) for s in config.study.seeds] for v in config.study.variants}
-    table = {m: {v: _means([f[m] for f in found[v]]) for v in found} for m in MEASURES}
+    _run_all(waves, config, folder)
+    found = {
+        v: [
+            columns(json.loads((folder / f"{v}-{s}" / TRUTH).read_text()))
+            for s in config.study.seeds
+        ]
+        for v in config.study.variants
+    }  # variant -> measure -> column, for each seed
+    table = {
+        m: {v: {c: mean_and_error([s[m][c] for s in seeds]) for c in seeds[0][m]}
+            for v, seeds in found.items()}
+        for m in MEASURES
+    }  # fmt: skip
     gains = gains_of(found)
     seconds = time.monotonic() - started
-    write_results(folder, {
+    write_results(folder, {**header(config, origin, seconds), **table, "gains": gains,
+                           "provenance": origin})  # fmt: skip
+    for measure, title in MEASURES.items():
+        _print(title, table[measure], 4)
+    _print("CoRL's perplexity per slot below that of ... (mean ± standard error)", gains, 3)
+    runs = sum(map(len, waves))
+    print(f"{runs} runs in {seconds:.0f} s; results: {folder / 'results.json'}")
+
+
+def header(config: ConfigDict, origin: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """What results of the study begin with."""
+    return {
         "seeds": list(config.study.seeds), "command": " ".join(origin["command"]),
-        "commit": origin["git_revision"], "seconds": seconds, **table, "gains": gains,
-        "provenance": origin,
-    })  # fmt: skip
-    print_tables(table, gains)
-    print(f"{len(runs)} runs in {seconds:.0f} s; results: {folder / 'results.json'}")
+        "commit": origin["git_revision"], "seconds": seconds,
+    }  # fmt: skip
 
 
 def waves_of(config: ConfigDict) -> list[list[tuple[str, int]]]:
@@ -120,13 +106,28 @@ def waves_of(config: ConfigDict) -> list[list[tuple[str, int]]]:
     return [[(v, int(s)) for s in config.study.seeds for v in wave] for wave in waves]
 
 
+def _run_all(waves: Sequence[Sequence[tuple[str, int]]], config: ConfigDict, folder: Path) -> None:
+    begins, children = dict(config.study.begins), set()
+    total = sum(map(len, waves))
+    with progress("runs", total) as advance, ThreadPoolExecutor(config.study.workers) as pool:
+        try:
+            for wave in waves:
+                for one in [
+                    pool.submit(_run_one, v, s, folder, begins.get(v), children) for v, s in wave
+                ]:
+                    one.result()
+                    advance(1)
+        except BaseException as e:  # what has not begun is not begun any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in children if isinstance(e, KeyboardInterrupt) else ():
+                child.terminate()
+            raise
+
+
 def _run_one(
     variant: str, seed: int, folder: Path, begin: str | None, children: set[subprocess.Popen]
 ) -> None:
-    """One run in a process of its own; nothing where it is done.
-
-    With `begin` it goes on from that variant's pair instead of a cold start of its own.
-    """
+    """One run in a process of its own, which may go on from the pair of the variant `begin`."""
     where = folder / f"{variant}-{seed}"
     if (where / TRUTH).exists():
         return
@@ -136,7 +137,7 @@ def _run_one(
         f"--config.pretraining.folder={folder / 'base'}",
     ]  # fmt: skip
     if begin is not None:
-        command += [f"--config.start={folder / f'{begin}-{seed}' / ESTIMATOR}",
+        command += [f"--config.init_from={folder / f'{begin}-{seed}' / ESTIMATOR}",
                     "--config.cold_start=()"]  # fmt: skip
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **streams, text=True, errors="replace") as child:
@@ -145,16 +146,6 @@ def _run_one(
     if child.returncode:
         last = (said.strip() or "no message").splitlines()[-1]
         raise UserError(f"run {variant},{seed} failed: {last}")
-
-
-def _columns(folder: Path, variant: str, seed: int) -> dict[str, dict[str, float]]:
-    text = (folder / f"{variant}-{seed}" / TRUTH).read_text(encoding="utf-8")
-    return columns(json.loads(text))
-
-
-def _means(seeds: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Column -> mean over seeds and its standard error (none for one seed)."""
-    return {c: mean_and_error([s[c] for s in seeds]) for c in COLUMNS if c in seeds[0]}
 
 
 def mean_and_error(values: Sequence[float]) -> dict[str, float]:
@@ -166,42 +157,28 @@ def mean_and_error(values: Sequence[float]) -> dict[str, float]:
 
 def gains_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Other variant -> column -> 1 − perplexity(CoRL) / perplexity(other), paired over seeds."""
-    if "corl" not in found:
-        return {}
     gains: dict[str, Any] = {}
-    for other in found:
-        if other == "corl":
-            continue
-        gains[other] = {}
-        for c in found["corl"][0]["perplexity"]:
-            ratios = [
+    for other in found if "corl" in found else ():
+        for c in found["corl"][0]["perplexity"] if other != "corl" else ():
+            mean = mean_and_error([
                 1 - a["perplexity"][c] / b["perplexity"][c]
                 for a, b in zip(found["corl"], found[other], strict=True)
-            ]
-            mean = mean_and_error(ratios)
+            ])  # fmt: skip
             interval = None
             if mean["se"] is not None and np.isfinite(mean["se"]):
-                interval = t_interval(mean["mean"], mean["se"], len(ratios) - 1)
-            gains[other][c] = {**mean, "interval": interval}
+                interval = t_interval(mean["mean"], mean["se"], len(found[other]) - 1)
+            gains.setdefault(other, {})[c] = {**mean, "interval": interval}
     return gains
 
 
-def print_tables(table: Mapping[str, Any], gains: Mapping[str, Any]) -> None:
-    """Each measure by variant and column, mean ± standard error over seeds; then CoRL's gains."""
-    for measure, title in MEASURES.items():
-        made = new_table(title, ("", *COLUMNS))
-        for variant, cells in table[measure].items():
-            made.add_row(variant, *(_cell(cells.get(c), 4) for c in COLUMNS))
-        print_whole(made)
-    title = "CoRL's perplexity per slot below that of ... (mean ± standard error)"
-    made = new_table(title, ("", *COLUMNS))
-    for variant, cells in gains.items():
-        made.add_row(variant, *(_cell(cells.get(c), 3) for c in COLUMNS))
-    print_whole(made)
+def _print(title: str, table: Mapping[str, Mapping[str, Any]], digits: int) -> None:
+    """Variants down, columns across: mean ± standard error over seeds."""
 
+    def cell(value: Mapping[str, float] | None) -> str:
+        if value is None:
+            return "-"
+        error = "" if value["se"] is None else f" ± {value['se']:.2g}"
+        return f"{value['mean']:.{digits}g}{error}"
 
-def _cell(value: Mapping[str, float] | None, digits: int) -> str:
-    if value is None:
-        return "-"
-    error = "" if value["se"] is None else f" ± {value['se']:.2g}"
-    return f"{value['mean']:.{digits}g}{error}"
+    rows = [(variant, *(cell(v.get(c)) for c in COLUMNS)) for variant, v in table.items()]
+    print_whole(new_table(title, ("", *COLUMNS), rows))

@@ -1,39 +1,48 @@
 """Why variants of the world study differ: right facts of thoughts, and log q slot by slot.
 
-Reads the pairs that `configs/corl_world.py` trained; --workdir is that study's folder.
+Reads the pairs that `configs/corl_world.py` trained; --workdir is that study's folder. On the same
+held-out samples: which facts of drawn thoughts are right, and how far log q lies from log p in each
+slot of the response, with the drawn thoughts and with right ones.
 """
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from remid_jax.data.samples import Sample
 from remid_jax.data.shifts import SHIFTS
 from remid_jax.errors import UserError
 from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
+from remid_jax.provenance import provenance
 from remid_jax.report.tables import new_table, print_whole
-from remid_jax.report.terminal import provenance
 from remid_jax.training.experiment import make_experiment
 from remid_jax.training.rollout_worker import RolloutWorker
+from remid_jax.training.tasks import notes_of
+from remid_jax.worlds.textual import facts, reasoning, rendering, truth
 
 from .configurations import packaged_module
 from .corl import ESTIMATOR
-from .corl_world import check, mean_and_error
-from .studies.world_thoughts import FACTS, SLOTS, measure_pair
-from .studies.world_truth import COLUMNS
+from .corl_world import check, header, mean_and_error
+from .studies.world_truth import COLUMNS, column_of
 
 THOUGHTS = "thoughts.json"
 PLACES = (*COLUMNS, *SHIFTS["dialogue"])
+SLOTS = ("greeting", "voice", "verb", "item")
+FACTS = ("mood", *SLOTS)
+WORD_PLACES = (0, 2, 4, 6)  # tokens of "Hello, surely, buy the lantern."
 TITLES = {
     "right": ("share of drawn thoughts in which a fact is right", FACTS),
     "kl": ("E[log p - log q] of a slot in nats, drawn thoughts", SLOTS),
     "kl_right": ("the same with right thoughts", SLOTS),
 }
+Means = dict[str, float]
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -41,19 +50,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
     check(config)
     started, folder = time.monotonic(), open_workdir(workdir)
     origin = provenance(config)
-    runs = [(v, s) for v in config.study.variants for s in config.study.seeds]
-    found: dict[str, list[Any]] = {v: [] for v in config.study.variants}
-    with progress("trained pairs", len(runs)) as advance:
-        for variant, seed in runs:
-            found[variant].append(_measured(variant, int(seed), folder))
+    variants, seeds = config.study.variants, config.study.seeds
+    found: dict[str, list[Any]] = {v: [] for v in variants}
+    with progress("trained pairs", len(variants) * len(seeds)) as advance:
+        for variant, seed in ((v, int(s)) for v in variants for s in seeds):
+            found[variant].append(_measured(variant, seed, folder))
             advance(1)
-    table = {
-        measure: {v: _places(seeds, measure) for v, seeds in found.items()} for measure in TITLES
-    }
-    content = {
-        "seeds": list(config.study.seeds), "command": " ".join(origin["command"]),
-        "commit": origin["git_revision"], "seconds": time.monotonic() - started, **table,
-    }  # fmt: skip
+    table = {measure: {v: _places(f, measure) for v, f in found.items()} for measure in TITLES}
+    content = {**header(config, origin, time.monotonic() - started), **table}
     write_atomically(folder / THOUGHTS, [json.dumps(content, indent=1).encode() + b"\n"])
     print_tables(table)
 
@@ -67,9 +71,9 @@ def _measured(variant: str, seed: int, folder: Path) -> Any:
         raise UserError(f"{where} holds no trained pair: run configs/corl_world.py here first")
     config = packaged_module("corl_world").get_config(f"{variant},{seed}")
     config.pretraining.folder = str(folder / "base")
-    config.start = str(where / ESTIMATOR)
-    setting = make_experiment(config, where)
-    values = measure_pair(RolloutWorker(config, setting), setting.start)
+    config.init_from = str(where / ESTIMATOR)
+    experiment = make_experiment(config, where)
+    values = measure_pair(RolloutWorker(config, experiment), experiment.start)
     write_atomically(where / THOUGHTS, [json.dumps(values).encode()])
     return values
 
@@ -88,11 +92,89 @@ def _places(seeds: list[Any], measure: str) -> dict[str, Any]:
 
 def print_tables(table: Mapping[str, Any]) -> None:
     """One table a measure: variants and places down, facts or slots across."""
+    texts = ("variant", "where")
     for measure, (title, names) in TITLES.items():
-        texts = ("variant", "where")
-        made = new_table(title, (*texts, *names), left=texts)
-        for variant, places in table[measure].items():
-            for place, values in places.items():
-                cells = [f"{v['mean']:.3f} ± {v['se'] or np.nan:.3f}" for v in values.values()]
-                made.add_row(variant, place, *cells)
-        print_whole(made)
+        rows = [
+            (
+                variant,
+                place,
+                *(f"{v['mean']:.3f} ± {v['se'] or np.nan:.3f}" for v in values.values()),
+            )
+            for variant, places in table[measure].items()
+            for place, values in places.items()
+        ]
+        print_whole(new_table(title, (*texts, *names), rows, left=texts))
+
+
+def measure_pair(worker: RolloutWorker, roles: Mapping[str, Any]) -> dict[str, dict[str, Means]]:
+    """Column or subset -> measure -> name -> mean, where subsets of a column weigh the same.
+
+    Measures: `right`, share of drawn thoughts in which a fact is right (a malformed thought is
+    wrong in all), `kl`, E[log p − log q] of each slot in nats with the drawn thoughts, and
+    `kl_right`, the same with right thoughts. Those of thoughts are left out where there are none.
+    """
+    found: dict[str, list[dict[str, Means]]] = {}
+    for tag, samples in worker.experiment.tests.items():
+        found.setdefault(tag, []).append(_subset(worker, samples, roles))
+        found.setdefault(column_of(tag), []).append(found[tag][0])
+    return {
+        place: {
+            measure: {name: float(np.mean([s[measure][name] for s in several])) for name in means}
+            for measure, means in several[0].items()
+        }
+        for place, several in found.items()
+    }
+
+
+def _subset(
+    worker: RolloutWorker, samples: Sequence[Sample], roles: Mapping[str, Any]
+) -> dict[str, Means]:
+    world, e = worker.experiment.task.world, worker.config.evaluate
+    x, y = np.array([rendering.parse_sample(world, s) for s in samples]).T
+    exact = truth.slot_log_prob(world, y, x)
+    right = [rendering.thought_text(int(r)) for r in reasoning.right_thought(world, x)]
+    plain = worker.config.notes == "none"
+    rights, by_drawn, by_right = [], [], []
+    for a in range(0, len(samples), e.batch):
+        places = [k % len(samples) for k in range(a, a + e.batch)]  # the last batch is whole
+        part = [samples[k] for k in places]
+        if plain:
+            by_drawn.append(_slot_log_q(worker, part, [[None]] * e.batch, roles["policy"]))
+            continue
+        thoughts = worker.thoughts(
+            roles["reasoner"], part, jax.random.key(a), e.thoughts, e.temperature
+        )
+        for blocks, texts in ((by_drawn, thoughts), (by_right, [[right[k]] for k in places])):
+            notes = notes_of(texts, worker.config.notes)
+            blocks.append(_slot_log_q(worker, part, notes, roles["policy"]))
+        rights += [right_facts(world, x[k], t) for k, t in zip(places, thoughts, strict=True)]
+
+    def kl(blocks: list[np.ndarray]) -> Means:
+        apart = exact - np.concatenate(blocks)[: len(samples)]
+        return dict(zip(SLOTS, apart.mean(0).tolist(), strict=True))
+
+    if plain:
+        return {"kl": kl(by_drawn)}
+    share = dict(zip(FACTS, np.array(rights)[: len(samples)].mean(0).tolist(), strict=True))
+    return {"kl": kl(by_drawn), "kl_right": kl(by_right), "right": share}
+
+
+def _slot_log_q(
+    worker: RolloutWorker, samples: Sequence[Sample], notes: list[list[str | None]], policy: Any
+) -> np.ndarray:
+    """log q of each slot's word, mean over notes: [n, 4]."""
+    batch = worker.batch(worker.answer_examples(samples, notes), worker.max_golden)
+    values = worker.score(policy, batch).astype(np.float64)
+    return values[..., list(WORD_PLACES)].mean(1)
+
+
+def right_facts(world: facts.TextualWorld, x: int, thoughts: Sequence[str]) -> np.ndarray:
+    """Share of thoughts about context x in which each fact is right: [5]."""
+    wanted = reasoning.thought_facts(reasoning.right_thought(world, x))
+    rows = []
+    for text in thoughts:
+        try:
+            rows.append(reasoning.thought_facts(rendering.parse_thought(text)) == wanted)
+        except ValueError:
+            rows.append(np.zeros(len(FACTS), bool))
+    return np.mean(rows, axis=0)

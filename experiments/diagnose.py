@@ -1,19 +1,29 @@
-"""R-EMID of role-playing models: answers, likelihoods, estimates, and the table."""
+"""R-EMID of role-playing models: answers, likelihoods, estimates, and the report."""
 
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from remid_jax.diagnosis import diagnose
-from remid_jax.evaluation.plan import print_plan
-from remid_jax.report.terminal import print_table
+from remid_jax.evaluation.config import check_config
+from remid_jax.processes import is_primary, join
+from remid_jax.report.cost import print_cost
+from remid_jax.report.terminal import print_report
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-    """Runs the diagnosis and prints its table; results are in `workdir/results.json`."""
+    """Runs the diagnosis and prints its report; with `config.dry_run` only what it would cost."""
+    check_config(config)
+    join(config)
     results = diagnose(config, workdir)
-    if config.dry_run:
-        print_plan(results["plan"])
+    if not is_primary():
         return
-    print_table(results)
-    print(f"results: {workdir / 'results.json'}")
+    if config.dry_run:
+        print_cost(results["plan"])
+    elif "unfinished" in results:
+        print(
+            f"part {config.shard} is done as far as it can be; {results['unfinished']} requests of "
+            "other parts are left: run again where their files are in the cache"
+        )
+    else:
+        print_report(results, workdir)

@@ -2,11 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 
 from remid_jax.cli import run_command
 
-EXPERIMENTS = ("bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose")
 STOPPED = "stopped; the same command goes on where this one ended"
 
 
@@ -21,28 +19,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> None:
-    from .command_line import asks_for_help, help_text, parse
+    import importlib
 
-    if asks_for_help(words):
-        print(help_text(), end="")
+    from remid_jax.settings import check_choice
+
+    from .command_line import EXPERIMENTS, help_printed, parse
+
+    if help_printed(words):
         return
     config, workdir = parse(words)
-    module = _module_of(config.get("experiment", "diagnose"))
+    name = config.get("experiment", "diagnose")
+    check_choice("config.experiment", name, EXPERIMENTS)
+    experiment = importlib.import_module(f"{__package__}.{name}")
     _prepare()
     try:
-        module.run(config, workdir)
+        experiment.run(config, workdir)
     except Exception as e:
         _refuse_lack_of_memory(e)
         raise
-
-
-def _module_of(name: object) -> ModuleType:
-    import importlib
-
-    from remid_jax.config_checks import check_choice
-
-    check_choice("experiment", name, EXPERIMENTS)
-    return importlib.import_module(f"{__package__}.{name}")
 
 
 def _prepare() -> None:

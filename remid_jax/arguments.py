@@ -7,13 +7,7 @@ from remid_jax.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments of a command; what is wrong with them is one line.
-
-    Args:
-      prog: the command, as it is typed.
-      description: what it does, for --help.
-      more: of `argparse.ArgumentParser`.
-    """
+    """Arguments of a command, as it is typed; what is wrong with them is one line."""
 
     def __init__(self, prog: str, description: str, **more: Any) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False, **more)
@@ -21,3 +15,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises `UserError` in place of a usage text."""
         raise UserError(message)
+
+    def replaced(self, option: str, by: str) -> None:
+        """Makes a former option an error that names what has taken its place."""
+
+        def refuse(_: str) -> NoReturn:
+            raise UserError(f"{option} is gone; use {by}")
+
+        self.add_argument(option, nargs="?", const="", type=refuse, help=argparse.SUPPRESS)

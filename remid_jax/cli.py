@@ -1,4 +1,4 @@
-"""What all commands do alike: one line of error, Ctrl-C at any moment, output that nobody reads.
+"""What all commands share: one line of error, Ctrl-C at any moment, output that nobody reads.
 
 Little is imported before `run_command` hears of signals: until then Ctrl-C is Python's traceback.
 """
@@ -14,17 +14,17 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TextIO
 
-OK, USER_ERROR, SIGNALLED = 0, 2, 128  # a signal's number is added to the last
+SIGNALLED = 128  # exit code of a stopped command, to which the signal's number is added
 GRACE = 5.0  # seconds that a stopped command has to end by itself
 
 
 def run_command(
     body: Callable[[], int | None], stopped: str = "stopped", program: bool = False
 ) -> int:
-    """Runs a command and says in one line what went wrong, whatever happens to it.
+    """Runs a command and says in one line what went wrong; returns the exit code.
 
     A `UserError` is the line `error: ...` and 2. Ctrl-C (SIGINT) and SIGTERM are the line `stopped`
-    and 130 or 143: within `GRACE` seconds also where the work does not notice, at once when they
+    and 130 or 143: within `GRACE` seconds even where the work does not notice, at once when they
     come again. Output that cannot be written, since its reader has gone or the disk is full, does
     not end the work.
 
@@ -32,9 +32,6 @@ def run_command(
       body: parses, imports what is heavy, works, and returns the exit code, by default 0.
       stopped: said when the command is stopped.
       program: whether the process ends with the command, so that a signal after it ends that too.
-
-    Returns:
-      The exit code.
     """
     with _Signals(stopped, program) as signals, _LastingStreams() as streams:
         try:
@@ -52,7 +49,7 @@ def _attempt(body: Callable[[], int | None], signals: "_Signals") -> int:
     from remid_jax.errors import UserError
 
     try:
-        return body() or OK
+        return body() or 0
     except Exception as e:
         if signals.received:  # what was interrupted has made another exception of it
             raise KeyboardInterrupt from None
@@ -60,12 +57,15 @@ def _attempt(body: Callable[[], int | None], signals: "_Signals") -> int:
             return _failed(str(e))
         if not _is_of_devices(e):
             raise
-        return _failed(_without_device(e))
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = str(e) or "it is not on this machine"
+        said = f"JAX cannot use its device, JAX_PLATFORMS being {platforms!r}: {reason}"
+        return _failed(str(UserError(said)))
 
 
 def _failed(reason: str) -> int:
     print(f"error: {reason}", file=sys.stderr)
-    return USER_ERROR
+    return 2
 
 
 def _is_of_devices(error: Exception) -> bool:
@@ -82,14 +82,6 @@ def _is_of_devices(error: Exception) -> bool:
     except (RuntimeError, AssertionError):
         return True
     return False
-
-
-def _without_device(error: Exception) -> str:
-    from remid_jax.errors import UserError
-
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    reason = str(error) or "it is not on this machine"
-    return str(UserError(f"JAX cannot use its device, JAX_PLATFORMS being {platforms!r}: {reason}"))
 
 
 class _Signals:

@@ -23,11 +23,8 @@ def visible(text: str) -> str:
     >>> print(visible("boom\\x1b[31m"))
     boom\\x1b[31m
     """
-    return "".join(repr(c)[1:-1] if _steers(c) else c for c in text)
-
-
-def _steers(c: str) -> bool:
-    return c in _BIDI or unicodedata.category(c) in ("Cc", "Cs")
+    steers = (c in _BIDI or unicodedata.category(c) in ("Cc", "Cs") for c in text)
+    return "".join(repr(c)[1:-1] if s else c for c, s in zip(text, steers, strict=True))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -37,5 +34,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     " (did you mean 'german'?)"
     """
     folded = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), folded, n=1)
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""

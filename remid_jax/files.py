@@ -1,4 +1,4 @@
-"""Files that are never half written, and the folder of a run."""
+"""Paths as users give them, files that are never half written, and the folder of a run."""
 
 import errno
 import hashlib
@@ -21,8 +21,7 @@ def path_of(text: str | Path, what: str) -> Path:
       what: whose it is, for messages: `--workdir`, `config.benchmark` ...
 
     Raises:
-      UserError: it is empty, too long, holds a NUL or bytes that are no UTF-8, or names an unknown
-        home.
+      UserError: empty, too long, not UTF-8, with a NUL, or in an unknown home.
     """
     name = str(text)
     if not name.strip():
@@ -62,11 +61,10 @@ def read_text(path: str | Path, what: str) -> str:
     except FileNotFoundError:
         raise UserError(f"{what} file not found: {file}") from None
     except UnicodeDecodeError as e:
-        raise UserError(
-            f"{what} file {file} cannot be read: it is not UTF-8 (byte {e.start}: {e.reason})"
-        ) from None
+        reason = f"it is not UTF-8 (byte {e.start}: {e.reason})"
     except OSError as e:
-        raise UserError(f"{what} file {file} cannot be read: {e.strerror or e}") from None
+        reason = e.strerror or str(e)
+    raise UserError(f"{what} file {file} cannot be read: {reason}")
 
 
 def file_sha256(path: Path) -> str:
@@ -76,11 +74,7 @@ def file_sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, parts: Iterable[bytes]) -> None:
-    """Writes a file that is as before or whole, whenever the process is killed.
-
-    Args:
-      path: the file; its folder is made where it is missing.
-      parts: the content, piece by piece.
+    """Writes a file, and its folder; it is as before or whole, whenever the process is killed.
 
     Raises:
       UserError: the folder or the file cannot be written.

@@ -1,12 +1,14 @@
-"""JSON that others wrote: one way to decode it, in which whatever is wrong is a `UserError`."""
+"""JSON that others wrote: whatever is wrong with it is a `UserError`."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from remid_jax.errors import UserError
 from remid_jax.files import read_text
+
+T = TypeVar("T")
 
 MAX_DEPTH = 100  # of objects and lists within each other
 LINES = (".jsonl", ".ndjson")
@@ -38,23 +40,19 @@ def parse_json(text: str, where: str, finite: bool = True, line: bool = False) -
         )
         _check_depth(value)
     except RecursionError:
-        raise UserError(f"{where} is nested deeper than {MAX_DEPTH} levels") from None
+        problem = f" is nested deeper than {MAX_DEPTH} levels"
     except _Refused as e:
-        raise UserError(f"{where}: {e}") from None
+        problem = f": {e}"
     except json.JSONDecodeError as e:
-        at = f" at column {e.colno}" if line else f" at line {e.lineno}, column {e.colno}"
-        reason = e.msg.removesuffix(" at")
-        raise UserError(f"{where} is no valid JSON: {reason}{at}") from None
-    return value
+        at = f"column {e.colno}" if line else f"line {e.lineno}, column {e.colno}"
+        problem = f" is no valid JSON: {e.msg.removesuffix(' at')} at {at}"
+    else:
+        return value
+    raise UserError(where + problem)
 
 
 def read_json(path: str | Path, what: str, finite: bool = True) -> Any:
-    """Decodes a JSON file; a byte order mark is skipped.
-
-    Args:
-      path: the file.
-      what: its kind, for messages: `benchmark` file ...
-      finite: see `parse_json`.
+    """`parse_json` of a file; `what` is its kind, for messages: `benchmark` file ...
 
     Raises:
       UserError: a missing or unreadable file, or as for `parse_json`.
@@ -63,11 +61,7 @@ def read_json(path: str | Path, what: str, finite: bool = True) -> Any:
 
 
 def read_json_object(path: str | Path, what: str, finite: bool = True) -> dict[str, Any]:
-    """`read_json` of a file that must hold an object.
-
-    Raises:
-      UserError: as for `read_json`, or another kind of value.
-    """
+    """`read_json` of a file that must hold an object; another kind of value is a `UserError`."""
     value = read_json(path, what, finite)
     if not isinstance(value, dict):
         raise UserError(f"{what} file {path} must hold a JSON object, not {kind_of(value)}")
@@ -100,6 +94,16 @@ def kind_of(value: Any) -> str:
     return "null" if value is None else type(value).__name__
 
 
+def part_of(value: Any, key: str, kind: type[T]) -> T:
+    """What a decoded object holds under a key, or an empty value where that is of another kind.
+
+    >>> part_of({"a": 1}, "a", str), part_of(["a"], "a", list)
+    ('', [])
+    """
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, kind) else kind()
+
+
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object as a dict; Python's decoder would keep the last of two equal keys in silence."""
     found = dict(pairs)
@@ -121,13 +125,10 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _check_depth(value: Any) -> None:
-    level, depth = [value], 0
-    while level := [v for x in level for v in _children(x)]:
+    level, depth = [value] if isinstance(value, (dict, list)) else [], -1
+    while level:
         depth += 1
         if depth > MAX_DEPTH:
             raise RecursionError
-
-
-def _children(value: Any) -> list[Any]:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [v for v in inner if isinstance(v, (dict, list))]
+        parts = (x.values() if isinstance(x, dict) else x for x in level)
+        level = [v for part in parts for v in part if isinstance(v, (dict, list))]

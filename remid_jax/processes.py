@@ -1,5 +1,6 @@
 """Several processes that train together, by JAX's own runtime; one of them writes the files."""
 
+import dataclasses
 import hashlib
 import re
 import secrets
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
+from remid_jax.settings import key
 
 _ADDRESS = re.compile(r"(\[[\da-fA-F:.%]+\]|[^\s:/\[\]]+):(\d{1,5})")
 AUTOMATIC = "auto"  # coordinator: JAX finds it and the other processes, as on a TPU pod
@@ -22,13 +24,13 @@ PATIENCE = 120  # seconds for all processes to come
 _LATER = 24 * 3600  # seconds after which XLA would give up, and end the process by a signal
 
 
-def process_config() -> ConfigDict:
+@dataclasses.dataclass(frozen=True)
+class ProcessConfig:
     """The group `processes` of a configuration."""
-    c = ConfigDict()
-    c.coordinator = ""  # HOST:PORT of process 0, or `auto`; "": one process
-    c.count = 1  # processes in all
-    c.index = 0  # of this one
-    return c
+
+    coordinator: str = key("", "HOST:PORT of process 0, or `auto`; empty: one process")
+    count: int = key(1, "processes in all", "[1, inf)")
+    index: int = key(0, "of this one", "[0, inf)")
 
 
 def join(config: ConfigDict) -> None:
@@ -185,3 +187,25 @@ def barrier(where: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(where)
+
+
+def agree(error: UserError | None) -> None:
+    """Waits for all processes; ends every one of them where one has failed.
+
+    Raises:
+      UserError: this process's own error, or that another one has failed.
+    """
+    from jax.experimental import multihost_utils
+
+    failed = multihost_utils.process_allgather(np.array([error is not None])).reshape(-1)
+    if error is not None:
+        raise error
+    if failed.any():
+        raise UserError(f"process {int(failed.argmax())} has failed; it says why")
+
+
+def broadcast(values: np.ndarray) -> np.ndarray:
+    """The array that process 0 has."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.broadcast_one_to_all(values))

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 OPERATIONS = ("TFLOP", 1e12)  # a unit of work, and its size
+Unit = tuple[str, float]
 
 _shown = None  # rich shows one display at a time: work within work adds a bar to it
 
 
 @contextlib.contextmanager
-def progress(
-    what: str, total: float, unit: tuple[str, float] | None = None
-) -> Iterator[Callable[..., None]]:
+def progress(what: str, total: float, unit: Unit | None = None) -> Iterator[Callable[..., None]]:
     """Shows how far a piece of work is, on standard error.
 
     Args:
@@ -26,60 +25,60 @@ def progress(
       A function to call with each finished part's size and, if there is something to say of it, a
       short text.
     """
-    if sys.stderr.isatty():
-        with _bar(what, total, unit) as move:
-            yield move
-        return
-    started = shown = time.monotonic()
     done = 0.0
+    with (_bar if sys.stderr.isatty() else _lines)(what, total, unit) as show:
 
-    def advance(part: float, said: str = "") -> None:
-        nonlocal done, shown
-        done += part
+        def advance(part: float, said: str = "") -> None:
+            nonlocal done
+            done += part
+            show(done, said)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _lines(what: str, total: float, unit: Unit | None) -> Iterator[Callable[[float, str], None]]:
+    started = shown = time.monotonic()
+
+    def show(done: float, said: str) -> None:
+        nonlocal shown
         now = time.monotonic()
         if done and now - shown >= LINE_EVERY:
             shown = now
             left = (now - started) / done * (total - done)
             size = f" of {total / unit[1]:.2f} {unit[0]}" if unit else ""
-            share = f"{done / total:.0%}{size}"
-            text = f"{what}: {share}, {left:.0f} s left" + (f", {said}" if said else "")
-            print(text, file=sys.stderr, flush=True)
+            text = f"{what}: {done / total:.0%}{size}, {left:.0f} s left"
+            print(text + (f", {said}" if said else ""), file=sys.stderr, flush=True)
 
-    yield advance
+    yield show
     took = time.monotonic() - started
     if took >= 1:
         print(f"{what}: done in {took:.0f} s", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def _bar(what: str, total: float, unit: tuple[str, float] | None) -> Iterator[Callable[..., None]]:
-    """`progress` on a terminal."""
+def _bar(what: str, total: float, unit: Unit | None) -> Iterator[Callable[[float, str], None]]:
     global _shown
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    name, size = unit or ("", 1.0)
     outer = _shown
     if outer is None:
         fields = ("description", "fields[amount]", "fields[said]")
         # Names of models and of tags stand in them, and brackets there are no markup.
-        title, *said = (TextColumn(f"{{task.{field}}}", markup=False) for field in fields)
-        bars = [title, BarColumn()]
-        columns = [*bars, said[0], TimeElapsedColumn(), Remaining(), said[1]]
+        title, amount, said = (TextColumn(f"{{task.{field}}}", markup=False) for field in fields)
+        columns = (title, BarColumn(), amount, TimeElapsedColumn(), Remaining(), said)
         _shown = Progress(*columns, console=Console(stderr=True))
     with contextlib.nullcontext(outer) if outer else _shown as display:
-        task = display.add_task(what, total=total / size, amount="", said="")
-        done = 0.0
+        task = display.add_task(what, total=total, amount="", said="")
 
-        def move(part: float, said: str = "") -> None:
-            nonlocal done
-            done += part
-            amount = f"{done / size:.2f} of {total / size:.2f} {name}" if unit else ""
-            display.update(task, completed=done / size, amount=amount, said=said)
+        def show(done: float, said: str) -> None:
+            of = f"{done / unit[1]:.2f} of {total / unit[1]:.2f} {unit[0]}" if unit else ""
+            display.update(task, completed=done, amount=of, said=said)
 
         try:
-            yield move
+            yield show
         finally:
             if outer:
                 display.remove_task(task)

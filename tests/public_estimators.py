@@ -24,7 +24,7 @@ from remid_jax.information import (
     uncertainty,
 )
 from remid_jax.information.precision import double_precision
-from remid_jax.worlds import channels, draws, exact, families, laws
+from remid_jax.worlds import channels, distributions, draws, exact, families
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +68,10 @@ JOINT = {"P": P, "Q": Q, "channel": CHANNEL, "model": MODEL}
 KEY = jax.random.key(0)
 with double_precision():
     MECHANISMS, OTHERS = (
-        tuple(np.asarray(m) for m in laws.mechanisms_of(jnp.asarray(law))) for law in (P, Q)
+        tuple(np.asarray(m) for m in distributions.mechanisms_of(jnp.asarray(law)))
+        for law in (P, Q)
     )
-WORLD = laws.World(MECHANISMS, OTHERS, CHANNEL, MODEL)
+WORLD = distributions.World(MECHANISMS, OTHERS, CHANNEL, MODEL)
 SIZES = (2, 3, 2, 4)
 X, Y = np.array([0, 3, 7, 1, 1, 5]), np.array([0, 2, 1, 1, 0, 2])
 BLOCKS = bound_estimates.BoundBlocks(
@@ -138,11 +139,6 @@ CALLS: dict[str, Call] = {
         cross_information.context_sets,
         {"n": N, "num_contexts": 3, "draws": 4, "seed": 1, "groups": GROUPS},
     ),
-    "cross_terms": Call(
-        cross_information.cross_terms,
-        {"scores": S, "sets": SETS, "scale": 0.7},
-        ("scores", "scale"),
-    ),
     "cross_information": Call(cross_information.cross_information, CROSS, ("scores", "scale")),
     "cross_information_replicates": Call(
         cross_information.cross_information_replicates,
@@ -152,9 +148,7 @@ CALLS: dict[str, Call] = {
     "saturation": Call(cross_information.saturation, {"value": 1.2, "num_contexts": 8}, ("value",)),
     "is_saturated": Call(cross_information.is_saturated, {"value": 1.2, "num_contexts": 8}),
     "calibrate_scale": Call(
-        cross_information.calibrate_scale,
-        {"scores": S, "sets": SETS, "where": WHERE},
-        ("scores",),
+        cross_information.calibrate_scale, {"scores": S, "sets": SETS, "where": WHERE}, ("scores",)
     ),
     "factor_terms": Call(
         cross_information.factor_terms, {"scores": VALUES, "scale": 0.7}, ("scores", "scale")
@@ -195,10 +189,7 @@ CALLS: dict[str, Call] = {
         group_sums.streamed_group_sums,
         {"block": ROWS, "groups": GROUPS, "num_groups": 4, "block_rows": 4},
     ),
-    "streamed_infonce": Call(
-        group_sums.streamed_infonce,
-        {"block": ROWS, "n": N, "block_rows": 4},
-    ),
+    "streamed_infonce": Call(group_sums.streamed_infonce, {"block": ROWS, "n": N, "block_rows": 4}),
     "club_replicates": Call(
         lambda **sums: group_sums.club_replicates(group_sums.GroupSums(**sums)),
         dict(zip(SUM_NAMES, SUMS, strict=True)),
@@ -213,9 +204,7 @@ CALLS: dict[str, Call] = {
         divergences.total_variation, {"p": CHANNEL, "q": MODEL, "axis": -1}, ("p", "q")
     ),
     "mutual_information": Call(
-        divergences.mutual_information,
-        {"law": P.ravel(), "channel": CHANNEL},
-        ("law", "channel"),
+        divergences.mutual_information, {"law": P.ravel(), "channel": CHANNEL}, ("law", "channel")
     ),
     "output_law": Call(
         divergences.output_law, {"law": P.ravel(), "channel": CHANNEL}, ("law", "channel")
@@ -249,19 +238,9 @@ CALLS: dict[str, Call] = {
             "seed": 1,
         },
     ),
-    "entropy_ceiling": Call(bounds.entropy_ceiling, LAWS, ("P", "channel", "model")),
     "paper_bound": Call(bounds.paper_bound, PRINTED, tuple(PRINTED)),
-    "parent_bound": Call(bounds.parent_bound, PRINTED, tuple(PRINTED)),
     "phi": Call(bounds.phi, LAWS, ("P", "model")),
     "psi": Call(bounds.psi, LAWS, ("P", "model")),
-    "value_range": Call(
-        bounds.value_range, {"values": np.arange(8.0), "P": P.ravel(), "Q": Q.ravel()}, ("values",)
-    ),
-    "expectation_gap": Call(
-        bounds.expectation_gap,
-        {"values": np.arange(8.0), "P": P.ravel(), "Q": Q.ravel()},
-        ("values", "P"),
-    ),
     "linear_bound": Call(bounds.linear_bound, LAWS, ("P", "model")),
     "mixture_bound": Call(bounds.mixture_bound, LAWS, ("P", "model")),
     "factor_bound": Call(
@@ -280,7 +259,6 @@ CALLS: dict[str, Call] = {
         lambda level, **parts: bound_estimates.BoundEstimate(**parts).upper_limit(level),
         {"value": 1.0, "standard_error": 0.5, "freedom": 7.0, "level": 0.9},
     ),
-    "shapley_weights": Call(attribution.shapley_weights, {"factors": 3}),
     "shapley": Call(attribution.shapley, {"values": CELLS}, ("values",)),
     "attribute": Call(
         attribution.attribute,
@@ -357,25 +335,27 @@ CALLS: dict[str, Call] = {
     ),
     "greedy": Call(channels.greedy, {"channel": CHANNEL}, ("channel",)),
     "ignores": Call(
-        channels.ignores, {"channel": CHANNEL, "law": P, "factor": "user"}, ("channel", "law")
+        channels.ignores,
+        {"channel": CHANNEL, "distribution": P, "factor": "user"},
+        ("channel", "distribution"),
     ),
     "wrong": Call(
-        channels.wrong,
-        {"channel": CHANNEL, "sizes": (2, 2, 2), "factor": "user"},
-        ("channel",),
+        channels.wrong, {"channel": CHANNEL, "sizes": (2, 2, 2), "factor": "user"}, ("channel",)
     ),
-    "misfit": Call(
-        channels.misfit,
+    "logit_noise": Call(
+        channels.logit_noise,
         {"key": KEY, "channel": CHANNEL, "strength": 0.5},
         ("channel", "strength"),
     ),
-    "joint_law": Call(
-        lambda **mechanisms: laws.joint_law(tuple(mechanisms.values())),
-        dict(zip(laws.FACTORS, MECHANISMS, strict=True)),
-        laws.FACTORS,
+    "joint_distribution": Call(
+        lambda **mechanisms: distributions.joint_distribution(tuple(mechanisms.values())),
+        dict(zip(distributions.FACTORS, MECHANISMS, strict=True)),
+        distributions.FACTORS,
     ),
-    "mechanisms_of": Call(laws.mechanisms_of, {"joint": P}, ("joint",)),
-    "mixed_laws": Call(laws.mixed_laws, {"mechanisms_P": MECHANISMS, "mechanisms_Q": OTHERS}),
+    "mechanisms_of": Call(distributions.mechanisms_of, {"joint": P}, ("joint",)),
+    "mixed_distributions": Call(
+        distributions.mixed_distributions, {"mechanisms_P": MECHANISMS, "mechanisms_Q": OTHERS}
+    ),
     "draw_contexts": Call(
         draws.draw_contexts, {"key": KEY, "mechanisms": MECHANISMS, "n": 6, "clusters": 3}
     ),
@@ -402,25 +382,17 @@ CALLS: dict[str, Call] = {
     ),
     "quantities": Call(exact.quantities, {"world": WORLD, "P": P, "Q": Q}),
     "exact_emid": Call(exact.exact_emid, {"world": WORLD}),
-    "cell_emi": Call(exact.cell_emi, {"world": WORLD}),
-    "with_reasoning": Call(
-        exact.with_reasoning,
-        {"law": P.ravel(), "channel": CHANNEL, "reasoner": MODEL},
-        ("law", "channel", "reasoner"),
-    ),
     "scored_information": Call(
         exact.scored_information,
-        {"law": P.ravel(), "channel": CHANNEL, "log_q": np.log(MODEL)},
-        ("law", "channel", "log_q"),
+        {"distribution": P.ravel(), "channel": CHANNEL, "log_q": np.log(MODEL)},
+        ("distribution", "channel", "log_q"),
     ),
     **{f"family {name}": _family(make) for name, make in families.FAMILIES.items()},
     "role_play_channel": Call(
-        families.role_play_channel,
-        {"key": KEY, "sizes": SIZES, "sharpness": 2.0},
-        ("sharpness",),
+        families.role_play_channel, {"key": KEY, "sizes": SIZES, "sharpness": 2.0}, ("sharpness",)
     ),
     "random_model": Call(
-        families.random_model, {"key": KEY, "channel": CHANNEL, "law": P}, ("channel",)
+        families.random_model, {"key": KEY, "channel": CHANNEL, "distribution": P}, ("channel",)
     ),
     "random_world": Call(
         families.random_world,
@@ -432,14 +404,14 @@ CALLS: dict[str, Call] = {
 
 NOT_FINITE = {  # where NaN or infinity is documented
     "contributions", "repeated_contributions", "factor_terms", "expected_kl", "holm", "phi", "kl",
-    "responses_worth_it", "value_range", "expectation_gap", "pair_matrix", "linear_bound",
+    "responses_worth_it", "pair_matrix", "linear_bound",
     "bound linear", "bound linear_tv", "bound linear_js", "bound factor", "delete_one",
 }  # fmt: skip
 
 
 def is_finite(result: Any) -> bool:
     """Whether all floating-point numbers of a result are."""
-    if dataclasses.is_dataclass(result) and not isinstance(result, laws.World):
+    if dataclasses.is_dataclass(result) and not isinstance(result, distributions.World):
         result = dataclasses.asdict(result)
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
     return all(np.isfinite(leaf).all() for leaf in leaves if leaf.dtype.kind == "f")

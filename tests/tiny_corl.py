@@ -28,7 +28,7 @@ def tiny_config() -> ConfigDict:
     c.evaluate.tags = ("IDTest", "german")
     c.evaluate.batch, c.evaluate.thoughts, c.evaluate.every = 4, 2, 2
     c.checkpoint.every = 1
-    c.texts_every = 2
+    c.log_samples_every = 2
     return c
 
 

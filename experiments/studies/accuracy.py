@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.information.cross_information import calibrate_scale, context_sets
 from remid_jax.information.repeated import rank_agreement
+from remid_jax.report.tables import new_table, print_whole
 from remid_jax.worlds.draws import Draw, pair_matrix
 from remid_jax.worlds.exact import quantities
 
@@ -24,20 +26,20 @@ ESTIMATORS = (
 
 
 def pieces(config: ConfigDict) -> dict[str, Callable[[], Any]]:
-    """One piece for each N and misfit of q."""
+    """One piece for each N and logit_noise of q."""
     return {
-        f"accuracy N={n} misfit={m}": functools.partial(_piece, config, n, m)
+        f"accuracy N={n} logit_noise={m}": functools.partial(_piece, config, n, m)
         for n in config.accuracy.contexts
-        for m in config.accuracy.misfits
+        for m in config.accuracy.logit_noises
     }
 
 
-def _piece(config: ConfigDict, n: int, misfit: float) -> dict[str, Any]:
+def _piece(config: ConfigDict, n: int, logit_noise: float) -> dict[str, Any]:
     c = config.accuracy
     sets = context_sets(n, K, draws=c.sets, seed=0)
     held_out = context_sets(c.calibration_contexts, K, draws=16, seed=1)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed + 2), n), c.draws)
-    found = _draws(keys, jnp.asarray(misfit, jnp.float32), sets, held_out, n)
+    found = _draws(keys, jnp.asarray(logit_noise, jnp.float32), sets, held_out, n)
     found = {k: np.asarray(v, np.float64) for k, v in found.items()}
     truth = found.pop("exact")
     rows = {}
@@ -54,7 +56,7 @@ def _piece(config: ConfigDict, n: int, misfit: float) -> dict[str, Any]:
     scatter = {k: found[k][shown].round(5).tolist() for k in ("reference", "club")}
     return {
         "n": n,
-        "misfit": misfit,
+        "logit_noise": logit_noise,
         "draws": c.draws,
         "sd_of_exact_emid": float(truth.std(ddof=1)),
         "estimators": rows,
@@ -63,13 +65,15 @@ def _piece(config: ConfigDict, n: int, misfit: float) -> dict[str, Any]:
 
 
 @functools.partial(jax.jit, static_argnames="n")
-def _draws(keys: Array, misfit: Array, sets: Array, held_out: Array, n: int) -> dict[str, Array]:
+def _draws(
+    keys: Array, logit_noise: Array, sets: Array, held_out: Array, n: int
+) -> dict[str, Array]:
     """Each draw has a world of its own: [draws] estimates and exact values."""
 
     def once(key: Array) -> dict[str, Array]:
         parts = jax.random.split(key, 5)
         strength = jax.random.uniform(parts[0])
-        world, log_q = sampling.world_and_estimator(parts[1], "dependent", strength, misfit)
+        world, log_q = sampling.world_and_estimator(parts[1], "dependent", strength, logit_noise)
         both = sampling.samples(parts[2], world, n)
         train, _ = sampling.samples(parts[3], world, held_out.shape[0])
         scale = calibrate_scale(pair_matrix(log_q, train.x, train.golden), held_out)
@@ -121,3 +125,45 @@ def _values(
         "calibrated": cross(scale),
         "baseline": own.mean(),
     }
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Prints the table."""
+    print_whole(new_table(
+        "error of R-EMID against exact EMID, nats: bias ± s.e., s.d., r.m.s.e., rank correlation",
+        ("N", "logit_noise", "estimator", "bias", "s.d.", "r.m.s.e.", "Spearman"),
+        [
+            (r["n"], r["logit_noise"], name, f"{e['bias']:.3f} ± {e['bias_se']:.3f}",
+             f"{e['sd']:.3f}",
+             f"{e['rmse']:.3f}", f"{e['spearman']:.2f}")
+            for r in results for name, e in r["estimators"].items()
+        ],
+    ))  # fmt: skip
+
+
+def figure(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Estimate against truth, the reference's procedure beside ours; needs matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no figure: pip install 'remid_jax[report]' and run again; nothing is recomputed")
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    middle = [r for r in rows if r["logit_noise"] == sorted({r["logit_noise"] for r in rows})[-1]]
+    fig, axes = plt.subplots(1, len(middle), figsize=(4 * len(middle), 4), squeeze=False)
+    for axis, row in zip(axes[0], middle, strict=True):
+        exact = row["scatter"]["exact"]
+        for name, colour in (("reference", "tab:orange"), ("club", "tab:blue")):
+            axis.plot(exact, row["scatter"][name], ".", color=colour, label=name, alpha=0.6)
+        axis.axline((0, 0), slope=1, color="grey", linewidth=1)
+        axis.set(
+            title=f"N = {row['n']}, logit_noise {row['logit_noise']}", xlabel="exact EMID (nats)"
+        )
+    axes[0][0].set_ylabel("estimate (nats)")
+    axes[0][0].legend()
+    fig.tight_layout()
+    fig.savefig(folder / "estimates.png", dpi=120)
+    plt.close(fig)
+    print(f"figure: {folder / 'estimates.png'}")

@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 from scipy.special import stdtrit
 
 from remid_jax.information.cross_information import context_sets, cross_information_replicates
+from remid_jax.report.tables import new_table, print_whole
+from remid_jax.worlds.distributions import World
 from remid_jax.worlds.draws import draw_contexts, pair_matrix, respond
 from remid_jax.worlds.exact import quantities, scored_information
 from remid_jax.worlds.families import Sizes
-from remid_jax.worlds.laws import World
 
 from . import sampling
 
@@ -36,10 +37,10 @@ def pieces(config: ConfigDict) -> dict[str, Callable[[], Any]]:
 def _piece(config: ConfigDict, n: int, clusters: int) -> dict[str, Any]:
     c = config.coverage
     inside: dict[str, list[np.ndarray]] = {}
-    exact_inside, widths = [], []
+    exact_inside = []
     for w in range(c.worlds):
         key = jax.random.fold_in(jax.random.key(config.seed), w)
-        world, log_q = sampling.world_and_estimator(key, "dependent", 0.7, c.misfit, SIZES)
+        world, log_q = sampling.world_and_estimator(key, "dependent", 0.7, c.logit_noise, SIZES)
         truth = jax.tree.map(float, _population(key, world, log_q))
         # 8 clusters cannot give 8 contexts of different clusters on average: iid alone.
         sets = None if clusters else context_sets(n, K, draws=DRAWS, seed=w)
@@ -51,7 +52,6 @@ def _piece(config: ConfigDict, n: int, clusters: int) -> dict[str, Any]:
             inside.setdefault(name, []).append(np.abs(value - truth[name]) <= half)
             if name == "r_emid":
                 exact_inside.append(np.abs(value - truth["exact_emid"]) <= half)
-                widths.append(half)
     return {
         "n": n,
         "clusters": clusters,
@@ -59,35 +59,33 @@ def _piece(config: ConfigDict, n: int, clusters: int) -> dict[str, Any]:
         "coverage": {k: float(np.mean(v)) for k, v in inside.items()},
         "lowest_of_worlds": {k: float(min(map(np.mean, v))) for k, v in inside.items()},
         "exact_emid_inside": float(np.mean(exact_inside)),
-        "half_width_r_emid": float(np.mean(widths)),
     }
 
 
 @jax.jit
 def _population(key: Array, world: World, log_q: Array) -> dict[str, Array]:
     """Population values of the functionals, and exact EMID beside them."""
-    exact = quantities(world)
-    values = {}
-    for name, law in (("P", world.P.ravel()), ("Q", world.Q.ravel())):
-        model = scored_information(law, world.model, log_q)
-        golden = scored_information(law, world.channel, log_q)
-        values[f"r_emi_{name}"] = model["club"] - golden["club"]
-        values[f"retained_{name}"] = model["club"] / golden["club"]
-        values[f"baseline_{name}"] = model["log_likelihood"] - golden["log_likelihood"]
-    mechanisms = (world.mechanisms_P, world.mechanisms_Q)
+    sides = (world.model, world.channel)
+    P, Q = (
+        [scored_information(law.ravel(), rows, log_q) for rows in sides]
+        for law in (world.P, world.Q)
+    )
     cross = [
-        _cross_population(key, m, world.model, log_q)
-        - _cross_population(key, m, world.channel, log_q)
-        for m in mechanisms
+        [_cross_population(key, mechanisms, rows, log_q) for rows in sides]
+        for mechanisms in (world.mechanisms_P, world.mechanisms_Q)
     ]
+
+    def gap(law: list[Any], name: str) -> Array:
+        return law[0][name] - law[1][name]
+
     return {
-        "r_emi": values["r_emi_P"],
-        "r_emid": values["r_emi_P"] - values["r_emi_Q"],
-        "retained": values["retained_P"],
-        "baseline": values["baseline_P"],
-        "baseline_shift": values["baseline_P"] - values["baseline_Q"],
-        "cross_information_emid": cross[0] - cross[1],
-        "exact_emid": exact["emid"],
+        "r_emi": gap(P, "club"),
+        "r_emid": gap(P, "club") - gap(Q, "club"),
+        "retained": P[0]["club"] / P[1]["club"],
+        "baseline": gap(P, "log_likelihood"),
+        "baseline_shift": gap(P, "log_likelihood") - gap(Q, "log_likelihood"),
+        "cross_information_emid": (cross[0][0] - cross[0][1]) - (cross[1][0] - cross[1][1]),
+        "exact_emid": quantities(world)["emid"],
     }
 
 
@@ -129,8 +127,25 @@ def _estimates(
 
 
 def _cross(log_q: Array, d: Any, sets: Array, n: int) -> tuple[Array, Array]:
-    sides = [
-        cross_information_replicates(pair_matrix(log_q, d.x, y), sets, jnp.arange(n), n)
-        for y in (d.model, d.golden)
-    ]
-    return sides[0][0] - sides[1][0], sides[0][1] - sides[1][1]
+    return sampling.gap(
+        *(
+            cross_information_replicates(pair_matrix(log_q, d.x, y), sets, jnp.arange(n), n)
+            for y in (d.model, d.golden)
+        )
+    )
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Prints the table."""
+    names = list(results[0]["coverage"])
+    print_whole(new_table(
+        "(i) share of 95 % intervals that hold the population value (lowest of the worlds)",
+        ("N", "clusters", "draws", *names, "exact EMID"),
+        [
+            (r["n"], r["clusters"] or "iid", r["draws"],
+             *(f"{r['coverage'][k]:.3f} ({r['lowest_of_worlds'][k]:.2f})"
+               if k in r["coverage"] else "" for k in names),
+             f"{r['exact_emid_inside']:.3f}")
+            for r in results
+        ],
+    ))  # fmt: skip

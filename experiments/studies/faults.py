@@ -12,10 +12,11 @@ from scipy.special import stdtr
 
 from remid_jax.information.cross_information import factor_terms
 from remid_jax.information.significance import holm
+from remid_jax.report.tables import new_table, print_whole
 from remid_jax.worlds import channels
+from remid_jax.worlds.distributions import FACTORS, World
 from remid_jax.worlds.draws import draw
 from remid_jax.worlds.families import Sizes
-from remid_jax.worlds.laws import FACTORS, World
 
 from . import sampling
 
@@ -36,7 +37,7 @@ def _piece(config: ConfigDict, fault: str) -> dict[str, Any]:
     values, errors = [], []
     for w in range(c.worlds):
         key = jax.random.fold_in(jax.random.key(config.seed + 3), w)
-        world, log_q = sampling.world_and_estimator(key, "dependent", 0.0, c.misfit, SIZES)
+        world, log_q = sampling.world_and_estimator(key, "dependent", 0.0, c.logit_noise, SIZES)
         model = channels.FAULTS[fault](world.channel, world.P)
         keys = jax.random.split(jax.random.fold_in(key, 1), c.draws // c.worlds)
         found = _draws(keys, world, model, log_q, c.contexts)
@@ -48,8 +49,11 @@ def _piece(config: ConfigDict, fault: str) -> dict[str, Any]:
     adjusted = np.stack([holm(row) for row in p])
     flagged = adjusted < 0.05
     lowest = np.argmin(t[:, 2:], axis=1)
-    factor = NAMED.get(fault)
-    named = flagged[:, 2:].any(1) & (t[np.arange(len(t)), 2 + lowest] < 0)
+    significant = flagged[:, 2:].any(1) & (t[np.arange(len(t)), 2 + lowest] < 0)
+    named = [None, None]  # the lowest factor is the faulty one; and it is significant
+    if factor := NAMED.get(fault):
+        right = lowest == FACTORS.index(factor)
+        named = [float(right.mean()), float((significant & right).mean())]
     # Answers that q finds likelier than golden ones are no praise: sharper sampling, or echoes.
     warned = ((adjusted[:, :2] < 0.05) & (t[:, :2] > 0)).any(1)
     return {
@@ -59,12 +63,8 @@ def _piece(config: ConfigDict, fault: str) -> dict[str, Any]:
         "mean": dict(zip(COLUMNS, value.mean(0).tolist(), strict=True)),
         "power": dict(zip(COLUMNS, flagged.mean(0).tolist(), strict=True)),
         "flagged_by_any": float(flagged.any(1).mean()),
-        "names_factor": None if factor is None else float(
-            (lowest == FACTORS.index(factor)).mean()
-        ),
-        "names_factor_with_verdict": None if factor is None else float(
-            (named & (lowest == FACTORS.index(factor))).mean()
-        ),
+        "names_factor": named[0],
+        "names_factor_with_verdict": named[1],
         "warned_of_sharpness": float(warned.mean()),
     }  # fmt: skip
 
@@ -84,13 +84,9 @@ def _draws(keys: Array, world: World, model: Array, log_q: Array, n: int) -> sam
             for x in swapped
         ]
         factors = [
-            sampling.Estimate(t.mean(), jnp.std(t, ddof=1) / jnp.sqrt(jnp.asarray(n, t.dtype)))
-            for t in terms
+            (t.mean(), jnp.std(t, ddof=1) / jnp.sqrt(jnp.asarray(n, t.dtype))) for t in terms
         ]
-        columns = (club, gap, *factors)
-        return sampling.Estimate(
-            jnp.stack([c.value for c in columns]), jnp.stack([c.error for c in columns])
-        )
+        return sampling.Estimate(*map(jnp.stack, zip(club, gap, *factors, strict=True)))
 
     return jax.lax.map(once, keys)
 
@@ -110,3 +106,18 @@ def _swapped_contexts(key: Array, world: World, x: Array) -> list[Array]:
                 for k in range(3)]  # fmt: skip
         found.append((grid[0] * sizes[1] + grid[1]) * sizes[2] + grid[2])
     return found
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Prints the table."""
+    print_whole(new_table(
+        "(v) share of draws in which a column flags the fault (Holm, 5 %)",
+        ("fault", "N", *COLUMNS, "any", "names factor", "warned"),
+        [
+            (r["fault"], r["n"], *(f"{r['power'][k]:.2f}" for k in COLUMNS),
+             f"{r['flagged_by_any']:.3f}",
+             "" if r["names_factor"] is None else f"{r['names_factor']:.3f}",
+             f"{r['warned_of_sharpness']:.2f}")
+            for r in results
+        ],
+    ))  # fmt: skip

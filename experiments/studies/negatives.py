@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.information.mutual_information import cyclic_negatives
+from remid_jax.report.tables import new_table, print_whole
 from remid_jax.worlds.draws import Draw, pair_matrix
 
 from . import sampling
@@ -38,7 +39,7 @@ def _piece(config: ConfigDict, surface: float) -> dict[str, Any]:
     rows: dict[str, list[np.ndarray]] = {"random": [], "cyclic": [], "all": []}
     for w in range(c.data_sets):
         key = jax.random.fold_in(jax.random.key(config.seed + 1), w % c.worlds)
-        world, log_q = sampling.world_and_estimator(key, "dependent", 0.7, c.misfit)
+        world, log_q = sampling.world_and_estimator(key, "dependent", 0.7, c.logit_noise)
         d, _ = sampling.samples(jax.random.fold_in(key, 10_000 + w), world, n)
         keys = jax.random.split(jax.random.fold_in(key, 20_000 + w), c.choices)
         forms = surface * jax.random.normal(jax.random.fold_in(key, 30_000 + w), (2, n))
@@ -92,3 +93,15 @@ def _choices(
         return {"random": diagonal - drawn, "cyclic": diagonal - balanced, "all": everything}
 
     return jax.lax.map(once, keys)
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Prints one table for each spread."""
+    for r in results:
+        print_whole(new_table(
+            f"(ii) s.d. of R-EMI, N = {r['n']}, {r['pairs_a_side']} pairs a side, "
+            f"surface forms of s.d. {r['surface_sd']:g}; nats",
+            ("negatives", "from choosing them", "in all"),
+            [(k, f"{v:.4f}", f"{r['sd_total'][k]:.4f}") for k, v in r["sd_from_choice"].items()],
+        ))  # fmt: skip
+        print(f"cyclic / random, data fixed: {r['ratio_cyclic_to_random']:.2f}")

@@ -11,22 +11,38 @@ from ml_collections import ConfigDict
 
 from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
-from remid_jax.report.terminal import git_revision
+from remid_jax.provenance import git_revision, provenance
+from remid_jax.report.results_file import write_results
 
-Piece = Callable[[], Any]
+Piece = Callable[[], Any]  # returns what JSON can hold
+
+
+def run_studies(
+    studies: Mapping[str, Mapping[str, Piece]], config: ConfigDict, folder: Path
+) -> dict[str, list[Any]]:
+    """Measures what is not stored yet, and writes `results.json` to the folder.
+
+    Args:
+      studies: study -> name of a piece -> the piece.
+      config: all settings; a piece stored under other settings is computed anew.
+      folder: of the results, and of the stored pieces.
+
+    Returns:
+      Study -> results of its pieces.
+
+    Raises:
+      UserError: the folder cannot be used.
+    """
+    origin = provenance(config)
+    pieces = {name: piece for study in studies.values() for name, piece in study.items()}
+    found = run_pieces(config.experiment, pieces, config, folder)
+    results = {study: [found[name] for name in parts] for study, parts in studies.items()}
+    write_results(folder, {"provenance": origin, **results})
+    return results
 
 
 def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, folder: Path) -> dict:
-    """Computes the pieces that are not stored yet, one after the other.
-
-    Args:
-      title: shown with the progress.
-      pieces: name -> function of nothing that returns what JSON can hold.
-      config: all settings; a piece stored under other settings is computed anew.
-      folder: of the stored pieces.
-
-    Returns:
-      name -> result. A stored piece of another revision of the code is taken, and said.
+    """Name -> result of each piece; one stored by another revision of the code is taken, and said.
 
     Raises:
       UserError: the folder cannot be used.
@@ -38,7 +54,8 @@ def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, fold
     results = {}
     with progress(title, len(pieces)) as advance:
         for name, piece in pieces.items():
-            path = folder / "pieces" / f"{_file_name(name)}-{digest}.json"
+            file = "".join(c if c.isalnum() else "_" for c in name)
+            path = folder / "pieces" / f"{file}-{digest}.json"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 made = {"revision": revision, "result": piece()}
@@ -50,7 +67,3 @@ def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, fold
             results[name] = stored["result"]
             advance(1)
     return results
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from remid_jax.information.group_sums import club_replicates
 from remid_jax.information.uncertainty import jackknife_error
 from remid_jax.worlds import channels
+from remid_jax.worlds.distributions import World
 from remid_jax.worlds.draws import Draw, draw, sums_from_counts
 from remid_jax.worlds.families import SIZES, Sizes, random_world
-from remid_jax.worlds.laws import World
 
 Array = jax.Array
 SHARPNESS = 3.0  # of the true channels: I(X;Y) of about 1.2 nats with 10 responses
@@ -27,14 +27,14 @@ def world_and_estimator(
     key: Array,
     family: str,
     strength: Array | float,
-    misfit: Array | float,
+    logit_noise: Array | float,
     sizes: Sizes = SIZES,
     sharpness: float = SHARPNESS,
 ) -> tuple[World, Array]:
-    """A random world and log q [X, Y], off by normal noise of s.d. `misfit` in the logits."""
+    """A random world and log q [X, Y], off by normal noise of s.d. `logit_noise` in the logits."""
     first, second = jax.random.split(key)
     world = random_world(first, family, strength, sizes, sharpness)
-    return world, channels.misfit(second, world.channel, misfit)
+    return world, channels.logit_noise(second, world.channel, logit_noise)
 
 
 def samples(key: Array, world: World, n: int, clusters: int = 0) -> tuple[Draw, Draw]:
@@ -57,8 +57,12 @@ def club_sides(log_q: Array, d: Draw, num_groups: int) -> list[tuple[Array, Arra
 
 def effective_club(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:
     """EMI by all-pairs vCLUB and its delete-one replicates [G]."""
-    sides = club_sides(log_q, d, num_groups)
-    return sides[0][0] - sides[1][0], sides[0][1] - sides[1][1]
+    return gap(*club_sides(log_q, d, num_groups))
+
+
+def gap(model: tuple[Array, Array], golden: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The model's value and replicates less those of golden responses."""
+    return model[0] - golden[0], model[1] - golden[1]
 
 
 def baseline(log_q: Array, d: Draw, num_groups: int) -> tuple[Array, Array]:

@@ -15,62 +15,77 @@ from ml_collections import ConfigDict
 
 from remid_jax.information.attribution import attribute
 from remid_jax.information.divergences import output_law
+from remid_jax.report.tables import new_table, print_whole
 from remid_jax.worlds import channels
+from remid_jax.worlds.distributions import (
+    Mechanisms,
+    World,
+    joint_distribution,
+    mechanisms_of,
+    mixed_distributions,
+)
 from remid_jax.worlds.draws import draw
 from remid_jax.worlds.exact import quantities
 from remid_jax.worlds.families import FAMILIES, SIZES, role_play_channel
-from remid_jax.worlds.laws import Mechanisms, World, joint_law, mechanisms_of, mixed_laws
 
 from . import sampling
 
 Array = jax.Array
-COUNTS = (
-    "clear", "named_right", "named_wrong", "exact_clear", "exact_named_right",
-    "faint", "faint_silent", "faint_named_wrong",
-)  # fmt: skip
 
 
 def pieces(config: ConfigDict) -> dict[str, Callable[[], Any]]:
-    """One piece for each misfit of q."""
+    """One piece for each logit_noise of q."""
     return {
-        f"shapley misfit={m}": functools.partial(_piece, config, m) for m in config.shapley.misfits
+        f"shapley logit_noise={m}": functools.partial(_piece, config, m)
+        for m in config.shapley.logit_noises
     }
 
 
-def _piece(config: ConfigDict, misfit: float) -> dict[str, Any]:
+def _piece(config: ConfigDict, logit_noise: float) -> dict[str, Any]:
     c = config.shapley
     keys = jax.random.split(jax.random.key(config.seed + 4), c.worlds)
-    found = _draws(keys, jnp.asarray(misfit, jnp.float32), c.contexts)
+    found = _draws(keys, jnp.asarray(logit_noise, jnp.float32), c.contexts)
     value, error, factor, exact, shares = (np.asarray(a) for a in found)
-    counts = dict.fromkeys(COUNTS, 0)
-    covered = 0
+    verdicts = []
     for k in range(c.worlds):
-        a = attribute(value[k], error[k], c.contexts - 1)
+        named = attribute(value[k], error[k], c.contexts - 1).named
         emid = value[k][0, 0, 0] - value[k][1, 1, 1]
-        spread = np.hypot(error[k][0, 0, 0], error[k][1, 1, 1])
-        clear = abs(emid) > 4 * spread
-        right, wrong = a.named == factor[k], a.named not in (None, factor[k])
-        counts["clear"] += clear
-        counts["named_right"] += clear and right
-        counts["named_wrong"] += clear and wrong
-        counts["faint"] += not clear
-        counts["faint_silent"] += (not clear) and a.named is None
-        counts["faint_named_wrong"] += (not clear) and wrong
-        counts["exact_clear"] += abs(exact[k]) > 4 * spread
-        counts["exact_named_right"] += (abs(exact[k]) > 4 * spread) and right
-        others = np.arange(3) != factor[k]
-        covered += bool((a.low[others] <= 0).all() and (a.high[others] >= 0).all())
+        noise = 4 * np.hypot(error[k][0, 0, 0], error[k][1, 1, 1])
+        right, wrong = named == factor[k], named not in (None, factor[k])
+        clear, exact_clear = abs(emid) > noise, abs(exact[k]) > noise
+        verdicts.append({
+            "clear": clear, "named_right": clear and right, "named_wrong": clear and wrong,
+            "exact_clear": exact_clear, "exact_named_right": exact_clear and right,
+            "faint": not clear, "faint_silent": not clear and named is None,
+            "faint_named_wrong": not clear and wrong,
+        })  # fmt: skip
     return {
-        "misfit": misfit,
-        "n_a_cell": c.contexts,
+        "logit_noise": logit_noise,
         "worlds": c.worlds,
-        **{k: int(v) for k, v in counts.items()},
-        "unshifted_factors_hold_zero": covered / c.worlds,
+        **{name: int(sum(v[name] for v in verdicts)) for name in verdicts[0]},
         "sd_of_exact_emid": float(exact.std()),
         "largest_exact_share_of_unshifted": float(
             np.abs(shares[np.arange(3)[None] != factor[:, None]]).max()
         ),
     }
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Prints the table."""
+    print_whole(new_table(
+        "(iv) Shapley attribution in worlds where one factor shifts",
+        ("logit_noise", "worlds", "|EMID| > 4 s.e.", "named right", "wrong", "else", "silent",
+         "wrong",
+         "exact |EMID| > 4 s.e.", "named right"),
+        [
+            [r[k] for k in (
+                "logit_noise", "worlds", "clear", "named_right", "named_wrong", "faint",
+                "faint_silent",
+                "faint_named_wrong", "exact_clear", "exact_named_right",
+            )]
+            for r in results
+        ],
+    ))  # fmt: skip
 
 
 def _one_factor_moves(key: Array, factor: Array) -> tuple[Mechanisms, Mechanisms]:
@@ -95,7 +110,7 @@ def _ignorant_of_new_values(key: Array, channel: Array, law: Array, factor: Arra
 
 
 @functools.partial(jax.jit, static_argnames="n")
-def _draws(keys: Array, misfit: Array, n: int) -> tuple[Array, ...]:
+def _draws(keys: Array, logit_noise: Array, n: int) -> tuple[Array, ...]:
     """Estimated EMI and error of the cells [worlds, 2, 2, 2]; factor, exact EMID and shares."""
 
     def once(key: Array) -> tuple[Array, ...]:
@@ -103,10 +118,10 @@ def _draws(keys: Array, misfit: Array, n: int) -> tuple[Array, ...]:
         factor = jax.random.randint(parts[0], (), 0, 3)
         P, Q = _one_factor_moves(parts[1], factor)
         channel = role_play_channel(parts[2], SIZES, sampling.SHARPNESS)
-        law = joint_law(P)
+        law = joint_distribution(P)
         model = _ignorant_of_new_values(parts[3], channel, law, factor)
-        log_q = channels.misfit(parts[4], channel, misfit)
-        cells = mixed_laws(P, Q).reshape(8, *law.shape)
+        log_q = channels.logit_noise(parts[4], channel, logit_noise)
+        cells = mixed_distributions(P, Q).reshape(8, *law.shape)
 
         def cell(part: tuple[Array, Array]) -> sampling.Estimate:
             d = draw(part[1], mechanisms_of(part[0]), channel, model, n)

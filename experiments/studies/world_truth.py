@@ -26,40 +26,30 @@ def column_of(tag: str) -> str:
     return "id" if tag == shifts.ID_TEST else shifts.SHIFT_OF[tag]
 
 
-def log_p(world: facts.TextualWorld, samples: Sequence[Sample]) -> np.ndarray:
-    """log p(y|x) of golden responses in nats: [n]."""
-    x, y = _indices(world, samples)
-    return truth.log_prob(world, y, x)
-
-
-def _indices(world: facts.TextualWorld, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
-    pairs = np.array([rendering.parse_sample(world, s) for s in samples], np.int64)
-    return pairs[:, 0], pairs[:, 1]
-
-
 def measure(loop: Corl, roles: dict[str, Any]) -> dict[str, Any]:
     """Per subset: E[log p − log q] and perplexities; R-EMI of faulty RPMs by q and by p."""
     world = loop.experiment.task.world
     subsets = {}
     for tag, samples in loop.experiment.tests.items():
         predicted = loop.worker.predict(samples, roles)
+        x, golden = np.array([rendering.parse_sample(world, s) for s in samples], np.int64).T
+        rng = np.random.default_rng([loop.config.seed, shifts.ALL_TAGS.index(tag)])
         subsets[tag] = {
             **predicted.summary(),
             "log_q_of_samples": predicted.sums.tolist(),
-            "log_p_of_samples": log_p(world, samples).tolist(),
+            "log_p_of_samples": truth.log_prob(world, golden, x).tolist(),
             "slots": len(facts.SLOTS),
-            "r_emi": _r_emi(loop, roles, world, samples[:CONTEXTS], tag),
+            "r_emi": _r_emi(loop, roles, samples[:CONTEXTS], x[:CONTEXTS], golden[:CONTEXTS], rng),
         }
     return subsets
 
 
 def _r_emi(
-    loop: Corl, roles: dict[str, Any], world: facts.TextualWorld, samples: Sequence[Sample],
-    tag: str,
+    loop: Corl, roles: dict[str, Any], samples: Sequence[Sample], x: np.ndarray,
+    golden: np.ndarray, rng: np.random.Generator,
 ) -> dict[str, Any]:  # fmt: skip
     """RPM -> R-EMI by the estimated q and by the true p, on the same contexts and responses."""
-    x, golden = _indices(world, samples)
-    rng = np.random.default_rng([loop.config.seed, shifts.ALL_TAGS.index(tag)])
+    world = loop.experiment.task.world
     answers = {"golden": golden, **{rpm: _answers(world, x, rpm, rng) for rpm in RPMS}}
     texts = [rendering.response_text(int(j)) for y in answers.values() for j in y]
     estimated = np.split(loop.worker.pairs(samples, texts, roles), len(answers), axis=1)
@@ -87,40 +77,33 @@ def _answers(
     return np.ravel_multi_index(slots.T, facts.SLOTS)
 
 
-def emid_errors(subsets: Mapping[str, Any]) -> dict[str, float]:
-    """Column -> mean over its subsets and RPMs of |R-EMID by q − R-EMID by p|, nats a response.
-
-    The column `id` holds the error of R-EMI itself, in-distribution: there is no R-EMID.
-    """
-    found: dict[str, list[float]] = {}
-    home = subsets[shifts.ID_TEST]["r_emi"]
-    for tag, subset in subsets.items():
-        for rpm, value in subset["r_emi"].items():
-            error = value["q"] - value["p"]
-            if tag != shifts.ID_TEST:
-                error = (home[rpm]["q"] - home[rpm]["p"]) - error
-            found.setdefault(column_of(tag), []).append(abs(error))
-    return {column: float(np.mean(errors)) for column, errors in found.items()}
-
-
 def columns(subsets: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Measure -> column -> mean over the column's samples, for one seed.
 
     Measures: `perplexity` per slot of a response, `perplexity_token` per token, `kl` in nats a
-    response, `emid_error`.
+    response, `emid_error`: mean over subsets and RPMs of |R-EMID by q − R-EMID by p| in nats a
+    response, which in the column `id` is that of R-EMI: there is no R-EMID in distribution.
     """
     log_q: dict[str, list[float]] = {}
     log_p: dict[str, list[float]] = {}
+    errors: dict[str, list[float]] = {}
     tokens: dict[str, float] = {}
+    home = subsets[shifts.ID_TEST]["r_emi"]
     for tag, subset in subsets.items():
-        log_q.setdefault(column_of(tag), []).extend(subset["log_q_of_samples"])
-        log_p.setdefault(column_of(tag), []).extend(subset["log_p_of_samples"])
-        tokens[column_of(tag)] = subset["tokens_per_response"]
+        column = column_of(tag)
+        log_q.setdefault(column, []).extend(subset["log_q_of_samples"])
+        log_p.setdefault(column, []).extend(subset["log_p_of_samples"])
+        tokens[column] = subset["tokens_per_response"]
+        for rpm, value in subset["r_emi"].items():
+            error = value["q"] - value["p"]
+            if tag != shifts.ID_TEST:
+                error = (home[rpm]["q"] - home[rpm]["p"]) - error
+            errors.setdefault(column, []).append(abs(error))
     slots = len(facts.SLOTS)
     mean = {c: float(np.mean(v)) for c, v in log_q.items()}
     return {
         "perplexity": {c: float(np.exp(-m / slots)) for c, m in mean.items()},
         "perplexity_token": {c: float(np.exp(-m / tokens[c])) for c, m in mean.items()},
         "kl": {c: float(np.mean(log_p[c]) - m) for c, m in mean.items()},
-        "emid_error": emid_errors(subsets),
+        "emid_error": {c: float(np.mean(e)) for c, e in errors.items()},
     }

@@ -1,126 +1,89 @@
-"""One subset's pair matrices; R-EMI, EMI, retained share and baseline as functions of a mask."""
+"""R-EMI, EMI, retained share and baseline on a mask of contexts, and their replicates."""
 
-import dataclasses
 import functools
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from remid_jax.data.samples import Sample
-from remid_jax.errors import UserError
-from remid_jax.evaluation.config import MIN_CONTEXTS
-from remid_jax.evaluation.scoring import GOLDEN, Block
+from remid_jax.analysis.contrast import Contrast, Replicates, contrast, replicates
 from remid_jax.information import mutual_information as mi
-from remid_jax.information.uncertainty import clustered_negatives, clusters, delete_one
+from remid_jax.information.pairs import (
+    REFERENCE_ROWS,
+    Block,
+    EstimatorSettings,
+    Negatives,
+    Subset,
+    groups_of,
+    is_paired,
+)
+from remid_jax.information.significance import contributions
 
-SHUFFLED = "shuffled golden"
-ANCHORS = (GOLDEN, SHUFFLED)
 COLUMNS = ("r_emi", "r_emi_token", "emi", "retained", "baseline")
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Negatives:
-    """Weights [N, N] of the negative pairs of the model side and of the golden side."""
+class Estimates:
+    """The subsets of a diagnosis, and their replicates, which are computed once.
 
-    model: np.ndarray
-    golden: np.ndarray
-
-    def wanted(self, golden: bool) -> np.ndarray:
-        """[N, N] bool, the pairs that a block must hold; the golden one also serves `SHUFFLED`."""
-        needed = (np.eye(len(self.model)) + self.model) > 0
-        if golden:
-            needed = needed | (self.golden > 0) | np.roll(needed, 1, axis=1)
-        return needed
-
-
-Labels = tuple[str, ...]
-
-
-def cluster_labels(tag: str, samples: Sequence[Sample], config: ConfigDict) -> Labels | None:
-    """What `config.estimator.clusters` tells a subset's contexts apart by, or None.
-
-    Returns:
-      [N] texts: contexts with the same text are one cluster.
-
-    Raises:
-      UserError: fewer clusters than a standard error needs.
+    Attributes:
+      subsets: the in-distribution one first.
+      settings: how they are estimated.
+      home: the in-distribution subset.
+      names: of all rows.
+      rpms: of the evaluated models alone.
     """
-    field = config.estimator.clusters
-    if field == "none":
-        return None
-    dump = functools.partial(json.dumps, ensure_ascii=False, sort_keys=True)
-    labels = tuple(dump(getattr(s, field)) for s in samples)
-    if (count := len(set(labels))) < MIN_CONTEXTS:
-        raise UserError(
-            f"config.estimator.clusters is {field!r}, but the {len(samples)} contexts of subset "
-            f"{tag!r} form {count} clusters; a standard error needs at least {MIN_CONTEXTS}"
-        )
-    return labels
 
+    def __init__(self, subsets: Sequence[Subset], settings: EstimatorSettings):
+        """Takes the subsets, the in-distribution one first."""
+        self.subsets, self.settings, self.home = tuple(subsets), settings, subsets[0]
+        self.names = tuple(self.home.rpms)
+        self.rpms = tuple(name for name in self.names if name not in REFERENCE_ROWS)
+        self._done: dict[tuple[str, str, bytes], Replicates] = {}
 
-def negatives_for(
-    n: int, config: ConfigDict, labels: Labels | None = None
-) -> tuple[Negatives, Negatives]:
-    """The negative pairs that `config.estimator` asks for, among n contexts.
-
-    Args:
-      n: contexts.
-      config: of the diagnosis.
-      labels: [N] clusters; given, only pairs of different ones are kept.
-
-    Returns:
-      Those with reasoning, and those without (fewer where `emi_shifts` says so).
-
-    Raises:
-      UserError: more cyclic shifts than there are other contexts, or no pair is left.
-    """
-    e = config.estimator
-    between = mi.all_negatives(n) if labels is None else clustered_negatives(clusters(labels))
-    try:
-        if e.negatives == "all":
-            drawn = [mi.all_negatives(n)] * 2
-        elif e.negatives == "cyclic":
-            drawn = [mi.cyclic_negatives(n, e.num_negatives)] * 2
-        else:  # the two sides draw separately, as the published code does
-            seeds = (config.seed, config.seed + 1)
-            drawn = [mi.random_negatives(n, e.num_negatives, x) for x in seeds]
-    except ValueError as error:
-        raise UserError(f"config.estimator: {error}") from None
-    with_r = without_r = Negatives(*(w * between for w in drawn))
-    if e.emi_shifts >= n:
-        raise UserError(
-            f"config.estimator.emi_shifts is {e.emi_shifts}, but {n} contexts have only {n - 1} "
-            "cyclic shifts; lower it, or set it to 0 for the pairs of R-EMI"
-        )
-    if e.name == "club" and 0 < e.emi_shifts < n - 1:  # only club can leave pairs out
-        weights = mi.cyclic_negatives(n, e.emi_shifts) * between
-        without_r = Negatives(weights, weights)
-    for weights in (with_r.model, with_r.golden, without_r.model):
-        if not weights.any():
-            raise UserError(
-                "config.estimator: all negative pairs lie within a cluster; take more of them, or "
-                "negatives='all'"
+    def replicates(self, subset: Subset, rpm: str, groups: np.ndarray | None = None) -> Replicates:
+        """Of `COLUMNS`; without `groups` [N], those of the subset's own contexts."""
+        groups = groups_of(subset.used(rpm), subset) if groups is None else groups
+        key = (subset.tag, rpm, groups.tobytes())
+        if key not in self._done:
+            blocks = subset.rpms[rpm], subset.golden, subset.negatives
+            how = {"name": self.settings.name, "by_token": self.settings.by_token}
+            self._done[key] = replicates(
+                lambda mask: _columns(*blocks, mask, **how), groups, (len(COLUMNS),)
             )
-    return with_r, without_r
+        return self._done[key]
 
+    def contributions(self, block: Block, used: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """[n], of the used contexts [N] alone; see `significance.contributions`."""
+        lengths = block.lengths if self.settings.by_token else None
+        return np.asarray(contributions(block.scores, lengths, used, weights))[used]
 
-def wanted_columns(
-    n: int, policies: int, config: ConfigDict, labels: Labels | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs to score: [N, (1 + policies)·N] bool, golden first, with reasoning and without."""
-    with_r, without_r = (
-        np.concatenate([x.wanted(golden=True)] + [x.wanted(golden=False)] * policies, axis=1)
-        for x in negatives_for(n, config, labels)
-    )
-    return with_r, without_r
+    def r_emi(
+        self, rpm: str, weights: Mapping[str, float], groups: np.ndarray | None = None
+    ) -> Contrast:
+        """Σ w R-EMI over subsets.
 
+        Samples are deleted together with their counterparts; subsets that are not paired with the
+        in-distribution one are taken as independent (too wide where they share clusters).
 
-Statistic = Callable[[jax.Array], jax.Array]
+        Args:
+          rpm: name of a row.
+          weights: tag -> w.
+          groups: [N] of the paired subsets; by default all contexts that one of them uses.
+        """
+        chosen = [s for s in self.subsets if weights.get(s.tag)]
+        paired = [s for s in chosen if s is self.home or is_paired(s, self.home)]
+        tags = {s.tag for s in paired}
+        if groups is None and paired:
+            groups = groups_of(np.any([s.used(rpm) for s in paired], axis=0), *paired)
+
+        def term(s: Subset, groups: np.ndarray | None = None) -> tuple[float, Replicates]:
+            return weights[s.tag], self.replicates(s, rpm, groups).column(0)
+
+        families = [[term(s)] for s in chosen if s.tag not in tags]
+        if paired:
+            families.append([term(s, groups) for s in paired])
+        return contrast(*families)
 
 
 @functools.partial(jax.jit, static_argnames=("name", "by_token"))
@@ -135,119 +98,28 @@ def _columns(
 ) -> jax.Array:
     """The values of `COLUMNS` on the contexts of a mask [N]."""
     mask = mask & model.where & golden.where
+
+    def sides(matrix: str, weights: Negatives, by_token: bool) -> list[jax.Array]:
+        """Of the model and of golden."""
+        return [
+            mi.ESTIMATORS[name](
+                getattr(block, matrix),
+                where=mask,
+                lengths=block.lengths if by_token else None,
+                **({"negatives": w} if name == "club" else {}),
+            )
+            for block, w in ((model, weights.model), (golden, weights.golden))
+        ]
+
     with_r, without_r = negatives
-
-    def value(scores: jax.Array, block: Block, weights: jax.Array, by_token: bool) -> jax.Array:
-        arguments = {"lengths": block.lengths} if by_token else {}
-        if name == "club":
-            arguments["negatives"] = weights
-        return mi.ESTIMATORS[name](scores, where=mask, **arguments)
-
-    def sides(by_token: bool) -> tuple[jax.Array, jax.Array]:
-        ours = value(model.scores, model, with_r.model, by_token)
-        return ours, value(golden.scores, golden, with_r.golden, by_token)
-
-    of_model, of_golden = sides(by_token)
-    plain = (
-        value(model.plain, model, without_r.model, by_token),
-        value(golden.plain, golden, without_r.golden, by_token),
-    )
-    diagonals = (
-        jnp.diagonal(model.scores), model.lengths, jnp.diagonal(golden.scores), golden.lengths
-    )  # fmt: skip
+    both = sides("scores", with_r, by_token)
+    own = [x for b in (model, golden) for x in (jnp.diagonal(b.scores), b.lengths)]
     return jnp.stack(
         [
-            mi.effective(of_model, of_golden),
-            mi.effective(*sides(by_token=True)),
-            mi.effective(*plain),
-            mi.retained(of_model, of_golden),
-            mi.likelihood_baseline(*diagonals, where=mask),
+            mi.effective(*both),
+            mi.effective(*sides("scores", with_r, by_token=True)),
+            mi.effective(*sides("plain", without_r, by_token)),
+            mi.retained(*both),
+            mi.likelihood_baseline(*own, where=mask),
         ]
     )
-
-
-def statistic(
-    model: Block, golden: Block, negatives: tuple[Negatives, Negatives], config: ConfigDict
-) -> Statistic:
-    """The estimates of one policy in one subset as a function of a mask of contexts.
-
-    Returns:
-      mask [N] -> [len(COLUMNS)].
-    """
-    e = config.estimator
-    settings = {"name": e.name, "by_token": e.normalisation == "token"}
-    return lambda mask: _columns(model, golden, negatives, mask, **settings)
-
-
-@dataclasses.dataclass(frozen=True)
-class Subset:
-    """Everything that is estimated from in one subset.
-
-    Attributes:
-      tag: subset tag.
-      sample_ids: [N].
-      pair_ids: [N], the anchor of each sample or None.
-      languages: [N], the language of each sample or None.
-      golden: its block; policies: name -> block, in the order of the report.
-      negatives: the negative pairs with reasoning and without.
-      labels: [N] clusters that are deleted together, or None where each context is its own.
-      shift: what is shifted; None: the in-distribution subset.
-    """
-
-    tag: str
-    sample_ids: tuple[str, ...]
-    pair_ids: tuple[str | None, ...]
-    languages: tuple[str | None, ...]
-    golden: Block
-    policies: Mapping[str, Block]
-    negatives: tuple[Negatives, Negatives]
-    labels: Labels | None = None
-    shift: str | None = None
-    _done: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def statistic(self, policy: str, config: ConfigDict) -> Statistic:
-        """See `statistic`."""
-        return statistic(self.policies[policy], self.golden, self.negatives, config)
-
-    def used(self, policy: str) -> np.ndarray:
-        """[N] bool, contexts that count for a policy."""
-        return self.policies[policy].where & self.golden.where
-
-    def delete_one(
-        self, policy: str, groups: np.ndarray, config: ConfigDict
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The values of `COLUMNS`, and [G, COLUMNS] without each group; computed once."""
-        e = config.estimator
-        key = (policy, groups.tobytes(), e.name, e.normalisation)
-        if key not in self._done:
-            parts = delete_one(self.statistic(policy, config), groups)
-            self._done[key] = tuple(np.asarray(x) for x in parts)
-        return self._done[key]
-
-
-def groups_of(used: np.ndarray, *subsets: Subset) -> np.ndarray:
-    """[N] groups that a jackknife deletes; −1 where not used.
-
-    Args:
-      used: [N] bool.
-      *subsets: one, or several whose contexts belong together index by index: contexts that share
-        a cluster in any of them are then deleted together.
-    """
-    labels = [s.labels for s in subsets if s.labels is not None]
-    return np.where(used, clusters(*labels) if labels else np.arange(len(used)), -1)
-
-
-def count_groups(groups: np.ndarray) -> int:
-    """Number of groups that are used."""
-    return len(np.unique(groups[groups >= 0]))
-
-
-def is_paired(subset: Subset, anchor: Subset) -> bool:
-    """Whether each sample of a subset varies the anchor of the same index."""
-    return subset.pair_ids == anchor.sample_ids
-
-
-def with_anchors(subset: Subset) -> Subset:
-    """Adds the two anchor rows that come free with the matrix: floor and ceiling of every table."""
-    anchors = {GOLDEN: subset.golden, SHUFFLED: subset.golden.shifted()}
-    return dataclasses.replace(subset, policies={**subset.policies, **anchors})

@@ -1,14 +1,13 @@
-"""A character profile: what files hold, and its text for prompts and drafts alike."""
+"""Character profiles: what files hold, and their text for prompts and drafts."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from remid_jax.data.texts import fill_placeholders, has_text
 from remid_jax.errors import UserError
-from remid_jax.json_files import kind_of
+from remid_jax.json_files import kind_of, part_of
 
-if TYPE_CHECKING:
-    from remid_jax.data.samples import Sample
+Profile = Mapping[str, Any] | str
 
 UNNAMED = "the character"
 _CARDS = ("chara_card_v2", "chara_card_v3")
@@ -20,18 +19,15 @@ _NOT_OF_THE_CHARACTER = (
 )  # fmt: skip
 
 
-def read_character(value: Any, where: str) -> Mapping[str, Any] | str:
-    """A profile as it stands in a file, made ready.
+def read_character(value: Any, where: str) -> Profile:
+    """Reads a profile from a file: an object, a character card, or a text.
 
-    Nulls are left out, wherever they stand. Of a character card of version 2 or 3 the `data` is
-    the profile, without what is not about the character (creator's notes, extensions ...).
-
-    Args:
-      value: an object, a character card, or a text.
-      where: file, record and field, for messages.
+    Nulls are left out wherever they stand. Of a character card of version 2 or 3 the `data` is the
+    profile, without what is not about the character (creator's notes, extensions ...).
 
     Raises:
-      UserError: another kind of value, a card without data, or nothing that can be read.
+      UserError: another kind of value, a card without data, or nothing that can be read; it begins
+        with `where`.
     """
     if not isinstance(value, (dict, str)):
         raise UserError(f"{where} must be an object or a string, not {kind_of(value)}")
@@ -47,17 +43,9 @@ def _of_card(data: Any, where: str) -> dict[str, Any]:
     """What a card says of the character; of its book the contents of the entries."""
     if not isinstance(data, dict):
         raise UserError(f"{where} is a character card without an object 'data'")
-    book = data.get("character_book")
-    entries = book.get("entries") if isinstance(book, dict) else None
-    entries = (
-        [e.get("content") for e in entries if isinstance(e, dict)]
-        if isinstance(entries, list)
-        else []
-    )
-    told = {k: v for k, v in data.items() if k not in _NOT_OF_THE_CHARACTER and v not in ("", [])}
-    return {k: v for k, v in told.items() if k != "character_book"} | (
-        {"character_book": entries} if entries else {}
-    )
+    said = {k: v for k, v in data.items() if k not in _NOT_OF_THE_CHARACTER and v not in ("", [])}
+    entries = part_of(said.pop("character_book", None), "entries", list)
+    return {**said, "character_book": [e.get("content") for e in entries if isinstance(e, dict)]}
 
 
 def _without_nulls(value: Any) -> Any:
@@ -66,30 +54,28 @@ def _without_nulls(value: Any) -> Any:
         kept = {k: _without_nulls(v) for k, v in value.items() if v is not None}
         return {k: v for k, v in kept.items() if v not in ({}, [])}
     if isinstance(value, list):
-        kept = [_without_nulls(v) for v in value if v is not None]
-        return [v for v in kept if v not in ({}, [])]
+        return list(_without_nulls(dict(enumerate(value))).values())
     return value
 
 
 def _any_text(value: Any) -> bool:
-    inner = value.values() if isinstance(value, dict) else value
-    if isinstance(value, (dict, list)):
-        return any(map(_any_text, inner))
-    return has_text(str(value))
+    if isinstance(value, dict):
+        value = list(value.values())
+    return any(map(_any_text, value)) if isinstance(value, list) else has_text(str(value))
 
 
 def filled(value: Any, character: str, user: str) -> Any:
-    """A profile, or a part of it, with names in the place of placeholders; see `texts`."""
+    """A profile, a dialogue or a text with names in the place of placeholders."""
     if isinstance(value, str):
         return fill_placeholders(value, character, user)
-    if isinstance(value, list):
-        return [filled(v, character, user) for v in value]
+    if isinstance(value, list | tuple):
+        return type(value)(filled(v, character, user) for v in value)
     if isinstance(value, Mapping):
         return {k: filled(v, character, user) for k, v in value.items()}
     return value
 
 
-def name_in(character: Mapping[str, Any] | str) -> str:
+def name_in(character: Profile) -> str:
     """The name that a profile gives, or an empty text."""
     profile = character if isinstance(character, Mapping) else {}
     named = {str(key).lower(): value for key, value in profile.items()}
@@ -97,12 +83,12 @@ def name_in(character: Mapping[str, Any] | str) -> str:
     return next((n.strip() for n in found if isinstance(n, str) and has_text(n)), "")
 
 
-def character_name(sample: "Sample") -> str:
-    """The character's name, or `the character` where the profile has none."""
-    return name_in(sample.character) or UNNAMED
+def character_name(character: Profile) -> str:
+    """The name that a profile gives, or `the character`."""
+    return name_in(character) or UNNAMED
 
 
-def character_text(character: Mapping[str, Any] | str) -> str:
+def character_text(character: Profile) -> str:
     """The profile as plain text, one `key: value` line for each entry of an object."""
     if isinstance(character, str):
         return character.strip()
@@ -111,7 +97,7 @@ def character_text(character: Mapping[str, Any] | str) -> str:
 
 def _flat(value: Any) -> str:
     if isinstance(value, list):
-        return "; ".join(_flat(v) for v in value)
+        return "; ".join(map(_flat, value))
     if isinstance(value, Mapping):
         return "; ".join(f"{k}: {_flat(v)}" for k, v in value.items())
     return str(value)

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 
 from remid_jax.data.reading import Benchmark
 from remid_jax.data.samples import Sample
-from remid_jax.data.shifts import SHIFTS, resolve_shifts
+from remid_jax.data.shifts import SHIFTS
 from remid_jax.errors import UserError, nearest
 
 
 def choose_contexts(
     benchmark: Benchmark, names: Iterable[str], contexts: int = 0
 ) -> dict[str, tuple[Sample, ...]]:
-    """The contexts that a diagnosis with the same shifts and `limits.contexts` looks at.
+    """The contexts of a diagnosis with these shifts and this `limits.contexts`.
 
     Args:
       benchmark: the samples.
@@ -22,59 +22,66 @@ def choose_contexts(
         distances.
 
     Returns:
-      tag -> samples, the in-distribution subset first; chosen subsets that the benchmark lacks are
-      left out, see `absent_subsets`.
+      tag -> samples, the in-distribution subset first; without the `absent_subsets`.
 
     Raises:
-      UserError: unknown shift, or the benchmark lacks the in-distribution subset or all chosen
-        ones.
+      UserError: unknown shift or none, or the benchmark lacks the in-distribution subset or all
+        chosen ones.
     """
-    home = benchmark.in_distribution
-    wanted = resolve_shifts(names, benchmark.shift_of, home)
-    present = [tag for tag in wanted if tag in benchmark.subsets]
-    if home not in benchmark.subsets:
-        hint = nearest(home, benchmark.subsets)
+    names, home, subsets = list(names), benchmark.in_distribution, benchmark.subsets
+    wanted = _resolve(benchmark, names)
+    present = [tag for tag in wanted if tag in subsets]
+    if home not in subsets:
         raise UserError(
-            f"benchmark {benchmark.name}: has no subset {home}{hint} to compare with; name the "
-            "in-distribution tag in config.in_distribution"
+            f"benchmark {benchmark.name}: has no subset {home}{nearest(home, subsets)} to compare "
+            "with; name the in-distribution tag in config.in_distribution"
         )
     if not present:
-        there = [f"{t} ({s})" for t, s in benchmark.shift_of.items() if t in benchmark.subsets]
+        there = [f"{t} ({s})" for t, s in benchmark.shift_of.items() if t in subsets]
         raise UserError(
             f"benchmark {benchmark.name}: has none of {', '.join(wanted or names)}; it has "
             f"{', '.join(there) or 'no shifted subset'}: set config.shifts"
         )
-    chosen: dict[str, tuple[Sample, ...]] = {}
-    first = benchmark.subsets[home]
-    if contexts and any(_variants(benchmark.subsets[tag]) for tag in present):
-        chosen[home] = first[:contexts]
+    if contexts and any(_variants(subsets[tag]) for tag in present):
+        first = subsets[home][:contexts]
     else:
-        chosen[home] = _take(first, contexts, ())
-    anchors = [s.sample_id for s in chosen[home]]
-    for tag in present:
-        chosen[tag] = _take(benchmark.subsets[tag], contexts, anchors)
-    return chosen
+        first = _take(subsets[home], contexts, ())
+    ids = [s.sample_id for s in first]
+    return {home: first, **{tag: _take(subsets[tag], contexts, ids) for tag in present}}
 
 
 def absent_subsets(benchmark: Benchmark, names: Iterable[str]) -> tuple[str, ...]:
-    """What of the chosen shifts and subsets the benchmark lacks."""
+    """The chosen shifts and subsets that the benchmark lacks."""
     names, known = list(names), benchmark.shift_of
-    wanted = resolve_shifts(names, known, benchmark.in_distribution)
-    none_at_all = (n for n in names if n in SHIFTS and n not in known.values())
-    return (*(tag for tag in wanted if tag not in benchmark.subsets), *none_at_all)
+    unused = (n for n in names if n in SHIFTS and n not in known.values())
+    return (*(t for t in _resolve(benchmark, names) if t not in benchmark.subsets), *unused)
+
+
+def _resolve(benchmark: Benchmark, names: Sequence[str]) -> list[str]:
+    """The shifted tags that shifts and tags name, in the benchmark's order."""
+    known, home = benchmark.shift_of, benchmark.in_distribution
+    every = dict.fromkeys((*SHIFTS, *known.values(), home, *known))
+    for name in names:
+        if name not in every:
+            hint = nearest(name, every)
+            raise UserError(f"unknown shift {name!r}{hint}; choose among {', '.join(every)}")
+    chosen = [tag for tag, shift in known.items() if tag in names or shift in names]
+    if not chosen and set(names) <= {home}:
+        raise UserError("no shift was chosen: name at least one in config.shifts")
+    return chosen
 
 
 def _variants(samples: Sequence[Sample]) -> dict[str, Sample]:
-    """Anchor id -> its one variant; empty where not every sample varies an anchor of its own."""
+    """Id of the counterpart -> sample; empty where not every sample has one of its own."""
     variants = {s.pair_id: s for s in samples if s.pair_id is not None}
     return variants if len(variants) == len(samples) else {}
 
 
-def _take(samples: Sequence[Sample], limit: int, anchors: Sequence[str]) -> tuple[Sample, ...]:
-    partners = _variants(samples)
-    complete = anchors and set(anchors) <= set(partners)
+def _take(samples: Sequence[Sample], limit: int, counterparts: Sequence[str]) -> tuple[Sample, ...]:
+    variants = _variants(samples)
+    complete = counterparts and set(counterparts) <= set(variants)
     # Without a limit nothing may be left out, so pairs must cover the whole subset.
-    if complete and (limit or len(partners) == len(anchors)):
-        return tuple(partners[a] for a in anchors)
+    if complete and (limit or len(variants) == len(counterparts)):
+        return tuple(variants[i] for i in counterparts)
     n = min(limit, len(samples)) if limit else len(samples)
     return tuple(samples[i * len(samples) // n] for i in range(n))

@@ -1,7 +1,7 @@
 """Prompts out to any chat server, responses back in: the batch files of OpenAI's API and of vLLM.
 
 python -m remid_jax.data.export --model NAME --out DIR
-python -m remid_jax.data.export --collect BATCH_OUTPUT.jsonl --policy NAME --out FILE.jsonl
+python -m remid_jax.data.export --collect BATCH_OUTPUT.jsonl --rpm NAME --out FILE.jsonl
 """
 
 import argparse
@@ -17,7 +17,7 @@ from remid_jax.cli import run_command
 from remid_jax.data import shifts
 from remid_jax.data.contexts import absent_subsets, choose_contexts
 from remid_jax.data.options import add_subset_options, load_with_options
-from remid_jax.data.prompts import FULL, VIEWS, Messages, reply_messages
+from remid_jax.data.prompts import FULL, VIEWS, reply_messages
 from remid_jax.data.reading import BUNDLED
 from remid_jax.data.responses import (
     DETAILS,
@@ -31,110 +31,87 @@ from remid_jax.data.responses import (
 from remid_jax.data.samples import Sample, read_name
 from remid_jax.errors import UserError, visible
 from remid_jax.files import path_of, write_atomically
-from remid_jax.json_files import LINES, read_json_lines
+from remid_jax.json_files import LINES, part_of, read_json_lines
 
 PROMPTS, BATCH = "prompts.jsonl", "openai_batch.jsonl"
-CHAT_URL = "/v1/chat/completions"
 DEFAULT_MODEL = "model"
 
 Record = dict[str, Any]
 
 
-def prompt_record(sample: Sample, view: str = FULL) -> Record:
-    """What the evaluated model reads for one sample, as a line of `prompts.jsonl`."""
-    messages = reply_messages(sample, view)
-    return {"sample_ID": sample.sample_id, "subset_tag": sample.tag, "messages": messages}
+def export(args: argparse.Namespace) -> Iterator[str]:
+    """Writes the prompts; yields the lines to print."""
+    names = [name.strip() for name in args.shifts.split(",") if name.strip()]
+    benchmark = load_with_options(args.benchmark, args)
+    chosen = choose_contexts(benchmark, names, args.contexts)
+    folder = path_of(args.out, "--out")
+    samples = [s for subset in chosen.values() for s in subset]
+    prompts = [
+        {"sample_ID": s.sample_id, "subset_tag": s.tag, "messages": reply_messages(s, args.view)}
+        for s in samples
+    ]
+    write_jsonl(folder / PROMPTS, prompts)
+    write_jsonl(folder / BATCH, (_request(prompt, args) for prompt in prompts))
+    counts = ", ".join(f"{tag} {len(subset)}" for tag, subset in chosen.items())
+    yield f"{len(samples)} prompts ({counts}) in {folder / PROMPTS} and {folder / BATCH}"
+    if absent := absent_subsets(benchmark, names):
+        yield f"not in the benchmark: {', '.join(absent)}"
+    if not args.model:
+        yield f"the requests name the model {_model(args)!r}; --model sets your server's name"
 
 
-def batch_request(
-    sample_id: str,
-    messages: Messages,
-    model: str = DEFAULT_MODEL,
-    max_tokens: int = 256,
-    max_tokens_key: str = "max_tokens",
-    temperature: float | None = 0,
-) -> Record:
-    """One chat completion as a line of an OpenAI batch file, greedy unless told otherwise.
+def _model(args: argparse.Namespace) -> str:
+    return args.model or args.rpm or DEFAULT_MODEL
 
-    Args:
-      sample_id: becomes the custom_id.
-      messages: what the model reads.
-      model: its name on the server.
-      max_tokens: of the answer, at most.
-      max_tokens_key: the server's name for it; reasoning models ask for `max_completion_tokens`.
-      temperature: None leaves it out, for servers that take none.
 
-    >>> batch_request("IDTest_01", [{"role": "user", "content": "Hi"}], "qwen", 64)["body"]
-    {'model': 'qwen', 'messages': [{'role': 'user', 'content': 'Hi'}], 'max_tokens': 64,
-     'temperature': 0}
+def _request(prompt: Record, args: argparse.Namespace) -> Record:
+    """One chat completion as a line of an OpenAI batch file."""
+    body = {"model": _model(args), "messages": prompt["messages"]}
+    body[args.max_tokens_key] = args.max_tokens
+    if args.temperature is not None:
+        body["temperature"] = args.temperature
+    request = {"custom_id": prompt["sample_ID"], "method": "POST", "url": "/v1/chat/completions"}
+    return {**request, "body": body}
+
+
+def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes one JSON object a line; a file that stands under the name was written to its end.
+
+    Raises:
+      UserError: the folder or the file cannot be written.
     """
-    body = {"model": model, "messages": messages, max_tokens_key: max_tokens}
-    if temperature is not None:
-        body["temperature"] = temperature
-    return {"custom_id": sample_id, "method": "POST", "url": CHAT_URL, "body": body}
+    lines = ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
+    write_atomically(file, lines)
 
 
-def batch_answer(row: Mapping[str, Any], sample: Sample | None = None) -> Collected:
-    """The answer in one line of a batch output file.
-
-    Args:
-      row: `{"custom_id", "response": {"status_code", "body"}, "error"}`.
-      sample: its context, where that is known.
-    """
-    response = row.get("response")
-    response = response if isinstance(response, dict) else {}
-    status, body = (
-        response.get("status_code", 200 if "body" in response else None),
-        response.get("body"),
-    )
-    if row.get("error") or str(status) != "200":
-        reason = _reason(row.get("error")) or _reason(body) or f"status code {status}"
-        return Collected(failure=f"the request failed: {reason}")
-    if not (drawn := _drawn(body)):
-        return Collected(failure="the request failed: its body has no choices[0].message")
-    answers = [_of_choice(choice, sample) for choice in drawn]
-    used = next((a for a in answers if not a.failure), answers[0])
-    return dataclasses.replace(used, unused=len(answers) - 1)
-
-
-def _drawn(body: Any) -> list[Mapping[str, Any]]:
-    """The choices of a body that hold a message (or, of plain completions, a text), in order."""
-    choices = body.get("choices") if isinstance(body, dict) else None
-    found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
-    found = [c for c in found if isinstance(c.get("message"), dict) or "text" in c]
-    indices = [c.get("index", 0) for c in found]
-    return sorted(found, key=lambda c: c.get("index", 0)) if _all_ints(indices) else found
-
-
-def _all_ints(values: Iterable[Any]) -> bool:
-    return all(isinstance(v, int) for v in values)
-
-
-def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Collected:
-    message = choice.get("message") or {"content": choice.get("text")}
-    finish = choice.get("finish_reason")
-    answer = read_answer(message.get("content"), sample, finish if isinstance(finish, str) else "")
-    if answer.failure and (why := _why_none(message)):
-        return dataclasses.replace(answer, failure=why)
-    return answer
-
-
-def _why_none(message: Mapping[str, Any]) -> str:
-    """What else a message without answer says of itself."""
-    parts = message.get("content")
-    parts = [p for p in parts if isinstance(p, dict)] if isinstance(parts, list) else []
-    refusal = message.get("refusal") or next((p["refusal"] for p in parts if p.get("refusal")), "")
-    if isinstance(refusal, str) and refusal.strip():
-        return f"the model refused: {refusal.strip()}"
-    if any(message.get(key) for key in ("reasoning_content", "reasoning")):
-        return "the model reasoned and gave no answer"
-    return "the model called a tool and gave no answer" if message.get("tool_calls") else ""
-
-
-def _reason(error: Any) -> str:
-    if isinstance(error, dict):
-        return next(filter(None, (_reason(error.get(k)) for k in ("error", "message", "code"))), "")
-    return error if isinstance(error, str) else ""
+def collect(args: argparse.Namespace) -> Iterator[str]:
+    """Turns a batch output into a response file; yields the lines to print."""
+    out, rpm = path_of(args.out, "--out"), args.rpm
+    if out.suffix.lower() not in LINES:
+        raise UserError(f"--out {out}: a response file must be named *.jsonl")
+    samples = {s.sample_id: s for s in load_with_options(args.benchmark, args)}
+    batch = path_of(args.collect, "--collect")
+    rows = read_json_lines(batch, "batch output")
+    numbered = ((f"batch output file {batch}: line {n}", row) for n, row in rows)
+    answers = collect_responses(numbered, samples)
+    records = dict(response_records(out)) if out.exists() else {}
+    for name, answer in answers.items():
+        records.setdefault(name, {"sample_ID": name, RESPONSE: {}, DETAILS: {}})
+        _add_answer(records[name], name, rpm, answer)
+    write_jsonl(out, ({k: v for k, v in r.items() if k != DETAILS or v} for r in records.values()))
+    good = [a for a in answers.values() if not a.failure]
+    yield f"{len(good)} responses of {rpm!r} in {args.out}"
+    if lacking := [name for name, record in records.items() if rpm not in record[RESPONSE]]:
+        yield f"{len(lacking)} samples there lack {rpm!r}, first {lacking[0]!r}"
+    for name, answer in answers.items():
+        if answer.failure:
+            yield f"excluded: {rpm}, {name}: {answer.failure}"
+    yield from count_lines(rpm, counts_of(good))
+    if unknown := [name for name in answers if name not in samples]:
+        yield (
+            f"warning: {len(unknown)} of {len(answers)} ids are not in the benchmark "
+            f"{args.benchmark}, first {unknown[0]!r}; name its file in --benchmark"
+        )
 
 
 def collect_responses(
@@ -159,8 +136,7 @@ def collect_responses(
         name = read_name(row["custom_id"], f"{where}: 'custom_id'")
         if "response" not in row and "error" not in row:
             raise UserError(f"{where}: has no 'response'; is this a batch OUTPUT file?")
-        answer = batch_answer(row, samples.get(name))
-        earlier = found.get(name)
+        answer, earlier = batch_answer(row, samples.get(name)), found.get(name)
         if earlier and answer != earlier and not (answer.failure or earlier.failure):
             raise UserError(f"{where}: another answer to the custom_id {name!r} of an earlier line")
         if earlier is None or earlier.failure:  # a retry takes the place of a failure
@@ -175,121 +151,78 @@ def collect_responses(
     return found
 
 
-def merge_policy(
-    records: Mapping[str, Record], policy: str, answers: Mapping[str, Collected]
-) -> dict[str, Record]:
-    """Adds a policy's answers to response records, known samples first.
+def batch_answer(row: Mapping[str, Any], sample: Sample | None) -> Collected:
+    """The answer in one line of a batch output file, the first of its draws that has text.
 
     Args:
-      records: sample id -> `{"sample_ID", "model_response": {policy: text}}`.
-      policy: name of the evaluated model.
-      answers: sample id -> its answer; one that failed never takes the place of a text.
+      row: `{"custom_id", "response": {"status_code", "body"}, "error"}`.
+      sample: its context, where that is known.
+    """
+    response = part_of(row, "response", dict)
+    body = response.get("body")
+    status = response.get("status_code", 200 if "body" in response else None)
+    if row.get("error") or str(status) != "200":
+        reason = _reason(row.get("error")) or _reason(body) or f"status code {status}"
+        return Collected(failure=f"the request failed: {reason}")
+    answers = [_of_choice(choice, sample) for choice in _choices(body)]
+    if not answers:
+        return Collected(failure="the request failed: its body has no choices[0].message")
+    used = next((a for a in answers if not a.failure), answers[0])
+    return dataclasses.replace(used, unused=len(answers) - 1)
+
+
+def _reason(error: Any) -> str:
+    if isinstance(error, dict):
+        return next(filter(None, (_reason(error.get(k)) for k in ("error", "message", "code"))), "")
+    return error if isinstance(error, str) else ""
+
+
+def _choices(body: Any) -> list[Mapping[str, Any]]:
+    """The choices of a body that hold a message (or, of plain completions, a text), in order."""
+    choices = [c for c in part_of(body, "choices", list) if isinstance(c, dict)]
+    found = [c for c in choices if isinstance(c.get("message"), dict) or "text" in c]
+    if all(isinstance(c.get("index", 0), int) for c in found):
+        found.sort(key=lambda c: c.get("index", 0))
+    return found
+
+
+def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Collected:
+    message = part_of(choice, "message", dict) or {"content": choice.get("text")}
+    answer = read_answer(message.get("content"), sample, part_of(choice, "finish_reason", str))
+    if answer.failure and (why := _why_none(message)):
+        return dataclasses.replace(answer, failure=why)
+    return answer
+
+
+def _why_none(message: Mapping[str, Any]) -> str:
+    """What else a message without answer says of itself."""
+    parts = [p for p in part_of(message, "content", list) if isinstance(p, dict)]
+    refusal = next((p["refusal"] for p in (message, *parts) if p.get("refusal")), "")
+    if isinstance(refusal, str) and refusal.strip():
+        return f"the model refused: {refusal.strip()}"
+    if message.get("reasoning_content") or message.get("reasoning"):
+        return "the model reasoned and gave no answer"
+    return "the model called a tool and gave no answer" if message.get("tool_calls") else ""
+
+
+def _add_answer(record: Record, name: str, rpm: str, answer: Collected) -> None:
+    """Adds a model's answer to a sample's record; one that failed never replaces a text.
 
     Raises:
-      UserError: the records hold another text of that policy already.
+      UserError: the record holds another text of that model already.
     """
-    merged = {name: dict(record) for name, record in records.items()}
-    for name, answer in answers.items():
-        record = merged.setdefault(name, {"sample_ID": name, RESPONSE: {}})
-        texts = record[RESPONSE]
-        if answer.failure and policy in texts:
-            continue
-        if not answer.failure and texts.get(policy, answer.text) != answer.text:
-            raise UserError(
-                f"the file given by --out holds another response of {policy!r} to {name!r}; "
-                "choose another --policy or --out"
-            )
-        if not answer.failure:
-            record[RESPONSE] = {**texts, policy: answer.text}
-        details = {k: v for k, v in record.get(DETAILS, {}).items() if k != policy}
-        own = {"failed": answer.failure, "finish_reason": answer.finish}
-        if own := {k: v for k, v in own.items() if v and v != "stop"}:
-            details[policy] = own
-        record.pop(DETAILS, None)
-        if details:
-            record[DETAILS] = details
-    return merged
-
-
-def _numbered(file: Path, what: str) -> Iterable[tuple[str, Record]]:
-    return ((f"{what} file {file}: line {n}", row) for n, row in read_json_lines(file, what))
-
-
-def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one JSON object a line; a file that stands under the name was written to its end.
-
-    Raises:
-      UserError: the folder or the file cannot be written.
-    """
-    lines = ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
-    write_atomically(file, lines)
-
-
-def export(args: argparse.Namespace) -> str:
-    """Writes the prompts; returns the lines to print."""
-    names = [name.strip() for name in args.shifts.split(",") if name.strip()]
-    benchmark = load_with_options(args.benchmark, args)
-    chosen = choose_contexts(benchmark, names, args.contexts)
-    folder = path_of(args.out, "--out")
-    rows = [prompt_record(s, args.view) for samples in chosen.values() for s in samples]
-    model = args.model or args.policy or DEFAULT_MODEL
-    drawn = (args.max_tokens, args.max_tokens_key, args.temperature)
-    write_jsonl(folder / PROMPTS, rows)
-    write_jsonl(
-        folder / BATCH,
-        (batch_request(r["sample_ID"], r["messages"], model, *drawn) for r in rows),
-    )
-    counts = ", ".join(f"{tag} {len(samples)}" for tag, samples in chosen.items())
-    lines = [f"{len(rows)} prompts ({counts}) in {folder / PROMPTS} and {folder / BATCH}"]
-    if absent := absent_subsets(benchmark, names):
-        lines.append(f"not in the benchmark: {', '.join(absent)}")
-    if not args.model:
-        lines.append(f"the requests name the model {model!r}; --model sets your server's name")
-    return "\n".join(lines)
-
-
-def collect(args: argparse.Namespace) -> str:
-    """Turns a batch output into a response file; returns the lines to print."""
-    out = path_of(args.out, "--out")
-    if out.suffix.lower() not in LINES:
-        raise UserError(f"--out {out}: a response file must be named *.jsonl")
-    samples = {s.sample_id: s for s in load_with_options(args.benchmark, args)}
-    answers = collect_responses(
-        _numbered(path_of(args.collect, "--collect"), "batch output"), samples
-    )
-    records = dict(response_records(out)) if out.exists() else {}
-    merged = merge_policy(records, args.policy, answers)
-    write_jsonl(out, (_tidy(record) for record in merged.values()))
-    return "\n".join(map(visible, _collected_lines(args, answers, merged, samples)))
-
-
-def _tidy(record: Record) -> Record:
-    """The record without the empty objects that reading added."""
-    return {k: v for k, v in record.items() if k != DETAILS or v}
-
-
-def _collected_lines(
-    args: argparse.Namespace,
-    answers: Mapping[str, Collected],
-    merged: Mapping[str, Record],
-    samples: Mapping[str, Sample],
-) -> Iterator[str]:
-    """What was collected, what was cut from it, and what failed."""
-    policy = args.policy
-    good = {name: a for name, a in answers.items() if not a.failure}
-    yield f"{len(good)} responses of {policy!r} in {args.out}"
-    lacking = [i for i, row in merged.items() if policy not in row[RESPONSE]]
-    if lacking:
-        yield f"{len(lacking)} samples there lack {policy!r}, first {lacking[0]!r}"
-    for name, answer in answers.items():
-        if answer.failure:
-            yield f"excluded: {policy}, {name}: {answer.failure}"
-    yield from count_lines(policy, counts_of(good.values()))
-    if unknown := [name for name in answers if name not in samples]:
-        yield (
-            f"warning: {len(unknown)} of {len(answers)} ids are not in the benchmark "
-            f"{args.benchmark}, first {unknown[0]!r}; name its file in --benchmark"
+    texts = record[RESPONSE]
+    if answer.failure and rpm in texts:
+        return
+    if not answer.failure and texts.setdefault(rpm, answer.text) != answer.text:
+        raise UserError(
+            f"the file given by --out holds another response of {rpm!r} to {name!r}; choose "
+            "another --rpm or --out"
         )
+    details = {"failed": answer.failure, "finish_reason": answer.finish}
+    record[DETAILS].pop(rpm, None)
+    if details := {k: v for k, v in details.items() if v and v != "stop"}:
+        record[DETAILS][rpm] = details
 
 
 _OTHER_KEYS = ("model", "messages", "temperature")  # of a request
@@ -317,8 +250,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--shifts", default=",".join(shifts.SHIFTS), help="shifts or subset tags, comma-separated")
     add("--view", default=FULL, choices=VIEWS, help="what the evaluated model sees")
     add("--contexts", type=int, default=0, help="per subset, as config.limits.contexts; 0: all")
-    add("--policy", help="name of the evaluated model in the response file")
-    add("--model", help="name of the model on the server (default: --policy)")
+    add("--rpm", help="name of the evaluated model in the response file")
+    add("--model", help="name of the model on the server (default: --rpm)")
     add("--max-tokens", type=int, default=256, help="tokens of a response, at most")
     add("--max-tokens-key", default="max_tokens", metavar="KEY",
         help="the server's name for it; reasoning models: max_completion_tokens")  # fmt: skip
@@ -327,17 +260,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_subset_options(parser)
     add("--collect", metavar="BATCH_OUTPUT", help="batch output file to turn into responses")
     add("--out", required=True, help="folder for the prompts, or with --collect a *.jsonl file")
+    parser.replaced("--policy", "--rpm NAME")
     args = parser.parse_args(argv)
     if args.contexts < 0:
         raise UserError(f"--contexts is {args.contexts}; it must be at least 0 (all)")
     if args.max_tokens < 1:
         raise UserError(f"--max-tokens is {args.max_tokens}; it must be at least 1")
-    if args.policy is not None:
-        read_name(args.policy, "--policy")
+    if args.rpm is not None:
+        read_name(args.rpm, "--rpm")
     if not args.max_tokens_key.isidentifier() or args.max_tokens_key in _OTHER_KEYS:
         raise UserError(f"--max-tokens-key is {args.max_tokens_key!r}; give the name of a JSON key")
-    if args.collect is not None and args.policy is None:
-        raise UserError("--collect needs --policy, the name that the responses get")
+    if args.collect is not None and args.rpm is None:
+        raise UserError("--collect needs --rpm, the name that the responses get")
     return args
 
 
@@ -346,7 +280,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> None:
         args = _parse(argv)
-        print(export(args) if args.collect is None else collect(args))
+        lines = list(export(args) if args.collect is None else collect(args))
+        print("\n".join(map(visible, lines)))
 
     return run_command(body, program=argv is None)
 

@@ -2,7 +2,6 @@
 
 import collections
 import difflib
-import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,28 +40,20 @@ def word_count(text: str, language: str) -> int:
     >>> word_count("Two   words", "en"), word_count("二十个字", "zh")
     (2, 2)
     """
+    words = text.split()
     if language in CHARACTERS_PER_WORD:
-        return round(len(re.sub(r"\s", "", text)) / CHARACTERS_PER_WORD[language])
-    return len(text.split())
+        return round(sum(map(len, words)) / CHARACTERS_PER_WORD[language])
+    return len(words)
 
 
 def units(text: str, fold: bool = True) -> tuple[str, ...]:
-    """Words without punctuation; each Chinese or Japanese character is a unit of its own.
-
-    Args:
-      text: any text.
-      fold: whether upper and lower case are the same.
+    """Words without punctuation, in one case where `fold`; Chinese and Japanese by character.
 
     >>> units("Don't, 東京 Bob!")
     ("don't", '東', '京', 'bob')
     """
     found = _UNIT.findall(text.replace("’", "'"))
     return tuple(w.casefold() for w in found) if fold else tuple(found)
-
-
-@functools.cache
-def _letters(script: str) -> re.Pattern[str]:
-    return re.compile(f"[{SCRIPTS[script]}]")
 
 
 def script_share(text: str, script: str) -> float:
@@ -72,7 +63,7 @@ def script_share(text: str, script: str) -> float:
     0.25
     """
     letters = "".join(c for c in text if c.isalpha())
-    return len(_letters(script).findall(letters)) / len(letters) if letters else 0.0
+    return len(re.findall(f"[{SCRIPTS[script]}]", letters)) / len(letters) if letters else 0.0
 
 
 def stop_word_counts(text: str) -> dict[str, int]:
@@ -100,34 +91,26 @@ def similarity(a: Sequence[str], b: Sequence[str]) -> float:
     return matcher.ratio() if matcher.quick_ratio() > NEAR_DUPLICATE else matcher.quick_ratio()
 
 
-def _bigrams(row: Sequence[str]) -> set[tuple[str, str]]:
-    return set(itertools.pairwise(row))
-
-
 def near_duplicates(
     texts: Sequence[str], others: Sequence[str] | None = None, least_units: int = 0
 ) -> Iterator[tuple[int, int, float]]:
     """Pairs of texts more alike than `NEAR_DUPLICATE`.
 
     Only pairs that share a fifth of the shorter one's word pairs are compared in full, so that
-    thousands of texts take seconds.
-
-    Args:
-      texts: the texts.
-      others: what they are compared with; by default each other.
-      least_units: shorter texts (greetings) are passed over.
+    thousands of texts take seconds. Texts of less than `least_units` are passed over.
 
     Yields:
-      (index in `texts`, index in `others`, similarity); within one list, the second is smaller.
+      (index in `texts`, index in `others` or a smaller one in `texts`, similarity).
     """
     rows = [units(t) for t in texts]
     pool = rows if others is None else [units(t) for t in others]
     holders: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
     for j, row in enumerate(pool):
-        for pair in _bigrams(row):
+        for pair in set(itertools.pairwise(row)):
             holders[pair].append(j)
     for i, row in enumerate(rows):
-        shared = collections.Counter(j for pair in _bigrams(row) for j in holders.get(pair, ()))
+        pairs = set(itertools.pairwise(row))
+        shared = collections.Counter(j for pair in pairs for j in holders.get(pair, ()))
         for j, count in sorted(shared.items()):
             shorter = min(len(row), len(pool[j]))
             if (others is None and j >= i) or shorter < least_units or count < 0.2 * (shorter - 1):
@@ -138,15 +121,10 @@ def near_duplicates(
 
 
 def unseen_bigram_share(texts: Iterable[str], reference: Iterable[str]) -> tuple[int, int]:
-    """New combinations of known words.
-
-    Args:
-      texts: what is measured.
-      reference: the texts that words and word pairs are known from.
+    """How many neighbouring words of `texts`, both known from the reference, are a new pair.
 
     Returns:
-      (word pairs unseen in the reference, all word pairs), both among the neighbouring words of
-      `texts` that the reference both has.
+      (new pairs, all pairs of known words).
 
     >>> unseen_bigram_share(["b a c", "a new b"], ["a b", "c", "b a"])
     (1, 2)
@@ -154,10 +132,5 @@ def unseen_bigram_share(texts: Iterable[str], reference: Iterable[str]) -> tuple
     known = [units(t) for t in reference]
     words = {w for row in known for w in row}
     seen = {pair for row in known for pair in itertools.pairwise(row)}
-    pairs = [
-        pair
-        for row in map(units, texts)
-        for pair in itertools.pairwise(row)
-        if words.issuperset(pair)
-    ]
+    pairs = [pair for t in texts for pair in itertools.pairwise(units(t)) if words.issuperset(pair)]
     return sum(pair not in seen for pair in pairs), len(pairs)

@@ -2,14 +2,23 @@
 
 import argparse
 
-from remid_jax.data import shifts
-from remid_jax.data.reading import Benchmark, load_benchmark
+from remid_jax.data.reading import BUNDLED, Benchmark, load_benchmark
+from remid_jax.data.shifts import ID_TEST
+
+
+def add_file(parser: argparse.ArgumentParser) -> None:
+    """Adds the file as the one argument, and the options of `add_subset_options`."""
+    parser.add_argument(
+        "file", nargs="?", default=BUNDLED,
+        help="file of samples (RPGBench JSON, a JSON list, JSONL), or `bundled` (default)",
+    )  # fmt: skip
+    add_subset_options(parser)
 
 
 def add_subset_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what a file with tags of one's own needs, as the configuration has it."""
+    """Adds what a file with tags of its own needs, as the configuration has it."""
     parser.add_argument(
-        "--in-distribution", default=shifts.ID_TEST, metavar="TAG",
+        "--in-distribution", default=ID_TEST, metavar="TAG",
         help="tag that all others are compared with, as config.in_distribution",
     )  # fmt: skip
     parser.add_argument(
@@ -19,6 +28,6 @@ def add_subset_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_with_options(path: str, args: argparse.Namespace) -> Benchmark:
-    """Reads the samples; see `load_benchmark`."""
+    """`load_benchmark` with the options of `add_subset_options`."""
     pairs = [pair for pair in args.subset_shifts.split(",") if pair.strip()]
     return load_benchmark(path, args.in_distribution, pairs)

@@ -1,4 +1,4 @@
-"""Chat messages for the three roles: the evaluated model, the reasoner, and the policy.
+"""Chat messages for the three roles: the evaluated model, the reasoner, and the scorer.
 
 All roles read the same text first (persona, character, dialogue) and their own instruction last, so
 that one prefill of a context serves every role.
@@ -6,7 +6,7 @@ that one prefill of a context serves every role.
 
 import dataclasses
 
-from remid_jax.data.characters import character_name, character_text
+from remid_jax.data.characters import UNNAMED, character_name, character_text
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import SECTION_INSTRUCTION
 from remid_jax.errors import UserError
@@ -37,8 +37,8 @@ FULL_MATCH = "100%"
 
 def context_text(sample: Sample) -> str:
     """Persona, character and dialogue as the text every role reads first."""
-    name = character_name(sample)
-    speaker = {"user": "User", "character": name if name != "the character" else "Character"}
+    name = character_name(sample.character)
+    speaker = {"user": "User", "character": name if name != UNNAMED else "Character"}
     turns = "\n".join(f"{speaker[role]}: {text}" for role, text in sample.dialogue)
     return (
         f"User persona:\n{sample.persona.strip()}\n\n"
@@ -47,44 +47,42 @@ def context_text(sample: Sample) -> str:
 
 
 def _chat(*parts: str) -> Messages:
-    return [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": "\n\n".join(parts)},
-    ]
+    asked = "\n\n".join(parts)
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
+
+
+def _asked(sample: Sample, instruction: str, *notes: str) -> Messages:
+    named = instruction.format(name=character_name(sample.character))
+    return _chat(context_text(sample), *notes, named)
 
 
 def reply_messages(sample: Sample, view: str = FULL) -> Messages:
-    """What the evaluated model reads.
-
-    Args:
-      sample: the context.
-      view: `full`, or `last_turn` for a model that sees neither persona, character nor history.
+    """What the evaluated model reads: all, or without persona, character and history.
 
     Raises:
-      UserError: unknown view.
+      UserError: the view is none of `VIEWS`.
     """
     if view == FULL:
-        return _chat(context_text(sample), REPLY.format(name=character_name(sample)))
+        return _asked(sample, REPLY)
     if view == LAST_TURN:
-        return _chat(f"User: {sample.dialogue[-1][1]}", REPLY.format(name="the character"))
+        return _chat(f"User: {sample.dialogue[-1][1]}", REPLY.format(name=UNNAMED))
     raise UserError(f"unknown view {view!r} of an evaluated model; choose among {', '.join(VIEWS)}")
 
 
 def reason_messages(sample: Sample) -> Messages:
     """What the reasoner reads before it writes R."""
-    return _chat(context_text(sample), REASON.format(name=character_name(sample)))
+    return _asked(sample, REASON)
 
 
 def section_messages(sample: Sample) -> Messages:
     """What a trained reasoner reads: it writes R in the sections of `thoughts`."""
-    return _chat(context_text(sample), SECTION_INSTRUCTION.format(name=character_name(sample)))
+    return _asked(sample, SECTION_INSTRUCTION)
 
 
 def scorer_messages(sample: Sample, thought: str | None = None) -> Messages:
-    """What the policy reads before a response is scored: X, or (X, R) when a thought is given."""
+    """What the scorer reads before a response is scored: X, or (X, R) when a thought is given."""
     notes = [] if thought is None else [NOTES.format(thought=thought.strip())]
-    reply = REPLY.format(name=character_name(sample))
-    return _chat(context_text(sample), *notes, reply)
+    return _asked(sample, REPLY, *notes)
 
 
 def match_messages(features: str, reply: str) -> Messages:

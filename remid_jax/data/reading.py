@@ -1,4 +1,4 @@
-"""Readers: the bundled benchmark, files of samples, and files of collected responses."""
+"""Reads the bundled benchmark and files of samples."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from remid_jax.data import shifts
-from remid_jax.data.responses import NO_RECORD, read_responses
+from remid_jax.data.responses import read_responses
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError, nearest
 from remid_jax.files import path_of
 from remid_jax.json_files import LINES, kind_of, read_json, read_json_lines
 
 BUNDLED = "bundled"
+_SPLITS = (shifts.ID_TRAIN, shifts.ID_TEST, *shifts.SPLITS.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +35,6 @@ class Benchmark:
     in_distribution: str = shifts.ID_TEST
     own_shifts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     has_splits: bool = True
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Test subsets of the paper that the file does not have."""
-        return tuple(tag for tag in shifts.TEST_TAGS if tag not in self.subsets)
 
     @property
     def shift_of(self) -> dict[str, str]:
@@ -89,20 +85,22 @@ def load_benchmark(
     seen: set[str] = set()
     for where, split, record in rows:
         sample = Sample.from_record(record, where)
-        _check_split(sample, split, where)
+        tag = sample.tag
+        # Tags that are not the paper's may stand under any split.
+        if split and tag in shifts.ALL_TAGS and shifts.split_of(tag) != split:
+            raise UserError(f"{where}: tag {tag!r} does not belong to split {split!r}")
         if sample.sample_id in seen:
             raise UserError(f"{where}: duplicate sample_ID {sample.sample_id!r}")
         seen.add(sample.sample_id)
-        if sample.tag not in (in_distribution, shifts.ID_TRAIN):
-            _add_shift(own, sample, given, in_distribution, where)
-        subsets.setdefault(sample.tag, []).append(sample)
+        if tag not in (in_distribution, shifts.ID_TRAIN):
+            _add_shift(own, tag, given.get(tag) or sample.shift, in_distribution, where)
+        subsets.setdefault(tag, []).append(sample)
     if not subsets:
         raise UserError(f"{file}: has no samples")
     if unused := [tag for tag in given if tag not in subsets]:
         hint = nearest(unused[0], subsets)
         raise UserError(f"{file}: has no subset {unused[0]!r}{hint}, which subset_shifts names")
-    order = [t for t in shifts.ALL_TAGS if t in subsets]
-    order += [t for t in subsets if t not in shifts.ALL_TAGS]
+    order = [t for t in dict.fromkeys((*shifts.ALL_TAGS, *subsets)) if t in subsets]
     return Benchmark(
         name=BUNDLED if bundled else str(file),
         subsets={t: tuple(subsets[t]) for t in order},
@@ -112,64 +110,8 @@ def load_benchmark(
     )
 
 
-def _records(file: Path) -> tuple[bool, Iterator[tuple[str, str, Any]]]:
-    """Whether there are splits, and (file and place, split or "", record) of each sample."""
-    if file.suffix.lower() in LINES:
-        rows = read_json_lines(file, "benchmark")
-        return False, ((f"{file}: line {n}", "", row) for n, row in rows)
-    data = read_json(file, "benchmark")
-    if isinstance(data, list):
-        return False, _listed(data, str(file), "")
-    if not isinstance(data, dict):
-        raise UserError(
-            f"{file}: a benchmark file must be an object of splits ({', '.join(_splits())}) or a "
-            f"list of samples, not {kind_of(data)}"
-        )
-    _check_keys(data, file)
-    return True, (
-        row
-        for split in _splits()
-        for row in _listed(data.get(split, []), f"{file}: {split}", split)
-    )
-
-
-def _listed(records: list[Any], where: str, split: str) -> Iterator[tuple[str, str, Any]]:
-    for i in range(len(records)):
-        record, records[i] = records[i], None  # so that a large file is not held twice
-        yield f"{where}[{i}]", split, record
-
-
-def _check_keys(data: Mapping[str, Any], file: Path) -> None:
-    """Refuses keys beside the splits that hold samples or look like a split's name."""
-    if not set(_splits()) & set(data):
-        raise UserError(f"{file}: holds none of the splits {', '.join(_splits())}")
-    for key, value in data.items():
-        hint = nearest(key, _splits())
-        if key in _splits():
-            if not isinstance(value, list):
-                raise UserError(
-                    f"{file}: split {key!r} must be a list of samples, not {kind_of(value)}"
-                )
-        elif isinstance(value, list) or hint:  # a misspelt one must not be passed over in silence
-            raise UserError(f"{file}: unknown split {key!r}{hint}")
-
-
-def _splits() -> tuple[str, ...]:
-    return (shifts.ID_TRAIN, shifts.ID_TEST, *shifts.SPLITS.values())
-
-
-def _check_split(sample: Sample, split: str, where: str) -> None:
-    """Refuses a tag of the paper under a split of another one; others stand where they like."""
-    if split and sample.tag in shifts.ALL_TAGS and shifts.split_of(sample.tag) != split:
-        raise UserError(f"{where}: tag {sample.tag!r} does not belong to split {split!r}")
-
-
-def _add_shift(
-    own: dict[str, str], sample: Sample, given: Mapping[str, str], home: str, where: str
-) -> None:
+def _add_shift(own: dict[str, str], tag: str, shift: str | None, home: str, where: str) -> None:
     """Notes the shift of a sample's tag; refuses a tag without one, or with two."""
-    tag = sample.tag
-    shift = given.get(tag) or sample.shift
     if shift is None and tag != shifts.ID_TEST:
         hint = nearest(tag, (*shifts.ALL_TAGS, home))
         raise UserError(
@@ -184,36 +126,66 @@ def _add_shift(
         )
 
 
+def _records(file: Path) -> tuple[bool, Iterator[tuple[str, str, Any]]]:
+    """Whether there are splits, and (file and place, split or "", record) of each sample."""
+    if file.suffix.lower() in LINES:
+        rows = read_json_lines(file, "benchmark")
+        return False, ((f"{file}: line {n}", "", row) for n, row in rows)
+    data = read_json(file, "benchmark")
+    if isinstance(data, list):
+        return False, _listed(data, str(file), "")
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{file}: a benchmark file must be an object of splits ({', '.join(_SPLITS)}) or a "
+            f"list of samples, not {kind_of(data)}"
+        )
+    _check_keys(data, file)
+    parts = ((split, data.get(split, [])) for split in _SPLITS)
+    return True, (row for split, rows in parts for row in _listed(rows, f"{file}: {split}", split))
+
+
+def _listed(records: list[Any], where: str, split: str) -> Iterator[tuple[str, str, Any]]:
+    for i in range(len(records)):
+        record, records[i] = records[i], None  # so that a large file is not held twice
+        yield f"{where}[{i}]", split, record
+
+
+def _check_keys(data: Mapping[str, Any], file: Path) -> None:
+    """Refuses keys beside the splits that hold samples or look like a split's name."""
+    if not set(_SPLITS) & set(data):
+        raise UserError(f"{file}: holds none of the splits {', '.join(_SPLITS)}")
+    for key, value in data.items():
+        hint = nearest(key, _SPLITS)
+        if key not in _SPLITS and (isinstance(value, list) or hint):
+            raise UserError(f"{file}: unknown split {key!r}{hint}")
+        if key in _SPLITS and not isinstance(value, list):
+            kind = kind_of(value)
+            raise UserError(f"{file}: split {key!r} must be a list of samples, not {kind}")
+
+
 def load_responses(path: str | Path, samples: Iterable[Sample]) -> dict[str, dict[str, str]]:
     """Reads collected responses of evaluated models; all of the given samples must be there.
 
-    Two forms: a JSON object `{sample_ID: {..., "model_response": {policy: text}}}`, or JSONL with
-    one `{"sample_ID": ..., "model_response": {policy: text}}` a line. See `read_answer` for what
-    is cut from a text, `read_responses` for files in which answers are missing.
+    Two forms: a JSON object `{sample_ID: {..., "model_response": {rpm: text}}}`, or JSONL with one
+    `{"sample_ID": ..., "model_response": {rpm: text}}` a line. See `read_answer` for what is cut
+    from a text, `read_responses` for files in which answers are missing.
 
     Args:
       path: the response file.
-      samples: the samples that must all be answered by every policy in the file.
+      samples: the samples that must all be answered by every evaluated model in the file.
 
     Returns:
-      policy -> sample id -> response text, policies in order of first appearance.
+      rpm -> sample id -> response text, models in order of first appearance.
 
     Raises:
       UserError: missing or broken file, a missing sample, an empty or non-text response.
     """
-    samples = list(samples)
-    table = read_responses(path, samples)
-    column = next(iter(table.values()))
-    if absent := [i for i, answer in column.items() if answer is NO_RECORD]:
-        raise UserError(
-            f"response file {path} lacks {len(absent)} of {len(samples)} samples, first "
-            f"{absent[0]!r}; export the prompts again with the same benchmark and limits"
-        )
-    for policy, column in table.items():
+    table = read_responses(path, samples, complete=True)
+    for rpm, column in table.items():
         for i, answer in column.items():
             if answer.failure:
                 raise UserError(
-                    f"response file {path}: sample {i!r} has no response of {policy!r}: "
+                    f"response file {path}: sample {i!r} has no response of {rpm!r}: "
                     f"{answer.failure}"
                 )
-    return {p: {i: answer.text for i, answer in column.items()} for p, column in table.items()}
+    return {rpm: {i: answer.text for i, answer in column.items()} for rpm, column in table.items()}

@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from remid_jax.data.characters import name_in
 from remid_jax.data.samples import Sample, is_unicode, read_name
@@ -12,11 +12,12 @@ from remid_jax.data.speech import CUTS, find_speech, speech_of
 from remid_jax.data.texts import has_text
 from remid_jax.errors import UserError
 from remid_jax.files import path_of
-from remid_jax.json_files import LINES, kind_of, read_json, read_json_lines
+from remid_jax.json_files import LINES, kind_of, part_of, read_json, read_json_lines
 
 RESPONSE, DETAILS = "model_response", "response_details"
 ENDED = ("stop", "STOP", "")
-"""Reasons to finish that need no mention: the answer ended by itself, or nothing is known."""
+"""Finish reasons that need no mention: the answer ended by itself, or nothing is known."""
+_AGAIN = "export the prompts again with the same benchmark and limits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Collected:
       cuts: what was cut from the text, see `speech.CUTS`.
       unused: further draws for the same context, which are not used.
       tokens: ids of the text, where the file has them.
-      tokenizer: identity of the tokenizer that the ids belong to.
+      tokenizer: fingerprint of the tokenizer that the ids belong to.
     """
 
     text: str = ""
@@ -82,15 +83,14 @@ def _draws(content: Any) -> Sequence[Any]:
         return [content]
     if any(isinstance(part, dict) for part in content):
         texts = [part if isinstance(part, str) else _text_of(part) for part in content]
-        return ["".join(t for t in texts if t)] if any(texts) else []
+        return ["".join(texts)] if any(texts) else []
     return sorted(content, key=lambda draw: not isinstance(draw, str))
 
 
 def _text_of(part: Any) -> str:
     """The text of a part of a message, where it is a part of the answer."""
     spoken = isinstance(part, dict) and part.get("type", "text") in ("text", "output_text")
-    text = part.get("text") if spoken else None
-    return text if isinstance(text, str) else ""
+    return part_of(part, "text", str) if spoken else ""
 
 
 def why_silent(text: str, cuts: Sequence[str]) -> str:
@@ -100,52 +100,48 @@ def why_silent(text: str, cuts: Sequence[str]) -> str:
     return f"nothing of the answer was spoken ({', '.join(cuts).replace('_', ' ')} alone)"
 
 
-NO_RECORD = Collected(
-    failure="the response file does not have the sample; export the prompts with the same "
-    "benchmark and limits"
-)
-NO_ANSWER = Collected(failure="the response file has no answer of it")
-
-
-def read_responses(path: str | Path, samples: Iterable[Sample]) -> dict[str, Column]:
+def read_responses(
+    path: str | Path, samples: Iterable[Sample], complete: bool = False
+) -> dict[str, Column]:
     """Reads collected responses, those that failed or are missing among them.
 
     Args:
-      path: a JSON object `{sample_ID: {..., "model_response": {policy: text}}}`, or JSONL with one
-        `{"sample_ID": ..., "model_response": {policy: text}}` a line.
+      path: a response file, see `remid_jax.load_responses`.
       samples: whose answers are wanted.
+      complete: whether the file must have a record of every sample.
 
     Returns:
-      policy -> sample id -> answer, policies in order of first appearance.
+      rpm -> sample id -> answer, models in order of first appearance.
 
     Raises:
-      UserError: missing or broken file, or one that names no policy for these samples.
+      UserError: missing or broken file, or one that names no model for these samples.
     """
     file = path_of(path, "response file")
-    records = dict(response_records(file))
-    samples = list(samples)
+    records, samples = dict(response_records(file)), list(samples)
     known = [records[s.sample_id] for s in samples if s.sample_id in records]
-    policies = dict.fromkeys(p for r in known for p in (*r.get(RESPONSE), *r.get(DETAILS)))
-    if not known:
+    absent = [s.sample_id for s in samples if s.sample_id not in records]
+    if not known or (absent and complete):
         raise UserError(
-            f"response file {file} lacks {len(samples)} of {len(samples)} samples, first "
-            f"{samples[0].sample_id!r}; export the prompts again with the same benchmark and limits"
+            f"response file {file} lacks {len(absent)} of {len(samples)} samples, first "
+            f"{absent[0]!r}; {_AGAIN}"
         )
-    if not policies:
-        raise UserError(f"response file {file}: 'model_response' names no policy")
-    return {p: {s.sample_id: _of_record(records, s, p) for s in samples} for p in policies}
+    rpms = dict.fromkeys(name for row in known for name in (*row[RESPONSE], *row[DETAILS]))
+    if not rpms:
+        raise UserError(f"response file {file}: 'model_response' names no model")
+    return {r: {s.sample_id: _of_record(records, s, r) for s in samples} for r in rpms}
 
 
-def _of_record(records: Mapping[str, Any], sample: Sample, policy: str) -> Collected:
+def _of_record(records: Mapping[str, Any], sample: Sample, rpm: str) -> Collected:
     record = records.get(sample.sample_id)
     if record is None:
-        return NO_RECORD
-    details = record[DETAILS].get(policy, {})
+        return Collected(failure=f"the response file does not have the sample; {_AGAIN}")
+    details = record[DETAILS].get(rpm, {})
     finish = str(details.get("finish_reason") or "")
-    if policy not in record[RESPONSE]:
-        failure = details.get("failed")
-        return Collected(failure=str(failure), finish=finish) if failure else NO_ANSWER
-    answer = read_answer(record[RESPONSE][policy], sample, finish)
+    if rpm not in record[RESPONSE]:
+        if details.get("failed"):
+            return Collected(failure=str(details["failed"]), finish=finish)
+        return Collected(failure="the response file has no answer of it")
+    answer = read_answer(record[RESPONSE][rpm], sample, finish)
     ids = details.get("tokens", [])
     if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < 2**31 for i in ids):
         return answer  # nobody's ids; the text is there
@@ -156,91 +152,74 @@ def _of_record(records: Mapping[str, Any], sample: Sample, policy: str) -> Colle
 def response_records(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (sample id, record) of a response file.
 
-    Ids that are whole numbers are read as text; `model_response` and `response_details` are
-    objects by policy, if empty ones.
+    `model_response` and `response_details` are objects by evaluated model, if empty ones.
 
     Raises:
-      UserError: missing or broken file, a record without id or responses, a policy's name that is
+      UserError: missing or broken file, a record without id or responses, a model's name that is
         empty or holds control characters, a sample that stands twice.
     """
-    what = "response"
-    if file.suffix.lower() in LINES:
-        rows = read_json_lines(file, what)
-        named = [(f"{what} file {file}: line {n}", row.get("sample_ID"), row) for n, row in rows]
-    else:
-        data = read_json(file, what)
-        if isinstance(data, dict):
-            named = [(f"{what} file {file}: {key!r}", key, row) for key, row in data.items()]
-        elif isinstance(data, list):
-            ids = [row.get("sample_ID") if isinstance(row, dict) else None for row in data]
-            named = [(f"{what} file {file}: [{n}]", i, row) for n, (i, row) in
-                     enumerate(zip(ids, data, strict=True))]  # fmt: skip
-        else:
-            raise UserError(f"response file {file} must be an object keyed by sample_ID, or a list")
     seen = set()
-    for where, given, row in named:
+    for place, given, row in _rows(file):
+        where = f"response file {file}: {place}"
         if not isinstance(row, dict) or given is None or RESPONSE not in row:
             raise UserError(f"{where}: needs 'sample_ID' and an object 'model_response'")
         sample_id = read_name(given, f"{where}: 'sample_ID'")
         if sample_id in seen:
             raise UserError(f"{where}: duplicate sample_ID {sample_id!r}")
         seen.add(sample_id)
-        yield (
-            sample_id,
-            {**row, **{key: _by_policy(row, key, where) for key in (RESPONSE, DETAILS)}},
-        )
+        yield sample_id, {**row, **{key: _by_rpm(row, key, where) for key in (RESPONSE, DETAILS)}}
 
 
-def _by_policy(row: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
-    value = row.get(key)
-    value = {} if value is None else value
+def _rows(file: Path) -> Iterator[tuple[str, Any, Any]]:
+    """(place in the file, sample id, record), neither of which is checked yet."""
+    if file.suffix.lower() in LINES:
+        rows = read_json_lines(file, "response")
+        return ((f"line {n}", row.get("sample_ID"), row) for n, row in rows)
+    data = read_json(file, "response")
+    if isinstance(data, dict):
+        return ((repr(key), key, row) for key, row in data.items())
+    if isinstance(data, list):
+        ids = (row.get("sample_ID") if isinstance(row, dict) else None for row in data)
+        return ((f"[{n}]", i, row) for n, (i, row) in enumerate(zip(ids, data, strict=True)))
+    raise UserError(f"response file {file} must be an object keyed by sample_ID, or a list")
+
+
+def _by_rpm(row: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = {} if row.get(key) is None else row[key]
     if not isinstance(value, dict):
-        raise UserError(f"{where}: {key!r} must be an object by policy, not {kind_of(value)}")
+        raise UserError(f"{where}: {key!r} must be an object by model, not {kind_of(value)}")
     for name, details in value.items():
-        read_name(name, f"{where}: the name of a policy in {key!r}")
+        read_name(name, f"{where}: the name of a model in {key!r}")
         if key == DETAILS and not isinstance(details, dict):
             raise UserError(f"{where}: {key!r} of {name!r} must be an object")
     return value
 
 
-class Counted(Protocol):
-    """What is counted of an answer; a `Collected` is one."""
+def counts_of(answers: Iterable[Any]) -> dict[str, Any]:
+    """What a model's answers went through: how many were cut, and how many ended otherwise.
 
-    cuts: tuple[str, ...]
-    finish: str
-    unused: int
-
-
-def counts_of(answers: Iterable[Counted]) -> dict[str, Any]:
-    """What a policy's answers went through: how many were cut, and how many ended otherwise.
+    Args:
+      answers: `Collected`, or others with its `cuts`, `finish` and `unused`.
 
     Returns:
-      `cut`: what was cut, see `speech.CUTS` -> number of answers; `finish_reasons`: other than
-      `stop` -> number of answers; `unused_draws`: further draws for the same contexts.
+      `cut` and `finish_reasons` (other than `stop`): kind -> number of answers; `unused_draws`.
     """
     answers = list(answers)
     cut = Counter(kind for a in answers for kind in a.cuts)
-    finish = Counter(a.finish for a in answers if a.finish not in ENDED)
-    unused = sum(a.unused for a in answers)
     return {
         "cut": {k: cut[k] for k in CUTS if k in cut},
-        "finish_reasons": dict(finish),
-        "unused_draws": unused,
+        "finish_reasons": dict(Counter(a.finish for a in answers if a.finish not in ENDED)),
+        "unused_draws": sum(a.unused for a in answers),
     }
 
 
-def count_lines(policy: str, counts: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each kind of count that there is.
-
-    Args:
-      policy: whose answers.
-      counts: see `counts_of`.
-    """
+def count_lines(rpm: str, counts: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each kind of the `counts_of` a model's answers that there is."""
     if cut := counts["cut"]:
         parts = ", ".join(f"{CUTS[kind]} ({n})" for kind, n in cut.items())
-        yield f"cut from answers of {policy}: {parts}"
+        yield f"cut from answers of {rpm}: {parts}"
     if finish := counts["finish_reasons"]:
         parts = ", ".join(f"{name} ({n})" for name, n in sorted(finish.items()))
-        yield f"answers of {policy} with another finish_reason than stop: {parts}"
+        yield f"answers of {rpm} with another finish_reason than stop: {parts}"
     if unused := counts["unused_draws"]:
-        yield f"further draws of {policy} that are not used: {unused}"
+        yield f"further draws of {rpm} that are not used: {unused}"

@@ -5,21 +5,24 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from remid_jax.data.characters import filled, name_in, read_character
+from remid_jax.data.characters import Profile, filled, name_in, read_character
 from remid_jax.data.shifts import SHIFT_OF
-from remid_jax.data.texts import control_characters, fill_placeholders, has_text
+from remid_jax.data.texts import control_characters, has_text
 from remid_jax.errors import UserError, nearest
-from remid_jax.json_files import kind_of
+from remid_jax.json_files import kind_of, part_of
 
-ROLES = ("user_query", "agent_response")
-FIELDS = (
-    "sample_ID",
-    "user_persona",
-    "agent_character",
-    "dialogue_context",
-    "agent_golden_response",
-    "subset_tag",
-)
+FIELDS = {
+    "sample_ID": "sample_id",
+    "user_persona": "persona",
+    "agent_character": "character",
+    "dialogue_context": "dialogue",
+    "agent_golden_response": "golden",
+    "subset_tag": "tag",
+}
+"""Key of an RPGBench record -> attribute of `Sample`."""
+
+SPEAKERS = {"user_query": "user", "agent_response": "character"}
+"""Key of a message in a record -> role in `Sample.dialogue`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Sample:
 
     sample_id: str
     persona: str
-    character: Mapping[str, Any] | str
+    character: Profile
     dialogue: tuple[tuple[str, str], ...]
     golden: str
     tag: str
@@ -46,7 +49,7 @@ class Sample:
 
     @property
     def pair_id(self) -> str | None:
-        """The in-distribution sample that this one varies, or None."""
+        """Id of the counterpart, the in-distribution sample that this one varies, or None."""
         return self.extra.get("pair_id")
 
     @property
@@ -57,7 +60,7 @@ class Sample:
     @property
     def user_name(self) -> str:
         """The user's name where the record gives it as `user_name`, or an empty text."""
-        return _user_name(self.extra)
+        return part_of(self.extra, "user_name", str).strip()
 
     @property
     def user_turns(self) -> int:
@@ -94,31 +97,25 @@ class Sample:
         for field in ("pair_id", "shift"):
             if extra.get(field) is not None:
                 extra[field] = read_name(extra[field], f"{where}: field {field!r}")
-        character = read_character(record["agent_character"], f"{where}: 'agent_character'")
-        names = name_in(character), _user_name(extra)
-        dialogue = _dialogue(record["dialogue_context"], where)
-        return cls(
+        sample = cls(
             sample_id=sample_id,
-            persona=fill_placeholders(record["user_persona"], *names),
-            character=filled(character, *names),
-            dialogue=tuple((role, fill_placeholders(text, *names)) for role, text in dialogue),
-            golden=fill_placeholders(record["agent_golden_response"], *names),
+            persona=record["user_persona"],
+            character=read_character(record["agent_character"], f"{where}: 'agent_character'"),
+            dialogue=_dialogue(record["dialogue_context"], where),
+            golden=record["agent_golden_response"],
             tag=read_name(record["subset_tag"], f"{where}: field 'subset_tag'"),
             extra=extra,
         )
+        names = name_in(sample.character), sample.user_name
+        texts = ("persona", "character", "dialogue", "golden")
+        return dataclasses.replace(sample, **{t: filled(getattr(sample, t), *names) for t in texts})
 
     def to_record(self) -> dict[str, Any]:
-        """The RPGBench record of this sample, as it was made ready."""
-        keys = dict(zip(("user", "character"), ROLES, strict=True))
-        return {
-            "sample_ID": self.sample_id,
-            "user_persona": self.persona,
-            "agent_character": self.character,
-            "dialogue_context": [{keys[role]: text} for role, text in self.dialogue],
-            "agent_golden_response": self.golden,
-            "subset_tag": self.tag,
-            **self.extra,
-        }
+        """The RPGBench record of this sample, with names in the place of placeholders."""
+        keys = {role: key for key, role in SPEAKERS.items()}
+        record = {key: getattr(self, attribute) for key, attribute in FIELDS.items()}
+        record["dialogue_context"] = [{keys[role]: text} for role, text in self.dialogue]
+        return {**record, **self.extra}
 
 
 def is_unicode(value: Any) -> bool:
@@ -137,12 +134,8 @@ def is_unicode(value: Any) -> bool:
 def read_name(value: Any, what: str) -> str:
     """A name or an id: a text without control characters, or a whole number as text.
 
-    Args:
-      value: as decoded.
-      what: file, record and field, for messages.
-
     Raises:
-      UserError: something else, or nothing that can be seen.
+      UserError: something else, or nothing that can be seen; it begins with `what`.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -152,36 +145,30 @@ def read_name(value: Any, what: str) -> str:
     return value
 
 
-def _user_name(extra: Mapping[str, Any]) -> str:
-    name = extra.get("user_name")
-    return name.strip() if isinstance(name, str) else ""
-
-
 def _require_text(value: Any, what: str) -> None:
     if not isinstance(value, str):
         raise UserError(f"{what} must be a string, not {kind_of(value)}")
     if not has_text(value):
-        raise UserError(
-            f"{what} is empty" + (": nothing in it can be seen" if value.strip() else "")
-        )
+        why = ": nothing in it can be seen" if value.strip() else ""
+        raise UserError(f"{what} is empty{why}")
 
 
 def _dialogue(value: Any, where: str) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, list) or not value:
         raise UserError(f"{where}: 'dialogue_context' must be a non-empty list")
-    messages = []
+    keys, messages = list(SPEAKERS), []
     for i, message in enumerate(value):
-        at = f"{where}: 'dialogue_context' message {i}"
+        at, due = f"{where}: 'dialogue_context' message {i}", keys[i % 2]
         if not isinstance(message, dict) or len(message) != 1:
-            raise UserError(f"{at} must be an object with the one key {' or '.join(ROLES)}")
-        key, text = next(iter(message.items()))
-        if key != ROLES[i % 2]:
+            raise UserError(f"{at} must be an object with the one key {' or '.join(keys)}")
+        ((key, text),) = message.items()
+        if key != due:
             raise UserError(
-                f"{at} has the key {key!r} where {ROLES[i % 2]!r} is due "
+                f"{at} has the key {key!r} where {due!r} is due "
                 "(user and agent alternate, and the user begins)"
             )
         _require_text(text, at)
-        messages.append(("user" if key == ROLES[0] else "character", text))
+        messages.append((SPEAKERS[key], text))
     if len(messages) % 2 == 0:
-        raise UserError(f"{where}: 'dialogue_context' must end with a {ROLES[0]}")
+        raise UserError(f"{where}: 'dialogue_context' must end with a {keys[0]}")
     return tuple(messages)

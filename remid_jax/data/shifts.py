@@ -1,8 +1,8 @@
 """The twelve subsets of RPGBench, the three shifts they belong to, and shifts of one's own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from remid_jax.errors import UserError, nearest
+from remid_jax.errors import UserError
 
 ID_TRAIN = "IDTrain"
 ID_TEST = "IDTest"
@@ -12,16 +12,16 @@ SHIFTS: dict[str, tuple[str, ...]] = {
     "character": ("Literature", "Film & Television", "Theater", "Gaming"),
     "dialogue": ("TurnLevelComposition", "WordLevelComposition"),
 }
-"""Shift -> the tags of its out-of-distribution subsets."""
-
-SPLITS: dict[str, str] = {"user": "OOD1Test", "character": "OOD2Test", "dialogue": "OOD3Test"}
-"""Shift -> the top-level key of an RPGBench file that holds it."""
+"""Shift, named by the factor that it changes -> the tags of its out-of-distribution subsets."""
 
 SHIFT_OF: dict[str, str] = {tag: shift for shift, tags in SHIFTS.items() for tag in tags}
 """Out-of-distribution subset tag -> its shift."""
 
 TEST_TAGS: tuple[str, ...] = (ID_TEST, *SHIFT_OF)
 ALL_TAGS: tuple[str, ...] = (ID_TRAIN, *TEST_TAGS)
+
+SPLITS: dict[str, str] = {"user": "OOD1Test", "character": "OOD2Test", "dialogue": "OOD3Test"}
+"""Shift -> the top-level key of an RPGBench file that holds it."""
 
 
 def split_of(tag: str) -> str:
@@ -30,13 +30,10 @@ def split_of(tag: str) -> str:
 
 
 def parse_subset_shifts(pairs: Iterable[str]) -> dict[str, str]:
-    """Reads `tag=shift` pairs.
-
-    Returns:
-      Tag -> shift.
+    """Tag -> shift of `tag=shift` pairs.
 
     Raises:
-      UserError: a pair that is none, or a tag that is named twice.
+      UserError: an item is not such a pair, or a tag is named twice.
 
     >>> parse_subset_shifts(["french=user", "noir = genre"])
     {'french': 'user', 'noir': 'genre'}
@@ -50,32 +47,3 @@ def parse_subset_shifts(pairs: Iterable[str]) -> dict[str, str]:
             raise UserError(f"subset_shifts names {tag!r} twice; a tag has one shift")
         found[tag] = shift
     return found
-
-
-def resolve_shifts(
-    names: Iterable[str], known: Mapping[str, str] = SHIFT_OF, in_distribution: str = ID_TEST
-) -> tuple[str, ...]:
-    """Expands shift names and subset tags to the chosen subset tags, in the order of `known`.
-
-    Args:
-      names: shifts or tags among the known ones; the in-distribution tag is always part of a
-        diagnosis and may be named or not.
-      known: tag of a shifted subset -> its shift.
-      in_distribution: the tag that all others are compared with.
-
-    Raises:
-      UserError: a name is unknown, or none was given.
-
-    >>> resolve_shifts(["dialogue", "german"])
-    ('german', 'TurnLevelComposition', 'WordLevelComposition')
-    """
-    chosen: set[str] = set()
-    every = dict.fromkeys((*SHIFTS, *known.values(), in_distribution, *known))
-    for name in names:
-        if name not in every:
-            hint = nearest(name, every)
-            raise UserError(f"unknown shift {name!r}{hint}; choose among {', '.join(every)}")
-        chosen.update(tag for tag, shift in known.items() if name in (tag, shift))
-    if not chosen and set(names) <= {in_distribution}:
-        raise UserError("no shift was chosen: name at least one in config.shifts")
-    return tuple(tag for tag in known if tag in chosen)

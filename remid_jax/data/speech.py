@@ -1,16 +1,14 @@
 """What was spoken: an RPM's text without what models, templates and servers put around it.
 
-Whatever is scored counts as information about the context. A thought, a speaker label, an end token
-or a turn that the model made up for the user would count as speech: the character's name alone is
-worth some 20 nats. So every answer passes through `find_speech` before it is scored, whether it was
-collected or drawn here.
+Whatever is scored counts as information about the context: a speaker label with the character's
+name alone is worth some 20 nats. So every answer passes through `find_speech` before it is scored.
 """
 
 import dataclasses
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from remid_jax.data.texts import strip_edges
 
@@ -25,7 +23,8 @@ CUTS = {
 }
 """What can be cut, and how a report names it."""
 
-_LINE = r"(?:\A|[\n\r\u2028\u2029])[ \t]*"
+_BREAK = r"[\n\r\u2028\u2029]"
+_LINE = rf"(?:\A|{_BREAK})[ \t]*"
 _TAG = (
     r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|inner_thoughts?|scratchpad|analysis"
     r"|reflection)\s?"
@@ -98,7 +97,8 @@ class Speech:
     """Where the speech of a text stands.
 
     Attributes:
-      start, end: of the speech within the text; equal where nothing was spoken.
+      start: of the speech within the text.
+      end: one past it; equal to `start` where nothing was spoken.
       cuts: what was cut, among `CUTS`.
     """
 
@@ -115,8 +115,8 @@ def find_speech(
     Cut are everything up to the end of the last thought (one without end is an answer without
     text), leading role tokens and speaker labels, everything from a turn made up for the user on,
     end tokens, and white space at the edges. A text that begins with a label of the user is read
-    from the character's label on, or where there is none without its own. Nothing more is cut from
-    what is left.
+    from the character's label on, or where there is none without its own. Cutting again cuts
+    nothing.
 
     Args:
       text: the answer.
@@ -129,23 +129,26 @@ def find_speech(
     >>> answer[found.start : found.end], found.cuts
     ('Tea, please.', ('thought', 'speaker_label', 'end_token'))
     """
-    start, end, cuts = 0, len(text), []
+    start, end, cuts = 0, len(text), set()
 
-    def cut(kind: str, to: tuple[int, int]) -> bool:
+    def cut(kind: str, first: int, last: int) -> bool:
         nonlocal start, end
-        changed = to != (0, end - start)
-        if changed and kind not in cuts:
-            cuts.append(kind)
-        start, end = start + to[0], start + to[1]
+        changed = (first, last) != (0, end - start)
+        if changed:
+            cuts.add(kind)
+        start, end = start + first, start + last
         return changed
 
-    finders = (
-        (EDGES, lambda x: strip_edges(x, 0, len(x))), (END_TOKEN, _leading_tokens),
-        (LABEL, _labels(character, user)), (USER_TURN, _user_turn(user)), (END_TOKEN, _end_tokens),
+    finders = (  # kind -> where the speech stands in a text, as far as this kind tells
+        (EDGES, lambda x: strip_edges(x, 0, len(x))),
+        (END_TOKEN, lambda x: (_after_tokens(x), len(x))),
+        (LABEL, lambda x: (_after_label(x, character, user), len(x))),
+        (USER_TURN, lambda x: (0, _first(_user_turn(user), x))),
+        (END_TOKEN, lambda x: (0, _before_tokens(x))),
         (THOUGHT, lambda x: (_after_thoughts(x, False), len(x))),
-    )  # fmt: skip
-    cut(THOUGHT, (_after_thoughts(text, opened_thought), len(text)))
-    while any(cut(kind, found(text[start:end])) for kind, found in finders):
+    )
+    cut(THOUGHT, _after_thoughts(text, opened_thought), len(text))
+    while any(cut(kind, *found(text[start:end])) for kind, found in finders):
         pass  # what is cut can lay another piece bare
     return Speech(start, end, tuple(k for k in CUTS if k in cuts))
 
@@ -153,6 +156,12 @@ def find_speech(
 def speech_of(text: str, speech: Speech) -> str:
     """The speech itself."""
     return text[speech.start : speech.end]
+
+
+def _first(pattern: re.Pattern[str], text: str) -> int:
+    """Where a pattern first stands in the text, or its end."""
+    found = pattern.search(text)
+    return found.start() if found else len(text)
 
 
 def _after_thoughts(text: str, opened: bool) -> int:
@@ -163,87 +172,66 @@ def _after_thoughts(text: str, opened: bool) -> int:
     return len(text) if unclosed else start
 
 
-# Where the speech stands in a text, from one point of view.
-Found = Callable[[str], tuple[int, int]]
-
-
-def _leading_tokens(text: str) -> tuple[int, int]:
+def _after_tokens(text: str) -> int:
     found = None if _USER_MARKER.match(text) else _LEADING.match(text)
-    return (found.end() if found else 0), len(text)
+    return found.end() if found else 0
 
 
-def _end_tokens(text: str) -> tuple[int, int]:
-    """Without the tokens at the end, and without anything from a token on that ends a turn."""
-    inner = _INNER.search(text)
-    end = inner.start() if inner else len(text)
+def _before_tokens(text: str) -> int:
+    """Where the tokens at the end begin, or the first token that ends a turn."""
+    end = _first(_INNER, text)
     while found := _TRAILING.search(text[max(0, end - _LONGEST_TOKEN) : end]):
-        end -= len(found[0])
-        _, end = strip_edges(text, 0, end)
-    return 0, end
+        _, end = strip_edges(text, 0, end - len(found[0]))
+    return end
 
 
-def _labels(character: str, user: str) -> Found:
-    pattern, later, other = _label_pattern(character), _later_label(character), _user_label(user)
-
-    def found(text: str) -> tuple[int, int]:
-        match = pattern.match(text)
-        if match is None and (match := other.match(text)):
-            # The user's turn is told again before the answer, or the label is the wrong one.
-            match = later.search(text) or match
-        return (match.end() if match else 0), len(text)
-
-    return found
+def _after_label(text: str, character: str, user: str) -> int:
+    found = _leading_label(character).match(text)
+    if found is None and (found := _user_label(user).match(text)):
+        # The user's turn is told again before the answer, or the label is the wrong one.
+        found = _later_label(character).search(text) or found
+    return found.end() if found else 0
 
 
-@functools.lru_cache(maxsize=1024)
-def _later_label(character: str) -> re.Pattern[str]:
-    """A label of the character at the beginning of a later line."""
-    names = "|".join((*_parts_of_name(character), *_ROLES))
-    return re.compile(rf"[\n\r\u2028\u2029]{_MARKS}(?:{names}){_STAGE}{_COLON}", re.IGNORECASE)
+def _label(names: Iterable[str]) -> str:
+    return rf"{_MARKS}(?:{'|'.join(names)}){_STAGE}{_COLON}"
+
+
+def _users(user: str) -> tuple[str, ...]:
+    return (*_parts_of_name(user)[:1], *_USERS)
 
 
 @functools.lru_cache(maxsize=1024)
-def _user_label(user: str) -> re.Pattern[str]:
-    users = "|".join((*_parts_of_name(user)[:1], *_USERS))
-    return re.compile(rf"(?:{_MARKS}(?:{users}){_STAGE}{_COLON})+", re.IGNORECASE)
-
-
-def _user_turn(user: str) -> Found:
-    pattern = _turn_pattern(user)
-
-    def found(text: str) -> tuple[int, int]:
-        match = pattern.search(text)
-        return 0, match.start() if match else len(text)
-
-    return found
-
-
-@functools.lru_cache(maxsize=1024)
-def _label_pattern(character: str) -> re.Pattern[str]:
-    """A leading label: a role or a part of the name with a colon, or the name set apart."""
+def _leading_label(character: str) -> re.Pattern[str]:
+    """A role or a part of the name with a colon, or the name set apart."""
     parts = _parts_of_name(character)
-    names = (
-        [rf"{_TITLES}(?:{'|'.join(parts)})(?:['’]s\s(?:response|reply)|\ssays)?"] if parts else []
-    )
-    forms = [rf"{_MARKS}(?:{'|'.join((*names, *_ROLES))}){_STAGE}{_COLON}", _BARE_ROLE]
+    some = "|".join(parts)
+    names = [rf"{_TITLES}(?:{some})(?:['’]s\s(?:response|reply)|\ssays)?"] if parts else []
+    forms = [_label((*names, *_ROLES)), _BARE_ROLE]
     if parts:  # without a colon: bold or bracketed whole names, and any on a line of their own
-        whole, some = parts[0], "|".join(parts)
-        forms += [rf"\*\*\s?{whole}\s?\*\*(?=\s)", rf"[\[<]{whole}[\]>](?=\s)"]
+        forms += [rf"\*\*\s?{parts[0]}\s?\*\*(?=\s)", rf"[\[<]{parts[0]}[\]>](?=\s)"]
         forms += [rf"(?:\*\*|#{{1,6}}\s?|\[)?(?:{some})(?:\*\*|\])?[ \t]*\n"]
     return re.compile(rf"(?:{'|'.join(forms)})\s*", re.IGNORECASE)
 
 
 @functools.lru_cache(maxsize=1024)
-def _turn_pattern(user: str) -> re.Pattern[str]:
+def _later_label(character: str) -> re.Pattern[str]:
+    """A label of the character at the beginning of a later line."""
+    return re.compile(_BREAK + _label((*_parts_of_name(character), *_ROLES)), re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=1024)
+def _user_label(user: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:{_label(_users(user))})+", re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=1024)
+def _user_turn(user: str) -> re.Pattern[str]:
     """A turn of the user: a token or heading that opens it, or a label at the start of a line."""
-    label = _user_label(user).pattern
-    users = "|".join((*_parts_of_name(user)[:1], *_USERS))
+    users = "|".join(_users(user))
     alone = rf"(?:\*\*(?:{users})\*\*|\[(?:{users})\]|<user>)\s?"
-    line = r"[\n\r\u2028\u2029]"
-    return re.compile(
-        rf"{_USER_MARKERS}|{_LINE}{_HEADING}|{line}(?:{label}|{_MARKS}human{_COLON}|{alone})",
-        re.IGNORECASE,
-    )
+    labels = rf"{_BREAK}(?:{_user_label(user).pattern}|{_MARKS}human{_COLON}|{alone})"
+    return re.compile(rf"{_USER_MARKERS}|{_LINE}{_HEADING}|{labels}", re.IGNORECASE)
 
 
 def _parts_of_name(name: str) -> list[str]:
@@ -272,12 +260,13 @@ def spoken_tokens(
     """The tokens that hold the speech of a drawn text, whole: a border token stays.
 
     Args:
-      tokens: ids that were drawn; text: what they decode to.
+      tokens: ids that were drawn.
+      text: what they decode to.
       speech: of the text.
       decode: ids to text.
 
     Returns:
-      First and one past the last of them.
+      Index of the first of them, and one past the last.
     """
     if speech.start == speech.end:
         return 0, 0

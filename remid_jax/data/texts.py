@@ -1,20 +1,18 @@
-"""What a text holds that can be read: rules that all readers share."""
+"""What of a text can be read, and the placeholders for names in it."""
 
 import re
 import unicodedata
 
 # Characters without a glyph that Unicode counts as letters, marks or symbols.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u180b\u180c\u180d\u180e\u180f")
-_LINE = "\n\r\t"
 _PLACEHOLDER = re.compile(r"\{\{\s*(char|user)\s*\}\}|<(BOT|USER)>", re.IGNORECASE)
 
 
-def is_blank(character: str) -> bool:
+def _is_blank(c: str) -> bool:
     """Whether nothing is seen where a character stands."""
-    if character.isspace() or character in _BLANK:
+    if c.isspace() or c in _BLANK or "\ufe00" <= c <= "\ufe0f":
         return True
-    selector = 0xFE00 <= ord(character) <= 0xFE0F or 0xE0100 <= ord(character) <= 0xE01EF
-    return selector or unicodedata.category(character) in ("Cc", "Cf")
+    return "\U000e0100" <= c <= "\U000e01ef" or unicodedata.category(c) in ("Cc", "Cf")
 
 
 def has_text(text: str) -> bool:
@@ -23,18 +21,18 @@ def has_text(text: str) -> bool:
     >>> has_text(" \\u200b\\u2060\\n"), has_text("\\u200bAye")
     (False, True)
     """
-    return not all(map(is_blank, text))
+    return not all(map(_is_blank, text))
 
 
 def strip_edges(text: str, start: int, end: int) -> tuple[int, int]:
-    """The part of text[start:end] that begins and ends with white space or blanks no more.
+    """Start and end of text[start:end] without the blank characters at its edges.
 
     A selector after a sign, as of an emoji, belongs to the sign and stays.
     """
-    while start < end and is_blank(text[start]):
+    while start < end and _is_blank(text[start]):
         start += 1
-    while start < end and is_blank(text[end - 1]) and not unicodedata.combining(text[end - 1]):
-        if 0xFE00 <= ord(text[end - 1]) <= 0xFE0F:
+    while start < end and _is_blank(text[end - 1]) and not unicodedata.combining(text[end - 1]):
+        if "\ufe00" <= text[end - 1] <= "\ufe0f":
             break
         end -= 1
     return start, end
@@ -46,26 +44,20 @@ def control_characters(text: str) -> list[str]:
     >>> control_characters("a\\x1b[31mb\\x00\\n")
     ['U+001B', 'U+0000']
     """
-    found = dict.fromkeys(
-        c for c in text if c not in _LINE and unicodedata.category(c) in ("Cc", "Cs")
-    )
-    return [f"U+{ord(c):04X}" for c in found]
+    found = (c for c in text if c not in "\n\r\t" and unicodedata.category(c) in ("Cc", "Cs"))
+    return [f"U+{ord(c):04X}" for c in dict.fromkeys(found)]
 
 
 def fill_placeholders(text: str, character: str, user: str) -> str:
-    """The text with the names in the place of `{{char}}` and `{{user}}`, as far as they are known.
+    """The text with names in the place of `{{char}}` and `{{user}}`, where they are known.
 
     >>> fill_placeholders("{{char}} knows {{user}}.", "Ann", "")
     'Ann knows {{user}}.'
     """
     names = {"char": character, "bot": character, "user": user}
-
-    def name(match: re.Match[str]) -> str:
-        return names[(match[1] or match[2]).lower()] or match[0]
-
-    return _PLACEHOLDER.sub(name, text)
+    return _PLACEHOLDER.sub(lambda m: names[(m[1] or m[2]).lower()] or m[0], text)
 
 
 def placeholders(text: str) -> list[str]:
-    """The placeholders that stand in a text, each once."""
+    """The placeholders in a text, each once."""
     return list(dict.fromkeys(m[0] for m in _PLACEHOLDER.finditer(text)))

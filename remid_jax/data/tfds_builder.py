@@ -15,13 +15,15 @@ import tensorflow_datasets as tfds
 
 from remid_jax.data import shifts
 from remid_jax.data.reading import BUNDLED, bundled_path, load_benchmark
-from remid_jax.data.samples import Sample
+from remid_jax.data.samples import FIELDS, Sample
 from remid_jax.errors import UserError, nearest
+from remid_jax.files import read_text
+from remid_jax.json_files import part_of
 
 if TYPE_CHECKING:
     import grain
 
-ROLES = ("user", "character")
+_TEXTS = {k: a for k, a in FIELDS.items() if a not in ("character", "dialogue")}
 
 
 def split_name(tag: str) -> str:
@@ -40,20 +42,16 @@ class RolePlayBenchmark(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (tfds declares it so)
 
     def __init__(self, *, path: str | os.PathLike = BUNDLED, **kwargs: Any):
-        """As other builders, with the file to read.
-
-        Args:
-          path: an RPGBench JSON file, or `bundled`.
-          **kwargs: of `GeneratorBasedBuilder`; file_format is array_record unless given.
+        """As other builders, with the file to read: an RPGBench JSON file, or `bundled`.
 
         Raises:
           UserError: no such file, or data_dir holds another benchmark already.
         """
         self._path = os.fspath(path)
-        self._sha256 = _sha256(self._path)
+        text = read_text(bundled_path() if self._path == BUNDLED else self._path, "benchmark")
+        self._sha256 = hashlib.sha256(text.encode()).hexdigest()
         super().__init__(**{"file_format": "array_record", **kwargs})
         self._original_state["path"] = self._path  # so that a pickled builder keeps it
         recorded = self.info.metadata
@@ -65,67 +63,44 @@ class RolePlayBenchmark(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text
+        features = {
+            **{key: text() for key in _TEXTS},
+            "agent_character": text(doc="JSON: an object or a string"),
+            "dialogue": tfds.features.Sequence({"role": text(), "text": text()}),
+            "pair_id": text(doc="the IDTest sample that this one varies, or empty"),
+            "language": text(doc="language code, or empty"),
+            "extra": text(doc="JSON: all further keys, these two included"),
+        }
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "sample_ID": text(),
-                    "user_persona": text(),
-                    "agent_character": text(doc="JSON: an object or a string"),
-                    "dialogue": tfds.features.Sequence({"role": text(), "text": text()}),
-                    "agent_golden_response": text(),
-                    "subset_tag": text(),
-                    "pair_id": text(doc="the IDTest sample that this one varies, or empty"),
-                    "language": text(doc="language code, or empty"),
-                    "extra": text(doc="JSON: all further keys, these two included"),
-                }
-            ),
+            features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,  # file order is kept
             metadata=tfds.core.MetadataDict(path=self._path, sha256=self._sha256),
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         del dl_manager  # nothing is downloaded
+        tags: dict[str, str] = {}
         subsets = load_benchmark(self._path).subsets
-        by_split = {split_name(tag): tag for tag in subsets}
         for tag in subsets:
-            if by_split[split_name(tag)] != tag:
+            other = tags.setdefault(split_name(tag), tag)
+            if other != tag:
                 raise UserError(
-                    f"the subsets {by_split[split_name(tag)]!r} and {tag!r} would share the "
-                    f"tfds split {split_name(tag)!r}; rename one"
+                    f"the subsets {tag!r} and {other!r} would share the tfds split "
+                    f"{split_name(tag)!r}; rename one"
                 )
-        return {split_name(tag): self._generate_examples(s) for tag, s in subsets.items()}
+        return {name: self._generate_examples(subsets[tag]) for name, tag in tags.items()}
 
     def _generate_examples(self, samples: tuple[Sample, ...]) -> Iterator[tuple[int, dict]]:
-        for i, sample in enumerate(samples):
-            yield i, to_example(sample)
-
-
-def _sha256(path: str) -> str:
-    file = bundled_path() if path == BUNDLED else Path(path)
-    try:
-        with open(file, "rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"benchmark file not found: {file}") from None
-    except OSError as e:
-        raise UserError(f"benchmark file {file} cannot be read: {e}") from None
-
-
-def _optional_text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+        return enumerate(map(to_example, samples))
 
 
 def to_example(sample: Sample) -> dict[str, Any]:
     """The sample as a tfds example; profile and extra keys become JSON text."""
     return {
-        "sample_ID": sample.sample_id,
-        "user_persona": sample.persona,
+        **{key: getattr(sample, attribute) for key, attribute in _TEXTS.items()},
         "agent_character": json.dumps(sample.character, ensure_ascii=False),
         "dialogue": [{"role": role, "text": text} for role, text in sample.dialogue],
-        "agent_golden_response": sample.golden,
-        "subset_tag": sample.tag,
-        "pair_id": _optional_text(sample.extra.get("pair_id")),
-        "language": _optional_text(sample.extra.get("language")),
+        **{key: part_of(sample.extra, key, str) for key in ("pair_id", "language")},
         "extra": json.dumps(sample.extra, ensure_ascii=False),
     }
 
@@ -134,13 +109,10 @@ def from_example(example: Mapping[str, Any]) -> Sample:
     """The sample that `to_example` was given, from what an array_record data source yields."""
     turns = zip(example["dialogue"]["role"], example["dialogue"]["text"], strict=True)
     return Sample(
-        sample_id=example["sample_ID"].decode(),
-        persona=example["user_persona"].decode(),
         character=json.loads(example["agent_character"]),
         dialogue=tuple((role.decode(), text.decode()) for role, text in turns),
-        golden=example["agent_golden_response"].decode(),
-        tag=example["subset_tag"].decode(),
         extra=json.loads(example["extra"]),
+        **{attribute: example[key].decode() for key, attribute in _TEXTS.items()},
     )
 
 
@@ -162,7 +134,21 @@ def build(data_dir: str | os.PathLike, path: str | os.PathLike = BUNDLED) -> Rol
     return builder
 
 
-def _data_source(data_dir: str | os.PathLike, tag: str) -> Any:
+def grain_dataset(
+    data_dir: str | os.PathLike, tag: str, seed: int | None = None
+) -> "grain.MapDataset[Sample]":
+    """One subset as a random-access grain dataset of samples.
+
+    Args:
+      data_dir: the folder given to `build`.
+      tag: subset tag, such as `IDTest` or `Film & Television`.
+      seed: of the shuffle, another order in each epoch of `repeat()`; None keeps the file's order.
+
+    Raises:
+      UserError: nothing was built there, or the benchmark has no such subset.
+    """
+    import grain
+
     folder = Path(data_dir) / RolePlayBenchmark.name / str(RolePlayBenchmark.VERSION)
     if not (folder / "dataset_info.json").is_file():
         raise UserError(f"{data_dir} holds no built benchmark; call build({str(data_dir)!r}) first")
@@ -171,38 +157,7 @@ def _data_source(data_dir: str | os.PathLike, tag: str) -> Any:
         paper = {split_name(t): t for t in shifts.ALL_TAGS}
         known = [paper.get(name, name) for name in builder.info.splits]
         raise UserError(f"{folder} has no subset {tag!r}{nearest(tag, known)}: {', '.join(known)}")
-    return builder.as_data_source(split=split_name(tag))
-
-
-def load_samples(data_dir: str | os.PathLike, tag: str) -> list[Sample]:
-    """Reads one subset back, in the order of the benchmark file.
-
-    Args:
-      data_dir: the folder given to `build`.
-      tag: subset tag, such as `IDTest` or `Film & Television`.
-
-    Raises:
-      UserError: nothing was built there, or the benchmark has no such subset.
-    """
-    return [from_example(example) for example in _data_source(data_dir, tag)]
-
-
-def grain_dataset(
-    data_dir: str | os.PathLike, tag: str, seed: int | None = None
-) -> "grain.MapDataset[Sample]":
-    """One subset as a random-access grain dataset of samples.
-
-    Args:
-      data_dir: the folder given to `build`.
-      tag: subset tag.
-      seed: of the shuffle, another order in each epoch of `repeat()`; None keeps the file's order.
-
-    Raises:
-      UserError: as `load_samples`.
-    """
-    import grain
-
-    dataset = grain.MapDataset.source(_data_source(data_dir, tag))
+    dataset = grain.MapDataset.source(builder.as_data_source(split=split_name(tag)))
     if seed is not None:
         dataset = dataset.shuffle(seed=seed)
     return dataset.map(from_example)

@@ -1,16 +1,7 @@
 """The format of a thought R: three titled sections, how they are read, and drafts by rule.
 
-A thought written to the format has a marker and text for each section, in this order:
-
-    [User Facts]
-    ...
-    [Character Facts]
-    ...
-    [Core Features of the Golden Response]
-    ...
-
-Only the last section reaches the policy. Models break formats in many ways, so reading never
-fails: it says what was found.
+Each title (`MARKERS`) stands before its section; only the last section reaches the scorer. Models
+break formats in many ways, so reading never fails.
 """
 
 import dataclasses
@@ -18,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
-from remid_jax.data.characters import character_name, character_text
+from remid_jax.data.characters import Profile, character_name, character_text
 from remid_jax.data.samples import Sample
 from remid_jax.data.shifts import ID_TRAIN, split_of
 from remid_jax.errors import UserError
@@ -38,7 +29,7 @@ SECTION_INSTRUCTION = (
 )
 """Asks a reasoner for the three sections; `{name}` is the character's."""
 
-MIN_WORDS = 4  # of a draft: one for the user, one for the character, two for the core
+DRAFT_WORDS = 64  # at most: a quarter for the user, one for the character, half for the core
 _PLAIN = str.maketrans("[]`", "()'")
 
 # Thai, Lao, Burmese, Khmer, kana and Han: written without spaces between words.
@@ -76,17 +67,14 @@ _FUNCTION_WORDS = frozenset(
 )
 
 
-def _marker_pattern() -> re.Pattern[str]:
-    """Any marker, one group each, with the heading or bold signs that models put around it."""
-    titles = (r"\s+".join(marker.strip("[]").split()) for marker in MARKERS)
-    any_of = "|".join(rf"(\[\s*{title}\s*\])" for title in titles)
-    return re.compile(
-        rf"(?:^[ \t]*#{{1,6}}[ \t]*)?(?:\*\*)?(?:{any_of})(?:\*\*)?:?(?:\*\*)?",
-        re.IGNORECASE | re.MULTILINE,
-    )
-
-
-_MARKER = _marker_pattern()
+# Any marker, a group each, with the heading or bold signs that models put around it.
+_TITLES = "|".join(
+    r"(\[\s*" + r"\s+".join(marker.strip("[]").split()) + r"\s*\])" for marker in MARKERS
+)
+_MARKER = re.compile(
+    rf"(?:^[ \t]*#{{1,6}}[ \t]*)?(?:\*\*)?(?:{_TITLES})(?:\*\*)?:?(?:\*\*)?",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,32 +82,12 @@ class Thought:
     """What was found in the text of a thought.
 
     Attributes:
-      preamble: the text before the first marker, or all of it where there is none.
-      texts: marker -> text of its section, in their order; stripped, without code fences. Where a
-        marker is repeated its last section counts.
-      duplicated: markers that stand more than once.
-      words: number of words outside of the markers, the preamble's too.
+      texts: marker -> text of its section, in their order; the last one of each marker.
+      words: number of words outside of the markers.
     """
 
-    preamble: str
     texts: Mapping[str, str]
-    duplicated: tuple[str, ...]
     words: int
-
-    @property
-    def sections(self) -> tuple[str, ...]:
-        """Markers that are there, in the order of the sections that count."""
-        return tuple(self.texts)
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Markers that are not there."""
-        return tuple(marker for marker in MARKERS if marker not in self.texts)
-
-    @property
-    def empty(self) -> tuple[str, ...]:
-        """Markers that are there without text."""
-        return tuple(marker for marker, text in self.texts.items() if not text)
 
     @property
     def core(self) -> str:
@@ -129,43 +97,29 @@ class Thought:
     @property
     def complete(self) -> bool:
         """Whether every section is there and has text, in any order and however often."""
-        return not self.missing and not self.empty
-
-    @property
-    def well_formed(self) -> bool:
-        """Whether every section is there once, in its order and with text.
-
-        A preamble and code fences do no harm.
-        """
-        return self.sections == MARKERS and not self.empty and not self.duplicated
+        return all(map(self.texts.get, MARKERS))
 
 
 def parse_thought(text: str) -> Thought:
     """Reads any text as a thought; it never fails.
 
-    A marker counts wherever it stands, also within a line, in any case, with any white space
-    between its words, and with heading signs, bold signs or a colon around it. A section ends at
-    the next marker, whichever it is. Code fences are taken off each section: the marks, and a
-    word alone on the line of an opening one (its language); a fence that is not closed reaches to
-    the section's end.
+    A marker counts wherever it stands, in any case, with any white space between its words, and
+    with heading signs, bold signs or a colon around it. A section ends at the next marker. Code
+    fences are taken off it: the marks, and a word alone on the line of an opening one (its
+    language); a fence that is not closed reaches to the section's end.
 
     >>> thought = parse_thought("[User Facts] a nurse [core features of the golden response]: tea")
-    >>> thought.core, thought.missing, thought.words
-    ('tea', ('[Character Facts]',), 3)
+    >>> thought.core, list(thought.texts), thought.words
+    ('tea', ['[User Facts]', '[Core Features of the Golden Response]'], 3)
     """
     found = list(_MARKER.finditer(text))
-    names = [MARKERS[match.lastindex - 1] for match in found]
-    starts = [match.start() for match in found] + [len(text)]
+    ends = [*(match.start() for match in found[1:]), len(text)]
     texts: dict[str, str] = {}
-    for name, match, end in zip(names, found, starts[1:], strict=True):
+    for match, end in zip(found, ends, strict=False):
+        name = MARKERS[match.lastindex - 1]
         texts.pop(name, None)  # the last of several gives the place, too
         texts[name] = _FENCE.sub(r"\1", text[match.end() : end]).strip()
-    return Thought(
-        preamble=text[: starts[0]].strip(),
-        texts=texts,
-        duplicated=tuple(marker for marker in MARKERS if names.count(marker) > 1),
-        words=len(split_words(without_markers(text))),
-    )
+    return Thought(texts, words=len(split_words(without_markers(text))))
 
 
 def core_features(text: str) -> str:
@@ -178,10 +132,7 @@ def core_features(text: str) -> str:
 
 
 def scorer_notes(text: str) -> str:
-    """What the policy reads of a thought: its core features.
-
-    A thought without the core marker, as of a model that never saw the format, is given whole; one
-    whose core section is empty gives nothing.
+    """What the scorer reads of a thought: its core features, or all where their marker is missing.
 
     >>> scorer_notes(" Mention the tea. ")
     'Mention the tea.'
@@ -202,9 +153,7 @@ def render_thought(user: str, character: str, core: str) -> str:
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, without the punctuation around them.
-
-    Each character of a script that is written without spaces counts as a word.
+    """The words of a text, without punctuation around them; scripts without spaces by character.
 
     >>> split_words("Well, it's the old barn: 古い納屋。")
     ['Well', "it's", 'the', 'old', 'barn', '古', 'い', '納', '屋']
@@ -219,49 +168,31 @@ def comparable_words(text: str) -> list[str]:
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
     for match in _WORD.finditer(text):
-        start, end = match.span()
-        while start < end and _is_sign(text[start]):
-            start += 1
-        while start < end and _is_sign(text[end - 1]):
-            end -= 1
-        if start < end:
-            yield start, end
+        # Without punctuation, symbols and controls at the edges.
+        inner = [i for i in range(*match.span()) if unicodedata.category(text[i])[0] not in "PSC"]
+        if inner:
+            yield inner[0], inner[-1] + 1
 
 
-def _is_sign(character: str) -> bool:
-    return unicodedata.category(character)[0] in "PSC"  # punctuation, symbols, controls
-
-
-def draft_thought(sample: Sample, max_words: int = 64, leaky: bool = False) -> str:
+def draft_thought(sample: Sample, train_on_test: bool = False) -> str:
     """A thought for the cold start, written by rule from a training sample and its golden response.
 
     User facts are the first clauses of the persona, character facts the name and the two shortest
-    entries of the profile, each in at most a quarter of the words; core features are the content
-    words of the golden response, clause by clause (in scripts without spaces its first clause).
-
-    Args:
-      sample: of IDTrain.
-      max_words: words of the three sections together, at least 4.
-      leaky: allows samples of other splits: what is trained on them cannot be tested on them.
-
-    Returns:
-      A well-formed thought.
+    entries of the profile; core features are the content words of the golden response, clause by
+    clause (in scripts without spaces its first clause). All have at most `DRAFT_WORDS` words.
 
     Raises:
-      UserError: the sample is not of IDTrain, or too few words.
+      UserError: the sample is not of IDTrain, and `train_on_test` does not allow others.
     """
-    if sample.tag != ID_TRAIN and not leaky:
+    if sample.tag != ID_TRAIN and not train_on_test:
         raise UserError(
             f"sample {sample.sample_id!r} is of {split_of(sample.tag)}: a thought drafted from its "
-            f"golden response would leak into the test; take {ID_TRAIN}, or set leaky=True"
+            f"golden response would leak into the test; take {ID_TRAIN}, or set train_on_test=True"
         )
-    if max_words < MIN_WORDS:
-        raise UserError(f"max_words of a drafted thought must be at least {MIN_WORDS}: {max_words}")
-    part = max_words // 4
     return render_thought(
-        _first_clauses(_plain(sample.persona), part),
-        _character_facts(sample, part),
-        _key_points(_plain(sample.golden), max_words - 2 * part),
+        _first_clauses(_plain(sample.persona), DRAFT_WORDS // 4),
+        _character_facts(sample.character, DRAFT_WORDS // 4),
+        _key_points(_plain(sample.golden), DRAFT_WORDS // 2),
     )
 
 
@@ -295,8 +226,7 @@ def _first_clauses(text: str, limit: int) -> str:
     return ", ".join(_fitting(_clauses(text), limit))
 
 
-def _character_facts(sample: Sample, limit: int) -> str:
-    profile = sample.character
+def _character_facts(profile: Profile, limit: int) -> str:
     if not isinstance(profile, Mapping):
         return _first_clauses(_plain(character_text(profile)), limit)
     entries = [
@@ -304,8 +234,8 @@ def _character_facts(sample: Sample, limit: int) -> str:
         for key, value in profile.items()
         if key != "name" and value
     ]
-    short = sorted(range(len(entries)), key=lambda i: len(split_words(entries[i])))[:2]
-    facts = [_plain(character_name(sample)), *(entries[i] for i in sorted(short))]
+    shortest = sorted(range(len(entries)), key=lambda i: len(split_words(entries[i])))[:2]
+    facts = [_plain(character_name(profile)), *(entries[i] for i in sorted(shortest))]
     return "; ".join(_fitting(facts, limit))
 
 
@@ -313,21 +243,17 @@ def _key_points(golden: str, limit: int) -> str:
     words = split_words(golden)
     if 2 * sum(re.fullmatch(rf"[{_UNSPACED}]", word) is not None for word in words) > len(words):
         return _cut(_clauses(golden)[0], limit)
-    points = (" ".join(_content_words(clause)) for clause in _clauses(golden))
+    clauses = map(split_words, _clauses(golden))
+    points = (" ".join(w for i, w in enumerate(c) if _is_content(w, i == 0)) for c in clauses)
     return _cut("; ".join(filter(None, points)), limit) or _first_clauses(golden, limit)
-
-
-def _content_words(clause: str) -> list[str]:
-    return [word for i, word in enumerate(split_words(clause)) if _is_content(word, i == 0)]
 
 
 def _is_content(word: str, first: bool) -> bool:
     """Whether a word has a digit, is long and no function word, or is a short name in a clause."""
-    if any(character.isdigit() for character in word):
+    if any(map(str.isdigit, word)):
         return True
     stem = _SUFFIX.sub("", word) or word
     if stem.casefold() in _FUNCTION_WORDS:
         return False
-    alphabetic = stem[0] < "\u0590"  # Latin, Greek, Cyrillic, Armenian; others write shorter words
-    long = len(stem) >= (4 if alphabetic else 2)
-    return long or (not first and len(stem) > 1 and stem[0].isupper())
+    least = 4 if stem[0] < "\u0590" else 2  # Latin, Greek, Cyrillic, Armenian; others are shorter
+    return len(stem) >= least or (not first and len(stem) > 1 and stem[0].isupper())

@@ -1,17 +1,25 @@
-"""Does a model find the golden response less likely with one factor of another sample?"""
+"""Does a model find the golden response less likely with one factor of another sample?
+
+python -m remid_jax.evaluation.factor_check [FILE] [--model PATH] [--limit N]
+"""
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from remid_jax.arguments import Parser
+from remid_jax.cli import run_command
 from remid_jax.data import prompts, shifts
-from remid_jax.data.checks import Violation, language_of
-from remid_jax.data.factors import FACTORS, differing, swapped
+from remid_jax.data.check import Violation, language_of
+from remid_jax.data.factors import Factor, differing, swapped
+from remid_jax.data.options import add_file, load_with_options
 from remid_jax.data.reading import Benchmark
 from remid_jax.data.samples import Sample
+from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import pair_log_likelihoods
-from remid_jax.models.pretrained import LanguageModel
+from remid_jax.models.pretrained import DEFAULT, LanguageModel, load_language_model
 from remid_jax.progress import progress
 
 LEAST_SHARE = 0.8  # of the samples, for each factor
@@ -24,13 +32,13 @@ class Effect:
     Attributes:
       sample_id: the sample.
       tag: its subset.
-      factor: one of `FACTORS`.
+      factor: the factor.
       drop: log q(golden | x) - log q(golden | x with the factor replaced), in nats.
     """
 
     sample_id: str
     tag: str
-    factor: str
+    factor: Factor
     drop: float
 
     @property
@@ -42,41 +50,26 @@ class Effect:
 def english_subsets(benchmark: Benchmark) -> dict[str, list[Sample]]:
     """The English samples of each subset beside IDTrain that has any."""
     chosen = {
-        tag: [s for s in benchmark.subsets[tag] if language_of(s) == "en"]
-        for tag in benchmark.subsets
+        tag: [s for s in samples if language_of(s) == "en"]
+        for tag, samples in benchmark.subsets.items()
         if tag != shifts.ID_TRAIN
     }
     return {tag: samples for tag, samples in chosen.items() if samples}
 
 
-def replaced(samples: Sequence[Sample], i: int, factor: str) -> Sample | None:
-    """Sample i with one factor of the next sample (cyclic) where that factor differs.
+def replaced(samples: Sequence[Sample], i: int, factor: Factor) -> Sample | None:
+    """Sample i of a subset with one factor of the next sample (cyclic) in which that differs.
 
-    Args:
-      samples: one subset.
-      i: index of the sample.
-      factor: one of `FACTORS`.
-
-    Returns:
-      The changed sample, or None where all samples have the same factor.
+    None where all samples have the same one.
     """
     j = next(differing(samples, i, factor), None)
     return None if j is None else swapped(samples[i], samples[j], factor)
 
 
-def sample_effects(model: LanguageModel, samples: Sequence[Sample], i: int) -> list[Effect]:
-    """The effect of each factor on sample i of a subset; factors without a substitute are left out.
-
-    Args:
-      model: q.
-      samples: the subset's English samples.
-      i: index of the sample.
-
-    Returns:
-      At most one effect a factor, in the order of `FACTORS`.
-    """
+def _sample_effects(model: LanguageModel, samples: Sequence[Sample], i: int) -> list[Effect]:
+    """The effect on sample i of each factor that has a substitute."""
     sample = samples[i]
-    changed = {f: r for f in FACTORS if (r := replaced(samples, i, f)) is not None}
+    changed = {f: r for f in Factor if (r := replaced(samples, i, f)) is not None}
     contexts = [
         model.tokenizer.encode_chat(prompts.reply_messages(s)) for s in (sample, *changed.values())
     ]
@@ -106,7 +99,7 @@ def factor_effects(
         for tag, samples in subsets.items():
             effects = []
             for i in range(sizes[tag]):
-                effects += sample_effects(model, samples, i)
+                effects += _sample_effects(model, samples, i)
                 advance(1)
             yield effects
 
@@ -116,35 +109,70 @@ def _count(effects: Iterable[Effect]) -> tuple[int, int]:
     return sum(found), len(found)
 
 
-def row(name: str, effects: Sequence[Effect] | None = None) -> str:
-    """A table's line: the share of samples in which each factor matters, or the column heads."""
+def row(name: str, effects: Sequence[Effect]) -> str:
+    """A table's line: the share of samples in which each factor matters."""
     cells = []
-    for factor in FACTORS:
-        yes, n = _count(e for e in effects or () if e.factor == factor)
-        share = f"{yes}/{n} = {yes / n:.0%}" if n else "none"
-        cells.append(f"{factor if effects is None else share:>18}")
-    return f"{name:<22}{''.join(cells)}"
+    for factor in Factor:
+        yes, n = _count(e for e in effects if e.factor == factor)
+        cells.append(f"{yes}/{n} = {yes / n:.0%}" if n else "none")
+    return _line(name, cells)
+
+
+def _line(name: str, cells: Iterable[str]) -> str:
+    return f"{name:<22}{''.join(f'{cell:>18}' for cell in cells)}"
 
 
 def summary(effects: Sequence[Effect]) -> list[str]:
     """Lines with the overall shares, and with the median drop of each factor."""
     lines = [row("all", effects)]
-    for factor in FACTORS:
+    for factor in Factor:
         drops = [e.drop for e in effects if e.factor == factor]
         if drops:
             lines.append(f"{factor}: median drop {np.median(drops):.1f} nats per response")
     return lines
 
 
-def weak_factors(effects: Sequence[Effect], least: float = LEAST_SHARE) -> Iterator[Violation]:
+def weak_factors(effects: Sequence[Effect]) -> Iterator[Violation]:
     """Yields a violation for each factor that matters in too small a share of the samples."""
-    for factor in FACTORS:
+    for factor in Factor:
         chosen = [e for e in effects if e.factor == factor]
         yes, n = _count(chosen)
-        if n and yes < least * n:
+        if n and yes < LEAST_SHARE * n:
             against = ", ".join(e.sample_id for e in chosen if not e.matters)
-            yield Violation(
-                "all English test samples",
-                factor,
-                f"matters in {yes} of {n} ({yes / n:.0%}), want {least:.0%}; not in {against}",
-            )
+            problem = f"matters in {yes} of {n} ({yes / n:.0%}), want {LEAST_SHARE:.0%}"
+            yield Violation("all English test samples", factor, f"{problem}; not in {against}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the check; returns the exit code: 1 where a factor matters too rarely, 2 for errors."""
+    return run_command(lambda: _run(argv), program=argv is None)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = Parser(
+        prog="python -m remid_jax.evaluation.factor_check",
+        description="Checks with a model that user, character and dialogue matter to the golden "
+        "responses of a benchmark; minutes to a quarter of an hour.",
+    )
+    add_file(parser)
+    parser.add_argument("--model", default=DEFAULT, metavar="PATH", help="(default: %(default)s)")
+    parser.add_argument("--limit", type=int, metavar="N", help="N samples of each subset")
+    args = parser.parse_args(argv)
+    if args.limit is not None and args.limit < 1:
+        raise UserError(f"--limit is {args.limit}; it must be at least 1")
+    benchmark = load_with_options(args.file, args)
+    model = load_language_model(args.model)
+    effects: list[Effect] = []
+    print(_line("factor matters in", Factor), flush=True)
+    for part in factor_effects(model, english_subsets(benchmark), args.limit):
+        if part:
+            print(row(part[0].tag, part), flush=True)
+        effects += part
+    found = list(weak_factors(effects))
+    for line in (*summary(effects), *found):
+        print(line)
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

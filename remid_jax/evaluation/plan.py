@@ -1,265 +1,443 @@
-"""What a run will cost, before any of it: contexts, pairs, operations, time and memory."""
+"""From a configuration and samples to requests: the one description of what a run does."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
-from rich.table import Table
 
-from remid_jax.analysis import measures
 from remid_jax.data import prompts
 from remid_jax.data.samples import Sample
+from remid_jax.data.thoughts import scorer_notes
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import golden_answer
-from remid_jax.evaluation.factor_swaps import Swaps
-from remid_jax.evaluation.generation import cuts_of, shared_beginning
-from remid_jax.evaluation.selection import Answers, Selection, count_tokens
-from remid_jax.inference import cost
-from remid_jax.inference.engine import row_flops
-from remid_jax.inference.machine import probe
-from remid_jax.inference.sizes import Sizes, share_of, sizes_for
-from remid_jax.models.decoder import DecoderConfig
-from remid_jax.models.pretrained import Checkpoint
-from remid_jax.models.tokenizer import Tokenizer
-from remid_jax.report.tables import new_table
+from remid_jax.evaluation.answers import (
+    Answer,
+    Response,
+    golden_answers,
+    spoken_answer,
+    to_response,
+)
+from remid_jax.evaluation.cache import Cache
+from remid_jax.evaluation.features import texts_of
+from remid_jax.evaluation.models import Model, Models
+from remid_jax.evaluation.requests import (
+    UNKNOWN,
+    About,
+    Embed,
+    Generate,
+    Request,
+    Score,
+    Tokens,
+    digest_of,
+)
+from remid_jax.evaluation.selection import Answers, Selection
+from remid_jax.evaluation.swaps import Swaps
+from remid_jax.inference.prefix import LEAST_SHARED, branch_points, common_prefix_length
+from remid_jax.inference.token_sampling import SamplingConfig
+from remid_jax.information import pairs
+from remid_jax.information.pairs import GOLDEN, EstimatorSettings
 
+THOUGHTS = "thoughts"
+WITH_REASONING, WITHOUT = "likelihoods with reasoning", "likelihoods without"
 SWAPPED = "contexts with a swapped factor"
+FEATURES = "features of contexts"
 
 
-@dataclasses.dataclass
-class Stage:
-    """One kind of work over all subsets; answers that are not known yet count at full length.
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a run evaluates, settled before any of it.
 
     Attributes:
-      what: its name.
-      shape: of the decoder that does it.
-      contexts: prompts that are read; pairs: responses scored under them.
-      prefill: operations of prompts and of scored responses; decoding: of generated tokens.
-      steps: of the decoding loop.
+      config: of the diagnosis.
+      settings: how information is estimated.
+      models: all of them.
+      encoder: makes features of contexts, or None.
+      selection: the chosen contexts, as they fit.
+      labels: tag -> clusters of its contexts, or None.
+      given: collected answers, or None.
+      swaps: tag -> contexts with one factor swapped.
     """
 
-    what: str
-    shape: DecoderConfig
-    contexts: int = 0
-    pairs: int = 0
-    prefill: float = 0.0
-    decoding: float = 0.0
-    steps: int = 0
+    config: ConfigDict
+    settings: EstimatorSettings
+    models: Models
+    encoder: Model | None
+    selection: Selection
+    labels: Mapping[str, pairs.Labels | None]
+    given: Answers | None
+    swaps: Mapping[str, Swaps]
+    _encoded: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
+
+    def encode(self, model: Model, sample: Sample, role: str, messages: Any) -> Tokens:
+        """Prompt of a model in a role about a sample, tokenised once."""
+        place = (model.tokenizer.fingerprint, id(sample), role)
+        if place not in self._encoded:
+            self._encoded[place] = tuple(model.tokenizer.encode_chat(messages))
+        return self._encoded[place]
+
+    def prefix_lengths(self, model: Model, sample: Sample, prompt: Tokens) -> Tokens:
+        """Where a prompt is cut so that its sample's beginning is computed once for all roles."""
+        roles = {
+            "full": prompts.reply_messages(sample), THOUGHTS: prompts.reason_messages(sample),
+        }  # fmt: skip
+        both = [self.encode(model, sample, role, chat) for role, chat in roles.items()]
+        n = common_prefix_length(*both)
+        shares = LEAST_SHARED <= n < len(prompt) and prompt[:n] == both[0][:n]
+        return (n,) if shares else ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """What was answered and noted in one subset.
+
+    Attributes:
+      answers: rpm -> sample id -> its answer.
+      thoughts: sample id -> R.
+    """
+
+    answers: Answers
+    thoughts: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """Scores of responses under prompts, as requests.
+
+    Attributes:
+      requests: one a prompt, or None where nothing of its row is wanted.
+      columns: [M], which of the distinct responses a column is; -1 for none.
+      skips: [M], leading tokens of each response that are read but not counted.
+      places: for each prompt, the distinct responses in the order of its request.
+      wanted: [N, M] bool.
+    """
+
+    requests: Sequence[Score | None]
+    columns: np.ndarray
+    skips: Sequence[int]
+    places: Sequence[Sequence[int]]
+    wanted: np.ndarray
+
+    def values(self, cache: Cache) -> np.ndarray:
+        """[N, M] float64 sums of log q over a response's tokens in nats, NaN where not wanted."""
+        out = np.full(self.wanted.shape, np.nan)
+        for i, request in enumerate(self.requests):
+            if request is None:
+                continue
+            found = dict(zip(self.places[i], cache.scored(request), strict=True))
+            for j in np.flatnonzero(self.wanted[i] & (self.columns >= 0)):
+                tokens = found[self.columns[j]][self.skips[j] :]
+                out[i, j] = tokens.astype(np.float64).sum()
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
+class SubsetPlan:
+    """What one subset needs.
+
+    Attributes:
+      generated: "" for thoughts, or an rpm -> its requests, one a sample.
+      scores: pair matrices with reasoning and without.
+      swapped: for each sample the matrix of its swapped contexts.
+      responses: golden's and every rpm's answers as they are scored; None: nothing to score.
+      texts: answers and thoughts; None where some are not drawn yet, and the scores an estimate.
+    """
+
+    generated: Mapping[str, Sequence[Generate]]
+    scores: tuple[Matrix, Matrix]
+    swapped: Sequence[Matrix]
+    responses: Mapping[str, Sequence[Response | None]]
+    texts: Texts | None
 
     @property
-    def flops(self) -> float:
-        """All operations."""
-        return self.prefill + self.decoding
+    def requests(self) -> list[Request]:
+        """All of them, in the order in which they run."""
+        matrices = (*self.scores, *self.swapped)
+        scores = [r for m in matrices for r in m.requests if r is not None]
+        return [r for column in self.generated.values() for r in column] + scores
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The work of a run.
+    """Everything that is asked of models.
 
     Attributes:
-      stages: its kinds.
-      longest: tokens of the longest prompt that the policy reads.
-      sizes: of the pieces in which the policy's work runs.
-      devices: over which a model's weights are spread.
-      weights: bytes of all models; memory: bytes beside them; both of one device.
-      dtype: of the weights.
+      subsets: tag -> its plan.
+      features: text -> its request.
     """
 
-    stages: tuple[Stage, ...]
-    longest: int
-    sizes: Sizes
-    devices: int
-    weights: int
-    memory: int
-    dtype: str
+    subsets: Mapping[str, SubsetPlan]
+    features: Mapping[str, Embed]
 
     @property
-    def flops(self) -> float:
-        """All operations."""
-        return sum(s.flops for s in self.stages)
+    def requests(self) -> list[Request]:
+        """All of them; those that are not known are upper estimates."""
+        return [*self.features.values(), *(r for s in self.subsets.values() for r in s.requests)]
+
+    @property
+    def first(self) -> list[Request]:
+        """Those that need no other's result."""
+        return [r for r in self.requests if not isinstance(r, Score)]
+
+    @property
+    def scores(self) -> list[Score]:
+        """Those that can be executed once the plan is final."""
+        return [r for r in self.requests if isinstance(r, Score)]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing is estimated any more."""
+        return all(s.texts is not None for s in self.subsets.values())
 
 
-def make_plan(
-    selection: Selection,
-    labels: Mapping[str, measures.Labels | None],
-    given: Answers | None,
-    swaps: Mapping[str, Swaps],
-    cards: Mapping[str, Checkpoint],
-    config: ConfigDict,
-) -> Plan:
-    """Counts the work, and checks that it fits windows and memory.
+def make_plan(task: Task, cache: Cache) -> Plan:
+    """Turns what is evaluated into requests.
+
+    Scores need the answers and thoughts that are scored: until all of these are in the cache, the
+    scores are upper estimates, with unknown tokens, as many as there can be.
 
     Args:
-      selection: the chosen contexts; labels: their clusters.
-      given: collected responses, or None.
-      swaps: contexts with one factor swapped.
-      cards: path -> model, under "" and `config.model.path` the policy.
-      config: of the diagnosis.
+      task: what is evaluated.
+      cache: of results.
 
     Raises:
-      UserError: a prompt and its answer exceed an evaluated model's window, or too little memory.
+      UserError: a prompt and its answer exceed an evaluated model's window, or too many answers
+        cannot be scored.
     """
-    counter = _Counter(cards, given, config)
-    for tag, samples in selection.subsets.items():
-        counter.subset(samples, labels[tag], swaps.get(tag))
-    policy = cards[""]
-    memory, longest = config.limits.memory_bytes, counter.longest
-    dtype = config.model.cache_dtype or policy.dtype
-    models = {id(card): card for card in cards.values()}.values()
-    weights = sum(cost.num_parameters(m.config) * cost.BYTES[m.dtype] for m in models)
-    devices = config.mesh.fsdp * config.mesh.tensor
-    return Plan(
-        stages=tuple(s for s in counter.stages.values() if s.contexts),
-        longest=longest,
-        sizes=sizes_for(share_of(policy.config, config.mesh.tensor), memory, longest, dtype),
-        devices=devices,
-        weights=weights // devices,
-        memory=memory,
-        dtype=policy.dtype,
+    generated = {tag: _generated(task, tag, s) for tag, s in task.selection.subsets.items()}
+    every = [r for subset in generated.values() for column in subset.values() for r in column]
+    texts: dict[str, Texts] = {}
+    if all(r in cache for r in every):
+        for tag, samples in task.selection.subsets.items():
+            texts[tag] = _texts(task, samples, generated[tag], cache)
+            check_excluded(tag, samples, texts[tag].answers, task.config)
+    subsets = {
+        tag: _subset_plan(task, tag, samples, generated[tag], texts.get(tag))
+        for tag, samples in task.selection.subsets.items()
+    }
+    return Plan(subsets, _features(task))
+
+
+def _features(task: Task) -> dict[str, Embed]:
+    if task.encoder is None:
+        return {}
+    requests: dict[str, Embed] = {}
+    for tag, samples in task.selection.subsets.items():
+        for sample in samples:
+            for text in texts_of(sample).values():
+                about = About(FEATURES, tag, sample.sample_id)
+                requests.setdefault(text, Embed(task.encoder, text, about))
+    return requests
+
+
+def _generated(task: Task, tag: str, samples: Sequence[Sample]) -> dict[str, list[Generate]]:
+    """Requests for the answers of every rpm and, under "", for thoughts."""
+    reply, reason = sampling_of(task.config)
+    requests: dict[str, list[Generate]] = {}
+    rpms = {} if task.given is not None else task.config.rpms
+    for name, spec in rpms.items():
+        requests[name] = [
+            _generate(
+                task, task.models.rpms[name], tag, s, f"answers of {name}", spec.view,
+                prompts.reply_messages(s, spec.view), reply, name,
+            )
+            for s in samples
+        ]  # fmt: skip
+    role = "sections" if task.models.trained else THOUGHTS
+    asks = prompts.section_messages if task.models.trained else prompts.reason_messages
+    requests[""] = [
+        _generate(task, task.models.reasoner, tag, s, THOUGHTS, role, asks(s), reason, "reasoner")
+        for s in samples
+    ]
+    return requests
+
+
+def _generate(
+    task: Task, model: Model, tag: str, sample: Sample, stage: str, role: str, messages: Any,
+    sampling: SamplingConfig, name: str,
+) -> Generate:  # fmt: skip
+    prompt = task.encode(model, sample, role, messages)
+    window = model.config.max_positions
+    if (over := len(prompt) + sampling.max_tokens - window) > 0:
+        raise UserError(
+            f"sample {sample.sample_id!r} is {over} tokens too long for the context window "
+            f"of {name!r} ({model.name}, {window}); lower max_tokens or choose another model"
+        )
+    # Golden answers tell about how long others will be.
+    expected = len(model.tokenizer.encode(sample.golden))
+    lengths = task.prefix_lengths(model, sample, prompt)
+    about = About(stage, tag, sample.sample_id)
+    return Generate(model, prompt, lengths, sampling, about, expected)
+
+
+def _texts(
+    task: Task, samples: Sequence[Sample], generated: Mapping[str, Sequence[Generate]], cache: Cache
+) -> Texts:
+    """What was drawn, or is given, as it is scored."""
+    own_law = is_own_law(task.config.sampling)
+    answers = {
+        name: {s.sample_id: column[s.sample_id] for s in samples}
+        for name, column in (task.given or {}).items()
+    }
+    for name, requests in generated.items():
+        drawn = [cache.generated(r)[0] for r in requests]
+        if name:
+            answers[name] = {
+                s.sample_id: spoken_answer(d, s, requests[0].model.tokenizer, own_law)
+                for s, d in zip(samples, drawn, strict=True)
+            }
+        else:
+            read = scorer_notes if task.models.trained else str.strip
+            decode = task.models.reasoner.tokenizer.decode
+            noted = [read(decode(d.tokens)) for d in drawn]
+    thoughts = dict(zip((s.sample_id for s in samples), noted, strict=True))
+    return Texts(answers, thoughts)
+
+
+def is_own_law(config: Any) -> bool:
+    """Whether answers are drawn from the model's own law: temperature, top_p and penalty are 1."""
+    return config.temperature == config.top_p == config.repetition_penalty == 1
+
+
+def sampling_of(config: ConfigDict) -> tuple[SamplingConfig, SamplingConfig]:
+    """How the evaluated models answer, and how the reasoner notes.
+
+    Raises:
+      UserError: a value out of range.
+    """
+    s, r, seed = config.sampling, config.reasoning, config.seed
+    reply = SamplingConfig(
+        s.max_tokens, s.temperature, s.top_p, s.repetition_penalty, seed, tuple(s.stop_strings)
     )
+    return reply, SamplingConfig(r.max_tokens, r.temperature, 1.0, r.repetition_penalty, seed=seed)
 
 
-class _Counter:
-    """Adds up the stages, subset by subset, in the order in which the line runs them."""
+def _subset_plan(
+    task: Task, tag: str, samples: Sequence[Sample], generated: Mapping[str, Sequence[Generate]],
+    texts: Texts | None,
+) -> SubsetPlan:  # fmt: skip
+    responses = _responses(task, samples, texts)
+    columns = [r for column in responses.values() for r in column]
+    n, rpms = len(samples), len(responses) - 1
+    wanted = pairs.wanted_columns(n, rpms, task.settings, task.labels[tag])
+    thoughts = [texts.thoughts[s.sample_id] if texts else None for s in samples]
+    asked = [_with_thought(task, s, r) for s, r in zip(samples, thoughts, strict=True)]
+    plain = [_without_thought(task, s) for s in samples]
 
-    def __init__(self, cards: Mapping[str, Checkpoint], given: Answers | None, config: ConfigDict):
-        self._cards, self._given, self._config = cards, given or {}, config
-        shape = cards[""].config
-        rpms = {} if given else config.rpms
-        self._rpms = {name: (spec, cards[spec.path]) for name, spec in rpms.items()}
-        self.stages = {f"answers of {n}": Stage("", c.config) for n, (_, c) in self._rpms.items()}
-        for what in ("thoughts", "likelihoods with reasoning", "likelihoods without", SWAPPED):
-            self.stages[what] = Stage("", shape)
-        for what, stage in self.stages.items():
-            stage.what = what
-        self.longest = 1
-        self._beginnings: dict[tuple[int, str], list[int]] = {}
-        self._paid: set[tuple[int, tuple[int, ...]]] = set()  # beginnings cached by which decoder
+    def matrix(stage: str, rows: Sequence[Tokens], wanted: np.ndarray) -> Matrix:
+        lengths = [
+            task.prefix_lengths(task.models.scorer, s, p)
+            for s, p in zip(samples, rows, strict=True)
+        ]
+        names = [s.sample_id for s in samples]
+        return _matrix(task.models.scorer, stage, tag, names, rows, lengths, columns, wanted)
 
-    def subset(
-        self, samples: Sequence[Sample], labels: measures.Labels | None, swaps: Swaps | None
-    ) -> None:
-        """Adds one subset's work."""
-        c = self._config
-        for name, (spec, card) in self._rpms.items():
-            chats = [(s, prompts.reply_messages(s, spec.view)) for s in samples]
-            self._generation(self.stages[f"answers of {name}"], card, name, chats, c.sampling)
-        chats = [(s, prompts.reason_messages(s)) for s in samples]
-        self._generation(self.stages["thoughts"], self._cards[""], "reasoner", chats, c.reasoning)
-        tokenizer = self._cards[""].tokenizer
-        golden = [count_tokens(golden_answer(s), tokenizer) for s in samples]
-        columns = [golden, *self._answers(samples, tokenizer)]
-        pairs = measures.wanted_columns(len(samples), len(columns) - 1, c, labels)
-        flat = np.concatenate(columns).astype(int)
-        kinds = (("likelihoods with reasoning", c.reasoning.max_tokens), ("likelihoods without", 0))
-        for (what, room), wanted in zip(kinds, pairs, strict=True):
-            for sample, row in zip(samples, wanted, strict=True):
-                chat = prompts.scorer_messages(sample, "" if room else None)
-                self._row(what, sample, chat, room, flat[row])
-        for i, contexts in enumerate(swaps.contexts if swaps else ()):
-            own = [column[i] for column in columns]
-            for context in contexts:
-                self._row(SWAPPED, context, prompts.scorer_messages(context), 0, own)
-
-    def _answers(self, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[list[int]]:
-        """Tokens of each policy's answers, of unknown ones the most that they can have."""
-        for column in self._given.values():
-            yield [count_tokens(column[s.sample_id], tokenizer) for s in samples]
-        for _ in self._rpms:
-            yield [self._config.sampling.max_tokens] * len(samples)
-
-    def _row(self, what: str, sample: Sample, chat, room: int, lengths: Sequence[int]) -> None:
-        card, stage = self._cards[""], self.stages[what]
-        prompt = card.tokenizer.encode_chat(chat)
-        shared = self._shared(card, sample, prompt) if what != SWAPPED else 0
-        self.longest = max(self.longest, len(prompt) + room)
-        stage.contexts += 1
-        stage.pairs += len(lengths)
-        stage.prefill += row_flops(card.config, len(prompt) + room, lengths, shared)
-
-    def _generation(self, stage: Stage, card: Checkpoint, name: str, chats, drawn) -> None:
-        shape, rows = card.config, self._config.sampling.batch_rows
-        for sample, chat in chats:
-            prompt = card.tokenizer.encode_chat(chat)
-            n = len(prompt)
-            if (over := n + drawn.max_tokens - shape.max_positions) > 0:
-                raise UserError(
-                    f"sample {sample.sample_id!r} is {over} tokens too long for the context window "
-                    f"of {name!r} ({card.name}, {shape.max_positions}); lower max_tokens or choose "
-                    "another model"
-                )
-            shared = self._shared(card, sample, prompt)
-            self.longest = max(self.longest, n)
-            stage.contexts += 1
-            stage.prefill += cost.extend_flops(shape, n - shared, shared)
-            stage.decoding += cost.extend_flops(shape, drawn.max_tokens, n)
-            stage.decoding += cost.head_flops(shape, drawn.max_tokens)
-        stage.steps += -(-len(chats) // rows) * drawn.max_tokens
-
-    def _shared(self, card: Checkpoint, sample: Sample, prompt: Sequence[int]) -> int:
-        """Tokens of the prompt that an earlier one has left in the cache."""
-        place = (id(card), sample.sample_id)
-        if place not in self._beginnings:  # tokenised once for all roles
-            self._beginnings[place] = shared_beginning(card.tokenizer, sample)
-        beginning = self._beginnings[place]
-        cuts = cuts_of(prompt, beginning)
-        if not cuts:
-            return 0
-        name = (id(card), tuple(beginning))
-        first = name not in self._paid
-        self._paid.add(name)
-        return 0 if first else cuts[0]
+    swapped = [
+        _swapped(task, tag, contexts, [column[i] for column in responses.values()])
+        for i, contexts in enumerate(task.swaps[tag].contexts if tag in task.swaps else ())
+    ]
+    both = matrix(WITH_REASONING, asked, wanted[0]), matrix(WITHOUT, plain, wanted[1])
+    return SubsetPlan(generated, both, swapped, responses, texts)
 
 
-def plan_table(plan: Plan) -> Iterator[Table | str]:
-    """The plan as a table and lines; measures the machine for the expected time."""
-    columns = ("", "contexts", "pairs", "TFLOP", "expected time")
-    table = new_table("what this run would do, at most", columns)
-    total = 0.0
-    machines = {s.shape: probe(s.shape, plan.dtype) for s in plan.stages}
-    for s in plan.stages:
-        machine = machines[s.shape]
-        read = cost.num_parameters(s.shape) * cost.BYTES[plan.dtype]
-        seconds = machine.scoring_seconds(s.prefill)
-        seconds += machine.decoding_seconds(s.steps, s.decoding, read)
-        total += seconds
-        pairs = f"{s.pairs:,}" if s.pairs else ""
-        table.add_row(s.what, f"{s.contexts:,}", pairs, f"{s.flops / 1e12:.2f}", _time(seconds))
-    table.add_section()
-    contexts, pairs = (sum(getattr(s, f) for s in plan.stages) for f in ("contexts", "pairs"))
-    flops = f"{plan.flops / 1e12:.2f}"
-    table.add_row("in all", f"{contexts:,}", f"{pairs:,}", flops, _time(total))
-    yield table
-    rate = min(m.flops for m in machines.values()) / 1e9
-    yield (
-        f"time at {rate:.0f} GFLOP/s, measured just now; compilation (once) and finished pieces of "
-        "an earlier run are not counted"
-    )
-    yield from memory_lines(plan)
+def _responses(
+    task: Task, samples: Sequence[Sample], texts: Texts | None
+) -> dict[str, list[Response | None]]:
+    """Golden's and every rpm's answers as the scorer reads them; unknown ones at full length."""
+    tokenizer, config = task.models.scorer.tokenizer, task.config
+    answers = {GOLDEN: golden_answers(samples)}
+    answers |= texts.answers if texts else task.given or {}
+    found = {
+        name: [
+            to_response(tokenizer, by_id[s.sample_id], config.estimator.span)
+            if by_id[s.sample_id].text else None
+            for s in samples
+        ]
+        for name, by_id in answers.items()
+    }  # fmt: skip
+    unknown = Response((UNKNOWN,) * config.sampling.max_tokens)
+    for name in task.models.rpms:
+        found.setdefault(name, [unknown] * len(samples))
+    return found
 
 
-def memory_lines(plan: Plan) -> Iterator[str]:
-    """Memory, and the sizes chosen from it."""
-    s, gib = plan.sizes, 2**30
-    place = "" if plan.devices == 1 else " of each device"
-    yield (
-        f"memory{place}: {plan.weights / gib:.2f} GiB of weights, {plan.memory / gib:.2f} GiB "
-        f"beside them (config.limits.memory_bytes), of which {s.cache / gib:.2f} GiB for cached "
-        f"prompts of up to {plan.longest:,} tokens; prompts run in pieces of {s.chunk:,} tokens, "
-        f"responses of {s.call:,}, logits of {s.head:,} tokens"
-    )
+def _with_thought(task: Task, sample: Sample, thought: str | None) -> Tokens:
+    scorer = task.models.scorer
+    if thought is not None:
+        return tuple(scorer.tokenizer.encode_chat(prompts.scorer_messages(sample, thought)))
+    known = task.encode(scorer, sample, "no thought", prompts.scorer_messages(sample, ""))
+    return known + (UNKNOWN,) * task.config.reasoning.max_tokens
 
 
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _without_thought(task: Task, sample: Sample) -> Tokens:
+    return task.encode(task.models.scorer, sample, "score", prompts.scorer_messages(sample))
 
 
-def print_plan(plan: Plan, console: Console | None = None) -> None:
-    """Prints what a run would cost."""
-    console = console or Console(width=120, soft_wrap=True)
-    for part in plan_table(plan):
-        console.print(part, markup=False, highlight=False)
+def _swapped(
+    task: Task, tag: str, contexts: Sequence[Sample], own: Sequence[Response | None]
+) -> Matrix:
+    """A sample's responses under its context with one factor of other samples."""
+    asked = [_without_thought(task, c) for c in contexts]
+    lengths = [tuple(points) for points in branch_points(asked)]
+    names = [c.sample_id for c in contexts]
+    wanted = np.ones((len(asked), len(own)), bool)
+    return _matrix(task.models.scorer, SWAPPED, tag, names, asked, lengths, own, wanted)
+
+
+def _matrix(
+    model: Model, stage: str, tag: str, names: Sequence[str], rows: Sequence[Tokens],
+    prefix_lengths: Sequence[Tokens], columns: Sequence[Response | None], wanted: np.ndarray,
+) -> Matrix:  # fmt: skip
+    """One request a prompt for the distinct responses that are wanted under it."""
+    place: dict[Any, int] = {}
+    distinct: list[Tokens] = []
+    found = []
+    for j, r in enumerate(columns):
+        if r is None:
+            found.append(-1)
+            continue
+        name = j if UNKNOWN in r.tokens else digest_of(r.tokens)
+        if name not in place:
+            place[name] = len(distinct)
+            distinct.append(r.tokens)
+        found.append(place[name])
+    index = np.array(found, int)
+    requests, places = [], []
+    for row, lengths, sample, keep in zip(rows, prefix_lengths, names, wanted, strict=True):
+        chosen = sorted(set(index[keep & (index >= 0)].tolist()))
+        responses = tuple(distinct[k] for k in chosen)
+        about = About(stage, tag, sample)
+        requests.append(Score(model, row, lengths, responses, about) if chosen else None)
+        places.append(chosen)
+    return Matrix(requests, index, [r.skip if r else 0 for r in columns], places, wanted)
+
+
+def find_excluded(
+    samples: Sequence[Sample], answers: Mapping[str, Mapping[str, Answer]]
+) -> list[dict[str, str]]:
+    """Answers without text, as `{rpm, sample_ID, reason}`."""
+    return [
+        {"rpm": rpm, "sample_ID": s.sample_id, "reason": by_id[s.sample_id].failure}
+        for rpm, by_id in answers.items()
+        for s in samples
+        if not by_id[s.sample_id].text
+    ]
+
+
+def check_excluded(
+    tag: str, samples: Sequence[Sample], answers: Answers, config: ConfigDict
+) -> None:
+    """Refuses an evaluated model of whose answers in a subset too many cannot be scored.
+
+    Raises:
+      UserError: naming model, subset, count, limit, and the first of them.
+    """
+    allowed = config.limits.excluded_share
+    for rpm in answers:
+        found = find_excluded(samples, {rpm: answers[rpm]})
+        if len(found) > allowed * len(samples):
+            raise UserError(
+                f"{len(found)} of {len(samples)} answers of {rpm!r} in {tag!r} cannot be scored, "
+                f"more than config.limits.excluded_share ({allowed:g}) of them; first "
+                f"{found[0]['sample_ID']!r}: {found[0]['reason']}"
+            )

@@ -11,11 +11,11 @@ from remid_jax.data.reading import Benchmark
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import Answer
-from remid_jax.evaluation.config import MIN_CONTEXTS
-from remid_jax.models.pretrained import Checkpoint
+from remid_jax.evaluation.models import Model
+from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.models.tokenizer import Tokenizer
 
-Answers = Mapping[str, Mapping[str, Answer]]  # policy -> sample id -> answer
+Answers = Mapping[str, Mapping[str, Answer]]  # rpm -> sample id -> answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Selection:
     """The chosen contexts.
 
     Attributes:
+      benchmark: its name.
       subsets: tag -> samples, the in-distribution one first.
       absent: chosen tags that the benchmark does not have.
       available: tag -> number of samples in the benchmark.
@@ -30,6 +31,7 @@ class Selection:
       shortened: (sample id, dropped user turns) where `drop_oldest_turns` was at work.
     """
 
+    benchmark: str
     subsets: Mapping[str, tuple[Sample, ...]]
     absent: tuple[str, ...]
     available: Mapping[str, int]
@@ -52,17 +54,17 @@ def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
             )
     available = {tag: len(benchmark.subsets[tag]) for tag in chosen}
     absent = absent_subsets(benchmark, config.shifts)
-    return Selection(chosen, absent, available, benchmark.shift_of)
+    return Selection(benchmark.name, chosen, absent, available, benchmark.shift_of)
 
 
 def fit_window(
-    selection: Selection, model: Checkpoint, config: ConfigDict, longest_golden: Mapping[str, int]
+    selection: Selection, model: Model, config: ConfigDict, longest_golden: Mapping[str, int]
 ) -> Selection:
     """Checks that every prompt, thought and response fits the context window, before any work.
 
     Args:
       selection: the chosen contexts.
-      model: the policy.
+      model: the scorer.
       config: `limits.too_long` says what to do where one does not fit.
       longest_golden: tag -> tokens of the longest golden response.
 
@@ -84,7 +86,7 @@ def fit_window(
 
 
 def without_too_long(
-    selection: Selection, given: Answers, model: Checkpoint, config: ConfigDict,
+    selection: Selection, given: Answers, model: Model, config: ConfigDict,
     longest_golden: Mapping[str, int],
 ) -> Answers:  # fmt: skip
     """Collected answers, of which those are failures that no longer fit beside their contexts.
@@ -94,8 +96,8 @@ def without_too_long(
 
     Args:
       selection: the contexts as they fit.
-      given: policy -> sample id -> answer.
-      model: the policy q.
+      given: rpm -> sample id -> answer.
+      model: the scorer.
       config: of the diagnosis.
       longest_golden: with which `fit_window` fitted the contexts.
     """
@@ -126,14 +128,12 @@ def count_tokens(answer: Answer, tokenizer: Tokenizer) -> int:
     return len(answer.tokens or tokenizer.encode(answer.text))
 
 
-def fit_sample(
-    sample: Sample, model: Checkpoint, config: ConfigDict, room: int
-) -> tuple[Sample, int]:
+def fit_sample(sample: Sample, model: Model, config: ConfigDict, room: int) -> tuple[Sample, int]:
     """The sample without as many of its oldest turns as the context window cannot hold.
 
     Args:
       sample: the context.
-      model: the policy.
+      model: the scorer.
       config: `limits.too_long` says what to do where it does not fit.
       room: tokens that follow the prompt.
 
@@ -159,7 +159,7 @@ def fit_sample(
     return current, dropped
 
 
-def _excess(sample: Sample, model: Checkpoint, room: int) -> int:
+def _excess(sample: Sample, model: Model, room: int) -> int:
     prompt = len(model.tokenizer.encode_chat(prompts.scorer_messages(sample, thought="")))
     # A thought that is decoded and tokenised again may take a few tokens more.
     return prompt + room + 16 - model.config.max_positions

@@ -17,14 +17,16 @@ Array = jax.Array
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class DecodeBatch:
     """What stays the same while B = P·G rows are decoded, G for each of P prompts.
 
     Attributes:
-      keys: [P, num_layers, T, KV, d], of the prompts; values: likewise.
+      keys: [P, num_layers, T, KV, d], of the prompts.
+      values: likewise.
       valid: [P, T] bool, which of T are filled.
       lengths: [P], tokens of each prompt.
-      random: [B] random keys; limits: [B], most tokens of each row.
+      random: [B] random keys.
+      limits: [B], most tokens of each row.
     """
 
     keys: Array
@@ -37,7 +39,7 @@ class Rows:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class State:
+class DecodeState:
     """How far B rows are.
 
     Attributes:
@@ -46,9 +48,11 @@ class State:
       own: keys and values of generated tokens, [B, KV, M, d] each: a list over layers where they
         run split, else stacked before B.
       seen: [B, V] bool, tokens of prompt and response.
-      tokens: [B, M]; log_probs: [B, M], of them under the unmodified model, and of the stop token
-        after them.
-      counts: [B], tokens of each row; done: [B] bool; stopped: [B] bool, by a stop token.
+      tokens: [B, M].
+      log_probs: [B, M], of them under the unmodified model, and of the stop token after them.
+      counts: [B], tokens of each row.
+      done: [B] bool.
+      stopped: [B] bool, by a stop token.
     """
 
     t: Array
@@ -63,7 +67,9 @@ class State:
 
 
 @functools.partial(jax.jit, static_argnames=("size", "split"))
-def begin(keys: Array, hidden: Array, seen: Array, done: Array, *, size: int, split: bool) -> State:
+def init_state(
+    keys: Array, hidden: Array, seen: Array, done: Array, *, size: int, split: bool
+) -> DecodeState:
     """The state before the first token.
 
     Args:
@@ -76,7 +82,7 @@ def begin(keys: Array, hidden: Array, seen: Array, done: Array, *, size: int, sp
     b, (_, layers, _, kv, d) = hidden.shape[0], keys.shape
     one = jnp.zeros((b, kv, size, d), keys.dtype)
     every = pinned(jnp.zeros((layers, *one.shape), keys.dtype), None, ROWS, "tensor", None, None)
-    return State(
+    return DecodeState(
         t=jnp.int32(0), hidden=hidden, own=[(one, one)] * layers if split else (every, every),
         seen=seen, tokens=jnp.zeros((b, size), jnp.int32),
         log_probs=jnp.zeros((b, size), jnp.float32), counts=jnp.zeros(b, jnp.int32), done=done,
@@ -88,18 +94,18 @@ def begin(keys: Array, hidden: Array, seen: Array, done: Array, *, size: int, sp
     jax.jit, static_argnames=("graphdef", "config", "stop_ids"), donate_argnames=("state",)
 )
 def decode(
-    params: Any, rows: Rows, state: State, until: Array, *, graphdef: Any, config: SamplingConfig,
-    stop_ids: tuple[int, ...],
-) -> State:  # fmt: skip
+    params: Any, batch: DecodeBatch, state: DecodeState, until: Array, *, graphdef: Any,
+    config: SamplingConfig, stop_ids: tuple[int, ...],
+) -> DecodeState:  # fmt: skip
     """Continues until all rows are done, or have `until` tokens.
 
     Args:
       params: decoder parameters.
-      rows: the prompts.
+      batch: the prompts.
       state: how far the rows are; used up.
       until: scalar, at most M.
       graphdef: of the decoder.
-      config: how to draw; seed and limits are in `rows`.
+      config: how to draw; seed and limits are in `batch`.
       stop_ids: tokens that end a row.
     """
     decoder = nnx.merge(graphdef, params)
@@ -108,18 +114,18 @@ def decode(
     # Heads before positions, so that no step transposes the cache.
     prefix: Any = tuple(
         pinned(x, ROWS, None, None, "tensor", None).transpose(1, 0, 3, 2, 4)
-        for x in (rows.keys, rows.values)
+        for x in (batch.keys, batch.values)
     )
     if split:
         prefix = list(zip(*(list(x) for x in prefix), strict=True))
     layers = decoder.split_layers() if split else None
-    b, group = state.hidden.shape[0], state.hidden.shape[0] // rows.lengths.shape[0]
-    lengths = jnp.repeat(rows.lengths, group)
+    b, group = state.hidden.shape[0], state.hidden.shape[0] // batch.lengths.shape[0]
+    lengths = jnp.repeat(batch.lengths, group)
     stops = jnp.array(stop_ids, jnp.int32)
 
-    def step(s: State) -> State:
+    def step(s: DecodeState) -> DecodeState:
         logits = decoder.logits(s.hidden)
-        keys = jax.vmap(jax.random.fold_in, (0, None))(rows.random, s.t)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(batch.random, s.t)
         token = choose(logits, s.seen, keys, config)
         log_prob = jnp.take_along_axis(logits, token[:, None], 1)[:, 0]
         log_prob = log_prob - jax.nn.logsumexp(logits, axis=-1)
@@ -136,7 +142,7 @@ def decode(
             )
             read = (x.astype(q.dtype) for x in (pk, pv))
             own = (x.astype(q.dtype) for x in (own_k, own_v))
-            out = decode_attention(q[:, 0], *read, rows.valid, *own, s.t)
+            out = decode_attention(q[:, 0], *read, batch.valid, *own, s.t)
             return out[:, None], (own_k, own_v)
 
         x, positions = decoder.embed(token)[:, None], (lengths + s.t)[:, None]
@@ -145,7 +151,7 @@ def decode(
             x, own = decoder.run_split_layers(layers, x, positions, attend, caches)
         else:
             x, own = decoder.run_layers(x, positions, attend, (prefix, s.own))
-        return State(
+        return DecodeState(
             t=s.t + 1,
             hidden=decoder.normalise(x)[:, 0],
             own=own,
@@ -153,7 +159,7 @@ def decode(
             tokens=s.tokens.at[:, s.t].set(jnp.where(done, 0, token)),
             log_probs=s.log_probs.at[:, s.t].set(jnp.where(s.done, 0.0, log_prob)),
             counts=counts,
-            done=done | (counts >= rows.limits),
+            done=done | (counts >= batch.limits),
             stopped=s.stopped | ended,
         )
 

@@ -1,16 +1,15 @@
 """The two questions that everything else asks of a language model, and our own answer to them."""
 
-import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 import jax
 import numpy as np
 
 from remid_jax.errors import UserError
-from remid_jax.inference import cost
-from remid_jax.inference.likelihood import MEMORY, score_responses, wanted_pairs
+from remid_jax.inference.features import hidden_features
+from remid_jax.inference.likelihood import MEMORY, score_responses
 from remid_jax.inference.prefix import PrefixCache, branch_points
 from remid_jax.inference.sampling import Sampled, in_batches, sample_from
 from remid_jax.inference.sizes import Work, rows_that_fit, share_of, sizes_for
@@ -24,59 +23,42 @@ T = TypeVar("T")
 Tokens = Sequence[int]
 
 
-class PromptError(UserError):
-    """What cannot be done with one of several prompts.
-
-    Attributes:
-      index: which one.
-    """
-
-    def __init__(self, index: int, message: str):
-        super().__init__(message)
-        self.index = index
-
-
 class Engine(Protocol):
     """Whatever can score and generate: this project's decoders, or another library's.
 
+    An engine may also have `embed(texts) -> [n, d]`, which features of contexts need, and `sizes`
+    and `work`, which are written beside the results.
+
     Attributes:
       name: for reports.
-      identity: equal exactly when the numbers must be; part of the name of every stored result.
+      fingerprint: equal exactly when the numbers must be; part of every cache key.
       dtype: name of the weights' type.
       config: shape of the decoder; its context window bounds prompts, its size gives the cost.
       tokenizer: text to token ids and back.
     """
 
     name: str
-    identity: str
+    fingerprint: str
     dtype: str
     config: DecoderConfig
     tokenizer: Tokenizer
 
-    def log_likelihood(
-        self,
-        prompts: Sequence[Tokens],
-        responses: Sequence[Tokens],
-        pairs: np.ndarray | None = None,
-        skip: Sequence[int] | None = None,
-        cuts: Sequence[Sequence[int]] | None = None,
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """Scores responses prompt by prompt, in an order of its own.
+    def score(
+        self, prompt: Tokens, responses: Sequence[Tokens], prefix_lengths: Sequence[int] = ()
+    ) -> list[np.ndarray]:
+        """Log-probabilities of responses that follow one prompt, token by token.
 
         Args:
-          prompts: N token lists.
-          responses: M token lists.
-          pairs: [N, M] bool, which pairs are wanted; by default all.
-          skip: M numbers of leading tokens that are read but not scored; by default none.
-          cuts: for each prompt the lengths of beginnings that other prompts share, now or later; a
+          prompt: token ids.
+          responses: M token lists, none empty.
+          prefix_lengths: ascending lengths of beginnings that other prompts share, now or later; a
             hint of what to compute once.
 
-        Yields:
-          (prompt's index, [M] float64 sums of log q over the response's tokens in nats, NaN where
-          not wanted), for each prompt with a wanted pair.
+        Returns:
+          M float arrays in nats, one value for each of a response's tokens.
 
         Raises:
-          PromptError: a prompt that cannot be scored.
+          UserError: the prompt or a response cannot be scored.
         """
 
     def generate(
@@ -84,9 +66,14 @@ class Engine(Protocol):
         prompts: Sequence[Tokens],
         config: SamplingConfig,
         draws: int = 1,
-        cuts: Sequence[Sequence[int]] | None = None,
+        prefix_lengths: Sequence[Sequence[int]] | None = None,
     ) -> list[Sampled]:
         """Continues prompts: `draws` responses each, side by side, in the order of the prompts."""
+
+
+def engine_fingerprint(model: str, dtype: str, cache_dtype: str) -> str:
+    """Fingerprint of a `JaxEngine` from its model's and the types of weights and caches."""
+    return model + (f"/cache={cache_dtype}" if cache_dtype and cache_dtype != dtype else "")
 
 
 class JaxEngine:
@@ -117,8 +104,7 @@ class JaxEngine:
         self.model = model
         self.name, self.dtype = model.name, model.dtype
         self.config, self.tokenizer = model.config, model.tokenizer
-        differs = cache_dtype and cache_dtype != model.dtype
-        self.identity = model.identity + (f"/cache={cache_dtype}" if differs else "")
+        self.fingerprint = engine_fingerprint(model.fingerprint, model.dtype, cache_dtype)
         self.batch_rows = batch_rows
         self._dtype = cache_dtype or model.dtype
         self._share = share_of(model.config, parts_of_mesh(model.mesh, "tensor"))
@@ -131,60 +117,35 @@ class JaxEngine:
         parts = (self.sizes.cache, self.sizes.chunk, self._dtype, self.work)
         self._cache = PrefixCache(self.model, *parts)
 
-    def log_likelihood(
-        self,
-        prompts: Sequence[Tokens],
-        responses: Sequence[Tokens],
-        pairs: np.ndarray | None = None,
-        skip: Sequence[int] | None = None,
-        cuts: Sequence[Sequence[int]] | None = None,
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """See `Engine.log_likelihood`; prompts of one beginning run together, the costliest first.
+    def score(
+        self, prompt: Tokens, responses: Sequence[Tokens], prefix_lengths: Sequence[int] = ()
+    ) -> list[np.ndarray]:
+        """See `Engine.score`; the values are float64 copies of float32 ones.
 
         Raises:
-          PromptError: an empty prompt or response, one too long or with an id that the model does
-            not have, or a value that is not finite.
-          UserError: too little memory for the smallest pieces.
-          ValueError: `pairs` has another shape.
+          UserError: an empty prompt or response, one too long or with an id that the model does
+            not have, a value that is not finite, or too little memory for the smallest pieces.
         """
-        wanted = wanted_pairs((len(prompts), len(responses)), pairs)
-        cuts = branch_points(prompts) if cuts is None else cuts
-        skip = [0] * len(responses) if skip is None else skip
-        lengths = [len(y) for y in responses]
-        costs = [
-            row_flops(self.config, len(p), [n for n, w in zip(lengths, row, strict=True) if w])
-            for p, row in zip(prompts, wanted, strict=True)
-        ]
-        for i in _by_cost(prompts, cuts, costs):
-            chosen = np.flatnonzero(wanted[i]).tolist()
-            if not chosen:
-                continue
-            some = [responses[j] for j in chosen]
-            run = functools.partial(self._score, prompts[i], cuts[i], some)
-            try:
-                values = self._within_memory(run)
-            except UserError as e:
-                raise PromptError(i, str(e)) from None
-            row = np.full(len(responses), np.nan)
-            row[chosen] = [v[skip[j] :].sum() for j, v in zip(chosen, values, strict=True)]
-            yield i, row
 
-    def _score(
-        self, prompt: Tokens, cuts: Sequence[int], responses: Sequence[Tokens]
-    ) -> list[np.ndarray]:
-        prefix = self._cache.prefix(prompt, cuts)
-        return score_responses(
-            self.model, prefix, responses, self.sizes, end_of_turn=False, work=self.work
-        )
+        def run() -> list[np.ndarray]:
+            prefix = self._cache.prefix(prompt, prefix_lengths)
+            return score_responses(
+                self.model, prefix, responses, self.sizes, end_of_turn=False, work=self.work
+            )
+
+        return self._within_memory(run)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """[n, width] mean hidden states of texts; see `hidden_features`."""
+        return hidden_features(self.model, texts)
 
     def generate(
         self,
         prompts: Sequence[Tokens],
         config: SamplingConfig,
         draws: int = 1,
-        cuts: Sequence[Sequence[int]] | None = None,
+        prefix_lengths: Sequence[Sequence[int]] | None = None,
         limits: Sequence[int] | None = None,
-        expected: Sequence[int] | None = None,
     ) -> list[Sampled]:
         """See `Engine.generate`.
 
@@ -192,18 +153,17 @@ class JaxEngine:
           prompts: N token lists.
           config: how to draw.
           draws: responses a prompt, all continuing one cache.
-          cuts: see `log_likelihood`.
+          prefix_lengths: for each prompt, see `Engine.score`; by default where they part.
           limits: N·draws, most tokens of each response; by default `config.max_tokens`.
-          expected: N, about how long responses will be: rows that end together run together.
 
         Raises:
           UserError: a prompt is empty or has an id that the model does not have, or it and its
             response exceed the context window.
         """
-        cuts = branch_points(prompts) if cuts is None else cuts
+        shared = branch_points(prompts) if prefix_lengths is None else prefix_lengths
 
         def run(part: list[int], rows: int) -> list[Sampled]:
-            prefixes = [self._cache.prefix(prompts[i], cuts[i]) for i in part]
+            prefixes = [self._cache.prefix(prompts[i], shared[i]) for i in part]
             own = limits and [n for i in part for n in limits[i * draws : (i + 1) * draws]]
             spare = self.sizes.cache // 2
             return sample_from(self.model, prefixes, config, draws, own, rows, spare)
@@ -212,7 +172,7 @@ class JaxEngine:
             longest = max(map(len, prompts), default=1) + config.max_tokens
             parts = (self._share, self.sizes, longest, self._dtype, self.batch_rows)
             rows = rows_that_fit(*parts)
-            return in_batches(prompts, max(rows, draws), draws, run, expected)
+            return in_batches(prompts, max(rows, draws), draws, run)
 
         return self._within_memory(all_batches)
 
@@ -247,24 +207,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) and (
         "RESOURCE_EXHAUSTED" in said or "Out of memory" in said
     )
-
-
-def row_flops(c: DecoderConfig, prompt: int, lengths: Sequence[int], shared: int = 0) -> float:
-    """Operations of one row: a prompt of which `shared` tokens are cached, and its responses."""
-    new = cost.extend_flops(c, prompt - shared, shared) + cost.head_flops(c, 1)
-    return new + sum(cost.score_flops(c, prompt, n) for n in lengths)
-
-
-def _by_cost(
-    prompts: Sequence[Tokens], cuts: Sequence[Sequence[int]], costs: Sequence[float]
-) -> list[int]:
-    """Order of work: the costliest group of one beginning first, neighbours within a group.
-
-    What needs most memory fails early, and what is left never turns out longer than it looked.
-    """
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, (prompt, points) in enumerate(zip(prompts, cuts, strict=True)):
-        start = tuple(prompt[: points[0]]) if points else tuple(prompt)
-        groups.setdefault(start, []).append(i)
-    heaviest = sorted(groups.values(), key=lambda g: (-max(costs[i] for i in g), g))
-    return [i for g in heaviest for i in sorted(g, key=lambda i: (tuple(prompts[i]), i))]

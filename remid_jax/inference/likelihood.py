@@ -15,7 +15,7 @@ from remid_jax.inference.prefix import Prefix, PrefixCache, branch_points
 from remid_jax.inference.sizes import Sizes, Work, share_of, sizes_for
 from remid_jax.inference.vocabulary import check_ids, next_log_probs, target_log_probs
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.sharding import ROWS, parts_of_mesh, pinned, using
+from remid_jax.models.sharding import ROWS, parts_of_mesh, pinned, to_host, using
 
 Array = jax.Array
 
@@ -105,7 +105,7 @@ def score_responses(
     sizes = sizes or _sizes(model, MEMORY, prefix.length)
     with using(model.mesh):
         first = next_log_probs(model.params, prefix.last_hidden, graphdef=model.graphdef)
-    first = np.asarray(first)
+    first = to_host(first)
     out = [np.empty(len(y) + end_of_turn) for y in responses]
     for y, values in zip(responses, out, strict=True):
         values[0] = first[y[0]]
@@ -117,7 +117,7 @@ def score_responses(
                 call.offsets, call.segments, graphdef=model.graphdef, window=call.window,
                 head=sizes.head,
             )  # fmt: skip
-        got = np.asarray(got)
+        got = to_host(got)
         if work is not None:
             work.add(sum(n for *_, n in call.places), len(call.tokens))
         for i, start, n in call.places:
@@ -160,10 +160,10 @@ def pair_log_likelihoods(
     if wanted.any():
         sizes = _sizes(model, memory, max(map(len, contexts)))
         cache = PrefixCache(model, sizes.cache, sizes.chunk)
-        cuts = branch_points(contexts)
+        shared = branch_points(contexts)
         for i in np.flatnonzero(wanted.any(1)):
             chosen = np.flatnonzero(wanted[i])
-            prefix = cache.prefix(contexts[i], cuts[i])
+            prefix = cache.prefix(contexts[i], shared[i])
             values = score_responses(model, prefix, [responses[j] for j in chosen], sizes)
             sums[i, chosen] = [v[:-1].sum() for v in values]
             ends[i, chosen] = [v[-1] for v in values]

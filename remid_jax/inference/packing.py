@@ -15,8 +15,10 @@ class Packed:
     """One call's tokens.
 
     Attributes:
-      tokens: [B] int32; targets: [B], the token that follows each.
-      offsets: [B], place of each token in its response; segments: [B], its number in this call.
+      tokens: [B] int32.
+      targets: [B], the token that follows each.
+      offsets: [B], place of each token in its response.
+      segments: [B], number of each token's response in this call.
       window: see `models.attention.packed_attention`.
       places: (response, first position, positions) of each response in this call.
     """
@@ -84,7 +86,7 @@ def _packed(members: Sequence[int], full: Sequence[Sequence[int]]) -> Packed:
     starts = _starts(lengths)
     size = call_size(max(a + n for a, n in zip(starts, lengths, strict=True)))
     tokens, targets, offsets = (np.zeros(size, np.int32) for _ in range(3))
-    # What is left free belongs to the response before it: it sees what it likes, nobody reads it.
+    # Free positions belong to the response before them; nobody reads what they give.
     segments = np.repeat(np.arange(len(members)), np.diff([*starts, size])).astype(np.int32)
     for i, start, n in zip(members, starts, lengths, strict=True):
         span = slice(start, start + n)
@@ -98,7 +100,7 @@ def _packed(members: Sequence[int], full: Sequence[Sequence[int]]) -> Packed:
 
 
 def _blocks_crossed(start: int, n: int) -> int:
-    """Block boundaries inside a response of n tokens from `start` on."""
+    """Block boundaries within a response of n tokens."""
     return (start + n - 1) // PACKED_BLOCK - start // PACKED_BLOCK
 
 

@@ -1,4 +1,4 @@
-"""Key-value caches of prompts: each beginning that prompts share is computed once."""
+"""Key-value caches of prompts: each prefix that prompts share is computed once."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from remid_jax.models.pretrained import DTYPES, LanguageModel
 from remid_jax.models.sharding import ROWS, pinned, using
 
 Array = jax.Array
-LEAST_SHARED = 48  # tokens of a common beginning that are worth a cut
+LEAST_SHARED = 48  # tokens of a common prefix that are worth a cache of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Prefix:
     """The cached keys and values of one prompt.
 
     Attributes:
-      keys: [num_layers, capacity, KV, head_dim]; values: likewise.
+      keys: [num_layers, capacity, KV, head_dim].
+      values: likewise.
       length: how many positions are valid.
       last_hidden: [width], normalised hidden state of the last token.
       tokens: the prompt's token ids.
@@ -63,8 +64,9 @@ def extend_prefix(
 
     Args:
       params: decoder parameters.
-      keys: [num_layers, T, KV, head_dim], T = 0 at the beginning; values: likewise.
-      start: scalar; tokens: [S]; count: scalar.
+      keys, values: [num_layers, T, KV, head_dim]; T is 0 where nothing is cached.
+      start, count: scalars.
+      tokens: [S].
       graphdef: of the decoder.
       capacity: positions of the new buffers, at least start + count.
 
@@ -87,48 +89,6 @@ def extend_prefix(
     return written(keys, k), written(values, v), hidden[0, count - 1]
 
 
-def extended(
-    model: LanguageModel,
-    prefix: Prefix | None,
-    tokens: Sequence[int],
-    chunk: int,
-    dtype: str = "",
-    work: Work | None = None,
-) -> Prefix:
-    """A new cache of the prefix (None: of nothing) followed by at least one token.
-
-    Args:
-      model: the language model.
-      prefix: what stands before; it stays as it is.
-      tokens: what follows.
-      chunk: tokens that run at once.
-      dtype: of the cache; by default the model's.
-      work: counts what is run.
-    """
-    c = model.config
-    if prefix is None:
-        keys = jnp.zeros(
-            (c.num_layers, 0, c.num_kv_heads, c.head_dim), DTYPES[dtype or model.dtype]
-        )
-        values, length, before = keys, 0, ()
-    else:
-        keys, values, length, before = prefix.keys, prefix.values, prefix.length, prefix.tokens
-    hidden = None
-    for a in range(0, len(tokens), chunk):
-        part = tokens[a : a + chunk]
-        padded = np.zeros(min(chunk, stepped(len(part), CHUNK_STEP)), np.int32)
-        padded[: len(part)] = part
-        if work is not None:
-            work.add(len(part), len(padded))
-        with using(model.mesh):
-            keys, values, hidden = extend_prefix(
-                model.params, keys, values, length, padded, len(part),
-                graphdef=model.graphdef, capacity=capacity_for(length + len(part)),
-            )  # fmt: skip
-        length += len(part)
-    return Prefix(keys, values, length, hidden, (*before, *tokens))
-
-
 def common_prefix_length(a: Sequence[int], b: Sequence[int]) -> int:
     """How many leading tokens two prompts share.
 
@@ -141,11 +101,11 @@ def common_prefix_length(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def branch_points(prompts: Sequence[Sequence[int]], least: int = LEAST_SHARED) -> list[list[int]]:
-    """Where each prompt parts from others: the beginnings that are worth computing once.
+    """Where each prompt parts from others: the lengths of prefixes that are worth computing once.
 
     Args:
       prompts: token ids.
-      least: fewest tokens from one cut to the next.
+      least: fewest tokens from one length to the next.
 
     Returns:
       For each prompt ascending lengths, all short of its last token.
@@ -172,10 +132,10 @@ def branch_points(prompts: Sequence[Sequence[int]], least: int = LEAST_SHARED) -
 
 
 class PrefixCache:
-    """Caches of prompts' beginnings, the least recently used let go beyond a number of bytes.
+    """Caches of shared prefixes, the least recently used let go beyond a number of bytes.
 
-    What a cache holds, bit by bit, follows from the prompt and its cuts alone, never from what was
-    asked before: a resumed run gives the numbers of an unbroken one.
+    What a cache holds, bit by bit, follows from the prompt and its prefix lengths alone, never from
+    what was asked before: a resumed run gives the numbers of an unbroken one.
     """
 
     def __init__(
@@ -186,20 +146,25 @@ class PrefixCache:
         dtype: str = "",
         work: Work | None = None,
     ):
-        """Keeps up to `budget` bytes; the other arguments are those of `extended`."""
-        self._model = model
-        self._work = work
-        self._budget = budget
-        self._chunk = chunk
-        self._dtype = dtype
+        """Keeps nothing yet.
+
+        Args:
+          model: the language model.
+          budget: bytes to keep.
+          chunk: tokens that run at once.
+          dtype: of the caches; by default the model's.
+          work: counts what is run.
+        """
+        self._model, self._budget, self._chunk, self._work = model, budget, chunk, work
+        self._dtype = DTYPES[dtype or model.dtype]
         self._kept: OrderedDict[Any, Prefix] = OrderedDict()
 
-    def prefix(self, prompt: Sequence[int], cuts: Sequence[int] = ()) -> Prefix:
-        """The cache of a prompt; its beginnings up to each cut are kept for other prompts.
+    def prefix(self, prompt: Sequence[int], prefix_lengths: Sequence[int] = ()) -> Prefix:
+        """The cache of a prompt; its prefixes of these lengths are kept for other prompts.
 
         Args:
           prompt: token ids.
-          cuts: ascending lengths, each less than the prompt's; see `branch_points`.
+          prefix_lengths: ascending, each less than the prompt's; see `branch_points`.
 
         Raises:
           UserError: the prompt is empty or longer than the context window, or holds an id that the
@@ -215,31 +180,41 @@ class PrefixCache:
                 f"{self._model.name} ({limit}); see config.limits.too_long"
             )
         prefix, prompt = None, tuple(prompt)
-        for i, cut in enumerate(cuts):
-            prefix = self._beginning(prompt[:cut], tuple(cuts[:i]), prefix)
-        done = 0 if prefix is None else prefix.length
-        return self._extended(prefix, prompt[done:])
+        for i, length in enumerate(prefix_lengths):
+            prefix = self._kept_prefix(prompt[:length], tuple(prefix_lengths[:i]), prefix)
+        return self._extended(prefix, prompt)
 
-    def _extended(self, prefix: Prefix | None, tokens: Sequence[int]) -> Prefix:
-        return extended(self._model, prefix, tokens, self._chunk, self._dtype, self._work)
-
-    def _beginning(
+    def _kept_prefix(
         self, tokens: tuple[int, ...], earlier: tuple[int, ...], before: Prefix | None
     ) -> Prefix:
-        name = (tokens, earlier)  # other cuts give other last bits
-        kept = self._kept.get(name)
-        if kept is None:
-            done = 0 if before is None else before.length
-            kept = self._extended(before, tokens[done:])
-            self._kept[name] = kept
+        name = (tokens, earlier)  # other lengths give other last bits
+        if name not in self._kept:
+            self._kept[name] = self._extended(before, tokens)
             while len(self._kept) > 1 and sum(p.nbytes for p in self._kept.values()) > self._budget:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(name)
-        return kept
+        return self._kept[name]
 
-    def clear(self) -> None:
-        """Lets everything go."""
-        self._kept.clear()
+    def _extended(self, prefix: Prefix | None, prompt: tuple[int, ...]) -> Prefix:
+        """The cache of a prompt, of which a prefix is cached already (None: nothing is)."""
+        model, c = self._model, self._model.config
+        if prefix is None:
+            nothing = jnp.zeros((c.num_layers, 0, c.num_kv_heads, c.head_dim), self._dtype)
+            prefix = Prefix(nothing, nothing, 0, None, ())
+        keys, values, length, hidden = prefix.keys, prefix.values, prefix.length, None
+        while length < len(prompt):
+            part = prompt[length : length + self._chunk]
+            padded = np.zeros(min(self._chunk, stepped(len(part), CHUNK_STEP)), np.int32)
+            padded[: len(part)] = part
+            if self._work is not None:
+                self._work.add(len(part), len(padded))
+            with using(model.mesh):
+                keys, values, hidden = extend_prefix(
+                    model.params, keys, values, length, padded, len(part),
+                    graphdef=model.graphdef, capacity=capacity_for(length + len(part)),
+                )  # fmt: skip
+            length += len(part)
+        return Prefix(keys, values, length, hidden, prompt)
 
 
 def prefill(model: LanguageModel, prompt: Sequence[int], chunk: int = CHUNK) -> Prefix:

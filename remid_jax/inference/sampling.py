@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from remid_jax.errors import UserError
-from remid_jax.inference.decoding import Rows, State, begin, decode
+from remid_jax.inference.decoding import DecodeBatch, DecodeState, decode, init_state
 from remid_jax.inference.prefix import Prefix, PrefixCache
 from remid_jax.inference.sizes import CHUNK
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.sharding import ROWS, parts_of_mesh, using
+from remid_jax.models.sharding import ROWS, parts_of_mesh, to_host, using
 from remid_jax.models.tokenizer import Tokenizer
 
 Array = jax.Array
@@ -38,8 +38,8 @@ class Sampled:
     stopped: bool
 
 
-def _row_identity(tokens: Sequence[int], draw: int) -> int:
-    """A number that follows from prompt and draw alone, so that draws do not depend on company."""
+def _row_seed(tokens: Sequence[int], draw: int) -> int:
+    """A number that follows from prompt and draw alone: draws do not depend on the other rows."""
     content = np.asarray(tokens, np.int32).tobytes() + (b"" if draw == 0 else b"/%d" % draw)
     return int.from_bytes(hashlib.sha256(content).digest()[:4], "little")
 
@@ -94,14 +94,15 @@ def sample_from(
     padding = -(-max(rows or 0, len(prefixes)) // parts) * parts - len(prefixes)
     filled = [*prefixes, *[prefixes[0]] * padding]
     with using(model.mesh):
-        prompts, state = _begin(model, filled, config, draws, limits, spare)
-    until = config.max_tokens if not config.stop_strings else 0
+        batch, state = _init(model, filled, config, draws, limits, spare)
+    static = dataclasses.replace(config, seed=0, stop_strings=(), max_tokens=1)
+    step = STEPS if config.stop_strings else config.max_tokens
+    until = 0
     while True:
-        until = min(until + STEPS, config.max_tokens) if config.stop_strings else until
-        static = dataclasses.replace(config, seed=0, stop_strings=(), max_tokens=1)
+        until = min(until + step, config.max_tokens)
         with using(model.mesh):
             state = decode(
-                model.params, prompts, state, until, graphdef=model.graphdef, config=static,
+                model.params, batch, state, until, graphdef=model.graphdef, config=static,
                 stop_ids=model.tokenizer.stop_ids,
             )  # fmt: skip
         drawn = _read(state, real)
@@ -113,10 +114,10 @@ def sample_from(
             return drawn
 
 
-def _begin(
+def _init(
     model: LanguageModel, prefixes: Sequence[Prefix], config: SamplingConfig, draws: int,
     limits: Sequence[int], spare: int,
-) -> tuple[Rows, State]:  # fmt: skip
+) -> tuple[DecodeBatch, DecodeState]:  # fmt: skip
     """The prompts side by side, and the state before the first token; rows past `limits` pad."""
     real, b = len(limits), len(prefixes) * draws
     capacity = max(p.capacity for p in prefixes)
@@ -129,12 +130,12 @@ def _begin(
     seen = np.zeros((b, model.config.vocab_size), bool)
     for i, p in enumerate(prefixes):
         seen[i * draws : (i + 1) * draws, list(p.tokens)] = True
-    identities = [_row_identity(p.tokens, g) for p in prefixes for g in range(draws)]
+    seeds = [_row_seed(p.tokens, g) for p in prefixes for g in range(draws)]
     random = jax.vmap(jax.random.fold_in, (None, 0))(
-        jax.random.key(config.seed), jnp.array(identities, jnp.uint32)
+        jax.random.key(config.seed), jnp.array(seeds, jnp.uint32)
     )
     lengths = jnp.array([p.length for p in prefixes], jnp.int32)
-    rows = Rows(
+    batch = DecodeBatch(
         keys=stacked([p.keys for p in prefixes]),
         values=stacked([p.values for p in prefixes]),
         valid=jnp.arange(capacity) < lengths[:, None],
@@ -143,14 +144,13 @@ def _begin(
         limits=jnp.array([*limits, *[1] * (b - real)], jnp.int32),
     )
     hidden = jnp.repeat(jnp.stack([p.last_hidden for p in prefixes]), draws, axis=0)
-    done = jnp.arange(b) >= real
-    parts = (rows.keys, hidden, jnp.asarray(seen), done)
-    return rows, begin(*parts, size=config.max_tokens, split=splits_layers(model, spare))
+    parts = (batch.keys, hidden, jnp.asarray(seen), jnp.arange(b) >= real)
+    return batch, init_state(*parts, size=config.max_tokens, split=splits_layers(model, spare))
 
 
-def _read(state: State, real: int) -> list[Sampled]:
+def _read(state: DecodeState, real: int) -> list[Sampled]:
     arrays = (state.tokens, state.log_probs, state.counts, state.stopped)
-    columns = [np.asarray(x)[:real] for x in arrays]
+    columns = [to_host(x)[:real] for x in arrays]
     return [
         Sampled(tuple(ids[:n].tolist()), log_probs[:n].astype(np.float64), bool(stopped))
         for ids, log_probs, n, stopped in zip(*columns, strict=True)
@@ -210,12 +210,9 @@ def in_batches(
     """Runs prompts of similar length together, and returns their responses in order.
 
     Args:
-      prompts: token ids.
-      batch_rows: rows decoded together.
-      draws: responses a prompt.
+      prompts, batch_rows, draws: see `sample`.
       run: (indices of some prompts, prompts to fill up to) -> their responses.
-      expected: about how long each prompt's responses will be, where that is known: rows that end
-        together waste no steps.
+      expected: about how long responses will be, if known: rows that end together waste no steps.
     """
     expected = expected or [0] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: (-expected[i], -len(prompts[i]), i))

@@ -10,13 +10,12 @@ from remid_jax.models.attention import PACKED_BLOCK, query_block
 from remid_jax.models.decoder import DecoderConfig
 
 CAPACITY_STEP = 256
-LEAST_CALL = PACKED_BLOCK  # tokens of one call, below which no budget can press it
+LEAST_CALL = PACKED_BLOCK  # the fewest tokens of one call, whatever the budget
 CHUNK_STEP = 32  # prompts are padded to multiples of it: short tails share few programs
 HEAD = 4096  # tokens of the vocabulary whose logits stand in memory at once
 CHUNK = 1024  # tokens of a prompt that run at once, where no budget is given
-# Tokens of one call that a machine needs to run at its full rate.
-PREFERRED = {"cpu": {"chunk": CHUNK, "call": 512, "head": HEAD}}
-ACCELERATOR = {"chunk": 4096, "call": 8192, "head": HEAD}
+# Tokens of a prompt and of responses that a machine needs in one call to run at its full rate.
+_CPU, _ACCELERATOR = (CHUNK, 512), (4096, 8192)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +87,9 @@ def rows_that_fit(c: DecoderConfig, sizes: Sizes, tokens: int, dtype: str, most:
     """Rows to decode together: their caches, as prompts and as a batch, take half the caches' room.
 
     Args:
-      c: shape of the decoder, or a device's share of it.
+      c, dtype: see `sizes_for`.
       sizes: of the pieces.
       tokens: of the longest prompt and its response.
-      dtype: of the caches.
       most: rows that are of use.
     """
     each = 2 * cost.cache_bytes(c, tokens, dtype)
@@ -99,14 +97,7 @@ def rows_that_fit(c: DecoderConfig, sizes: Sizes, tokens: int, dtype: str, most:
 
 
 def working_bytes(c: DecoderConfig, sizes: Sizes, context: int, dtype: str) -> int:
-    """Bytes that one call needs at its height beside weights and cached prompts, estimated.
-
-    Args:
-      c: shape of the decoder, or a device's share of it.
-      sizes: of the pieces.
-      context: tokens of the longest prompt.
-      dtype: of the caches.
-    """
+    """Bytes that one call needs beside weights and cached prompts, estimated; see `sizes_for`."""
     capacity = capacity_for(context)
     rows = 4 * (3 * c.width + 3 * c.mlp_width + 3 * c.num_heads * c.head_dim)
     scores = 8 * c.num_heads  # a float32 score and its weight, for each query and key
@@ -132,9 +123,9 @@ def sizes_for(
     Raises:
       UserError: not even the smallest pieces and one cached prompt fit.
     """
-    preferred = PREFERRED.get(where or jax.default_backend(), ACCELERATOR)
+    preferred = _CPU if (where or jax.default_backend()) == "cpu" else _ACCELERATOR
     one = cost.cache_bytes(c, capacity_for(context), dtype)
-    sizes: Sizes | None = Sizes(**preferred, cache=0)
+    sizes: Sizes | None = Sizes(*preferred, HEAD, cache=0)
     while sizes is not None:
         need = working_bytes(c, sizes, context, dtype)
         if need + one <= memory:

@@ -1,12 +1,12 @@
 """How the next token is chosen from logits."""
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 
 from remid_jax.errors import UserError
+from remid_jax.settings import check_fields, key
 
 Array = jax.Array
 
@@ -15,35 +15,22 @@ Array = jax.Array
 class SamplingConfig:
     """How responses are drawn.
 
-    Attributes:
-      max_tokens: at most so many tokens, the stop token not counted.
-      temperature: 0 is greedy.
-      top_p: nucleus: the fewest tokens whose probability reaches this, in (0, 1].
-      repetition_penalty: logits of tokens already in prompt or response are divided (positive ones)
-        or multiplied (negative ones) by this; 1 is off.
-      seed: of the draws; each row's draws also depend on its prompt, not on its place.
-      stop_strings: texts that end a response; what begins one is not part of it.
+    Raises:
+      UserError: a value of another type or out of range.
     """
 
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-    stop_strings: tuple[str, ...] = ()
+    max_tokens: int = key(256, "at most, the stop token not counted", "[1, inf) tokens")
+    temperature: float = key(0.0, "of the draws; 0 is greedy", "[0, inf)")
+    top_p: float = key(1.0, "the fewest tokens of this probability are drawn from", "(0, 1]")
+    repetition_penalty: float = key(1.0, "divides logits of tokens seen before; 1: off", "(0, inf)")
+    # Each row's draws also depend on its prompt, not on its place.
+    seed: int = key(0, "of the draws", configured=False)
+    stop_strings: tuple[str, ...] = key((), "texts that end an answer, as ('\\nUser:',)")
 
     def __post_init__(self):
-        if self.max_tokens < 1:
-            raise UserError(f"max_tokens is {self.max_tokens}; it must be at least 1")
-        finite = math.isfinite(self.temperature) and math.isfinite(self.repetition_penalty)
-        allowed = self.temperature >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0
-        if not (finite and allowed):
-            raise UserError(
-                "sampling needs temperature >= 0, 0 < top_p <= 1 and repetition_penalty > 0, got "
-                f"{self.temperature}, {self.top_p}, {self.repetition_penalty}"
-            )
-        if isinstance(self.stop_strings, str) or not all(self.stop_strings):
-            raise UserError("stop_strings must be a tuple of texts, none empty")
+        check_fields(self, "sampling")
+        if not all(self.stop_strings):
+            raise UserError("sampling.stop_strings holds an empty text, which ends every answer")
 
 
 def penalise_repetition(logits: Array, seen: Array, penalty: float) -> Array:

@@ -19,15 +19,12 @@ Array = jax.Array
 
 
 def check_ids(ids: Sequence[int], size: int, what: str) -> None:
-    """Refuses token ids that a model has no row for; they would be read as others.
+    """Refuses token ids that are no integers from 0 to `size` - 1; they would be read as others.
 
     Args:
       ids: token ids.
       size: of the vocabulary.
       what: whose they are, for messages.
-
-    Raises:
-      UserError: one of them is not an integer from 0 to size - 1.
     """
     values = np.asarray(ids)
     if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -38,7 +35,7 @@ def check_ids(ids: Sequence[int], size: int, what: str) -> None:
 
 
 def target_log_probs(decoder: Any, hidden: Array, targets: Array, chunk: int = HEAD) -> Array:
-    """log softmax(logits)[target] at each position; logits of `chunk` tokens stand at once.
+    """log softmax(logits)[target] at each position.
 
     Args:
       decoder: for its head.
@@ -55,14 +52,14 @@ def target_log_probs(decoder: Any, hidden: Array, targets: Array, chunk: int = H
 def target_statistics(
     decoder: Any, hidden: Array, targets: Array, chunk: int, entropy: bool
 ) -> tuple[Array, Array]:
-    """`target_log_probs`, and the entropy of the next token's law where it is asked for.
+    """`target_log_probs`, and the entropy of the next token's distribution where it is asked for.
 
     A gradient computes each piece's logits again, so that they never stand all at once. On a mesh
     each device of its tensor axis goes through its own tokens, and only sums are exchanged.
 
     Returns:
       [P] log-probabilities and [P] entropies, float32, in nats; entropies have no gradient, and
-      are 0 where they are not asked for.
+      are 0 if not asked for.
     """
     kernel, axis = decoder.head_kernel()
     run = functools.partial(_statistics, axis=axis, chunk=chunk, entropy=entropy)
@@ -89,9 +86,8 @@ def _statistics(
     def add(carry: tuple[Array, ...], start: Array) -> tuple[tuple[Array, ...], None]:
         top, total, moment, target = carry
         begin = jnp.minimum(start, vocab - size)  # the last piece is whole, ...
-        logits = logits_of(
-            hidden, jax.lax.dynamic_slice_in_dim(kernel, begin, size, axis), axis
-        )  # fmt: skip
+        piece = jax.lax.dynamic_slice_in_dim(kernel, begin, size, axis)
+        logits = logits_of(hidden, piece, axis)
         if pieces * size != vocab:  # ... and what it repeats does not count
             logits = jnp.where(begin + jnp.arange(size) >= start, logits, -jnp.inf)
         place = targets - first - begin

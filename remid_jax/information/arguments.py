@@ -1,6 +1,6 @@
-"""Arguments as arrays of real numbers, and what is said about those that are none.
+"""Arguments as arrays of real numbers, and the messages about those that are not.
 
-Inside `jit`, `vmap` or `grad` values are unknown: only shapes and dtypes are looked at there.
+Inside `jit`, `vmap` or `grad` values are unknown: only shapes and dtypes are checked there.
 """
 
 from typing import Any
@@ -9,25 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-LABELS = 2**31  # whole numbers that are smaller in size fit into JAX's integers
+LABELS = 2**31  # smaller whole numbers fit into JAX's integers
 
 
 def is_concrete(*values: Any) -> bool:
-    """Whether all values are known now, that is, outside of a JAX transformation."""
+    """Whether no value is traced by a JAX transformation."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
 def real(values: Any, name: str, empty: bool = False) -> Any:
-    """An argument as an array of real numbers: itself where it is one, traced or not.
-
-    Args:
-      values: an array, a number, or nested lists of numbers.
-      name: of the argument, for the message.
-      empty: whether it may hold nothing.
+    """An argument as an array of real numbers: unchanged where it is one, traced or not.
 
     Raises:
-      ValueError: complex numbers, text, None or other objects, rows of different lengths, a NumPy
-        masked array (its mask would be lost), or nothing at all.
+      ValueError: not an array, a number or nested lists of real numbers, or empty unless `empty`.
     """
     array = values
     if not isinstance(values, jax.Array | np.ndarray | np.generic):
@@ -53,7 +47,6 @@ def _as_array(values: Any, name: str) -> Any:
 
 
 def _of_objects(array: np.ndarray, name: str) -> str:
-    """What is said of the first entry that is no number, or of the first that is too long."""
     flat = [place for place, x in np.ndenumerate(array) if not isinstance(x, int | float)]
     long = [place for place, x in np.ndenumerate(array) if isinstance(x, int) and abs(x) >= 2**63]
     if not flat and not long:
@@ -79,7 +72,7 @@ def _is_real(dtype: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: one short line, and never an error itself."""
+    """A value in a message, as one short line."""
     try:
         text = " ".join(repr(value).split())
     except ValueError:  # a whole number of thousands of digits
@@ -88,7 +81,7 @@ def shown(value: Any) -> str:
 
 
 def as_held(values: np.ndarray) -> np.ndarray:
-    """Numbers as JAX holds them: those beyond float32 and int32 infinite, unless 64 bits are on."""
+    """Numbers as JAX holds them: beyond float32 and int32 infinite, unless 64 bits are on."""
     if values.dtype.itemsize < 8 or jnp.result_type(float) == np.float64:
         return values
     if values.dtype.kind != "f":
@@ -98,28 +91,23 @@ def as_held(values: np.ndarray) -> np.ndarray:
 
 
 def on_device(values: Any, dtype: Any = None) -> jax.Array:
-    """An array as JAX holds it, without a warning about numbers that become infinite in float32."""
+    """An array as JAX holds it, without a warning where float32 overflows."""
     with np.errstate(over="ignore"):
         return jnp.asarray(values, dtype)
 
 
 def floating(values: Any, dtype: Any = None) -> jax.Array:
-    """An array as JAX's floating-point numbers: whole ones would truncate weights and lengths."""
+    """An array as JAX's floating-point numbers; whole numbers would truncate what they scale."""
     values = on_device(values, dtype)
     return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)
 
 
-def refuse(values: np.ndarray, bad: np.ndarray, name: str, why: str) -> None:
-    """Raises a ValueError about the first bad entry, if there is one.
-
-    Args:
-      values: the argument; bad: of its shape, where it is wrong.
-      name: of the argument.
-      why: what it must be, as in "must be finite".
-    """
+def refuse(values: np.ndarray, bad: Any, name: str, why: str, plural: bool = False) -> None:
+    """Raises a ValueError about the first bad entry, if any, with `why` as in "must be finite"."""
     if not np.any(bad):
         return
     place = tuple(int(i) for i in np.argwhere(bad)[0])
-    where = f" at {place}" if place else ""
+    where = f" at {place[0] if plural and len(place) == 1 else place}" if place else ""
     of_shape = f" of shape {values.shape}" if place else ""
-    raise ValueError(f"{name}{of_shape} holds {values[place]}{where}, but {why}")
+    verb = "hold" if plural else "holds"
+    raise ValueError(f"{name}{of_shape} {verb} {values[place]}{where}, but {why}")

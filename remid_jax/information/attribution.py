@@ -9,36 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, real, refuse, shown
-from remid_jax.information.checking import (
-    MOST,
-    check_error,
-    check_finite,
-    check_freedom,
-    check_level,
-    check_result,
-    count_of,
-)
 
 Array = jax.Array
+TOKENS = checks.Rule(
+    lambda n: (n >= 1) & (n <= checks.MOST) & (n == np.floor(n)), "must be whole numbers of tokens"
+)
 MOST_FACTORS = 12  # their 2^12 cells are counted one by one
 
 
-def shapley_weights(factors: int) -> np.ndarray:
-    """Weights of the cells' EMI in each factor's Shapley value.
+def _shapley_weights(factors: int) -> np.ndarray:
+    """[factors, 2, …, 2]: weights of the cells' EMI in each factor's Shapley value.
 
     With v(S) = EMI(P) − EMI(cell S), φ_z = Σ_{S∌z} |S|!(n−|S|−1)!/n! [v(S∪z) − v(S)].
-
-    Returns:
-      [factors, 2, …, 2]: + where the factor comes from P (index 0), − where from Q.
-
-    Raises:
-      ValueError: no whole number from 1 to 12.
-
-    >>> shapley_weights(1).tolist()
-    [[1.0, -1.0]]
     """
-    factors = count_of(factors, "factors", most=MOST_FACTORS)
     weights = np.zeros((factors,) + (2,) * factors)
     for cell in itertools.product((0, 1), repeat=factors):
         for z in range(factors):
@@ -67,11 +52,13 @@ def shapley(values: Array) -> Array:
     shape = real(values, "cell values", empty=True).shape
     if set(shape) != {2}:
         raise ValueError(f"cell values must have shape [2, ..., 2], got {shape}")
-    check_finite(values, name="cell values", on_device=True)
+    if len(shape) > MOST_FACTORS:
+        raise ValueError(f"cell values have {len(shape)} factors, more than {MOST_FACTORS}")
+    checks.entries(values, "cell values", on_device=True)
     values = floating(values)
-    weights = jnp.asarray(shapley_weights(values.ndim), values.dtype)
+    weights = jnp.asarray(_shapley_weights(values.ndim), values.dtype)
     shares = jnp.sum(weights * values, axis=tuple(range(1, values.ndim + 1)))
-    return check_result(shares, "shapley of cell values")
+    return checks.result(shares, "shapley of cell values")
 
 
 class Attribution(NamedTuple):
@@ -92,27 +79,24 @@ class Attribution(NamedTuple):
     method: str
 
 
+@checks.arguments(level=checks.LEVEL)
 def attribute(
     values: Array, errors: Array, freedom: Array | float, *, level: float = 0.95
 ) -> Attribution:
     """Estimated Shapley values from independently sampled cells, with a verdict or none.
 
-    A factor is named when its interval excludes 0 and no other factor's reaches as far from 0;
-    otherwise the verdict is withheld.
+    A factor is named when its interval excludes 0 and no other factor's reaches as far from 0.
 
     Args:
-      values: [2, …, 2] estimated EMI of the cells, nats; NaN where a cell is missing. With missing
-        cells the fallback changes one factor at a time, and says so in `method`.
+      values: [2, …, 2] estimated EMI of the cells, nats; NaN where a cell is missing, and then the
+        fallback changes one factor at a time.
       errors: [2, …, 2] their standard errors.
       freedom: [2, …, 2] or scalar, their degrees of freedom.
       level: of the simultaneous intervals.
 
     Raises:
-      ValueError: shapes differ, the cells that even the fallback needs are missing, a cell is
-        infinite, an error or its degrees of freedom are out of range where they are needed, or the
-        level does not lie between 0 and 1.
+      ValueError: shapes differ, a needed cell is missing, or a needed value is out of range.
     """
-    check_level(level)
     values, errors, freedom = (
         np.asarray(real(x, name, empty=True), np.float64)
         for name, x in (("values", values), ("errors", errors), ("freedom", freedom))
@@ -126,18 +110,19 @@ def attribute(
     freedom = np.broadcast_to(freedom, values.shape)
     refuse(values, np.isinf(values), "values", "must be finite, or NaN where a cell is missing")
     complete = bool(np.isfinite(values).all())
-    weights = shapley_weights(values.ndim) if complete else _one_at_a_time(values.ndim)
+    weights = _shapley_weights(values.ndim) if complete else _one_at_a_time(values.ndim)
     needed = np.any(weights != 0, axis=0)
     if not np.isfinite(values[needed]).all():
         place = tuple(int(i) for i in np.argwhere(needed & ~np.isfinite(values))[0])
         raise ValueError(f"cell {place} is missing: attribution needs P and each factor's own cell")
-    check_finite(values, needed, "values")
-    check_error(errors, "errors", needed)
-    check_freedom(freedom, used=needed)
-    freedom = np.where(needed, freedom, 1)
-    return _with_intervals(
-        weights, np.where(needed, values, 0), np.where(needed, errors, 0), freedom, level
-    )._replace(method="shapley" if complete else "one at a time")
+    checks.entries(values, "values", used=needed)
+    checks.entries(errors, "errors", checks.NOT_NEGATIVE, needed)
+    checks.entries(freedom, "freedom", checks.POSITIVE, needed)
+    values, errors, freedom = (
+        np.where(needed, x, fill) for x, fill in ((values, 0), (errors, 0), (freedom, 1))
+    )
+    method = "shapley" if complete else "one at a time"
+    return _with_intervals(weights, values, errors, freedom, level, method)
 
 
 def _one_at_a_time(factors: int) -> np.ndarray:
@@ -150,8 +135,9 @@ def _one_at_a_time(factors: int) -> np.ndarray:
 
 
 def _with_intervals(
-    weights: np.ndarray, values: np.ndarray, errors: np.ndarray, freedom: np.ndarray, level: float
-) -> Attribution:
+    weights: np.ndarray, values: np.ndarray, errors: np.ndarray, freedom: np.ndarray, level: float,
+    method: str,
+) -> Attribution:  # fmt: skip
     from scipy.special import stdtrit
 
     cells = tuple(range(1, weights.ndim))
@@ -162,7 +148,7 @@ def _with_intervals(
     welch = np.where(spread > 0, variance**2 / np.where(spread > 0, spread, 1), np.inf)
     half = stdtrit(np.minimum(welch, 1e9), 1 - (1 - level) / 2 / len(shares)) * np.sqrt(variance)
     low, high = shares - half, shares + half
-    return Attribution(shares, np.sqrt(variance), low, high, _verdict(shares, low, high), "")
+    return Attribution(shares, np.sqrt(variance), low, high, _verdict(shares, low, high), method)
 
 
 def _verdict(shares: np.ndarray, low: np.ndarray, high: np.ndarray) -> int | None:
@@ -188,8 +174,7 @@ def contribution_table(
       Rows of sample, contribution, its share of the mean (contribution / N), ascending.
 
     Raises:
-      ValueError: the numbers of samples, contributions and lengths differ, one is not finite, or a
-        length is no whole number of at least 1.
+      ValueError: numbers of samples that differ, or an entry that is not finite or no length.
     """
     if not isinstance(sample_ids, Sequence | np.ndarray) or np.ndim(sample_ids) != 1:
         raise ValueError(f"sample_ids must be a list [N], got {shown(sample_ids)}")
@@ -197,19 +182,15 @@ def contribution_table(
     if values.shape != (len(sample_ids),):
         raise ValueError(f"{len(sample_ids)} samples, contributions of shape {values.shape}")
     if len(values):
-        check_finite(values, name="contributions")
+        checks.entries(values, "contributions")
     if lengths is not None:
         lengths = np.asarray(real(lengths, "lengths", empty=True)).astype(np.float64)
         if lengths.shape != values.shape:
             raise ValueError(f"{len(sample_ids)} samples, lengths of shape {lengths.shape}")
-        refuse(lengths, ~_is_tokens(lengths), "lengths", "must be whole numbers of tokens")
+        refuse(lengths, ~TOKENS.right(lengths), "lengths", TOKENS.why)
     rows = []
     for i in np.argsort(values, kind="stable"):
         nats = float(values[i])
         row = {"sample_ID": sample_ids[i], "nats": nats, "of_mean": nats / len(values)}
         rows.append(row if lengths is None else {**row, "tokens": int(lengths[i])})
     return rows
-
-
-def _is_tokens(lengths: np.ndarray) -> np.ndarray:
-    return (lengths >= 1) & (lengths <= MOST) & (lengths == np.floor(lengths))

@@ -5,16 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, real, shown
-from remid_jax.information.checking import (
-    check_block,
-    check_error,
-    check_finite,
-    check_freedom,
-    check_level,
-    check_result,
-    operands,
-)
 
 Array = jax.Array
 
@@ -46,40 +38,39 @@ class BoundEstimate(NamedTuple):
     standard_error: Array
     freedom: Array
 
+    @checks.arguments(level=checks.LEVEL)
     def upper_limit(self, level: float = 0.95) -> float:
         """One-sided upper confidence limit of the bound, value + t·standard error.
 
         Raises:
-          ValueError: a level that does not lie between 0 and 1, a value that is not finite, or an
-            error or its degrees of freedom out of range.
+          ValueError: a value that is not finite or out of range.
         """
         from scipy.special import stdtrit
 
-        check_level(level)
-        value, error, freedom = operands(
+        value, error, freedom = checks.operands(
             value=self.value, standard_error=self.standard_error, freedom=self.freedom
         )
-        check_error(error)
-        check_freedom(freedom)
-        limit = value + stdtrit(freedom, level) * error
-        return check_result(limit, "upper_limit at this level")
+        checks.entries(error, "standard_error", checks.NOT_NEGATIVE)
+        checks.entries(freedom, "freedom", checks.POSITIVE)
+        return checks.result(value + stdtrit(freedom, level) * error, "upper_limit at this level")
 
 
 def _check(blocks: BoundBlocks) -> None:
     if not isinstance(blocks, BoundBlocks):
         raise ValueError(f"blocks must be BoundBlocks, got {shown(blocks)}")
-    check_block(blocks.golden_P, name="golden_P")
-    check_block(blocks.model_Q, name="model_Q")
-    n, m = jnp.shape(blocks.golden_P)[0], jnp.shape(blocks.model_Q)[0]
+    n, m = (
+        checks.contexts_of(blocks.golden_P, "golden_P"),
+        checks.contexts_of(blocks.model_Q, "model_Q"),
+    )
     shapes = ((n,), (m, n), (m, m), (n, n), (m,), (n, m))
     for name, array, shape in zip(BoundBlocks._fields, blocks, shapes, strict=True):
         if (found := real(array, name).shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {found}")
-        check_finite(array, name=name, on_device=True)
+        checks.entries(array, name, on_device=True)
 
 
 def _log_mean(scores: Array) -> Array:
-    """log of the mean over contexts of exp S, a column each: [responses]."""
+    """log of the mean over contexts of exp S: [responses]."""
     return jax.nn.logsumexp(scores, axis=0) - jnp.log(scores.shape[0])
 
 
@@ -98,11 +89,9 @@ def _log_mean_without(scores: Array) -> Array:
 
 
 def _across(own: Array, under: Array) -> tuple[Array, Array, Array]:
-    """mean_j [own_j − log mean_k S_kj] with contexts of the other law.
+    """mean_j [own_j − log mean_k exp S_kj], k over the other distribution's contexts.
 
-    Returns:
-      Its value, and replicates without each response (with its context) and without each of the
-      other law's contexts.
+    Beside it replicates without each response, and without each of the other's contexts.
     """
     terms = own - _log_mean(under)
     total, n = terms.sum(), terms.shape[0]
@@ -120,20 +109,15 @@ def _within(scores: Array) -> tuple[Array, Array]:
 def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
     """(E_P − E_Q) φ ≥ EMID from samples, φ(x) = KL(p_θ(·|x)‖Q_Yθ) − KL(p(·|x)‖P_Y).
 
-    Four means, each with its own sign of error: the two means over the other law's contexts err up
-    (Jensen), the two within a law are InfoNCE and err down with a minus sign before them. So the
-    estimate errs up at any N where the likelihoods are exact. With an estimate q in their place it
-    is no bound.
-
-    Args:
-      blocks: see `BoundBlocks`.
+    The two means over the other distribution's contexts err up (Jensen); the two within one are
+    InfoNCE, which errs down, and are subtracted. So the estimate errs up at any N where the
+    likelihoods are exact. With an estimate q in their place it is no bound.
 
     Returns:
       Value and standard error by deleting one context of P or of Q at a time.
 
     Raises:
-      ValueError: a block has a wrong shape, fewer than 2 contexts, or an entry that is not finite
-        (in float32).
+      ValueError: a block of wrong shape, fewer than 2 contexts, or an entry that is not finite.
     """
     _check(blocks)
     blocks = BoundBlocks(*(floating(block) for block in blocks))
@@ -150,23 +134,22 @@ def linear_bound_estimate(blocks: BoundBlocks) -> BoundEstimate:
         freedoms.append(n - 1)
     variance = variances[0] + variances[1]
     spread = sum(jnp.square(v) / f for v, f in zip(variances, freedoms, strict=True))
-    # Without any spread both laws' freedoms are as good: the smaller one errs on the safe side.
+    # Without any spread the smaller of both freedoms errs on the safe side.
     welch = jnp.square(variance) / jnp.where(spread > 0, spread, 1)
     freedom = jnp.where(spread > 0, welch, min(freedoms))
     found = BoundEstimate(value, jnp.sqrt(variance), freedom)
-    return check_result(found, "linear_bound_estimate of blocks")
+    return checks.result(found, "linear_bound_estimate of blocks")
 
 
 def predict_worst_case(blocks: BoundBlocks) -> BoundEstimate:
     """A prediction, before deployment, of how large R-EMID can get; never a bound.
 
-    What is at hand: ID samples, the RPM's answers on ID and on unlabelled OOD contexts, and q. The
-    golden OOD responses are not; responses drawn from q(·|x) at the OOD contexts stand in for them,
-    and all likelihoods are q's. Useful as far as it orders shifts as exact EMID does.
+    It needs ID samples, the RPM's answers on ID and on unlabelled OOD contexts, and q: responses
+    drawn from q(·|x) at the OOD contexts stand in for golden ones, and all likelihoods are q's.
+    Useful as far as it orders shifts as exact EMID does.
 
     Args:
-      blocks: as in `linear_bound_estimate`, with q's own responses in `golden_Q_own` and
-        `golden_Q_under_P`.
+      blocks: with q's own responses in `golden_Q_own` and `golden_Q_under_P`.
 
     Raises:
       ValueError: as in `linear_bound_estimate`.

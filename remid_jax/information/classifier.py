@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import real, shown
-from remid_jax.information.checking import check_each, check_result, count_of, labels_of, seed_of
 from remid_jax.information.representation import check_pair
 
 Array = jax.Array
@@ -42,19 +42,10 @@ def _losses(weights: Array, offset: Array, z: Array, sign: Array) -> Array:
 
 
 def _fit(z: Array, sign: Array, share: Array, penalty: Array) -> tuple[Array, Array]:
-    """Logistic regression by Newton's method with a line search.
+    """Weights [d] and offset of a logistic regression by Newton's method with a line search.
 
     Minimises Σ share·loss + ½ penalty·v·‖weights‖², v the variance of the rows used, so that the
-    penalty has no unit; the offset is free.
-
-    Args:
-      z: [n, d] features.
-      sign: [n], +1 or −1.
-      share: [n] weights of the rows that sum to 1; rows to leave out have 0.
-      penalty: scalar.
-
-    Returns:
-      Weights [d] and offset.
+    penalty has no unit; the offset is free. `share` [n] sums to 1, and is 0 for rows to leave out.
     """
     d = z.shape[1]
     variance = share @ jnp.sum(jnp.square(z - share @ z), axis=1)
@@ -143,15 +134,16 @@ def _folds(
         groups = (np.arange(n), n + np.arange(m))
     if not isinstance(groups, tuple | list) or len(groups) != 2:
         raise ValueError(f"groups must be two lists, of a and of b, got {shown(groups)}")
-    both = [
-        labels_of(of_set, size, f"groups of {name}", least=0)
-        for name, of_set, size in (("a", groups[0], n), ("b", groups[1], m))
-    ]
+    both = (
+        checks.labels_of(groups[0], n, "groups of a", least=0),
+        checks.labels_of(groups[1], m, "groups of b", least=0),
+    )
     group = np.unique(np.concatenate(both), return_inverse=True)[1]
     counts = np.stack([np.bincount(g, minlength=group.max() + 1) for g in np.split(group, [n])], 1)
     return _fold_of(counts, folds, seed)[group], group
 
 
+@checks.arguments(seed=checks.SEED)
 def classifier_js(
     a: Any,
     b: Any,
@@ -163,11 +155,11 @@ def classifier_js(
 ) -> ClassifierJS:
     """log 2 − held-out cross-entropy of a domain classifier: an estimate of D_JS that errs low.
 
-    With a fair coin that chooses the law, D_JS = log 2 − H(coin | x), and the cross-entropy of any
+    With a fair coin that chooses a or b, D_JS = log 2 − H(coin | x), and the cross-entropy of any
     classifier that did not see x is at least H(coin | x) in expectation. So this is, in
     expectation, a lower bound of the features' D_JS, itself at most that of the texts. The
     classifier is a logistic regression, cross-fitted, with an L2 penalty chosen inside each
-    training part and both laws weighted by ½. The value is never clipped.
+    training part and both sets weighted by ½. The value is never clipped.
 
     Args:
       a: [n, d] feature vectors; b: [m, d].
@@ -181,18 +173,17 @@ def classifier_js(
       Value, standard error, degrees of freedom and chosen penalties.
 
     Raises:
-      ValueError: shapes that do not fit, an entry that is not finite, groups that are no such
-        integers, penalties that are negative or none, or a fold without rows of both sets.
+      ValueError: an argument of another shape or kind, or a fold without rows of both sets.
     """
     check_pair(a, b)
     a, b = real(a, "a"), real(b, "b")
     n, m = len(a), len(b)
-    folds, seed = count_of(folds, "folds", 1, n + m), seed_of(seed)
+    folds = checks.count_of(folds, "folds", 1, n + m)
     if folds < 3:
         raise ValueError(f"folds must be at least 3 (training, choice, held out), got {folds}")
     if np.ndim(penalties := real(penalties, "penalties")) != 1:
         raise ValueError(f"penalties must be a list of numbers, got shape {penalties.shape}")
-    check_each(penalties, lambda x: x >= 0, "must not be negative", "penalties", on_device=True)
+    checks.entries(penalties, "penalties", checks.NOT_NEGATIVE, on_device=True)
     fold, group = _folds(n, m, groups, folds, seed)
     for name, of_set in (("a", fold[:n]), ("b", fold[n:])):
         if len(np.unique(of_set)) < folds:
@@ -203,7 +194,7 @@ def classifier_js(
     losses, chosen = _held_out_losses(z, sign, jnp.asarray(fold), candidates, folds)
     losses = np.asarray(losses, np.float64)
     value, error, freedom = _summary(losses, n, group)
-    check_result((value, error), "classifier_js of a and b")
+    checks.result((value, error), "classifier_js of a and b")
     return ClassifierJS(value, error, freedom, tuple(float(p) for p in chosen))
 
 

@@ -13,35 +13,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, is_concrete, real
-from remid_jax.information.checking import (
-    MOST_CONTEXTS,
-    MOST_DRAWS,
-    MOST_LISTED,
-    check_block,
-    check_finite,
-    check_mask,
-    check_number,
-    check_result,
-    count_of,
-    labels_of,
-    mask_of,
-    operands,
-    seed_of,
-)
 
 Array = jax.Array
 SATURATED = 0.9  # share of log K above which cross-information tells nothing more
 SCALES = (1e-3, 1e3)  # where `calibrate_scale` looks
 
 
+def _scale(value: Any, name: str) -> Any:
+    return real(checks.one_number(value, name, checks.POSITIVE, on_device=True), name)
+
+
+@checks.arguments(
+    n=checks.whole(most=checks.MOST_LISTED),
+    draws=checks.DRAWS,
+    num_contexts=checks.whole(2),
+    seed=checks.SEED,
+)
 def context_sets(
-    n: int,
-    num_contexts: int,
-    *,
-    draws: int = 32,
-    seed: int = 0,
-    groups: np.ndarray | None = None,
+    n: int, num_contexts: int, *, draws: int = 32, seed: int = 0, groups: np.ndarray | None = None
 ) -> np.ndarray:
     """The other contexts that each response is compared with: `draws` sets of K − 1 a response.
 
@@ -54,26 +45,24 @@ def context_sets(
       num_contexts: K, the own context included.
       draws: sets a response.
       seed: of the order and the strides.
-      groups: [n] integers of at least 0, clusters; a response is compared with contexts of other
-        clusters only.
+      groups: [n] integers ≥ 0; a response is compared with contexts of other clusters only.
 
     Returns:
       int [n, draws, K − 1], distinct in each set and never the response's own.
 
     Raises:
-      ValueError: K < 2, no draw, fewer than K contexts, fewer than K − 1 in other clusters, or
-        groups that are no such integers.
+      ValueError: K < 2, no draw, too few contexts (in other clusters), or groups that are none.
 
     >>> context_sets(3, 3, draws=1).sum(axis=-1).ravel().tolist()
     [3, 2, 1]
     """
-    n, draws = count_of(n, "n", most=MOST_LISTED), count_of(draws, "draws", most=MOST_DRAWS)
-    others = count_of(num_contexts, "num_contexts", 2) - 1
-    count_of(n * draws * others, "n · draws · (num_contexts − 1)", most=10 * MOST_LISTED)
-    seed = seed_of(seed)
+    others = num_contexts - 1
+    checks.count_of(
+        n * draws * others, "n · draws · (num_contexts − 1)", most=10 * checks.MOST_LISTED
+    )
     clusters = np.arange(n)
     if groups is not None:
-        clusters = np.unique(labels_of(groups, n, least=0), return_inverse=True)[1]
+        clusters = np.unique(checks.labels_of(groups, n, least=0), return_inverse=True)[1]
     largest = int(np.bincount(clusters).max(initial=0))
     if n - largest < others:
         cluster = "" if groups is None else f", {largest} of them in one cluster"
@@ -108,62 +97,44 @@ def _rationed_sets(
     return sets
 
 
-def _indices(sets: Any) -> Array:
-    """Sets as integers that can count all contexts, whatever type they came in."""
-    return jnp.asarray(sets).astype(int)
-
-
 def _members(sets: Array) -> Array:
     """[N, draws, K]: the own context first, then the others."""
-    sets = jnp.asarray(sets)
     own = jnp.arange(sets.shape[0], dtype=sets.dtype)[:, None, None]
     return jnp.concatenate([jnp.broadcast_to(own, (*sets.shape[:2], 1)), sets], axis=-1)
 
 
-def _gaps(scores: Array, sets: Array, where: Array | None) -> tuple[Array, Array]:
-    """S_ki − S_ii of each set's members [N, draws, K], and which sets are kept [N, draws].
-
-    Gaps are 0 in sets that are left out. Scores are large, and what they differ in is small.
-    """
-    scores, members = floating(scores), _members(sets)
-    valid = jnp.ones(members.shape[:2], bool)
-    if where is not None:
-        valid = jnp.all(jnp.asarray(where, bool)[members], axis=-1)
+def _gaps(scores: Array, sets: Array, where: Array) -> tuple[Array, Array]:
+    """S_ki − S_ii of each set's members [N, draws, K], 0 in sets not kept; kept sets [N, draws]."""
+    members = _members(sets)
+    valid = jnp.all(where[members], axis=-1)
     columns = jnp.arange(scores.shape[0])[:, None, None]
+    # Differences first: scores are large, and what they differ in is small.
     gaps = scores[members, columns] - jnp.diagonal(scores)[:, None, None]
     return jnp.where(valid[..., None], gaps, 0), valid
 
 
 @jax.jit
-def _terms(
-    scores: Array, sets: Array, scale: float | Array, where: Array | None
-) -> tuple[Array, Array]:
-    """Terms and kept sets, both [N, draws]."""
+def _terms(scores: Array, sets: Array, scale: Any, where: Array) -> tuple[Array, Array]:
+    """a·S_ii − log (1/K) Σ_k exp a·S_ki of each set, and kept sets, both [N, draws]."""
     gaps, valid = _gaps(scores, sets, where)
     scaled = jnp.asarray(scale, gaps.dtype) * gaps
     return math.log(gaps.shape[-1]) - jax.nn.logsumexp(scaled, axis=-1), valid
 
 
-def _check(scores: Any, sets: Any, where: Any, scale: Any = 1.0) -> None:
-    check_block(scores, np.zeros((), bool))  # its shape and dtype
-    n = np.shape(scores)[0]
-    _check_scale(scale)
+def _read(scores: Any, sets: Any, where: Any) -> tuple[Array, Array, Array]:
+    """Scores, sets as integers that count all contexts, and the mask, once they are checked."""
+    n = checks.contexts_of(scores)
     sets = _checked_sets(sets, n)
-    check_mask(where, n)
-    if not is_concrete(scores, sets, where):
-        return
-    keep = mask_of(where, (n,))
-    valid = keep[:, None] & keep[sets].all(axis=-1)
-    used = np.zeros((n, n), bool)
-    response = np.broadcast_to(np.arange(n)[:, None, None], sets.shape)
-    used[sets[valid], response[valid]] = True
-    check_block(scores, used | np.diag(valid.any(axis=1)))
-    if not valid.any():
-        raise ValueError(f"sets of shape {sets.shape}: none is left by where")
-
-
-def _check_scale(scale: Any) -> None:
-    check_number(scale, "scale", lambda a: a > 0, "must be positive", on_device=True)
+    keep = checks.mask_of(where, (n,), least=2)
+    if is_concrete(scores, sets, keep):
+        valid = keep[:, None] & keep[sets].all(axis=-1)
+        used = np.zeros((n, n), bool)
+        response = np.broadcast_to(np.arange(n)[:, None, None], sets.shape)
+        used[sets[valid], response[valid]] = True
+        checks.entries(scores, "scores", used=used | np.diag(valid.any(axis=1)), on_device=True)
+        if not valid.any():
+            raise ValueError(f"sets of shape {sets.shape}: none is left by where")
+    return floating(scores), jnp.asarray(sets).astype(int), jnp.asarray(keep)
 
 
 def _checked_sets(sets: Any, n: int) -> Any:
@@ -185,67 +156,51 @@ def _checked_sets(sets: Any, n: int) -> Any:
     return sets
 
 
-def cross_terms(scores: Array, sets: Array, *, scale: float | Array = 1.0) -> Array:
-    """a·S_ii − log (1/K) Σ_k exp a·S_ki for each response and each of its sets, k over {i} ∪ set.
-
-    Args and Raises as in `cross_information`.
-
-    Returns:
-      [N, draws], each at most log K.
-    """
-    _check(scores, sets, None, scale)
-    terms = _terms(floating(scores), _indices(sets), real(scale, "scale"), None)[0]
-    return check_result(terms, "cross_terms of scores and scale")
-
-
+@checks.arguments(scale=_scale)
 def cross_information(
     scores: Array, sets: Array, *, scale: float | Array = 1.0, where: Array | None = None
 ) -> Array:
     """CI = mean over responses and sets of a·S_ii − log (1/K) Σ_{k ∈ {i} ∪ set} exp a·S_ki.
 
-    At most log K. On golden responses its mean is a lower bound of I(X;Y) for any q and any a that
-    were not fitted to them (van den Oord et al., arXiv 1807.03748; Poole et al., arXiv
-    1905.06922): the exact q comes nearest. On responses of another generator it says how much of
-    the context q finds in them, and bounds the generator's I likewise.
+    At most log K. On golden responses its mean is a lower bound of I(X;Y) for any q and a that were
+    not fitted to them (van den Oord et al., arXiv 1807.03748; Poole et al., arXiv 1905.06922), and
+    likewise for the responses and the I of another generator.
 
     Args:
       scores: [N, N], log q(y_j | x_i) in nats; pairs that no set asks for are not read.
       sets: int [N, draws, K − 1], of `context_sets`.
       scale: a, of `calibrate_scale`.
-      where: [N] bool, contexts to keep; a set with a masked member is left out as a whole, so that
-        K stays.
+      where: [N] bool, contexts to keep; a set with a masked member is left out, so that K stays.
 
     Returns:
       A scalar in nats.
 
     Raises:
-      ValueError: the block is not square, an entry that is read is not finite (in float32), `sets`
-        name the own or no context, `where` is no mask, the scale is not positive, or no set is
-        left.
+      ValueError: an argument of another shape or kind, or no set that is left.
 
     >>> s = jnp.array([[0.0, -100.0], [-100.0, 0.0]])
     >>> float(cross_information(s, context_sets(2, 2))).__round__(4)
     0.6931
     """
-    _check(scores, sets, where, scale)
-    where = None if where is None else jnp.asarray(where, bool)
-    terms, valid = _terms(floating(scores), _indices(sets), real(scale, "scale"), where)
+    scores, sets, where = _read(scores, sets, where)
+    terms, valid = _terms(scores, sets, scale, where)
     value = jnp.mean(terms, where=valid)
-    return check_result(value, "cross_information of scores and scale")
+    return checks.result(value, "cross_information of scores and scale")
 
 
+@checks.arguments(num_groups=checks.whole(most=checks.MOST_CONTEXTS), scale=_scale)
 def cross_information_replicates(
     scores: Array, sets: Array, groups: Array, num_groups: int, *, scale: float | Array = 1.0
 ) -> tuple[Array, Array]:
     """`cross_information`, and its values with one group of contexts deleted at a time.
 
     A replicate is the mean of the terms without a member in the group: (Σ v − Σ_g v) / (n − n_g),
-    by segment sums in O(N·draws·K) instead of one pass a group. For G of them the jackknife
-    standard error is √((G−1)/G · Σ_g (replicate_g − mean)²). It takes the choice of few sets for
-    noise of the contexts: at K = 8 it is about 15 % too wide with 16 draws, 6 % with 32.
+    by segment sums in O(N·draws·K) instead of one pass a group. `jackknife_error` of them takes the
+    choice of few sets for noise of the contexts: at K = 8 it is about 15 % too wide with 16 draws,
+    6 % with 32.
 
     Args:
-      scores, sets, scale: as in `cross_information`.
+      scores: as in `cross_information`; sets and scale likewise.
       groups: [N] integers in 0..G−1, the group of each context; negative: the context is not used.
       num_groups: G.
 
@@ -253,21 +208,18 @@ def cross_information_replicates(
       (value, replicates [G]) in nats.
 
     Raises:
-      ValueError: as in `cross_information`; a label is no whole number or too high, a group is
-        empty, or a deletion leaves no set.
+      ValueError: as in `cross_information`; no such labels, or a deletion that leaves no set.
     """
-    check_block(scores, np.zeros((), bool))  # its shape and dtype
-    num_groups = count_of(num_groups, "num_groups", most=MOST_CONTEXTS)
-    groups = jnp.asarray(labels_of(groups, np.shape(scores)[0]))
-    _check(scores, sets, groups >= 0, scale)
+    groups = jnp.asarray(checks.labels_of(groups, checks.contexts_of(scores)))
+    scores, indices, _ = _read(scores, sets, groups >= 0)
     _check_groups(sets, groups, num_groups)
-    found = _replicates(floating(scores), _indices(sets), groups, num_groups, real(scale, "scale"))
-    return check_result(found, "cross_information_replicates of scores and scale")
+    found = _replicates(scores, indices, groups, num_groups, scale)
+    return checks.result(found, "cross_information_replicates of scores and scale")
 
 
 @functools.partial(jax.jit, static_argnames="num_groups")
 def _replicates(
-    scores: Array, sets: Array, groups: Array, num_groups: int, scale: float | Array
+    scores: Array, sets: Array, groups: Array, num_groups: int, scale: Any
 ) -> tuple[Array, Array]:
     terms, valid = _terms(scores, sets, scale, groups >= 0)
     value = jnp.mean(terms, where=valid)
@@ -285,12 +237,11 @@ def _replicates(
 def _check_groups(sets: Any, groups: Any, num_groups: int) -> None:
     if not is_concrete(sets, groups):
         return
-    sets, groups = np.asarray(sets), np.asarray(groups)
+    groups = np.asarray(groups)
     labels = np.unique(groups[groups >= 0])
     if labels.tolist() != list(range(num_groups)):
         raise ValueError(f"groups must hold each of 0..{num_groups - 1}, got {labels.tolist()}")
-    own = np.broadcast_to(groups[:, None, None], (*sets.shape[:2], 1))
-    of_group = np.sort(np.concatenate([own, groups[sets]], axis=-1), axis=-1)
+    of_group = np.sort(groups[np.asarray(_members(jnp.asarray(sets)))], axis=-1)
     of_group = of_group[of_group[..., 0] >= 0]
     new = np.diff(of_group, axis=-1, prepend=-1) > 0
     with_group = np.bincount(of_group[new], minlength=num_groups)
@@ -299,6 +250,7 @@ def _check_groups(sets: Any, groups: Any, num_groups: int) -> None:
         raise ValueError(f"groups: every set has a member in group {group}; use a smaller K")
 
 
+@checks.arguments(num_contexts=checks.whole(2))
 def saturation(value: float | Array, num_contexts: int) -> float | Array:
     """CI / log K: the share of its ceiling that cross-information has reached.
 
@@ -308,8 +260,7 @@ def saturation(value: float | Array, num_contexts: int) -> float | Array:
     >>> saturation(math.log(8.0), 8)
     1.0
     """
-    (value,) = operands(value=value)
-    return value / math.log(count_of(num_contexts, "num_contexts", 2))
+    return checks.operands(value=value)[0] / math.log(num_contexts)
 
 
 def is_saturated(value: float | Array, num_contexts: int) -> bool | Array:
@@ -325,28 +276,25 @@ def calibrate_scale(scores: Array, sets: Array, *, where: Array | None = None) -
     """argmax_a CI(a·log q): one scalar that makes an over- or underconfident q informative.
 
     CI is concave in a; its slope mean[S_ii − Σ_k softmax_k(a·S_ki)·S_ki] is bisected on log a.
-    To be chosen on held-out ID training data and then kept: chosen on the data it is used on, CI
-    is no longer a lower bound.
+    Choose it on held-out ID training data: on the data it is used on, CI is no lower bound.
 
     Args:
-      scores, sets, where: as in `cross_information`.
+      scores: as in `cross_information`; sets and where likewise.
 
     Returns:
-      A scalar in [.001, 1000], without gradient. The lower end says that own contexts are no more
-      likely than others, the upper end that each own context is the most likely of its set (or
-      that q ignores contexts): there is no best scale then.
+      A scalar in [.001, 1000], without gradient. There is no best scale at the lower end (own
+      contexts are no more likely than others) nor at the upper (own contexts always are).
 
     Raises:
       ValueError: as in `cross_information`.
     """
-    _check(scores, sets, where)
-    where = None if where is None else jnp.asarray(where, bool)
-    scale = _best_scale(jax.lax.stop_gradient(floating(scores)), _indices(sets), where)
-    return check_result(scale, "calibrate_scale of scores")
+    scores, sets, where = _read(scores, sets, where)
+    scale = _best_scale(jax.lax.stop_gradient(scores), sets, where)
+    return checks.result(scale, "calibrate_scale of scores")
 
 
 @jax.jit
-def _best_scale(scores: Array, sets: Array, where: Array | None) -> Array:
+def _best_scale(scores: Array, sets: Array, where: Array) -> Array:
     gaps, valid = _gaps(scores, sets, where)
 
     def halve(_, ends: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -379,25 +327,22 @@ def factor_information(
     """Cross-information of one factor: mean_i [a·S_i0 − log mean_k exp a·S_ik], hard negatives.
 
     Column 0 scores a response under its own context, column k under the same context with one
-    factor swapped, log q(y | u'_k, c, d): so it names the factor and is less saturated. With u'
-    drawn as u was, responses that ignore the factor have at most 0 under any q, and 0 under their
-    own likelihood; those of a model with the wrong factor are far below 0.
-
-    With u' drawn from p(u | c, d) its mean on golden responses is a lower bound of the conditional
-    I(Y; U | C, D) for any q, at most log K; with u' from p(u) it is a contrast, not a bound.
+    factor swapped, log q(y | u'_k, c, d). Responses that ignore the factor have at most 0 under any
+    q; those of a model with the wrong factor are far below 0. With u' from p(u | c, d) its mean on
+    golden responses is a lower bound of the conditional I(Y; U | C, D) for any q, at most log K;
+    with u' from p(u) it is a contrast, not a bound.
 
     Args:
       scores: [N, K] in nats.
       scale: a, of `calibrate_scale`.
-      where: [N, K] bool, available entries; a context without its own or without any swapped one
-        is left out. The same K everywhere is needed to compare values.
+      where: [N, K] bool, available entries; a context needs its own and a swapped one. Only values
+        of one K can be compared.
 
     Returns:
       A scalar in nats.
 
     Raises:
-      ValueError: not [N, K >= 2], an available entry is not finite (in float32), `where` is no
-        mask, the scale is not positive, or no context is left.
+      ValueError: an argument of another shape or kind, or no context that is left.
 
     >>> float(factor_information(jnp.array([[0.0, 0.0], [0.0, -100.0]]))).__round__(4)
     0.3466
@@ -406,24 +351,23 @@ def factor_information(
     return jnp.mean(terms, where=valid)
 
 
+@checks.arguments(scale=_scale)
 def _factor_terms(scores: Array, scale: float | Array, where: Array | None) -> tuple[Array, Array]:
     scores = real(scores, "scores", empty=True)
     shape = scores.shape
     if len(shape) != 2 or shape[0] < 1 or shape[1] < 2:
         raise ValueError(f"scores must be [contexts, own and swapped], got shape {shape}")
-    _check_scale(scale)
-    available = mask_of(where, shape, one="score")
+    available = checks.mask_of(where, shape, one="score")
     valid = available[:, 0] & available[:, 1:].any(axis=1)
-    check_finite(scores, available & valid[:, None], "scores", on_device=True)
+    checks.entries(scores, "scores", used=available & valid[:, None], on_device=True)
     if is_concrete(valid) and not np.any(valid):
         raise ValueError(f"where of shape {shape} leaves no context with a swapped one")
-    terms = _available_terms(floating(scores), real(scale, "scale"), available, valid)
-    return check_result(terms, "factor_information of scores and scale", valid), valid
+    terms = _available_terms(floating(scores), scale, available & valid[:, None])
+    return checks.result(terms, "factor_information of scores and scale", valid), valid
 
 
 @jax.jit
-def _available_terms(scores: Array, scale: float | Array, available: Array, valid: Array) -> Array:
-    scores, available = floating(scores), available & valid[:, None]
+def _available_terms(scores: Array, scale: Any, available: Array) -> Array:
     gaps = jnp.where(available, scores - scores[:, :1], 0)
     counted = available.at[:, 0].set(True)  # so that no row is empty
     total = jax.nn.logsumexp(jnp.asarray(scale, gaps.dtype) * gaps, axis=1, where=counted)

@@ -1,6 +1,6 @@
-"""Entropies and divergences of discrete laws, in nats, with 0 log 0 = 0 and finite gradients.
+"""Entropies and divergences of discrete distributions, in nats, with finite gradients at 0.
 
-Probabilities lie along one axis (the last, by default); all other axes are batch axes.
+Probabilities lie along one axis (the last, by default), with 0 log 0 = 0; others are batch axes.
 """
 
 import itertools
@@ -8,9 +8,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, real, shown
 from remid_jax.information.attribution import MOST_FACTORS, shapley
-from remid_jax.information.checking import check_distribution, check_same_length
 
 Array = jax.Array
 Axis = int | tuple[int, ...]
@@ -34,17 +34,17 @@ def entropy(p: Array, axis: Axis = -1) -> Array:
     >>> round(float(entropy(jnp.array([0.5, 0.5, 0.0]))), 4)
     0.6931
     """
-    check_distribution(p, axis)
+    checks.distribution(p, axis)
     p = floating(real(p, "p"))
     return -jnp.sum(_p_log_ratio(p, jnp.ones_like(p)), axis=axis)
 
 
 def _two(p: Array, q: Array, axis: Axis) -> tuple[Array, Array]:
-    """Two laws as floating-point numbers, once they are checked."""
+    """Two distributions as floating-point numbers, once they are checked."""
     p, q = real(p, "p"), real(q, "q")
-    check_same_length(p, q, axis)
-    check_distribution(p, axis)
-    check_distribution(q, axis, "q")
+    checks.same_length(p, q, axis)
+    checks.distribution(p, axis)
+    checks.distribution(q, axis, "q")
     return floating(p), floating(q)
 
 
@@ -99,7 +99,7 @@ def mutual_information(law: Array, channel: Array) -> Array:
       [...] nats.
 
     Raises:
-      ValueError: the law or a row is no distribution, or their shapes do not agree.
+      ValueError: `law` or a row is no distribution, or their shapes do not agree.
 
     >>> round(float(mutual_information(jnp.array([0.5, 0.5]), jnp.eye(2))), 4)
     0.6931
@@ -112,81 +112,72 @@ def mutual_information(law: Array, channel: Array) -> Array:
 
 
 def output_law(law: Array, channel: Array) -> Array:
-    """p_Y = Σ_x p(x) p(·|x), [..., Y], of a law [..., X] through a channel [..., X, Y].
+    """p_Y = Σ_x p(x) p(·|x), [..., Y], of contexts p(x) [..., X] through a channel [..., X, Y].
 
     Raises:
-      ValueError: the law or a row of the channel is no distribution, or their shapes do not agree.
+      ValueError: `law` or a row of the channel is no distribution, or their shapes do not agree.
     """
     law, channel = real(law, "law"), real(channel, "channel")
     if channel.ndim < 2 or law.shape[-1:] != channel.shape[-2:-1]:
         shapes = law.shape, channel.shape
         raise ValueError(f"law [..., X] and channel [..., X, Y] do not agree: shapes {shapes}")
-    check_same_length(law[..., None], channel, -2, "law and channel")
-    check_distribution(law, -1, "law")
-    check_distribution(channel, -1, "channel")
+    checks.same_length(law[..., None], channel, -2, "law and channel")
+    checks.distribution(law, -1, "law")
+    checks.distribution(channel, -1, "channel")
     return jnp.sum(law[..., None] * channel, axis=-2)
 
 
 def chain_rule_js(p: Array, q: Array, order: tuple[int, ...] = (0, 1, 2)) -> Array:
-    """The shares of factors in D_JS of two joint laws: I(B;Z₁), I(B;Z₂|Z₁), … in the given order.
+    """The shares of factors in D_JS of two joint distributions: I(B;Z₁), I(B;Z₂|Z₁), … in order.
 
-    B is a fair coin that chooses the law; the terms are ≥ 0 and sum to D_JS(p‖q) exactly.
+    B is a fair coin that chooses p or q; the terms are ≥ 0 and sum to D_JS(p‖q) exactly.
 
     Args:
-      p: joint law over the factors, one axis a factor; q likewise.
+      p: joint distribution over the factors, one axis a factor; q likewise.
       order: the factors' axes, first to last.
 
     Returns:
       [factors] nats, indexed by factor (not by position in `order`).
 
     Raises:
-      ValueError: p or q is no distribution, their shapes differ, or `order` does not name each
-        axis once.
+      ValueError: no distributions of one shape, or an `order` that does not name each axis once.
     """
     p, q = _two_joint(p, q)
-    order = _order(order, p.ndim)
-    known, shares = jnp.zeros((), jnp.result_type(p)), [None] * len(order)
-    for position, factor in enumerate(order):
-        value = _marginal_js(p, q, tuple(order[position + 1 :]))
-        shares[factor] = value - known
-        known = value
-    return jnp.stack(shares)
-
-
-def _order(order: tuple[int, ...], factors: int) -> tuple[int, ...]:
     axes = real(order, "order", empty=True)
-    if axes.ndim != 1 or sorted(axes.tolist()) != list(range(factors)):
-        raise ValueError(f"order {shown(order)} must name each of the {factors} axes once")
-    return tuple(int(k) for k in axes)
+    if axes.ndim != 1 or sorted(axes.tolist()) != list(range(p.ndim)):
+        raise ValueError(f"order {shown(order)} must name each of the {p.ndim} axes once")
+    order = [int(k) for k in axes]
+    known = [_marginal_js(p, q, tuple(order[first:])) for first in range(p.ndim + 1)]
+    shares = {z: known[k + 1] - known[k] for k, z in enumerate(order)}
+    return jnp.stack([shares[z] for z in range(p.ndim)])
 
 
 def _two_joint(p: Array, q: Array) -> tuple[Array, Array]:
-    """Two joint laws of one shape, an axis a factor, once they are checked."""
+    """Two joint distributions of one shape, an axis a factor, once they are checked."""
     p, q = real(p, "p"), real(q, "q")
     if p.shape != q.shape or not 1 <= p.ndim <= MOST_FACTORS:
         shapes = f"{p.shape} and {q.shape}"
         raise ValueError(f"p and q must have one shape, got {shapes}: 1 to {MOST_FACTORS} axes")
-    check_distribution(p, None)
-    check_distribution(q, None, "q")
+    checks.distribution(p, None)
+    checks.distribution(q, None, "q")
     return floating(p), floating(q)
 
 
 def factor_js(p: Array, q: Array) -> Array:
     """`chain_rule_js` averaged over all orders: [factors] nats, symmetric in the factors.
 
-    The average is the Shapley value of v(S) = D_JS of the marginal laws of the factors in S.
+    The average is the Shapley value of v(S) = D_JS of the marginals of the factors in S.
 
     Raises:
       ValueError: p or q is no distribution, or their shapes differ.
     """
     p, q = _two_joint(p, q)
-    axes = range(p.ndim)
-    values, values_type = [], jnp.zeros((), jnp.result_type(p, q))
-    for cell in itertools.product((0, 1), repeat=len(axes)):
-        summed = tuple(k for k in axes if not cell[k])
-        values.append(_marginal_js(p, q, summed) if any(cell) else jnp.zeros_like(values_type))
-    return shapley(-jnp.stack(values).reshape((2,) * len(axes)))
+    cells = itertools.product((False, True), repeat=p.ndim)
+    values = [_marginal_js(p, q, tuple(k for k in range(p.ndim) if not cell[k])) for cell in cells]
+    return shapley(-jnp.stack(values).reshape((2,) * p.ndim))
 
 
 def _marginal_js(p: Array, q: Array, summed: tuple[int, ...]) -> Array:
+    if len(summed) == p.ndim:
+        return jnp.zeros((), jnp.result_type(p, q))
     return jensen_shannon(jnp.sum(p, axis=summed).ravel(), jnp.sum(q, axis=summed).ravel())

@@ -4,27 +4,20 @@ Negatives are the pairs of different groups: pairs within a cluster are dependen
 estimate. With one context a group these are all pairs i ≠ j.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, is_concrete, real, shown
-from remid_jax.information.checking import (
-    MOST,
-    MOST_CONTEXTS,
-    MOST_LISTED,
-    check_block,
-    check_each,
-    check_finite,
-    check_result,
-    count_of,
-    labels_of,
-)
 
 Array = jax.Array
+COUNTS = checks.Rule(
+    lambda x: (x >= 0) & (x <= checks.MOST) & (x == np.floor(x)), "must be a number of contexts"
+)
 
 
 class GroupSums(NamedTuple):
@@ -43,33 +36,32 @@ class GroupSums(NamedTuple):
     column: Array
 
 
+@checks.arguments(num_groups=checks.whole(most=checks.MOST_CONTEXTS))
 def group_sums(scores: Array, groups: Array, num_groups: int) -> GroupSums:
     """The sums of a dense matrix.
 
     Args:
-      scores: [N, N] nats; groups: [N] integers in 0..num_groups−1, negative where a context is
-        left out.
+      scores: [N, N] nats.
+      groups: [N] integers in 0..num_groups−1, negative where a context is left out.
       num_groups: G.
 
     Raises:
-      ValueError: not square, fewer than 2 contexts, a label that is no whole number below
-        num_groups, or a used entry that is not finite (in float32).
+      ValueError: no pair matrix, no such labels, or a used entry that is not finite (in float32).
     """
-    check_block(scores, np.zeros((), bool))  # its shape and dtype
-    num_groups = count_of(num_groups, "num_groups", most=MOST_CONTEXTS)
-    groups = jnp.asarray(labels_of(groups, np.shape(scores)[0], most=num_groups))
-    used = groups >= 0
-    check_block(scores, used[:, None] & used[None, :])
-    scores = jnp.where(used[:, None] & used[None, :], floating(scores), 0)
+    groups = jnp.asarray(checks.labels_of(groups, checks.contexts_of(scores), most=num_groups))
+    used = (groups >= 0)[:, None] & (groups >= 0)[None, :]
+    checks.entries(scores, "scores", used=used, on_device=True)
+    scores = jnp.where(used, floating(scores), 0)
     member = jax.nn.one_hot(groups, num_groups, dtype=scores.dtype, axis=0)
     within = member @ scores @ member.T
     inside = jnp.diagonal(within)
     sums = GroupSums(
         member.sum(1), member @ jnp.diagonal(scores), within.sum(1) - inside, within.sum(0) - inside
     )
-    return check_result(sums, "group_sums of scores")
+    return checks.result(sums, "group_sums of scores")
 
 
+@checks.arguments(num_groups=checks.whole(most=checks.MOST_LISTED), block_rows=checks.whole())
 def streamed_group_sums(
     block: Callable[[int, int], Array], groups: np.ndarray, num_groups: int, block_rows: int = 512
 ) -> GroupSums:
@@ -77,51 +69,50 @@ def streamed_group_sums(
 
     Args:
       block: (start, stop) -> S[start:stop, :] nats, [stop − start, N].
-      groups, num_groups: as in `group_sums`.
+      groups: as in `group_sums`; num_groups likewise.
       block_rows: contexts a block.
 
     Raises:
-      ValueError: a label that is no whole number below num_groups, fewer than 2 contexts, a block
-        of another shape, or a used entry that is not finite.
+      ValueError: as in `group_sums`, or a block of another shape.
     """
-    num_groups = count_of(num_groups, "num_groups", most=MOST_LISTED)
-    block_rows = count_of(block_rows, "block_rows")
-    groups = np.asarray(labels_of(groups, most=num_groups))
-    n = count_of(len(groups), "the number of contexts", 2)
-    size = np.bincount(groups[groups >= 0], minlength=num_groups).astype(np.float64)
-    own, row, column, inside = (np.zeros(num_groups) for _ in range(4))
+    groups = np.asarray(checks.labels_of(groups, most=num_groups))
+    checks.count_of(len(groups), "the number of contexts", 2)
     used = groups >= 0
-    for start in range(0, n, block_rows):
-        stop = min(start + block_rows, n)
-        here = groups[start:stop]
-        scores = _rows(block, start, stop, used[start:stop, None] & used[None, :])
-        scores = np.where(used[start:stop, None] & used[None, :], scores, 0)
-        kept = here >= 0
-        same = (here[:, None] == groups[None, :]) & kept[:, None]
-        diagonal = scores[np.arange(stop - start), np.arange(start, stop)]
-        np.add.at(own, here[kept], diagonal[kept])
-        np.add.at(row, here[kept], scores.sum(1)[kept])
-        np.add.at(inside, here[kept], np.where(same, scores, 0).sum(1)[kept])
+    own, row, column, inside = (np.zeros(num_groups) for _ in range(4))
+    for here, scores in _blocks(block, used, block_rows):
+        kept = here[used[here]]
+        scores = np.where(used, scores, 0)[used[here]]
+        of_row = groups[kept]
+        np.add.at(own, of_row, scores[np.arange(len(kept)), kept])
+        np.add.at(row, of_row, scores.sum(1))
+        np.add.at(inside, of_row, np.where(of_row[:, None] == groups, scores, 0).sum(1))
         np.add.at(column, groups[used], scores.sum(0)[used])
+    size = np.bincount(groups[used], minlength=num_groups).astype(np.float64)
     sums = GroupSums(*(floating(x) for x in (size, own, row - inside, column - inside)))
-    return check_result(sums, "streamed_group_sums of scores")
+    return checks.result(sums, "streamed_group_sums of scores")
 
 
-def _rows(
-    block: Callable[[int, int], Array], start: int, stop: int, used: np.ndarray
-) -> np.ndarray:
-    """Rows of a pair matrix in float64, finite where they are used, [stop − start, N] bool."""
+def _blocks(
+    block: Any, used: np.ndarray, block_rows: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Row numbers of each block and its scores in float64, finite where both contexts are used."""
     if not callable(block):
         raise ValueError(f"block must be a function of start and stop, got {shown(block)}")
-    scores = np.asarray(real(block(start, stop), "scores"), np.float64)
-    if scores.shape != used.shape:
-        raise ValueError(f"block({start}, {stop}) must have shape {used.shape}, got {scores.shape}")
-    bad = ~np.isfinite(scores) & used
-    if bad.any():
-        i, j = (int(k) for k in np.argwhere(bad)[0])
-        raise ValueError(f"scores hold {scores[i, j]} at {(start + i, j)}, but must be finite")
-    check_finite(scores, used, f"scores from row {start} on")
-    return scores
+    for start in range(0, len(used), block_rows):
+        stop = min(start + block_rows, len(used))
+        here = np.arange(start, stop)
+        read = used[here][:, None] & used
+        scores = np.asarray(real(block(start, stop), "scores"), np.float64)
+        if scores.shape != read.shape:
+            raise ValueError(
+                f"block({start}, {stop}) must have shape {read.shape}, got {scores.shape}"
+            )
+        bad = ~np.isfinite(scores) & read
+        if bad.any():
+            i, j = (int(k) for k in np.argwhere(bad)[0])
+            raise ValueError(f"scores hold {scores[i, j]} at {(start + i, j)}, but must be finite")
+        checks.entries(scores, f"scores from row {start} on", used=read)
+        yield here, scores
 
 
 def club_replicates(sums: GroupSums) -> tuple[Array, Array]:
@@ -132,8 +123,7 @@ def club_replicates(sums: GroupSums) -> tuple[Array, Array]:
       repeats the value.
 
     Raises:
-      ValueError: fewer than 2 groups have contexts, with 2 of them a deletion leaves no pair of
-        different groups, or a sum is not finite or has another shape.
+      ValueError: fewer than 3 groups with contexts, other shapes, or a sum that is not finite.
     """
     sums = _checked_sums(sums)
     n, own, total = sums.size.sum(), sums.own.sum(), sums.row.sum()
@@ -141,9 +131,8 @@ def club_replicates(sums: GroupSums) -> tuple[Array, Array]:
     value = own / n - total / pairs
     left, left_pairs = n - sums.size, pairs - 2 * sums.size * (n - sums.size)
     rest = total - sums.row - sums.column
-    return check_result(
-        (value, (own - sums.own) / left - rest / left_pairs), "club_replicates of sums"
-    )
+    replicates = (own - sums.own) / left - rest / left_pairs
+    return checks.result((value, replicates), "club_replicates of sums")
 
 
 def _checked_sums(sums: Any) -> GroupSums:
@@ -154,10 +143,9 @@ def _checked_sums(sums: Any) -> GroupSums:
     if len(set(shapes)) > 1 or len(shapes[0]) != 1:
         raise ValueError(f"sums must all have shape [groups], got {shapes}")
     if is_concrete(arrays):
-        counts = lambda x: (x >= 0) & (x <= MOST) & (x == np.floor(x))  # noqa: E731
-        check_each(arrays[0], counts, "must be a number of contexts", "sums.size")
+        checks.entries(arrays[0], "sums.size", COUNTS)
         for name, x in zip(sums._fields[1:], arrays[1:], strict=True):
-            check_finite(x, name=f"sums.{name}", on_device=True)
+            checks.entries(x, f"sums.{name}", on_device=True)
         groups = np.count_nonzero(np.asarray(arrays[0]))
         if groups < 2:
             raise ValueError("sums of fewer than 2 groups: there is no pair of different groups")
@@ -166,6 +154,7 @@ def _checked_sums(sums: Any) -> GroupSums:
     return GroupSums(*arrays)
 
 
+@checks.arguments(n=checks.whole(2, checks.MOST_LISTED), block_rows=checks.whole())
 def streamed_infonce(
     block: Callable[[int, int], Array], n: int, block_rows: int = 512
 ) -> tuple[float, float]:
@@ -177,18 +166,12 @@ def streamed_infonce(
     Raises:
       ValueError: an entry is not finite, a block has another shape, or fewer than 2 contexts.
     """
-    n, block_rows = count_of(n, "n", 2, MOST_LISTED), count_of(block_rows, "block_rows")
     running, others, own = np.full(n, -np.inf), np.full(n, -np.inf), np.zeros(n)
-    for start in range(0, n, block_rows):
-        stop = min(start + block_rows, n)
-        scores = _rows(block, start, stop, np.ones((stop - start, n), bool))
-        here, columns = np.arange(stop - start), np.arange(start, stop)
-        own[columns] = scores[here, columns]
-        running = np.logaddexp(running, np.logaddexp.reduce(scores, axis=0))
+    for here, scores in _blocks(block, np.ones(n, bool), block_rows):
         scores = scores.copy()
-        scores[here, columns] = -np.inf
+        row = np.arange(len(here))
+        own[here] = scores[row, here]
+        running = np.logaddexp(running, np.logaddexp.reduce(scores, axis=0))
+        scores[row, here] = -np.inf
         others = np.logaddexp(others, np.logaddexp.reduce(scores, axis=0))
-    return (
-        float(np.mean(own - running + np.log(n))),
-        float(np.mean(own - others + np.log(n - 1))),
-    )
+    return (float(np.mean(own - running + np.log(n))), float(np.mean(own - others + np.log(n - 1))))

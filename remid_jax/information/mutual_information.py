@@ -1,10 +1,7 @@
 """Estimators of mutual information from a pair matrix S[i, j] = log q(y_j | x_i), in nats.
 
-All are pure functions of arrays; rows are contexts and columns are responses, and entry (i, i) is
-the response that belongs to context i. Masks select contexts, together with their responses.
-
-Input is checked on the host: `ValueError` names the argument, its shape and the place. Under `jit`,
-`vmap` and `grad` only shapes are known, and values pass unchecked.
+Rows are contexts and columns are responses; entry (i, i) is the response that belongs to context i.
+Masks select contexts, together with their responses. Input is checked on the host: see `checks`.
 """
 
 from collections.abc import Callable
@@ -14,27 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.arguments import floating, is_concrete, real
-from remid_jax.information.checking import (
-    MOST_CONTEXTS,
-    MOST_LISTED,
-    check_block,
-    check_each,
-    check_finite,
-    check_lengths,
-    check_mask,
-    check_result,
-    count_of,
-    look_up,
-    mask_of,
-    operands,
-    seed_of,
-)
+from remid_jax.information import checks
+from remid_jax.information.arguments import floating, is_concrete, real, refuse
 
 Array = jax.Array
-WEIGHTS = (1e-20, 1e20)  # of negative pairs: their sums stay within float32
+WEIGHT = checks.Rule(lambda w: (w >= 1e-20) & (w <= 1e20), "must lie between 1e-20 and 1e20")
+"""Of negative pairs: their sums stay within float32."""
 
 
+@checks.arguments(n=checks.whole(most=checks.MOST_CONTEXTS))
 def all_negatives(n: int) -> np.ndarray:
     """Weights [n, n] that count every pair i ≠ j once.
 
@@ -44,10 +29,10 @@ def all_negatives(n: int) -> np.ndarray:
     >>> all_negatives(3).sum(0).tolist()
     [2.0, 2.0, 2.0]
     """
-    n = count_of(n, "n", most=MOST_CONTEXTS)
     return np.ones((n, n)) - np.eye(n)
 
 
+@checks.arguments(n=checks.whole(most=checks.MOST_CONTEXTS), count=checks.whole(0))
 def cyclic_negatives(n: int, count: int) -> np.ndarray:
     """Weights [n, n] of the pairs (i, i + s mod n), s = 1..count.
 
@@ -60,15 +45,17 @@ def cyclic_negatives(n: int, count: int) -> np.ndarray:
     >>> cyclic_negatives(4, 1).argmax(1).tolist()
     [1, 2, 3, 0]
     """
-    n, count = count_of(n, "n", most=MOST_CONTEXTS), count_of(count, "count", least=0)
     if not 1 <= count < n:
         raise ValueError(f"cyclic negatives need 1 <= count < {n} contexts, got {count}")
-    weights = np.zeros((n, n))
-    for shift in range(1, count + 1):
-        weights[np.arange(n), (np.arange(n) + shift) % n] = 1
-    return weights
+    shift = (np.arange(n) - np.arange(n)[:, None]) % n
+    return ((shift >= 1) & (shift <= count)).astype(float)
 
 
+@checks.arguments(
+    n=checks.whole(2, checks.MOST_CONTEXTS),
+    count=checks.whole(most=checks.MOST_LISTED),
+    seed=checks.SEED,
+)
 def random_negatives(n: int, count: int, seed: int) -> np.ndarray:
     """Weights [n, n]: how often each pair i ≠ j was among `count` uniform draws with replacement.
 
@@ -78,36 +65,45 @@ def random_negatives(n: int, count: int, seed: int) -> np.ndarray:
     >>> int(random_negatives(5, 100, seed=0).sum())
     100
     """
-    n, count = count_of(n, "n", 2, MOST_CONTEXTS), count_of(count, "count", most=MOST_LISTED)
-    draws = np.random.default_rng(seed_of(seed)).integers(0, n * (n - 1), count)
+    draws = np.random.default_rng(seed).integers(0, n * (n - 1), count)
     row, other = draws // (n - 1), draws % (n - 1)
     weights = np.zeros((n, n))
     np.add.at(weights, (row, other + (other >= row)), 1)
     return weights
 
 
-def check_pairs(scores: Any, lengths: Any, where: Any, negatives: Any = None) -> None:
-    """Checks the arguments of `club`: a pair matrix, and what says which of its entries are read.
+def read_pairs(
+    scores: Any, lengths: Any, where: Any, negatives: Any = None
+) -> tuple[Array, Array, Array]:
+    """Checks the arguments of `club`, and what they make.
+
+    Returns:
+      scores: [N, N], per token where lengths are given, 0 where they are not read.
+      mask: [N] bool, contexts that are kept.
+      weights: [N, N] of the pairs, 0 outside of the mask.
 
     Raises:
       ValueError: see `club`.
     """
-    check_block(scores, np.zeros((), bool))  # its shape and dtype
-    n = np.shape(scores)[0]
-    check_mask(where, n)
-    used = _weighted(negatives, n)
-    if not is_concrete(scores, where, negatives):
-        check_lengths(lengths, np.zeros(n, bool))  # its shape and dtype
-        return
-    kept = mask_of(where, (n,))
-    used = used & kept[:, None] & kept[None, :]
-    check_block(scores, used)
-    if not (used & ~np.eye(n, dtype=bool)).any():
-        raise ValueError(f"negatives of shape {used.shape}: no pair i ≠ j of kept contexts")
-    check_lengths(lengths, used.any(axis=0))
+    n = checks.contexts_of(scores)
+    mask = checks.mask_of(where, (n,), least=2)
+    used = _used(negatives, n) & mask[:, None] & mask[None, :]
+    if is_concrete(scores, where, negatives):
+        checks.entries(scores, "scores", used=used, on_device=True)
+        if not (used & ~np.eye(n, dtype=bool)).any():
+            raise ValueError(f"negatives of shape {used.shape}: no pair i ≠ j of kept contexts")
+    checks.lengths(lengths, used.any(axis=0))
+    scores, mask = floating(scores), jnp.asarray(mask)
+    kept = mask[:, None] & mask[None, :]
+    weights = ~jnp.eye(n, dtype=bool) if negatives is None else negatives
+    weights = jnp.where(kept, jnp.asarray(weights, scores.dtype), 0)
+    scores = jnp.where((weights > 0) | (kept & jnp.eye(n, dtype=bool)), scores, 0)
+    if lengths is not None:
+        scores = scores / jnp.where(mask, floating(lengths, scores.dtype), 1)
+    return scores, mask, weights
 
 
-def _weighted(negatives: Any, n: int) -> Any:
+def _used(negatives: Any, n: int) -> Any:
     """[n, n] bool, the entries that `club` reads: own pairs, and pairs of positive weight."""
     if negatives is None:
         return np.ones((n, n), bool)
@@ -116,34 +112,12 @@ def _weighted(negatives: Any, n: int) -> Any:
         raise ValueError(f"negatives must have shape ({n}, {n}), got {weights.shape}")
     if not is_concrete(weights):
         return np.ones((n, n), bool)
-    weights = np.asarray(weights)
-    check_finite(weights, name="negatives")
-    wrong = (weights < 0) | ((weights != 0) & np.eye(n, dtype=bool))
-    if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(
-            f"negatives of shape {weights.shape} must be >= 0, and 0 on the diagonal, "
-            f"but hold {weights[place]} at {place}"
-        )
-    right = lambda w: (w >= WEIGHTS[0]) & (w <= WEIGHTS[1])  # noqa: E731
-    check_each(weights, right, "must lie between 1e-20 and 1e20", "negatives", weights > 0)
-    return (weights > 0) | np.eye(n, dtype=bool)
-
-
-def _scaled(scores: Array, lengths: Array | None) -> Array:
-    scores = floating(scores)
-    return scores if lengths is None else scores / floating(lengths, scores.dtype)
-
-
-def _kept(scores: Array, lengths: Array | None, where: Array | None) -> tuple[Array, Array]:
-    """Scaled scores, 0 where their contexts are not kept, and the mask of contexts."""
-    scores = _scaled(scores, lengths)
-    mask = jnp.ones(scores.shape[0], bool) if where is None else jnp.asarray(where, bool)
-    return jnp.where(mask[:, None] & mask[None, :], scores, 0), mask
-
-
-def _mean_diagonal(scores: Array, mask: Array) -> Array:
-    return jnp.mean(jnp.diagonal(scores), where=mask)
+    weights, own = np.asarray(weights), np.eye(n, dtype=bool)
+    checks.entries(weights, "negatives")
+    wrong = (weights < 0) | ((weights != 0) & own)
+    refuse(weights, wrong, "negatives", "must be >= 0, and 0 on the diagonal", plural=True)
+    checks.entries(weights, "negatives", WEIGHT, used=weights > 0)
+    return (weights > 0) | own
 
 
 def club(
@@ -161,7 +135,7 @@ def club(
     Args:
       scores: [N, N], log q(y_j | x_i) in nats.
       lengths: [N] tokens of y_j; given, S_ij / n_j takes the place of S_ij (nats per token).
-      negatives: [N, N] weights of the pairs, zero on the diagonal; by default all i ≠ j. Scores of
+      negatives: [N, N] weights of the pairs, 0 on the diagonal; by default all i ≠ j. Scores of
         weight 0 are not read and may be NaN.
       where: [N] bool, contexts to keep (with their responses).
 
@@ -176,13 +150,10 @@ def club(
     >>> float(club(jnp.array([[-1.0, -3.0], [-5.0, -2.0]])))
     2.5
     """
-    check_pairs(scores, lengths, where, negatives)
-    scores, mask = _kept(scores, lengths, where)
-    weights = all_negatives(scores.shape[0]) if negatives is None else negatives
-    weights = jnp.where(mask[:, None] & mask[None, :], jnp.asarray(weights, scores.dtype), 0)
-    used = jnp.where(weights > 0, scores, 0)
-    value = _mean_diagonal(scores, mask) - jnp.sum(weights * used) / jnp.sum(weights)
-    return check_result(value, "club of scores (and lengths)")
+    scores, mask, weights = read_pairs(scores, lengths, where, negatives)
+    own = jnp.mean(jnp.diagonal(scores), where=mask)
+    value = own - jnp.sum(weights * scores) / jnp.sum(weights)
+    return checks.result(value, "club of scores (and lengths)")
 
 
 def infonce(scores: Array, *, lengths: Array | None = None, where: Array | None = None) -> Array:
@@ -193,12 +164,7 @@ def infonce(scores: Array, *, lengths: Array | None = None, where: Array | None 
     >>> float(infonce(jnp.array([[0.0, -100.0], [-100.0, 0.0]]))).__round__(4)
     0.6931
     """
-    check_pairs(scores, lengths, where)
-    scores, mask = _kept(scores, lengths, where)
-    count = jnp.sum(mask, dtype=scores.dtype)
-    column = jax.nn.logsumexp(scores, axis=0, where=mask[:, None]) - jnp.log(count)
-    value = jnp.mean(jnp.diagonal(scores) - column, where=mask)
-    return check_result(value, "infonce of scores (and lengths)")
+    return checks.result(_contrast(scores, lengths, where, 1), "infonce of scores (and lengths)")
 
 
 def leave_one_out(
@@ -212,13 +178,17 @@ def leave_one_out(
     >>> float(leave_one_out(jnp.array([[-1.0, -3.0], [-5.0, -2.0]])))
     2.5
     """
-    check_pairs(scores, lengths, where)
-    scores, mask = _kept(scores, lengths, where)
-    count = jnp.sum(mask, dtype=scores.dtype)
-    others = mask[:, None] & ~jnp.eye(scores.shape[0], dtype=bool)
-    column = jax.nn.logsumexp(scores, axis=0, where=others) - jnp.log(count - 1)
-    value = jnp.mean(jnp.diagonal(scores) - column, where=mask)
-    return check_result(value, "leave_one_out of scores (and lengths)")
+    value = _contrast(scores, lengths, where, 0)
+    return checks.result(value, "leave_one_out of scores (and lengths)")
+
+
+def _contrast(scores: Any, lengths: Any, where: Any, own: int) -> Array:
+    """mean_i [S_ii − log mean_j exp S_ji], j over kept contexts with (1) or without (0) i."""
+    scores, mask, _ = read_pairs(scores, lengths, where)
+    among = mask[:, None] & ~(jnp.eye(scores.shape[0], dtype=bool) & (own == 0))
+    count = jnp.sum(mask, dtype=scores.dtype) - (1 - own)
+    column = jax.nn.logsumexp(scores, axis=0, where=among) - jnp.log(count)
+    return jnp.mean(jnp.diagonal(scores) - column, where=mask)
 
 
 ESTIMATORS = {"club": club, "infonce": infonce, "leave_one_out": leave_one_out}
@@ -233,7 +203,7 @@ def estimator(name: str) -> Callable[..., Array]:
     >>> estimator("club") is club
     True
     """
-    return look_up("estimator", name, ESTIMATORS)
+    return checks.look_up("estimator", name, ESTIMATORS)
 
 
 def effective(model: Array, golden: Array) -> Array:
@@ -244,9 +214,9 @@ def effective(model: Array, golden: Array) -> Array:
     Raises:
       ValueError: a value is not finite, or shapes do not fit together.
     """
-    model, golden = operands(model=model, golden=golden)
+    model, golden = checks.operands(model=model, golden=golden)
     with np.errstate(over="ignore"):
-        return check_result(model - golden, "model − golden")
+        return checks.result(model - golden, "model − golden")
 
 
 def emid(in_distribution: Array, out_of_distribution: Array) -> Array:
@@ -255,9 +225,9 @@ def emid(in_distribution: Array, out_of_distribution: Array) -> Array:
     Raises:
       ValueError: a value is not finite, or shapes do not fit together.
     """
-    P, Q = operands(in_distribution=in_distribution, out_of_distribution=out_of_distribution)
+    P, Q = checks.operands(in_distribution=in_distribution, out_of_distribution=out_of_distribution)
     with np.errstate(over="ignore"):
-        return check_result(P - Q, "in_distribution − out_of_distribution")
+        return checks.result(P - Q, "in_distribution − out_of_distribution")
 
 
 def retained(model: Array, golden: Array) -> Array:
@@ -266,10 +236,12 @@ def retained(model: Array, golden: Array) -> Array:
     Raises:
       ValueError: a value is not finite, shapes do not fit together, or golden is 0.
     """
-    model, golden = operands(model=model, golden=golden)
-    check_each(golden, lambda x: x != 0, "must not be 0: nothing to retain", "golden")
+    model, golden = checks.operands(model=model, golden=golden)
+    checks.entries(
+        golden, "golden", checks.Rule(lambda x: x != 0, "must not be 0: nothing to retain")
+    )
     with np.errstate(over="ignore"):
-        return check_result(model / golden, "model / golden")
+        return checks.result(model / golden, "model / golden")
 
 
 def likelihood_baseline(
@@ -291,20 +263,18 @@ def likelihood_baseline(
       where: [N] bool, contexts to keep.
 
     Raises:
-      ValueError: shapes differ, a value that is kept is not finite, a length is not positive, or
-        no context is kept.
+      ValueError: shapes differ, a kept value is not finite (or no length), or none is kept.
     """
     names = ("model_diagonal", "model_lengths", "golden_diagonal", "golden_lengths")
     arrays = (model_diagonal, model_lengths, golden_diagonal, golden_lengths)
     shapes = [real(a, name).shape for a, name in zip(arrays, names, strict=True)]
     if len(set(shapes)) != 1 or len(shapes[0]) != 1:
         raise ValueError(f"diagonals and lengths must all have shape [N], got {shapes}")
-    check_mask(where, shapes[0][0], least=1)
-    if is_concrete(*arrays, where):
-        kept = mask_of(where, shapes[0])
-        for k in (0, 2):
-            check_finite(arrays[k], kept, names[k], on_device=True)
-            check_lengths(arrays[k + 1], kept, names[k + 1])
-    gap = _scaled(model_diagonal, model_lengths) - _scaled(golden_diagonal, golden_lengths)
-    value = jnp.mean(gap, where=None if where is None else jnp.asarray(where, bool))
-    return check_result(value, "likelihood_baseline of diagonals and lengths")
+    mask, per_token = checks.mask_of(where, shapes[0], least=1), []
+    for k in (0, 2):
+        checks.entries(arrays[k], names[k], used=mask, on_device=True)
+        checks.lengths(arrays[k + 1], mask, names[k + 1])
+        diagonal = floating(arrays[k])
+        per_token.append(diagonal / floating(arrays[k + 1], diagonal.dtype))
+    value = jnp.mean(per_token[0] - per_token[1], where=mask)
+    return checks.result(value, "likelihood_baseline of diagonals and lengths")

@@ -4,12 +4,14 @@ Two-sided Student tests with normal estimates: with noncentrality δ = |differen
 power = P(|T| > t(f; 1 − level/2)), T ~ noncentral t(f, δ).
 """
 
+import bisect
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
-from remid_jax.information.checking import check_level, check_number
+from remid_jax.information import checks
 
 QUANTILES = 4_000  # of the estimated standard error: power to 1e-4
 MOST = 10**9  # samples, beyond which none are counted
@@ -40,31 +42,37 @@ def _error_and_freedom(
     unit = math.ldexp(1.0, math.frexp(float(max(sd_in, sd_out)))[1])
     sd_in, sd_out = sd_in / unit, sd_out / unit
     a, b = sd_in**2, sd_out**2
+    if a + b == 0:
+        raise ValueError("sd_in and sd_out must not both be 0")
     if correlation is None:
         return math.sqrt((a + b) / n) * unit, (n - 1) * (a + b) ** 2 / (a**2 + b**2)
-    return math.sqrt(max(a + b - 2 * correlation * sd_in * sd_out, 0) / n) * unit, n - 1
+    error = math.sqrt(max(a + b - 2 * correlation * sd_in * sd_out, 0) / n) * unit
+    if error == 0:
+        raise ValueError(f"correlation {correlation} leaves a paired difference without any spread")
+    return error, n - 1
 
 
-def _check(
-    difference: float, sd_in: float, sd_out: float, level: float, correlation: float | None
-) -> None:
-    check_number(difference, "difference")
-    for name, sd in (("sd_in", sd_in), ("sd_out", sd_out)):
-        check_number(sd, name, lambda s: s >= 0, "must not be negative")
-    if sd_in + sd_out == 0:
-        raise ValueError("sd_in and sd_out must not both be 0")
-    _check_test_level(level)
-    if correlation is not None:
-        right = lambda r: (r > -1) & (r < 1)  # noqa: E731
-        check_number(correlation, "correlation", right, "must lie between -1 and 1")
+def _level(value: Any, name: str) -> Any:
+    checks.LEVEL(value, name)
+    if 1 - value / 2 == 1:
+        raise ValueError(f"{name} holds {value}, but must be above 1e-15: its limit is infinite")
+    return value
 
 
-def _check_test_level(level: float) -> None:
-    check_level(level)
-    if 1 - level / 2 == 1:
-        raise ValueError(f"level holds {level}, but must be above 1e-15: its limit is infinite")
+def _correlation(value: Any, name: str) -> Any:
+    rule = checks.Rule(lambda r: (r > -1) & (r < 1), "must lie between -1 and 1")
+    return None if value is None else rule(value, name)
 
 
+SPREADS = {
+    "difference": checks.FINITE, "sd_in": checks.NOT_NEGATIVE, "sd_out": checks.NOT_NEGATIVE,
+    "level": _level, "correlation": _correlation,
+}  # fmt: skip
+
+
+@checks.arguments(
+    **SPREADS, n=checks.Rule(lambda k: (k >= 2) & (k <= MOST_FREEDOM), "must be from 2 to 1e15")
+)
 def power(
     difference: float,
     sd_in: float,
@@ -81,11 +89,8 @@ def power(
         times √n; sd_out: out-of-distribution.
       n: contexts per subset, at least 2.
       level: of the two-sided test.
-      correlation: of the shares of a sample and of its anchor, where the subset is paired with its
-        anchors; None for independent subsets (Welch's test).
-
-    Returns:
-      The power in (0, 1).
+      correlation: of the shares of a sample and of its counterpart, where subsets are paired; None
+        for independent subsets (Welch's test).
 
     Raises:
       ValueError: a value out of range.
@@ -93,14 +98,11 @@ def power(
     >>> round(power(difference=5.0, sd_in=10.0, sd_out=10.0, n=64), 3)
     0.801
     """
-    _check(difference, sd_in, sd_out, level, correlation)
-    check_number(n, "n", lambda k: (k >= 2) & (k <= MOST_FREEDOM), "must be from 2 to 1e15")
     error, freedom = _error_and_freedom(sd_in, sd_out, n, correlation)
-    if error == 0:
-        raise ValueError(f"correlation {correlation} leaves a paired difference without any spread")
     return _power(abs(difference) / error, freedom, level)
 
 
+@checks.arguments(**SPREADS, power=checks.LEVEL)
 def samples_needed(
     difference: float,
     sd_in: float,
@@ -121,27 +123,26 @@ def samples_needed(
     >>> samples_needed(difference=5.0, sd_in=10.0, sd_out=10.0)
     64
     """
-    _check(difference, sd_in, sd_out, level, correlation)
     _check_power(power, level)
-    check_number(difference, "difference", lambda d: d != 0, "must not be 0")
-    if _error_and_freedom(sd_in, sd_out, 2, correlation)[0] == 0:
-        raise ValueError(f"correlation {correlation} leaves a paired difference without any spread")
+    checks.Rule(lambda d: d != 0, "must not be 0")(difference, "difference")
 
     def enough(n: int) -> bool:
         error, freedom = _error_and_freedom(sd_in, sd_out, n, correlation)
         return _power(abs(difference) / error, freedom, level) >= power
 
-    low, high = 1, 2
+    high = 2
     while not enough(high):
-        low, high = high, 2 * high
+        high *= 2
         if high > MOST:
             raise ValueError(f"a difference of {difference} nats needs more than {MOST} contexts")
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    # The smallest n above half of it that is enough.
+    return high // 2 + 1 + bisect.bisect_left(range(high // 2 + 1, high), True, key=enough)
 
 
+@checks.arguments(
+    standard_error=checks.NOT_NEGATIVE, power=checks.LEVEL, level=_level,
+    freedom=checks.Rule(lambda f: (f >= 1) & (f <= MOST_FREEDOM), "must be from 1 to 1e15"),
+)  # fmt: skip
 def detectable(
     standard_error: float, freedom: float, power: float = 0.8, level: float = 0.05
 ) -> float:
@@ -150,13 +151,10 @@ def detectable(
     Half of it needs about 4 times the samples, as the error falls with √n.
 
     Args:
-      standard_error: of the estimated difference, in nats.
+      standard_error: of the estimated difference, in nats, as the result.
       freedom: its degrees of freedom.
       power: wanted, in (level, 1).
       level: of the two-sided test.
-
-    Returns:
-      Nats, in the unit of the standard error.
 
     Raises:
       ValueError: a value out of range.
@@ -164,11 +162,7 @@ def detectable(
     >>> round(detectable(standard_error=1.0, freedom=1e6), 3)
     2.802
     """
-    _check_test_level(level)
     _check_power(power, level)
-    check_number(standard_error, "standard_error", lambda s: s >= 0, "must not be negative")
-    right = lambda f: (f >= 1) & (f <= MOST_FREEDOM)  # noqa: E731
-    check_number(freedom, "freedom", right, "must be from 1 to 1e15")
     low, high = 0.0, 1.0
     while _power(high, freedom, level) < power:
         low, high = high, 2 * high
@@ -179,6 +173,5 @@ def detectable(
 
 
 def _check_power(power: float, level: float) -> None:
-    check_level(power, "power")
     if not 0 < level < power < 1:
         raise ValueError(f"0 < level < power < 1 must hold, got level {level} and power {power}")

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, is_concrete, real
-from remid_jax.information.checking import check_finite, check_number, check_result, mask_of
 
 Array = jax.Array
 
@@ -22,36 +22,31 @@ def repeated_contributions(scores: Array, where: Array | None = None) -> Array:
 
     Args:
       scores: [N, N, M], S[i, j, m] = log q(y_jm | x_i) in nats.
-      where: [N, M] bool, responses that exist; a context without any is left out of the negatives
-        too. Scores that no such response needs are not read.
+      where: [N, M] bool, responses that exist; a context without any is no negative either.
 
     Returns:
       [N, M] nats; NaN where there is no response.
 
     Raises:
-      ValueError: not [N, N, M], no mask, fewer than 2 contexts with a response, or a needed score
-        that is not finite (in float32).
+      ValueError: not [N, N, M], fewer than 2 contexts, or a score that is not finite.
     """
-    contributions, mask = _contributions(scores, where)
-    return jnp.where(mask, contributions, jnp.nan)
+    found, mask = _contributions(scores, where)
+    return jnp.where(mask, found, jnp.nan)
 
 
 def repeated_club(scores: Array, where: Array | None = None) -> Array:
     """vCLUB of several responses a context: mean over contexts of the mean contribution.
 
-    Its expectation does not depend on M; with M = 1 it is `club`. Contexts share negatives, so
-    its standard error is that of the jackknife over contexts, `where` having their rows removed.
-    Args and Raises as in `repeated_contributions`.
-
-    Returns:
-      A scalar in nats.
+    Its expectation does not depend on M; with M = 1 it is `club`. Contexts share negatives, so its
+    standard error is that of the jackknife over contexts. Args and Raises as in
+    `repeated_contributions`; returns a scalar in nats.
 
     >>> s = jnp.array([[-1.0, -3.0], [-5.0, -2.0]])[..., None]
     >>> float(repeated_club(s))
     2.5
     """
     means, present, _ = _context_means(*_contributions(scores, where))
-    return check_result(jnp.mean(means, where=present), "repeated_club of scores")
+    return checks.result(jnp.mean(means, where=present), "repeated_club of scores")
 
 
 def _contributions(scores: Array, where: Array | None) -> tuple[Array, Array]:
@@ -60,17 +55,17 @@ def _contributions(scores: Array, where: Array | None) -> tuple[Array, Array]:
     if len(shape) != 3 or shape[0] != shape[1] or shape[2] < 1:
         raise ValueError(f"scores must be [contexts, contexts, responses], got shape {shape}")
     mask = _response_mask(where, shape[1:])
-    present = jnp.any(mask, axis=1)
-    check_finite(scores, present[:, None, None] & mask[None], "scores", on_device=True)
-    contributions = _own_minus_others(floating(scores), mask)
-    return check_result(contributions, "contributions of scores", mask), mask
+    used = jnp.any(mask, axis=1)[:, None, None] & mask[None]
+    checks.entries(scores, "scores", used=used, on_device=True)
+    found = _own_minus_others(floating(scores), mask)
+    return checks.result(found, "contributions of scores", mask), mask
 
 
 @jax.jit
 def _own_minus_others(scores: Array, mask: Array) -> Array:
     present = jnp.any(mask, axis=1)
     used = present[:, None, None] & mask[None]
-    scores = jnp.where(used, jnp.asarray(scores), 0)
+    scores = jnp.where(used, scores, 0)
     own = jnp.eye(scores.shape[0], dtype=bool)[..., None]
     # Differences first: scores are large, and what they differ in is small.
     gaps = jnp.diagonal(scores).T[None] - scores
@@ -79,7 +74,7 @@ def _own_minus_others(scores: Array, mask: Array) -> Array:
 
 
 def _response_mask(where: Any, shape: tuple[int, ...]) -> Array:
-    mask = jnp.asarray(mask_of(where, shape, one="response"))
+    mask = jnp.asarray(checks.mask_of(where, shape, one="response"))
     present = jnp.any(mask, axis=1)
     if is_concrete(present) and np.sum(present) < 2:
         raise ValueError(f"responses of shape {shape} exist for {np.sum(present)} of 2 contexts")
@@ -88,7 +83,6 @@ def _response_mask(where: Any, shape: tuple[int, ...]) -> Array:
 
 def _context_means(values: Array, mask: Array) -> tuple[Array, Array, Array]:
     """Mean over the responses of each context [N], whether it has any [N], and how many [N]."""
-    values = jnp.asarray(values)
     counts = jnp.sum(mask, axis=1, dtype=values.dtype)
     total = jnp.sum(jnp.where(mask, values, 0), axis=1)
     return total / jnp.maximum(counts, 1), counts > 0, counts
@@ -116,16 +110,14 @@ def variance_parts(values: Array, where: Array | None = None) -> VarianceParts:
     unbiased and never clipped: a context part near 0 is estimated below 0 half of the time.
 
     Args:
-      values: [N, M] in nats, as contributions or log-likelihood ratios; independent between
-        contexts. Contributions to `repeated_club` nearly are.
+      values: [N, M] in nats, independent between contexts, as contributions nearly are.
       where: [N, M] bool, responses that exist; numbers a context may differ.
 
     Returns:
       `VarianceParts` of scalars.
 
     Raises:
-      ValueError: not [N, M], no mask, fewer than 2 contexts with a response, no context with 2 of
-        them, or an existing value that is not finite (in float32).
+      ValueError: not [N, M], fewer than 2 contexts, none with 2 responses, or a value not finite.
 
     >>> parts = variance_parts(jnp.array([[1.0, 3.0], [5.0, 7.0]]))
     >>> [round(float(part), 4) for part in parts]
@@ -133,13 +125,13 @@ def variance_parts(values: Array, where: Array | None = None) -> VarianceParts:
     """
     values, mask = _checked(values, where, "values")
     if is_concrete(mask) and np.asarray(mask).sum(axis=1).max() < 2:
-        raise ValueError(f"values of shape {np.shape(values)}: no context has 2 responses")
-    return check_result(_split(floating(values), mask), "variance_parts of values")
+        raise ValueError(f"values of shape {values.shape}: no context has 2 responses")
+    return checks.result(_split(values, mask), "variance_parts of values")
 
 
 @jax.jit
 def _split(values: Array, mask: Array) -> VarianceParts:
-    values = jnp.where(mask, jnp.asarray(values), 0)
+    values = jnp.where(mask, values, 0)
     means, present, m = _context_means(values, mask)
     n, total = jnp.sum(present, dtype=values.dtype), jnp.sum(m)
     grand = jnp.sum(values) / total
@@ -150,16 +142,25 @@ def _split(values: Array, mask: Array) -> VarianceParts:
     return VarianceParts((between - within) / balanced, within, jnp.sqrt(spread / n))
 
 
-def _checked(values: Any, where: Any, name: str) -> tuple[Any, Array]:
+def _checked(values: Any, where: Any, name: str) -> tuple[Array, Array]:
     values = real(values, name, empty=True)
     shape = values.shape
     if len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"{name} must be [contexts, responses], got shape {shape}")
     mask = _response_mask(where, shape)
-    check_finite(values, mask, name, on_device=True)
-    return values, mask
+    checks.entries(values, name, used=mask, on_device=True)
+    return floating(values), mask
 
 
+COST = checks.Rule(lambda x: x > 0, "must be positive and finite")
+
+
+@checks.arguments(
+    context_variance=checks.FINITE,
+    response_variance=checks.FINITE,
+    context_cost=COST,
+    response_cost=COST,
+)
 def responses_worth_it(
     context_variance: float, response_variance: float, context_cost: float, response_cost: float
 ) -> float:
@@ -176,31 +177,26 @@ def responses_worth_it(
       M*, to be rounded; infinite where contexts do not differ but responses do.
 
     Raises:
-      ValueError: a variance is not finite, a cost is not positive and finite, or they differ by
-        more than float64 can hold.
+      ValueError: a variance that is not finite, a cost that is not positive, or overflow.
 
     >>> responses_worth_it(1.0, 4.0, 9.0, 1.0)
     6.0
     """
-    check_number(context_variance, "context_variance")
-    check_number(response_variance, "response_variance")
-    for name, cost in (("context_cost", context_cost), ("response_cost", response_cost)):
-        check_number(cost, name, lambda x: x > 0, "must be positive and finite")
     if response_variance <= 0:
         return 1.0
     if context_variance <= 0:
         return float("inf")
     unit = context_variance * response_cost
     ratio = response_variance * context_cost / unit if unit > 0 else np.inf
-    return check_result(max(1.0, float(np.sqrt(ratio))), "responses_worth_it")
+    return checks.result(max(1.0, float(np.sqrt(ratio))), "responses_worth_it")
 
 
 def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple[Array, Array]:
     """E_x KL(p_θ(·|x)‖q(·|x)) ≈ mean of log p_θ(y|x) − log q(y|x), y ~ p_θ(·|x).
 
-    For models whose likelihood is known, on their own samples drawn at temperature 1 (the law that
-    `log_p` scores, not a greedy or truncated one). Unlike cross-information it does not saturate
-    at log K. Unbiased and never clipped: it can be below 0 by chance.
+    For models whose likelihood is known, on their own samples drawn from just what `log_p` scores:
+    at temperature 1, neither greedy nor truncated. Unlike cross-information it does not saturate at
+    log K. Unbiased and never clipped: it can be below 0 by chance.
 
     Args:
       log_p: [N, M], log p_θ of each sampled response in nats; log_q: [N, M] likewise under q.
@@ -211,16 +207,15 @@ def expected_kl(log_p: Array, log_q: Array, where: Array | None = None) -> tuple
       `variance_parts(log_p − log_q)` has the standard error.
 
     Raises:
-      ValueError: shapes differ or are not [N, M], no mask, fewer than 2 contexts with a response,
-        or an existing value that is not finite (in float32).
+      ValueError: shapes differ, fewer than 2 contexts, or a value that is not finite.
     """
     shapes = real(log_p, "log_p", empty=True).shape, real(log_q, "log_q", empty=True).shape
     if shapes[0] != shapes[1]:
         raise ValueError(f"log_p has shape {shapes[0]}, log_q {shapes[1]}")
     log_p, mask = _checked(log_p, where, "log_p")
     log_q, _ = _checked(log_q, where, "log_q")
-    means, present, _ = _context_means(floating(log_p) - floating(log_q), mask)
-    value, means = check_result((jnp.mean(means, where=present), means), "log_p − log_q")
+    means, present, _ = _context_means(log_p - log_q, mask)
+    value, means = checks.result((jnp.mean(means, where=present), means), "log_p − log_q")
     return value, jnp.where(present, means, jnp.nan)
 
 
@@ -247,8 +242,7 @@ def rank_agreement(a: Array | np.ndarray, b: Array | np.ndarray) -> RankAgreemen
       a: [n] a value a model under one q; b: [n] under another, in the same order.
 
     Raises:
-      ValueError: not two lists of the same length of at least 2, values that are not finite, or
-        all equal in one list: there is no order to compare.
+      ValueError: not two lists of one length of at least 2, or one without any order.
 
     >>> rank_agreement(np.array([1.0, 2.0, 3.0]), np.array([2.0, 5.0, 9.0])).spearman.__round__(6)
     1.0
@@ -259,7 +253,7 @@ def rank_agreement(a: Array | np.ndarray, b: Array | np.ndarray) -> RankAgreemen
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
         raise ValueError(f"a and b must be [n >= 2] alike, got shapes {a.shape} and {b.shape}")
     for name, values in (("a", a), ("b", b)):
-        check_finite(values, name=name)
+        checks.entries(values, name)
         if np.ptp(values) == 0:
             raise ValueError(f"{name} of shape {values.shape} holds one value only: no order")
     rho, tau = spearmanr(a, b).statistic, kendalltau(a, b, variant="b").statistic

@@ -1,7 +1,7 @@
 """The Jensen-Shannon divergence of two sets of feature vectors by their spectra, in nats.
 
-It is never above the divergence of the two empirical laws, but as an estimate of what lies behind
-the samples it has a finite-sample floor, which is measured and reported.
+It is never above the divergence of the two empirical distributions, but as an estimate of what lies
+behind the samples it has a finite-sample floor, which is measured and reported.
 """
 
 import dataclasses
@@ -12,20 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import is_concrete, real, refuse
-from remid_jax.information.checking import (
-    MOST_DRAWS,
-    check_each,
-    check_flag,
-    check_result,
-    count_of,
-    seed_of,
-)
 
 Array = jax.Array
 
 BATCH_ENTRIES = 2**22  # array entries of the permutations that are computed side by side
 LARGEST = 1e15  # features; their squares and sums of those stay within float32
+FEATURES = checks.Rule(lambda v: np.abs(v) <= LARGEST, "must be at most 1e15 in size")
 TIE_EPSILONS = 32  # values of permutations that differ by rounding alone count as equal
 
 
@@ -48,27 +42,19 @@ class RepresentationJSD:
     n: int
 
 
-def _check_features(x: Any, name: str) -> None:
-    shape = real(x, name, empty=True).shape
-    if len(shape) != 2 or shape[0] < 2 or shape[1] < 1:
-        raise ValueError(f"{name} must be [n >= 2 vectors, d >= 1 features], got shape {shape}")
-    check_each(x, lambda v: np.abs(v) <= LARGEST, "must be at most 1e15 in size", name)
-
-
 def check_pair(a: Any, b: Any) -> None:
-    """Checks that a [n, d] and b [m, d] are finite and hold at least 2 vectors each.
-
-    Raises:
-      ValueError: naming the argument, its shape and the first bad entry.
-    """
-    _check_features(a, "a")
-    _check_features(b, "b")
+    """Checks that a [n, d] and b [m, d] are finite and hold at least 2 vectors each."""
+    for name, x in (("a", a), ("b", b)):
+        shape = real(x, name, empty=True).shape
+        if len(shape) != 2 or shape[0] < 2 or shape[1] < 1:
+            raise ValueError(f"{name} must be [n >= 2 vectors, d >= 1 features], got shape {shape}")
+        checks.entries(x, name, FEATURES)
     if np.shape(a)[1] != np.shape(b)[1]:
         raise ValueError(f"a and b must have equal width, got shapes {np.shape(a)}, {np.shape(b)}")
 
 
 def _check_directions(a: Any, b: Any) -> None:
-    """Further checks of two sets that are compared by direction, one for one."""
+    """Checks two sets of equally many directions."""
     check_pair(a, b)
     if np.shape(a) != np.shape(b):
         raise ValueError(
@@ -87,6 +73,7 @@ def _check_directions(a: Any, b: Any) -> None:
             refuse(norms, norms < 1 / LARGEST, f"{name}: lengths of rows", what)
 
 
+@checks.arguments(seed=checks.SEED)
 def equal_size(a: Any, b: Any, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draws rows of the larger set, without replacement and in order, to the smaller one's number.
 
@@ -98,7 +85,7 @@ def equal_size(a: Any, b: Any, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
     check_pair(a, b)
     a, b = (np.asarray(real(x, name)) for name, x in (("a", a), ("b", b)))
-    rng = np.random.default_rng(seed_of(seed))
+    rng = np.random.default_rng(seed)
     n = min(len(a), len(b))
     draw = lambda x: x if len(x) == n else x[np.sort(rng.permutation(len(x))[:n])]  # noqa: E731
     return draw(a), draw(b)
@@ -138,7 +125,7 @@ def von_neumann_entropy(features: Any) -> Array:
     0.6931
     """
     _check_directions(features, features)
-    return check_result(_entropy(_unit(features)), "von_neumann_entropy of features")
+    return checks.result(_entropy(_unit(features)), "von_neumann_entropy of features")
 
 
 def representation_jsd(a: Any, b: Any) -> Array:
@@ -146,10 +133,10 @@ def representation_jsd(a: Any, b: Any) -> Array:
 
     ρ is the covariance (not centred) of unit-norm vectors, of trace 1, and S its von Neumann
     entropy (Hoyos-Osorio and Sanchez-Giraldo, arXiv 2305.16446, with a linear kernel). It is at
-    most the Jensen-Shannon divergence of the empirical laws, and log 2. As an estimate of a law's
-    divergence it is biased upwards: see the floor of `representation_jsd_test`. It compares second
-    moments of directions, so x and −x are the same to it; vectors with a large common part, as
-    most encoders give, move it by their means too, and should not be centred.
+    most the Jensen-Shannon divergence of the empirical distributions, and log 2; as an estimate of
+    what they were drawn from it is biased upwards: see the floor of `representation_jsd_test`. It
+    compares second moments of directions, so x and −x are the same to it, and means count:
+    features should not be centred.
 
     Args:
       a: [n, d] feature vectors, no row zero; b: likewise.
@@ -165,7 +152,7 @@ def representation_jsd(a: Any, b: Any) -> Array:
     0.6931
     """
     _check_directions(a, b)
-    return check_result(_divergence(_unit(a), _unit(b)), "representation_jsd of a and b")
+    return checks.result(_divergence(_unit(a), _unit(b)), "representation_jsd of a and b")
 
 
 def _divergence(a: Array, b: Array) -> Array:
@@ -215,6 +202,7 @@ def _permutation_null(
     return float(value), mixture - np.concatenate(halves).mean(axis=1)
 
 
+@checks.arguments(permutations=checks.DRAWS, seed=checks.SEED, paired=checks.flag)
 def representation_jsd_test(
     a: Any, b: Any, *, permutations: int = 200, seed: int = 0, paired: bool = False
 ) -> RepresentationJSD:
@@ -231,12 +219,9 @@ def representation_jsd_test(
       Value, floor, value − floor, p-value (with the +1 correction) and n.
 
     Raises:
-      ValueError: as `representation_jsd`, no permutation, a seed that is none, or `paired` neither
-        True nor False.
+      ValueError: as `representation_jsd`, or an argument of another kind.
     """
     _check_directions(a, b)
-    permutations, seed = count_of(permutations, "permutations", most=MOST_DRAWS), seed_of(seed)
-    check_flag(paired, "paired")
     a, b = _unit(a), _unit(b)
     value, null = _permutation_null(a, b, permutations, seed, paired)
     slack = TIE_EPSILONS * float(jnp.finfo(a.dtype).eps)

@@ -1,4 +1,4 @@
-"""Tests that hold for any law of the data, and what several of them together allow to say.
+"""Tests that hold for any distribution of the data, and what several of them together allow to say.
 
 They run on the host, in float64, with their own seed.
 """
@@ -10,23 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.information.arguments import floating, real, shown
-from remid_jax.information.checking import (
-    MOST_DRAWS,
-    check_block,
-    check_error,
-    check_finite,
-    check_freedom,
-    check_lengths,
-    check_level,
-    check_mask,
-    check_result,
-    count_of,
-    labels_of,
-    mask_of,
-    seed_of,
-)
-from remid_jax.information.mutual_information import all_negatives, check_pairs
+from remid_jax.information import checks
+from remid_jax.information.arguments import real, refuse, shown
+from remid_jax.information.mutual_information import read_pairs
 
 Array = jax.Array
 ENUMERATED = 14  # units up to which all 2^N sign flips are counted
@@ -42,10 +28,8 @@ def contributions(
 ) -> Array:
     """h_i = S_ii − mean_{j≠i} S_ji: what response i adds to `club`, of which it is the mean.
 
-    h_i reads column i alone and so depends on one response alone. Where two models answer the same
-    contexts, exchanging their answers in context i exchanges their h_i and leaves all others as
-    they are: sign flips of the differences are an exact test. With given weights w of the pairs,
-    h_i = S_ii − N Σ_j w_ji S_ji / Σ w, whose mean is `club` with these weights.
+    h_i depends on response i alone, so where two models answer the same contexts, sign flips of the
+    differences are an exact test. With weights w of the pairs, h_i = S_ii − N Σ_j w_ji S_ji / Σ w.
 
     Args:
       scores: [N, N], log q(y_j | x_i) in nats.
@@ -57,28 +41,19 @@ def contributions(
       [N] nats, NaN for contexts that are not kept.
 
     Raises:
-      ValueError: as in `club`: among others, an entry that is read is not finite, `where` is no
-        mask, a length is not positive, or weights are negative or none is left.
+      ValueError: as in `club`.
 
     >>> contributions(jnp.array([[-1.0, -3.0], [-5.0, -2.0]])).tolist()
     [4.0, 1.0]
     """
-    check_pairs(scores, lengths, where, negatives)
-    scores = floating(scores)
-    n = scores.shape[0]
-    mask = jnp.ones(n, bool) if where is None else jnp.asarray(where, bool)
-    weights = jnp.asarray(all_negatives(n) if negatives is None else negatives, scores.dtype)
-    weights = jnp.where(mask[:, None] & mask[None, :], weights, 0)
-    read = (weights > 0) | (jnp.eye(n, dtype=bool) & mask[:, None])
-    scores = jnp.where(read, scores, 0)
-    if lengths is not None:
-        scores = scores / jnp.where(mask, floating(lengths, scores.dtype), 1)
+    scores, mask, weights = read_pairs(scores, lengths, where, negatives)
     share = jnp.sum(weights * scores, axis=0) / jnp.sum(weights)
     kept = jnp.sum(mask, dtype=scores.dtype)
     found = jnp.where(mask, jnp.diagonal(scores) - kept * share, jnp.nan)
-    return check_result(found, "contributions of scores (and lengths)", mask)
+    return checks.result(found, "contributions of scores (and lengths)", mask)
 
 
+@checks.arguments(flips=checks.DRAWS, seed=checks.SEED)
 def sign_flip_test(
     differences: Array | np.ndarray,
     *,
@@ -100,8 +75,7 @@ def sign_flip_test(
         default each is a unit.
 
     Raises:
-      ValueError: no difference, one that is not finite, fewer than 1 flip, or groups of another
-        shape or that are no such integers.
+      ValueError: no differences, one that is not finite, no flips, or no such groups.
 
     >>> sign_flip_test(np.array([1.0, 2.0, 3.0]))
     0.25
@@ -109,30 +83,31 @@ def sign_flip_test(
     values = np.asarray(real(differences, "differences", empty=True), np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"differences must be [N >= 1], got shape {values.shape}")
-    check_finite(values, name="differences")
-    flips, seed = count_of(flips, "flips", most=MOST_DRAWS), seed_of(seed)
+    checks.entries(values, "differences")
     if groups is not None:
         if (shape := real(groups, "groups", empty=True).shape) != values.shape:
             raise ValueError(f"groups must have shape {values.shape}, got {shape}")
-        values = np.bincount(np.unique(labels_of(groups, least=0), return_inverse=True)[1], values)
-    least = abs(values.sum()) - TIES * np.abs(values).sum()
-    exact = len(values) <= ENUMERATED
-    signs = _all_signs(len(values)) if exact else _random_signs(len(values), flips, seed)
-    count = sum(int((np.abs(part @ values) >= least).sum()) for part in signs)
-    return count / 2 ** len(values) if exact else (1 + count) / (1 + flips)
+        values = np.bincount(
+            np.unique(checks.labels_of(groups, least=0), return_inverse=True)[1], values
+        )
+    n, least = len(values), abs(values.sum()) - TIES * np.abs(values).sum()
+    if n <= ENUMERATED:
+        signs = 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+        return int((np.abs(signs @ values) >= least).sum()) / 2**n
+    rng, count = np.random.default_rng(seed), 0
+    for rows in _chunks(flips, n):
+        signs = 1.0 - 2.0 * rng.integers(0, 2, (rows, n))
+        count += int((np.abs(signs @ values) >= least).sum())
+    return (1 + count) / (1 + flips)
 
 
-def _all_signs(n: int) -> Iterator[np.ndarray]:
-    yield 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-
-
-def _random_signs(n: int, flips: int, seed: int) -> Iterator[np.ndarray]:
-    rng = np.random.default_rng(seed)
+def _chunks(total: int, n: int) -> Iterator[int]:
+    """`total` rows of n numbers, as many at a time as are held at once."""
     rows = max(1, CHUNK // n)
-    for start in range(0, flips, rows):
-        yield 1.0 - 2.0 * rng.integers(0, 2, (min(rows, flips - start), n))
+    yield from (min(rows, total - start) for start in range(0, total, rows))
 
 
+@checks.arguments(permutations=checks.DRAWS, seed=checks.SEED)
 def independence_test(
     scores: Array | np.ndarray,
     *,
@@ -143,9 +118,9 @@ def independence_test(
 ) -> float:
     """One-sided p-value of responses that do not depend on their contexts.
 
-    The responses are permuted among the contexts. All pairs keep their sum, so that `club` of a
-    permuted block orders as its mean diagonal does: p = (1 + #{permuted ≥ observed}) /
-    (1 + permutations). Exact for any q and any N where contexts are independent draws.
+    Responses are permuted among contexts, which orders `club` as the mean diagonal: p = (1 +
+    #{permuted ≥ observed}) / (1 + permutations). Exact for any q and N where contexts are
+    independent draws.
 
     Args:
       scores: [N, N], log q(y_j | x_i) in nats, every pair.
@@ -155,32 +130,24 @@ def independence_test(
       where: [N] bool, contexts to keep (with their responses).
 
     Raises:
-      ValueError: the block is not square, a kept entry is not finite, `where` is no mask or leaves
-        fewer than 2 contexts, a length is not positive, or fewer than 1 permutation.
+      ValueError: as in `club`, or no permutation.
 
     >>> independence_test(5 * np.eye(8), permutations=99)
     0.01
     """
-    check_block(scores, np.zeros((), bool))  # its shape and dtype
+    keep = checks.mask_of(where, (checks.contexts_of(scores),), least=2)
+    checks.lengths(lengths, keep)
+    checks.entries(np.asarray(real(scores, "scores")), "scores", used=keep[:, None] & keep)
     block = np.asarray(real(scores, "scores"), np.float64)
-    check_mask(where, len(block))
-    permutations, seed = count_of(permutations, "permutations", most=MOST_DRAWS), seed_of(seed)
-    keep = mask_of(where, (len(block),))
-    kept = np.flatnonzero(keep)
-    check_lengths(lengths, keep)
     if lengths is not None:
-        tokens = np.asarray(real(lengths, "lengths"))
         with np.errstate(all="ignore"):  # those that are not kept may be 0
-            block = block / tokens
-    check_finite(np.asarray(real(scores, "scores")), keep[:, None] & keep, "scores")
-    block = block[np.ix_(kept, kept)]
-    check_finite(block, name="scores / lengths of kept contexts")
-    n, rng = len(block), np.random.default_rng(seed)
+            block = block / np.asarray(real(lengths, "lengths"))
+    block = block[np.ix_(keep, keep)]
+    checks.entries(block, "scores / lengths of kept contexts")
+    n, rng, count = len(block), np.random.default_rng(seed), 0
     least = np.trace(block) - TIES * np.abs(np.diagonal(block)).sum()
-    count, rows = 0, max(1, CHUNK // n)
-    for start in range(0, permutations, rows):
-        order = np.tile(np.arange(n), (min(rows, permutations - start), 1))
-        order = rng.permuted(order, axis=1)
+    for rows in _chunks(permutations, n):
+        order = rng.permuted(np.tile(np.arange(n), (rows, 1)), axis=1)
         count += int((block[np.arange(n), order].sum(axis=1) >= least).sum())
     return (1 + count) / (1 + permutations)
 
@@ -223,14 +190,11 @@ def _p_values(p_values: Any) -> np.ndarray:
     p = np.asarray(real([0 if v is None else v for v in listed], "p_values", empty=True), float)
     if p.ndim != 1:
         raise ValueError(f"p_values must be a list [m], got shape {p.shape}")
-    if (bad := ~((p >= 0) & (p <= 1))).any():
-        place = int(np.argmax(bad))
-        raise ValueError(
-            f"p_values of shape {p.shape} hold {p[place]} at {place}, but must lie between 0 and 1"
-        )
+    refuse(p, ~((p >= 0) & (p <= 1)), "p_values", "must lie between 0 and 1", plural=True)
     return np.where(missing, np.nan, p)
 
 
+@checks.arguments(level=checks.LEVEL)
 def worst_set(
     values: Sequence[float] | np.ndarray,
     errors: np.ndarray,
@@ -240,8 +204,7 @@ def worst_set(
     """Confidence set of the largest of K true values: [K] bool, never empty.
 
     k is left out where some l is significantly larger: (v_l − v_k) / s_kl > t(f_kl) at one-sided
-    (1 − level) / (K − 1). A truly largest k, tied or not, is left out only where one of K − 1
-    tests of a true hypothesis rejects: by Bonferroni's inequality the set holds it with
+    (1 − level) / (K − 1). By Bonferroni's inequality the set holds a truly largest k with
     probability ≥ level, however the estimates depend on each other. The largest estimate alone
     has no such property: its value errs upwards, by 1.6 s.d. for 11 equal ones.
 
@@ -252,15 +215,13 @@ def worst_set(
       level: of confidence, in (0, 1).
 
     Raises:
-      ValueError: shapes that do not belong together, an entry that is not finite, an error that is
-        negative, a freedom that is not positive, or a level outside of (0, 1).
+      ValueError: shapes that do not belong together, or an argument out of its range.
 
     >>> worst_set([5.0, 4.5, 0.0], np.ones((3, 3)), 20.0).tolist()
     [True, True, False]
     """
     from scipy.special import stdtrit
 
-    check_level(level)
     v, s, f = (
         np.asarray(real(x, name, empty=True), np.float64)
         for name, x in (("values", values), ("errors", errors), ("freedom", freedom))
@@ -271,9 +232,9 @@ def worst_set(
             f"shape {v.shape}, errors of shape {s.shape} and freedom of shape {f.shape}"
         )
     off, f = ~np.eye(len(v), dtype=bool), np.broadcast_to(f, s.shape)
-    check_finite(v, name="values")
-    check_error(s, "errors")
-    check_freedom(f, used=off)
+    checks.entries(v, "values")
+    checks.entries(s, "errors", checks.NOT_NEGATIVE)
+    checks.entries(f, "freedom", checks.POSITIVE, used=off)
     limit = stdtrit(np.where(off, f, 1), 1 - (1 - level) / max(1, len(v) - 1))
     with np.errstate(all="ignore"):  # an infinite limit leaves out none
         larger = (v - v[:, None] > limit * s) & off  # [k, l]: l is larger than k

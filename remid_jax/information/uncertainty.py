@@ -8,16 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, real, shown
-from remid_jax.information.checking import (
-    check_error,
-    check_finite,
-    check_level,
-    check_number,
-    check_result,
-    labels_of,
-    operands,
-)
 
 Array = jax.Array
 MIN_GROUPS = 3  # one that is deleted, and two whose pairs stay
@@ -27,15 +19,13 @@ def clusters(*labels: Sequence[Hashable]) -> np.ndarray:
     """Integer groups of contexts that share a label, directly or through others.
 
     Args:
-      *labels: one or more labellings [N], such as the characters' names; contexts that share a
-        label in any of them fall into one group, so that different groups share none.
+      *labels: one or more labellings [N], such as the characters' names.
 
     Returns:
       [N] integers 0..G−1, numbered by first appearance.
 
     Raises:
-      ValueError: the labellings differ in length, there is none, one is empty or no list, or a
-        label is NaN or cannot be compared.
+      ValueError: no labelling, lengths that differ, or a label that is NaN or unhashable.
 
     >>> clusters(["Ann", "Bo", "Ann"]).tolist(), clusters("aab", "xyy").tolist()
     ([0, 1, 0], [0, 0, 0])
@@ -51,8 +41,8 @@ def clusters(*labels: Sequence[Hashable]) -> np.ndarray:
             known = first.setdefault(label, i)
             if group[i] != group[known]:
                 group[group == group[i]] = group[known]
-    order = {g: k for k, g in enumerate(dict.fromkeys(group.tolist()))}
-    return np.array([order[g] for g in group.tolist()], int)
+    order: dict[int, int] = {}
+    return np.array([order.setdefault(g, len(order)) for g in group.tolist()], int)
 
 
 def _label_column(column: Any) -> list[Hashable]:
@@ -72,9 +62,8 @@ def _label_column(column: Any) -> list[Hashable]:
 def clustered_negatives(groups: Array | np.ndarray) -> np.ndarray:
     """Weights [N, N] that count every pair of contexts of different groups once.
 
-    The mean over pairs i ≠ j is unbiased (a U-statistic) only where the two contexts are
-    independent. A response fits another context of its own cluster better than a stranger's, so
-    pairs within a cluster would pull an estimate of mutual information towards 0.
+    A response fits another context of its own cluster better than a stranger's, so pairs within a
+    cluster would pull an estimate of mutual information towards 0.
 
     Args:
       groups: [N] integers; a negative one takes part in no pair.
@@ -85,7 +74,7 @@ def clustered_negatives(groups: Array | np.ndarray) -> np.ndarray:
     >>> clustered_negatives(np.array([0, 0, 1])).astype(int).tolist()
     [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
     """
-    groups = np.asarray(labels_of(groups))
+    groups = np.asarray(checks.labels_of(groups))
     used = groups >= 0
     weights = (groups[:, None] != groups) & used[:, None] & used
     if not weights.any():
@@ -103,12 +92,10 @@ def delete_one(
       groups: [N] integers; contexts with a negative group are never used.
 
     Returns:
-      (value, replicates [G, ...]), groups in ascending order, as the statistic gives them: NaN
-      where it does.
+      (value, replicates [G, ...]), groups in ascending order; NaN where the statistic is.
 
     Raises:
-      ValueError: a label is no whole number, fewer than 3 groups (a value that leaves pairs after
-        a deletion needs 3), or what the statistic gives is no real number.
+      ValueError: a label is no whole number, fewer than 3 groups, or a statistic that is no number.
 
     >>> value, without = delete_one(lambda m: jnp.sum(m), np.array([0, 0, 1, 2]))
     >>> int(value), without.tolist()
@@ -116,12 +103,11 @@ def delete_one(
     """
     if not callable(statistic):
         raise ValueError(f"statistic must be a function of a mask, got {shown(statistic)}")
-    groups = np.asarray(labels_of(groups))
+    groups = np.asarray(checks.labels_of(groups))
     labels = np.unique(groups[groups >= 0])
     if len(labels) < MIN_GROUPS:
         raise ValueError(f"a jackknife needs at least {MIN_GROUPS} groups, got {len(labels)}")
-    used = jnp.asarray(groups >= 0)
-    members = jnp.asarray(groups)
+    used, members = jnp.asarray(groups >= 0), jnp.asarray(groups)
     # A Python loop: a jitted statistic is compiled once for all masks and all calls.
     without = [real(statistic(used & (members != g)), "statistic") for g in labels]
     return statistic(used), jnp.stack([jnp.asarray(value) for value in without])
@@ -130,8 +116,7 @@ def delete_one(
 def jackknife_error(replicates: Array) -> tuple[Array, int]:
     """sqrt((G−1)/G Σ_g (θ_g − θ̄)²) of the values θ_g without group g (Tukey, 1958).
 
-    Replicates of several statistics without the same groups may be subtracted before: this gives
-    the error of their difference with all that they share taken into account.
+    Differences of replicates of two statistics give the error of the statistics' difference.
 
     Args:
       replicates: [G, ...] as of `delete_one`.
@@ -146,16 +131,12 @@ def jackknife_error(replicates: Array) -> tuple[Array, int]:
     >>> round(float(error), 4), freedom
     (0.5774, 2)
     """
-    check_finite(replicates, name="replicates", on_device=True)
-    return check_result(replicate_error(replicates), "jackknife_error of replicates")
+    checks.entries(replicates, "replicates", on_device=True)
+    return checks.result(replicate_error(replicates), "jackknife_error of replicates")
 
 
 def replicate_error(replicates: Array) -> tuple[Array, int]:
-    """`jackknife_error` of replicates that may lack a value: NaN for the statistics that do.
-
-    Raises:
-      ValueError: fewer than 3 replicates.
-    """
+    """`jackknife_error` of replicates that may be NaN, as their error then is."""
     replicates = floating(real(replicates, "replicates", empty=True))
     g = replicates.shape[0] if replicates.ndim else 0
     if g < MIN_GROUPS:
@@ -175,35 +156,32 @@ def jackknife(
     matrix statistics; a bootstrap is not, because its copies become false negatives.
 
     Args:
-      statistic: mask [N] bool -> scalar or array of statistics; jit it where N is large.
-      groups: [N] integers; contexts of one group are deleted together (its cluster), contexts with
-        a negative group are never used.
+      statistic: as in `delete_one`.
+      groups: [N] integers; contexts of one group (cluster) are deleted together.
 
     Returns:
       (value, standard error, degrees of freedom G − 1), value and error in the statistic's shape.
 
     Raises:
-      ValueError: a label is no whole number, fewer than 3 groups (a value that leaves pairs after
-        a deletion needs 3), or a value that is not finite (in float32).
+      ValueError: as in `delete_one`, or a value that is not finite (in float32).
 
-    >>> value, error, freedom = jackknife(
-    ...     lambda m: jnp.mean(jnp.array([1.0, 2.0, 3.0]), where=m), np.arange(3))
-    >>> float(value), round(float(error), 4), freedom
-    (2.0, 0.5774, 2)
+    >>> mean = lambda m: jnp.mean(jnp.array([1.0, 2.0, 3.0]), where=m)
+    >>> [round(float(x), 4) for x in jackknife(mean, np.arange(3))]
+    [2.0, 0.5774, 2.0]
     """
     value, without = delete_one(statistic, groups)
-    check_finite(value, name="statistic", on_device=True)
+    checks.entries(value, "statistic", on_device=True)
     return value, *jackknife_error(without)
 
 
+@checks.arguments(freedom=checks.POSITIVE, level=checks.LEVEL)
 def t_interval(
     value: float, standard_error: float, freedom: float, level: float = 0.95
 ) -> tuple[float, float]:
     """Two-sided Student interval value ± t(freedom) · standard error.
 
     Raises:
-      ValueError: value or standard error is not finite, the standard error is negative, freedom is
-        not positive, or level does not lie between 0 and 1.
+      ValueError: an argument is not finite, negative where it may not be, or a level not in (0, 1).
 
     >>> low, high = t_interval(0.0, 1.0, 11)
     >>> round(high, 3)
@@ -211,14 +189,13 @@ def t_interval(
     """
     from scipy.special import stdtrit
 
-    value, standard_error = operands(value=value, standard_error=standard_error)
-    check_error(standard_error)
-    check_number(freedom, "freedom", lambda f: f > 0, "must be positive")
-    check_level(level)
+    value, standard_error = checks.operands(value=value, standard_error=standard_error)
+    checks.entries(standard_error, "standard_error", checks.NOT_NEGATIVE)
     half = float(stdtrit(freedom, 0.5 + level / 2)) * standard_error
-    return check_result((value - half, value + half), "t_interval")
+    return checks.result((value - half, value + half), "t_interval")
 
 
+@checks.arguments(standard_error=checks.NOT_NEGATIVE, value=checks.FINITE, freedom=checks.POSITIVE)
 def t_test(value: float, standard_error: float, freedom: float) -> float:
     """Two-sided p-value 2·P(T > |value| / standard error), T ~ t(freedom), of a true value of 0.
 
@@ -226,23 +203,25 @@ def t_test(value: float, standard_error: float, freedom: float) -> float:
     spread has p = 1 where it is 0, and p = 0 elsewhere.
 
     Raises:
-      ValueError: value or standard error is not finite, the standard error is negative, or freedom
-        is not positive.
+      ValueError: an argument is not finite, a standard error negative, or freedom not positive.
 
     >>> round(t_test(2.201, 1.0, 11), 4), t_test(0.0, 0.0, 5)
     (0.05, 1.0)
     """
     from scipy.special import stdtr
 
-    check_number(value, "value")
-    check_number(standard_error, "standard_error", lambda s: s >= 0, "must not be negative")
-    check_number(freedom, "freedom", lambda f: f > 0, "must be positive")
     if standard_error == 0:
         return float(value == 0)
     with np.errstate(over="ignore"):
         return float(2 * stdtr(freedom, -(abs(value) / standard_error)))
 
 
+@checks.arguments(
+    error_a=checks.NOT_NEGATIVE,
+    error_b=checks.NOT_NEGATIVE,
+    freedom_a=checks.POSITIVE,
+    freedom_b=checks.POSITIVE,
+)
 def combined_error(
     error_a: float, freedom_a: float, error_b: float, freedom_b: float
 ) -> tuple[float, float]:
@@ -255,10 +234,6 @@ def combined_error(
     >>> error, round(freedom, 2)
     (5.0, 18.55)
     """
-    for name, error in (("error_a", error_a), ("error_b", error_b)):
-        check_number(error, name, lambda s: s >= 0, "must not be negative")
-    for name, freedom in (("freedom_a", freedom_a), ("freedom_b", freedom_b)):
-        check_number(freedom, name, lambda f: f > 0, "must be positive")
     largest = max(error_a, error_b)
     if largest == 0:
         return 0.0, float(min(freedom_a, freedom_b))

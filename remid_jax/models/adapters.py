@@ -1,6 +1,6 @@
 """Adapters by themselves: made, joined to their base, merged into it, and stored.
 
-An adapter belongs to one base: its identity is stored with it, and another base is refused.
+An adapter belongs to one base: its fingerprint is stored with it, and another base is refused.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ class Base(Protocol):
     Attributes:
       name: for messages.
       config: shape of the decoder.
-      identity: digest of everything that decides its numbers.
+      fingerprint: digest of everything that decides its numbers.
     """
 
     name: str
     config: DecoderConfig
-    identity: str
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Adapter:
     Attributes:
       lora: shape.
       params: pytree of `LoraParam`s, as `nnx.split(decoder, LoraParam, ...)` gives it.
-      base: identity of the model that it was trained on.
+      base: fingerprint of the model that it was trained on.
     """
 
     lora: LoraConfig
@@ -55,9 +55,8 @@ class Adapter:
 
 def adapted_structure(config: DecoderConfig, lora: LoraConfig) -> tuple[Any, Any]:
     """The static half of a decoder with adapters, and the shapes of an adapter's parameters."""
-    abstract = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0), lora))
-    graphdef, params, _ = nnx.split(abstract, LoraParam, ...)
-    return graphdef, params
+    decoder = nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0), lora))
+    return nnx.split(decoder, LoraParam, ...)[:2]
 
 
 def new_params(config: DecoderConfig, lora: LoraConfig, key: Array) -> Any:
@@ -72,7 +71,7 @@ def new_params(config: DecoderConfig, lora: LoraConfig, key: Array) -> Any:
 
 def new_adapter(model: LanguageModel, lora: LoraConfig, key: Array) -> Adapter:
     """An adapter of a model that changes nothing yet."""
-    return Adapter(lora, new_params(model.config, lora, key), model.identity)
+    return Adapter(lora, new_params(model.config, lora, key), model.fingerprint)
 
 
 def with_adapter(model: LanguageModel, adapter: Adapter) -> LanguageModel:
@@ -85,28 +84,20 @@ def with_adapter(model: LanguageModel, adapter: Adapter) -> LanguageModel:
     graphdef, _ = adapted_structure(model.config, adapter.lora)
     params = nnx.merge_state(model.params, place(adapter.params, model.mesh))
     return dataclasses.replace(
-        model, graphdef=graphdef, params=params, identity=adapted_identity(adapter)
+        model, graphdef=graphdef, params=params, fingerprint=adapted_fingerprint(adapter)
     )
 
 
 def check_base(model: Base, base: str, what: str) -> None:
-    """Refuses an adapter of another base.
-
-    Args:
-      model: the base at hand; base: identity of that on which the adapter was trained.
-      what: the adapter, for the message.
-
-    Raises:
-      UserError: they differ.
-    """
-    if base != model.identity:
+    """Refuses an adapter (`what`) that was trained on a base of another fingerprint."""
+    if base != model.fingerprint:
         raise UserError(
             f"{what} was trained on another base ({base[:12]}...) than {model.name} as it is "
-            f"loaded here ({model.identity[:12]}...): give the same weights, template and dtype"
+            f"loaded here ({model.fingerprint[:12]}...): give the same weights, template and dtype"
         )
 
 
-def adapted_identity(adapter: Adapter) -> str:
+def adapted_fingerprint(adapter: Adapter) -> str:
     """Digest of base, shape and values."""
     digest = hashlib.sha256(f"{adapter.base}/{adapter.lora}".encode())
     for leaf in jax.tree.leaves(adapter.params):
@@ -115,11 +106,7 @@ def adapted_identity(adapter: Adapter) -> str:
 
 
 def merged(model: LanguageModel, adapter: Adapter) -> LanguageModel:
-    """A plain model whose kernels are W + (alpha / rank) A B, for speed or for export.
-
-    Raises:
-      UserError: the adapter belongs to another base.
-    """
+    """A plain model whose kernels are W + (alpha / rank) A B; errors as of `with_adapter`."""
     check_base(model, adapter.base, "the adapter")
     base = nnx.to_pure_dict(model.params)
     delta = nnx.to_pure_dict(adapter.params)["layers"]
@@ -131,15 +118,13 @@ def merged(model: LanguageModel, adapter: Adapter) -> LanguageModel:
         layers[name] = layers[name] + share.astype(layers[name].dtype)
     state = jax.tree.map(lambda x: x, model.params)
     nnx.replace_by_pure_dict(state, {**base, "layers": layers})
-    return dataclasses.replace(model, params=state, identity=adapted_identity(adapter) + "/merged")
+    return dataclasses.replace(
+        model, params=state, fingerprint=adapted_fingerprint(adapter) + "/merged"
+    )
 
 
 def save_adapter(folder: str | Path, adapter: Adapter) -> Path:
-    """Writes an adapter by orbax, with the identity of its base.
-
-    Raises:
-      UserError: the folder cannot be written.
-    """
+    """Writes an adapter by orbax, with the fingerprint of its base."""
     record = {"kind": "adapter", "base": adapter.base, "lora": dataclasses.asdict(adapter.lora)}
     return save_tree(folder, adapter.params, record)
 
@@ -155,18 +140,13 @@ def load_adapter(folder: str | Path, model: Base) -> Adapter:
     if record.values.get("kind") != "adapter":
         kind = shown(record.values.get("kind", "something else"))
         raise UserError(f"{folder}: no adapter, but {kind}")
-    base = record.text("base")
+    base, shape = record.text("base"), record.group("lora")
     check_base(model, base, str(folder))
-    lora = _stored_shape(record)
-    _, abstract = adapted_structure(model.config, lora)
-    return Adapter(lora, load_tree(folder, abstract), base)
-
-
-def _stored_shape(record: Fields) -> LoraConfig:
-    shape = record.group("lora")
     if shape is None:
         raise record.error("lora", "the shape of an adapter")
     try:
-        return LoraConfig(**shape.values)
+        lora = LoraConfig(**shape.values)
     except (TypeError, UserError) as e:
         raise UserError(f"{record.where}: lora is no shape of an adapter ({e})") from None
+    _, abstract = adapted_structure(model.config, lora)
+    return Adapter(lora, load_tree(folder, abstract), base)

@@ -21,12 +21,12 @@ def rotary(
 
     Args:
       x: [..., tokens, heads, head_dim].
-      positions: [..., tokens], integer positions.
+      positions: [..., tokens], integers.
       theta: base of the frequencies.
       divisors: head_dim/2 numbers by which the frequencies are divided (longer contexts), or None.
 
     Returns:
-      The rotated array, same shape and dtype as `x`.
+      The rotated array, of the shape and type of `x`.
     """
     half = x.shape[-1] // 2
     frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -53,16 +53,10 @@ def _ungrouped(x: Array, s: int) -> Array:
 
 
 def _weights(prefix: Array, own: Array) -> tuple[Array, Array, Array]:
-    """Unnormalised softmax weights over the union of two score arrays, and their sum, in float32.
+    """Softmax over the union of scores [..., a] and [..., b]: exp(prefix - top), exp(own - top),
+    and their sum over the last axis (kept), by which to divide what they weigh.
 
-    The second always has a finite entry in each row (a token sees itself), so no row is empty.
-    Dividing the output by the sum instead of the weights spares a pass over them.
-
-    Args:
-      prefix: [..., a] scores; own: [..., b] scores.
-
-    Returns:
-      exp(prefix - top), exp(own - top), and the sum of both over the last axis, kept.
+    Each row of `own` has a finite entry (a token sees itself).
     """
     top = own.max(-1, keepdims=True)
     top = jnp.maximum(prefix.max(-1, keepdims=True, initial=-jnp.inf), top)
@@ -80,9 +74,9 @@ def _attend(
 
     Args:
       q: [KV, N, M, d], already scaled.
-      k: [KV, N, K, d]; v: likewise.
+      k, v: [KV, N, K, d].
       seen: [N, M, K] bool, which of its block's keys a query sees; at least one each.
-      prefix_k: [T, KV, d]; prefix_v: likewise.
+      prefix_k, prefix_v: [T, KV, d].
       before: scalar, how many of T are valid.
 
     Returns:
@@ -124,9 +118,8 @@ def causal_attention(
 
     Args:
       q: [R, S, H, d].
-      k: [R, S, KV, d], the rows' own keys; v: likewise.
-      prefix_k: [T, KV, d], of which the first `prefix_length` are valid; prefix_v: likewise.
-      prefix_length: scalar.
+      k, v: [R, S, KV, d], the rows' own.
+      prefix_k, prefix_v: [T, KV, d], of which the first `prefix_length` (a scalar) are valid.
       remat: whether rows run one after the other and a gradient computes their scores again, so
         that those of one row stand in memory at once.
 
@@ -180,11 +173,10 @@ def packed_attention(
 
     Args:
       q: [B, H, d]; B is at most `PACKED_BLOCK` or a multiple of it.
-      k: [B, KV, d]; v: likewise.
+      k, v: [B, KV, d].
       segments: [B], which response each token belongs to, ascending.
       window: most block boundaries that lie within a response.
-      prefix_k: [T, KV, d], of which the first `prefix_length` are valid; prefix_v: likewise.
-      prefix_length: scalar.
+      prefix_k, prefix_v: [T, KV, d], of which the first `prefix_length` (a scalar) are valid.
 
     Returns:
       [B, H, d].
@@ -214,8 +206,9 @@ def decode_attention(
 
     Args:
       q: [P·G, H, d], G rows for each of P prompts.
-      prefix_k: [P, KV, T, d]; prefix_v: likewise; prefix_valid: [P, T] bool.
-      k: [P·G, KV, M, d] generated keys, entry t already written; v: likewise.
+      prefix_k, prefix_v: [P, KV, T, d].
+      prefix_valid: [P, T] bool.
+      k, v: [P·G, KV, M, d], of generated tokens, entry t already written.
       t: scalar, index of the new token.
 
     Returns:

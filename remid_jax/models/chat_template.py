@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jinja2
+from jinja2 import meta
+
 from remid_jax.errors import UserError
 from remid_jax.files import read_text
+from remid_jax.models.template_limits import metered
+from remid_jax.models.template_sandbox import DATE, TemplateEnvironment
 
 MAX_SOURCE = 500_000  # characters; the templates of released models have some ten thousand
 _OWN = {
@@ -16,15 +21,12 @@ _OWN = {
     "self", "super", "caller", "varargs", "kwargs", "true", "false", "none", "True", "False",
     "None",
 }  # fmt: skip
+_THINKING = frozenset(("enable_thinking", "thinking", "reasoning_effort"))
 Messages = list[dict[str, str]]
 
 
 def read_template(path: str | Path) -> str:
-    """The source of a jinja file, its line ends as jinja reads them.
-
-    Raises:
-      UserError: a missing or unreadable file, or one that is not UTF-8.
-    """
+    """The source of a jinja file, its line ends as jinja reads them; errors as of `read_text`."""
     return read_text(path, "chat template").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -51,40 +53,25 @@ def checked_variables(variables: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
-_THINKING = frozenset(("enable_thinking", "thinking", "reasoning_effort"))
-
-
-def variable_notes(template: str, variables: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names variables that a template never reads, and switches of thinking that are not set."""
-    from jinja2 import meta
-
+def template_notes(template: str, variables: Mapping[str, Any]) -> tuple[str, ...]:
+    """For reports: the day that a template is told, and variables that are unread or unset."""
     environment = _compiled(template).environment
     read = meta.find_undeclared_variables(environment.parse(template))
-    unread = (
-        f"the chat template does not read the variable {k!r}" for k in sorted(set(variables) - read)
-    )
-    unset = (
-        f"the chat template reads {k!r}, which is not set: the model's thinking can be switched in "
-        "config.model.template_variables"
-        for k in sorted(read & _THINKING - set(variables))
-    )
-    return (*unread, *unset)
-
-
-def date_note(template: str) -> tuple[str, ...]:
-    """What a template is told of the day, where it asks."""
-    from remid_jax.models.template_sandbox import DATE
-
-    asks = "strftime_now" in template
-    return (f"strftime_now gives {DATE:%Y-%m-%d} to the chat template",) if asks else ()
+    notes = []
+    if "strftime_now" in template:
+        notes.append(f"strftime_now gives {DATE:%Y-%m-%d} to the chat template")
+    for name in sorted(set(variables) - read):
+        notes.append(f"the chat template does not read the variable {name!r}")
+    for name in sorted(read & _THINKING - set(variables)):
+        notes.append(
+            f"the chat template reads {name!r}, which is not set: the model's thinking can be "
+            "switched in config.model.template_variables"
+        )
+    return tuple(notes)
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(template: str) -> Any:
-    import jinja2
-
-    from remid_jax.models.template_sandbox import TemplateEnvironment
-
     if len(template) > MAX_SOURCE:
         raise UserError(f"the chat template has more than {MAX_SOURCE:,} characters")
     if "\0" in template:
@@ -117,8 +104,6 @@ def render_chat(
       UserError: the template is broken, unsafe, refuses the chat, runs too long or makes too much,
         or gives a text that is no Unicode.
     """
-    from remid_jax.models.template_limits import metered
-
     compiled = _compiled(template)
     given = {"tools": None, "documents": None, **special, **(variables or {})}
     try:

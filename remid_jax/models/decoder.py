@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from remid_jax.models.attention import causal_attention, packed_attention, rotary
-from remid_jax.models.lora import LoraConfig, lora_names, low_rank, new_pair
+from remid_jax.models.lora import KERNELS, LoraConfig, lora_names, low_rank, new_pair
 from remid_jax.models.sharding import pinned
 
 Array = jax.Array
@@ -61,6 +61,27 @@ class DecoderConfig:
         return f"DecoderConfig({', '.join(shown)})"
 
 
+def layer_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Parameter of one layer -> its shape; kernels are [in, out]."""
+    query, kv = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    shapes = {
+        "attention_norm": (c.width,),
+        "query": (c.width, query),
+        "key": (c.width, kv),
+        "value": (c.width, kv),
+        "output": (query, c.width),
+        "mlp_norm": (c.width,),
+        "gate": (c.width, c.mlp_width),
+        "up": (c.width, c.mlp_width),
+        "down": (c.mlp_width, c.width),
+    }
+    if c.attention_bias:
+        shapes |= {"query_bias": (query,), "key_bias": (kv,), "value_bias": (kv,)}
+    if c.qk_norm:
+        shapes |= {"query_norm": (c.head_dim,), "key_norm": (c.head_dim,)}
+    return shapes
+
+
 def _weight(rngs: nnx.Rngs, *shape: int) -> nnx.Param:
     return nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) * shape[0] ** -0.5)
 
@@ -73,31 +94,19 @@ def rms_norm(x: Array, scale: Array, eps: float) -> Array:
 
 
 class Block(nnx.Module):
-    """One pre-norm layer: grouped-query attention, then SwiGLU. Kernels are [in, out]."""
+    """One pre-norm layer: grouped-query attention, then SwiGLU."""
 
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, lora: LoraConfig | None = None):
-        c = config
-        self.config = c
-        self.lora = lora
-        self.attention_norm = nnx.Param(jnp.ones((c.width,)))
-        self.query = _weight(rngs, c.width, c.num_heads * c.head_dim)
-        self.key = _weight(rngs, c.width, c.num_kv_heads * c.head_dim)
-        self.value = _weight(rngs, c.width, c.num_kv_heads * c.head_dim)
-        self.output = _weight(rngs, c.num_heads * c.head_dim, c.width)
-        self.mlp_norm = nnx.Param(jnp.ones((c.width,)))
-        self.gate = _weight(rngs, c.width, c.mlp_width)
-        self.up = _weight(rngs, c.width, c.mlp_width)
-        self.down = _weight(rngs, c.mlp_width, c.width)
-        if c.attention_bias:
-            self.query_bias = nnx.Param(jnp.zeros((c.num_heads * c.head_dim,)))
-            self.key_bias = nnx.Param(jnp.zeros((c.num_kv_heads * c.head_dim,)))
-            self.value_bias = nnx.Param(jnp.zeros((c.num_kv_heads * c.head_dim,)))
-        if c.qk_norm:
-            self.query_norm = nnx.Param(jnp.ones((c.head_dim,)))
-            self.key_norm = nnx.Param(jnp.ones((c.head_dim,)))
+        self.config, self.lora = config, lora
+        shapes = layer_shapes(config)
+        for name, shape in shapes.items():
+            if name in KERNELS:
+                setattr(self, name, _weight(rngs, *shape))
+            else:
+                fill = jnp.ones if name.endswith("norm") else jnp.zeros
+                setattr(self, name, nnx.Param(fill(shape)))
         for name in lora.kernels if lora else ():
-            width_in, width_out = getattr(self, name)[...].shape
-            pair = new_pair(rngs.params(), width_in, width_out, lora.rank)
+            pair = new_pair(rngs.params(), *shapes[name], lora.rank)
             for part, value in zip(lora_names(name), pair, strict=True):
                 setattr(self, part, value)
 
@@ -121,9 +130,7 @@ class Block(nnx.Module):
         if c.attention_bias:
             q, k = q + self.query_bias[...], k + self.key_bias[...]
             v = v + self.value_bias[...]
-        q = q.reshape(*y.shape[:-1], c.num_heads, c.head_dim)
-        k = k.reshape(*y.shape[:-1], c.num_kv_heads, c.head_dim)
-        v = v.reshape(*y.shape[:-1], c.num_kv_heads, c.head_dim)
+        q, k, v = (x.reshape(*y.shape[:-1], -1, c.head_dim) for x in (q, k, v))
         if c.qk_norm:
             q = rms_norm(q, self.query_norm[...], c.norm_eps)
             k = rms_norm(k, self.key_norm[...], c.norm_eps)
@@ -135,9 +142,11 @@ class Block(nnx.Module):
     def __call__(
         self, x: Array, positions: Array, attend: Attend, cache: Any, key: Array | None = None
     ):
-        """Applies the layer to x [..., S, width] at positions [..., S].
+        """Applies the layer.
 
         Args:
+          x: [..., S, width].
+          positions: [..., S].
           attend: (q [..., S, H, d], k [..., S, KV, d], v, cache) -> the attended values
             [..., S, H, d], and what to hand back of this layer (new keys and values).
           cache: whatever `attend` needs of this layer.
@@ -146,12 +155,12 @@ class Block(nnx.Module):
         Returns:
           The new x, and what `attend` handed back.
         """
-        c = self.config
-        y = rms_norm(x, self.attention_norm[...], c.norm_eps)
+        eps = self.config.norm_eps
+        y = rms_norm(x, self.attention_norm[...], eps)
         attended, kept = attend(*self.heads(y, positions, key), cache)
-        attended = pinned(attended.reshape(*y.shape[:-1], c.num_heads * c.head_dim), "tensor")
+        attended = pinned(attended.reshape(*y.shape[:-1], -1), "tensor")
         x = pinned(x + self.project("output", attended, key), None)
-        y = rms_norm(x, self.mlp_norm[...], c.norm_eps)
+        y = rms_norm(x, self.mlp_norm[...], eps)
         inner = jax.nn.silu(self.project("gate", y, key)) * self.project("up", y, key)
         return pinned(x + self.project("down", pinned(inner, "tensor"), key), None), kept
 
@@ -191,8 +200,7 @@ class Decoder(nnx.Module):
         """Scans the layers; `cache`, and what comes back beside x, lead with [num_layers].
 
         Args:
-          x: [..., S, width]; positions: [..., S]; attend, cache: see `Block`.
-          key: for the adapters' dropout; None: nothing is dropped.
+          x, positions, attend, cache, key: see `Block`.
           remat: whether a gradient computes layers again rather than keeps what they held, and
             within them attention row by row.
         """
@@ -216,9 +224,8 @@ class Decoder(nnx.Module):
     ):  # fmt: skip
         """`run_layers` as straight code: `caches`, and what comes back beside x, are lists.
 
-        A loop of small steps runs twice as fast on CPU where the layers were split before it, since
-        no step cuts one out of the stack; the program takes longer to compile and holds the layers
-        a second time.
+        Twice as fast on CPU in a loop of small steps, since none cuts a layer out of the stack; the
+        program takes longer to compile and holds the layers a second time.
         """
         graphdef, kept = nnx.split(self.layers)[0], []
         for layer, cache in zip(layers, caches, strict=True):
@@ -270,11 +277,10 @@ class Decoder(nnx.Module):
         """Runs responses that stand one after the other and all continue one cached prefix.
 
         Args:
-          tokens: [B]; positions: [B], of each token in its own sequence; segments: [B], which
-            response a token belongs to, ascending.
-          window: see `packed_attention`.
-          prefix: keys and values, each [num_layers, T, KV, d].
-          prefix_length: scalar, how many of T are valid.
+          tokens: [B].
+          positions: [B], of each token in its own sequence.
+          segments, window: see `packed_attention`.
+          prefix, prefix_length: see `extend`.
 
         Returns:
           Normalised hidden states [B, width].

@@ -14,17 +14,17 @@ from flax import nnx
 from remid_jax.errors import UserError
 from remid_jax.files import path_of
 from remid_jax.models import rope
-from remid_jax.models.decoder import DecoderConfig
+from remid_jax.models.decoder import DecoderConfig, layer_shapes
+from remid_jax.models.families import CONFIG, GGUF, HUGGING_FACE, LAYER_TENSORS, SIZES, TENSORS
 from remid_jax.models.pretrained import DEFAULT, LanguageModel, fetch_default
 from remid_jax.models.tokenizer import Tokenizer
-from remid_jax.models.weights import GGUF, HUGGING_FACE, INDEX, Checkpoint, open_checkpoint
+from remid_jax.models.weights import INDEX, ModelFiles, open_files
 
 # Copied from the source where they are there; the chat template is written from the model.
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "generation_config.json",
 )  # fmt: skip
-_TEMPLATE_FILE = "chat_template.jinja"
 Tensor = tuple[str, Callable[[], np.ndarray]]
 
 
@@ -55,51 +55,43 @@ def export_hugging_face(
     folder = path_of(folder, "export folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is there already; name a new folder for the export")
-    checkpoint = open_checkpoint(fetch_default() if source == DEFAULT else source)
-    if checkpoint.config != model.config:
-        raise UserError(f"{checkpoint.path}: has another shape than the model to export")
-    config = _config_json(checkpoint, model)
+    files = open_files(fetch_default() if source == DEFAULT else source)
+    if files.config != model.config:
+        raise UserError(f"{files.path}: has another shape than the model to export")
+    config = _config_json(files, model)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             part = Path(temporary) / "part"
             part.mkdir()
-            _write_json(part / "config.json", config)
-            _write_tokenizer(part, checkpoint, model.tokenizer)
-            _write_weights(part, list(_tensors(checkpoint, model)), max_shard_bytes)
+            _write_json(part / CONFIG, config)
+            _write_tokenizer(part, files, model.tokenizer)
+            _write_weights(part, list(_tensors(model)), max_shard_bytes)
             os.replace(part, folder)
     except OSError as e:
         raise UserError(f"{folder}: cannot be written ({e.strerror})") from None
     return folder
 
 
-def _config_json(checkpoint: Checkpoint, model: LanguageModel) -> dict[str, Any]:
-    if checkpoint.source == HUGGING_FACE:
-        config = dict(checkpoint.metadata["config.json"])
-        config.pop("dtype", None)
+def _config_json(files: ModelFiles, model: LanguageModel) -> dict[str, Any]:
+    if files.source == HUGGING_FACE:
+        config = {k: v for k, v in files.metadata[CONFIG].items() if k != "dtype"}
     else:
-        config = _shape_json(checkpoint, model.config)
+        config = _shape_json(files, model.config)
         config["eos_token_id"] = list(model.tokenizer.stop_ids)
-        config["bos_token_id"] = checkpoint.metadata.get("tokenizer.ggml.bos_token_id")
+        config["bos_token_id"] = files.metadata.get("tokenizer.ggml.bos_token_id")
     return {**config, "torch_dtype": model.dtype}
 
 
-def _shape_json(checkpoint: Checkpoint, c: DecoderConfig) -> dict[str, Any]:
+def _shape_json(files: ModelFiles, c: DecoderConfig) -> dict[str, Any]:
     try:
         frequencies = rope.to_hf(c.rope_theta, c.head_dim, c.rope_divisors)
     except UserError as e:
-        raise UserError(f"{checkpoint.path}: {e}") from None
+        raise UserError(f"{files.path}: {e}") from None
     return {
-        "model_type": checkpoint.metadata["general.architecture"],
-        "architectures": [checkpoint.family.HF_CLASS],
-        "vocab_size": c.vocab_size,
-        "hidden_size": c.width,
-        "num_hidden_layers": c.num_layers,
-        "num_attention_heads": c.num_heads,
-        "num_key_value_heads": c.num_kv_heads,
-        "head_dim": c.head_dim,
-        "intermediate_size": c.mlp_width,
-        "max_position_embeddings": c.max_positions,
+        "model_type": files.metadata["general.architecture"],
+        "architectures": [files.family.hf_class],
+        **{names[HUGGING_FACE]: getattr(c, size) for size, names in SIZES.items()},
         "rms_norm_eps": c.norm_eps,
         "hidden_act": "silu",
         "tie_word_embeddings": c.tie_embeddings,
@@ -107,18 +99,18 @@ def _shape_json(checkpoint: Checkpoint, c: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def _tensors(checkpoint: Checkpoint, model: LanguageModel) -> Iterator[tuple[Tensor, int]]:
+def _tensors(model: LanguageModel) -> Iterator[tuple[Tensor, int]]:
     """Every tensor by its Hugging Face name: how to make it ([out, in]), and its bytes."""
-    arrays, family = nnx.to_pure_dict(model.params), checkpoint.family
-    for name, names in family.TENSORS.items():
+    arrays = nnx.to_pure_dict(model.params)
+    for name, names in TENSORS.items():
         if name in arrays:
             x = arrays[name]
             turn = name != "embedding"
             yield (names[HUGGING_FACE], lambda x=x, turn=turn: _stored(x, turn)), x.nbytes
     for i in range(model.config.num_layers):
-        for name, names in family.LAYER_TENSORS.items():
+        for name in layer_shapes(model.config):
             x = arrays["layers"][name]
-            file = names[HUGGING_FACE].format(i)
+            file = LAYER_TENSORS[name][HUGGING_FACE].format(i)
             yield (file, lambda x=x, i=i: _stored(x[i], True)), x.nbytes // x.shape[0]
 
 
@@ -148,14 +140,14 @@ def _write_weights(folder: Path, tensors: list[tuple[Tensor, int]], limit: int) 
         _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
 
 
-def _write_tokenizer(folder: Path, checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
-    if checkpoint.source == GGUF:
+def _write_tokenizer(folder: Path, files: ModelFiles, tokenizer: Tokenizer) -> None:
+    if files.source == GGUF:
         _write_gguf_tokenizer(folder, tokenizer)
     else:
         for name in _TOKENIZER_FILES:
-            if (checkpoint.path / name).is_file():
-                shutil.copyfile(checkpoint.path / name, folder / name)
-    (folder / _TEMPLATE_FILE).write_text(tokenizer.chat_template, encoding="utf-8")
+            if (files.path / name).is_file():
+                shutil.copyfile(files.path / name, folder / name)
+    (folder / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8")
 
 
 def _write_gguf_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:

@@ -16,26 +16,31 @@ LARGEST = 2**31 - 1  # of a size: indices and positions are 32-bit integers
 class Fields:
     """The keys of one file, or of an object in it.
 
-    Where a size, a flag or a text has a default, null is that default.
+    Every reader raises a `UserError` that names file and key where the key holds something else, or
+    is absent and has no default. Where a size, a flag or a text has a default, null is that
+    default.
+
+    Attributes:
+      values: key -> value as decoded.
+      where: the file, for messages.
+      prefix: what stands before each name in messages.
     """
 
     def __init__(self, values: Mapping[str, Any], where: str | Path, prefix: str = ""):
-        """Wraps keys.
-
-        Args:
-          values: key -> value as decoded.
-          where: the file, for messages.
-          prefix: what stands before each name in messages.
-        """
         self.values, self.where, self.prefix = values, where, prefix
 
-    def size(self, name: str, default: Any = _REQUIRED) -> Any:
-        """A whole number above 0, or the default.
+    def get(self, name: str, default: Any = _REQUIRED) -> Any:
+        """A value of any type."""
+        value = self.values.get(name)
+        if value is None and default is not _REQUIRED:
+            return default
+        if name not in self.values:
+            raise UserError(f"{self.where} lacks {self.prefix + name!r}")
+        return value
 
-        Raises:
-          UserError: the key is absent and has no default, or holds something else.
-        """
-        value = self._value(name, default)
+    def size(self, name: str, default: Any = _REQUIRED) -> Any:
+        """A whole number above 0, or the default."""
+        value = self.get(name, default)
         if value is default:
             return default
         if isinstance(value, list):
@@ -47,46 +52,30 @@ class Fields:
     def number(
         self, name: str, default: Any = _REQUIRED, least: float = _TINY, below: float = _FLOAT32
     ) -> float:
-        """A number that float32 holds, from `least` to less than `below`, or the default.
-
-        Raises:
-          UserError: the key is absent and has no default, or holds something else.
-        """
+        """A number that float32 holds, from `least` to less than `below`, or the default."""
         if name not in self.values and default is not _REQUIRED:
             return default
-        value = self._value(name, _REQUIRED)
+        value = self.get(name)
         if not is_number(value) or not least <= value < below:
             raise self.error(name, f"a number from {least:.3g} to less than {below:.3g}")
         return float(value)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """True or false.
-
-        Raises:
-          UserError: the key holds something else.
-        """
-        value = self._value(name, default)
+        """True or false."""
+        value = self.get(name, default)
         if not isinstance(value, bool):
             raise self.error(name, "true or false")
         return value
 
     def text(self, name: str, default: Any = _REQUIRED) -> Any:
-        """A text, or the default.
-
-        Raises:
-          UserError: the key is absent and has no default, or holds something else.
-        """
-        value = self._value(name, default)
+        """A text, or the default."""
+        value = self.get(name, default)
         if value is not default and not isinstance(value, str):
             raise self.error(name, "a text")
         return value
 
     def group(self, name: str) -> "Fields | None":
-        """The keys of an object; None where it is absent, null or empty.
-
-        Raises:
-          UserError: the key holds something else.
-        """
+        """The keys of an object; None where it is absent, null or empty."""
         value = self.values.get(name)
         if value is None or value == {}:
             return None
@@ -98,14 +87,6 @@ class Fields:
         """What is wrong with a key that is there."""
         said = shown(self.values.get(name))
         return UserError(f"{self.where}: {self.prefix}{name} is {said}; it must be {must}")
-
-    def _value(self, name: str, default: Any) -> Any:
-        value = self.values.get(name)
-        if value is None and default is not _REQUIRED:
-            return default
-        if name not in self.values:
-            raise UserError(f"{self.where} lacks {self.prefix + name!r}")
-        return value
 
 
 def shown(value: Any) -> str:

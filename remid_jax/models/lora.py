@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.models.fields import is_number, is_whole
+from remid_jax.settings import check_fields, key
 
 Array = jax.Array
 
@@ -22,42 +22,33 @@ KERNELS = ("query", "key", "value", "output", "gate", "up", "down")
 
 
 class LoraParam(nnx.Param):
-    """A parameter of an adapter: all of an adapter's parameters are of this type, and no other."""
+    """The type of an adapter's parameters, and of no other."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
     """Shape of an adapter.
 
-    Attributes:
-      rank: inner width r.
-      alpha: what A B is multiplied by, times the rank.
-      dropout: probability that an input of A is dropped in training.
-      targets: regular expression that a kernel's whole name matches, among `KERNELS`.
-
     Raises:
       UserError: a value out of range, or no kernel matches.
     """
 
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.05
-    targets: str = ".*"
+    rank: int = key(16, "inner width r", "[1, inf)")
+    alpha: float = key(32.0, "A B is multiplied by alpha / rank", "(0, 1e38]")
+    dropout: float = key(0.05, "probability that an input of A is dropped in training", "[0, 1)")
+    targets: str = key(".*", "regular expression over the kernels of a layer, see `KERNELS`")
 
     def __post_init__(self):
-        numbers = is_whole(self.rank) and all(map(is_number, (self.alpha, self.dropout)))
-        if not numbers or self.rank < 1 or not self.alpha > 0 or not 0 <= self.dropout < 1:
-            raise UserError(
-                "an adapter needs rank >= 1, alpha > 0 and 0 <= dropout < 1, got "
-                f"{self.rank}, {self.alpha}, {self.dropout}"
-            )
+        check_fields(self, "lora")
         try:
             found = self.kernels
-        except (re.error, TypeError) as e:
-            raise UserError(f"targets {self.targets!r} is no regular expression ({e})") from None
+        except re.error as e:
+            raise UserError(
+                f"lora.targets {self.targets!r} is no regular expression ({e})"
+            ) from None
         if not found:
             known = ", ".join(KERNELS)
-            raise UserError(f"targets {self.targets!r} matches no kernel; there are {known}")
+            raise UserError(f"lora.targets {self.targets!r} matches no kernel; there are {known}")
 
     @property
     def kernels(self) -> tuple[str, ...]:
@@ -97,9 +88,10 @@ def low_rank(x: Array, a: Array, b: Array, config: LoraConfig, key: Array | None
 
     Args:
       x: inputs of the kernel.
-      a: [in, rank]; b: [rank, out].
+      a: [in, rank].
+      b: [rank, out].
       config: shape of the adapter.
-      key: for dropout; None: none is dropped.
+      key: for dropout; None: nothing is dropped.
     """
     if key is not None and config.dropout:
         x = drop(x, config.dropout, key)

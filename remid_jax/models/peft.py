@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,25 @@ from remid_jax.errors import UserError
 from remid_jax.files import path_of
 from remid_jax.json_files import read_json_object
 from remid_jax.models.adapters import Adapter, adapted_structure, check_base
-from remid_jax.models.decoder import DecoderConfig
+from remid_jax.models.decoder import DecoderConfig, layer_shapes
+from remid_jax.models.families import HUGGING_FACE, LAYER_TENSORS
 from remid_jax.models.fields import Fields, is_number, shown
 from remid_jax.models.lora import KERNELS, LoraConfig, lora_names
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.models.tensor_files import Tensors, check_finite, check_kind, open_tensors
-from remid_jax.models.weights import HUGGING_FACE, parameter_shapes
+from remid_jax.models.tensor_files import (
+    Tensors,
+    check_finite,
+    check_kind,
+    check_shapes,
+    open_tensors,
+)
 
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _PREFIX = "base_model.model."
 _PARTS = ("lora_A", "lora_B")
+# Kernel -> its Hugging Face module, `{}` for the layer; and its last name.
+_MODULES = {k: LAYER_TENSORS[k][HUGGING_FACE].removesuffix(".weight") for k in KERNELS}
+_TARGETS = {kernel: module.rpartition(".")[2] for kernel, module in _MODULES.items()}
 # Keys that decide nothing of what a stored adapter computes.
 _HARMLESS = frozenset((
     "auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode", "megatron_core",
@@ -44,18 +52,12 @@ _PLAIN = {
 }  # fmt: skip
 
 
-def _names(family: Any) -> dict[str, str]:
-    """Kernel -> its Hugging Face module, `{}` for the layer."""
-    return {k: family.LAYER_TENSORS[k][HUGGING_FACE].removesuffix(".weight") for k in KERNELS}
-
-
-def export_peft(folder: str | Path, adapter: Adapter, family: Any, base_name: str) -> Path:
+def export_peft(folder: str | Path, adapter: Adapter, base_name: str) -> Path:
     """Writes an adapter that peft loads on the base in transformers.
 
     Args:
       folder: made where it is missing.
       adapter: the adapter.
-      family: module of the base's architecture, see `weights.FAMILIES`.
       base_name: path or hub name of the base, for `base_model_name_or_path`.
 
     Returns:
@@ -66,20 +68,16 @@ def export_peft(folder: str | Path, adapter: Adapter, family: Any, base_name: st
     """
     from safetensors.numpy import save_file
 
-    folder, names = path_of(folder, "adapter folder"), _names(family)
-    layers = nnx.to_pure_dict(adapter.params)["layers"]
-    tensors = {}
-    for kernel in adapter.lora.kernels:
+    folder, lora = path_of(folder, "adapter folder"), adapter.lora
+    layers, tensors = nnx.to_pure_dict(adapter.params)["layers"], {}
+    for kernel in lora.kernels:
         for part, name in zip(_PARTS, lora_names(kernel), strict=True):
-            stacked = np.asarray(layers[name], np.float32)
-            for i, matrix in enumerate(stacked):
-                key = f"{_PREFIX}{names[kernel].format(i)}.{part}.weight"
-                tensors[key] = np.ascontiguousarray(matrix.T)
+            for i, matrix in enumerate(np.asarray(layers[name], np.float32)):
+                tensors[_tensor_name(kernel, part, i)] = np.ascontiguousarray(matrix.T)
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_name,
-        "r": adapter.lora.rank, "lora_alpha": adapter.lora.alpha,
-        "lora_dropout": adapter.lora.dropout, "inference_mode": True,
-        "target_modules": [names[k].rpartition(".")[2] for k in adapter.lora.kernels], **_PLAIN,
+        "r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout,
+        "inference_mode": True, "target_modules": [_TARGETS[k] for k in lora.kernels], **_PLAIN,
     }  # fmt: skip
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,13 +90,16 @@ def export_peft(folder: str | Path, adapter: Adapter, family: Any, base_name: st
     return folder
 
 
-def import_peft(folder: str | Path, model: LanguageModel, family: Any) -> Adapter:
+def _tensor_name(kernel: str, part: str, layer: int) -> str:
+    return f"{_PREFIX}{_MODULES[kernel].format(layer)}.{part}.weight"
+
+
+def import_peft(folder: str | Path, model: LanguageModel) -> Adapter:
     """Reads a LoRA adapter of peft for a base.
 
     Args:
       folder: with adapter_config.json and adapter_model.safetensors.
-      model: the base. Where the adapter names its identity (ours do), it must be this one.
-      family: module of the base's architecture.
+      model: the base. Where the adapter names its fingerprint (ours do), it must be this one.
 
     Raises:
       UserError: files that are missing or damaged, a kind of adapter that is not supported, a key
@@ -108,23 +109,34 @@ def import_peft(folder: str | Path, model: LanguageModel, family: Any) -> Adapte
     folder = path_of(folder, "adapter folder")
     fields = Fields(read_json_object(folder / CONFIG, "adapter", finite=False), folder / CONFIG)
     _check_keys(fields)
-    _check_own_base(folder, model)
-    file = _weights_file(folder)
-    tensors, names = open_tensors([file]), _names(family)
-    kernels = [kernel for kernel in KERNELS if _adapts(names[kernel], tensors)]
+    if (folder / BASE).exists():
+        own = Fields(read_json_object(folder / BASE, "adapter"), folder / BASE)
+        check_base(model, own.text("identity"), str(folder))
+    file = folder / WEIGHTS
+    if not file.is_file():
+        pickled = (folder / "adapter_model.bin").exists()
+        why = "only a pickle is there, which is never read" if pickled else "it is missing"
+        raise UserError(f"{file}: cannot be read, {why}; save the adapter with safetensors")
+    tensors = open_tensors([file])
+    kernels = [kernel for kernel in KERNELS if _adapts(kernel, tensors)]
     if not kernels:
         raise UserError(f"{file}: adapts none of {', '.join(KERNELS)}")
-    _check_targets(fields, names, kernels)
+    _check_targets(fields, kernels)
     lora = _lora(fields, kernels)
-    stored = _stored(model.config, lora, names)
-    _check_tensors(tensors, stored, file)
+    stored = _stored(model.config, lora)
+    expected = {key: shape for keys, shape in stored.values() for key in keys}
+    check_shapes(tensors.shapes, expected, file)
+    for key in sorted(tensors.shapes):
+        if key not in expected:
+            raise UserError(f"{file}: unknown tensor {key!r}")
+        check_kind(key, tensors.kinds[key], file)
     layers = {
-        name: jnp.asarray(np.stack([_value(tensors, key, file).T for key in keys]))
+        name: jnp.asarray(np.stack([check_finite(tensors.read(k), k, file).T for k in keys]))
         for name, (keys, _) in stored.items()
     }
     _, abstract = adapted_structure(model.config, lora)
     nnx.replace_by_pure_dict(abstract, {"layers": layers})
-    return Adapter(lora, abstract, model.identity)
+    return Adapter(lora, abstract, model.fingerprint)
 
 
 def _check_keys(fields: Fields) -> None:
@@ -141,30 +153,14 @@ def _check_keys(fields: Fields) -> None:
             )
 
 
-def _check_own_base(folder: Path, model: LanguageModel) -> None:
-    """Refuses another base where the folder names the identity of its own, as ours do."""
-    if (folder / BASE).exists():
-        own = Fields(read_json_object(folder / BASE, "adapter"), folder / BASE)
-        check_base(model, own.text("identity"), str(folder))
-
-
-def _weights_file(folder: Path) -> Path:
-    file = folder / WEIGHTS
-    if not file.is_file():
-        pickled = (folder / "adapter_model.bin").exists()
-        why = "only a pickle is there, which is never read" if pickled else "it is missing"
-        raise UserError(f"{file}: cannot be read, {why}; save the adapter with safetensors")
-    return file
-
-
-def _adapts(name: str, tensors: Tensors) -> bool:
-    """Whether a tensor belongs to this module of some layer."""
-    module = re.escape(_PREFIX + name).replace(r"\{\}", r"\d+")
+def _adapts(kernel: str, tensors: Tensors) -> bool:
+    """Whether a tensor belongs to this kernel of some layer."""
+    module = re.escape(_PREFIX + _MODULES[kernel]).replace(r"\{\}", r"\d+")
     pattern = re.compile(rf"{module}\.lora_[AB]\.weight")
-    return any(pattern.fullmatch(t) for t in tensors.shapes)
+    return any(map(pattern.fullmatch, tensors.shapes))
 
 
-def _check_targets(fields: Fields, names: Mapping[str, str], kernels: list[str]) -> None:
+def _check_targets(fields: Fields, kernels: list[str]) -> None:
     """Refuses tensors of modules that `target_modules` does not name, and names without tensors.
 
     A text is a pattern of peft, which is not evaluated: the tensors say what is adapted.
@@ -175,8 +171,7 @@ def _check_targets(fields: Fields, names: Mapping[str, str], kernels: list[str])
     if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
         raise fields.error("target_modules", "a list of names, or a pattern")
     last = {target.rpartition(".")[2] for target in targets}
-    for kernel in KERNELS:
-        module = names[kernel].rpartition(".")[2]
+    for kernel, module in _TARGETS.items():
         if kernel in kernels and module not in last:
             raise fields.error("target_modules", f"what the tensors adapt: {module} is not named")
         if module in last and kernel not in kernels and not fields.values.get("exclude_modules"):
@@ -194,38 +189,12 @@ def _lora(fields: Fields, kernels: list[str]) -> LoraConfig:
         raise UserError(f"{fields.where}: {e}") from None
 
 
-def _stored(
-    config: DecoderConfig, lora: LoraConfig, names: Mapping[str, str]
-) -> dict[str, tuple[list[str], tuple[int, int]]]:
+def _stored(c: DecoderConfig, lora: LoraConfig) -> dict[str, tuple[list[str], tuple[int, int]]]:
     """Parameter of an adapter -> its tensors, one for each layer, and their shape."""
     found = {}
     for kernel in lora.kernels:
-        width_in, width_out = parameter_shapes(config)[kernel]
+        width_in, width_out = layer_shapes(c)[kernel]
         shapes = (lora.rank, width_in), (width_out, lora.rank)
         for part, name, shape in zip(_PARTS, lora_names(kernel), shapes, strict=True):
-            modules = (_PREFIX + names[kernel].format(i) for i in range(config.num_layers))
-            found[name] = [f"{module}.{part}.weight" for module in modules], shape
+            found[name] = [_tensor_name(kernel, part, i) for i in range(c.num_layers)], shape
     return found
-
-
-def _check_tensors(
-    tensors: Tensors, stored: Mapping[str, tuple[list[str], tuple[int, int]]], file: Path
-) -> None:
-    """Checks names, types and shapes; reads no value."""
-    for keys, shape in stored.values():
-        for key in keys:
-            if key not in tensors.shapes:
-                raise UserError(f"{file}: tensor {key!r} is missing")
-            check_kind(key, tensors.kinds[key], file)
-            if tensors.shapes[key] != shape:
-                found = tensors.shapes[key]
-                raise UserError(f"{file}: tensor {key!r} has shape {found}, not {shape}")
-    unknown = set(tensors.shapes).difference(*(keys for keys, _ in stored.values()))
-    if unknown:
-        raise UserError(f"{file}: unknown tensor {min(unknown)!r}")
-
-
-def _value(tensors: Tensors, key: str, file: Path) -> np.ndarray:
-    value = tensors.read(key)
-    check_finite(value, key, file)
-    return value

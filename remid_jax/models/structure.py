@@ -9,7 +9,7 @@ import functools
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tokenizers
@@ -31,16 +31,10 @@ class Structure:
     """Which tokens of a tokenizer are structure, and texts encoded so that they are words.
 
     Structure is what the tokenizer flags as special, and what the template writes around turns
-    without such a flag.
+    without such a flag (`unflagged`).
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, unflagged: Iterable[str] = ()):
-        """Finds the tokens.
-
-        Args:
-          backend: the tokenizer.
-          unflagged: added tokens that are structure without a flag.
-        """
         self._backend = backend
         added = backend.get_added_tokens_decoder()
         self._tokens = {
@@ -69,7 +63,7 @@ class Structure:
         """Ids of a text that is words throughout.
 
         Raises:
-          UserError: see `token_ids`; or the tokenizer has no other way to write a token's text.
+          UserError: see `token_ids`; or the tokenizer cannot write a special token's text as words.
         """
         if not self.stands_in(text):
             return token_ids(self._backend, text)
@@ -80,23 +74,19 @@ class Structure:
     ) -> list[int]:
         """Ids of a rendered chat: its messages' texts are words, the template's own has structure.
 
-        Texts that hold none are encoded together with the template's, as everyone does.
-
-        Args:
-          messages: the chat.
-          render: gives the text of messages.
-
-        Raises:
-          UserError: see `encode`.
+        Texts that hold none are encoded together with the template's. `render` gives the text of
+        messages; errors as of `encode`.
         """
-        texts, rendered = list(_texts(messages)), render(messages)
+        texts: list[str] = []
+        _mapped(messages, texts.append)
+        rendered = render(messages)
         if not any(map(self.stands_in, texts)):
             return token_ids(self._backend, rendered)
         used = set(rendered).union(*texts)
         free = (chr(c) for c in _MARKS if chr(c) not in used)
         found = dict.fromkeys(m for text in texts for m in self._pattern.findall(text))
         marks = dict(zip(found, free, strict=False))
-        marked = render(_replaced(messages, self._pattern, marks))
+        marked = render(_mapped(messages, lambda t: self._pattern.sub(lambda m: marks[m[0]], t)))
         named = self._pattern.sub(lambda m: self._twin.names[m[0]], marked)
         meant, there = {mark: text for text, mark in marks.items()}, any_of(marks.values())
         return self._twin.encode(lambda word: there.sub(lambda m: word(meant[m[0]]), named))
@@ -124,14 +114,7 @@ class _Twin:
         self._no_word = set(tokens.values()) - {_unknown_id(content["model"])}
 
     def encode(self, text_with: Callable[[Callable[[str], str]], str]) -> list[int]:
-        """Ids of a text.
-
-        Args:
-          text_with: gives the text, in which what looks like structure is as a function writes it.
-
-        Raises:
-          UserError: see `Structure.encode`.
-        """
+        """Ids of what `text_with` gives; its argument writes what looks like structure."""
         for word in (str, self._apart):
             ids = token_ids(self._backend, text_with(word))
             if not self._no_word.intersection(ids):
@@ -151,18 +134,10 @@ def _unknown_id(model: dict[str, Any]) -> int | None:
     return model.get("unk_id") if named is None else named
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _mapped(value: Any, change: Callable[[str], Any]) -> Any:
+    """Messages in which every text is changed."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list, tuple)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
-
-
-def _replaced(value: Any, pattern: re.Pattern[str], marks: dict[str, str]) -> Any:
-    """Messages in which marks stand for what a pattern finds."""
-    if isinstance(value, str):
-        return pattern.sub(lambda m: marks[m[0]], value)
+        return change(value)
     if isinstance(value, dict):
-        return {k: _replaced(v, pattern, marks) for k, v in value.items()}
-    return [_replaced(v, pattern, marks) for v in value] if isinstance(value, list) else value
+        return {k: _mapped(v, change) for k, v in value.items()}
+    return [_mapped(v, change) for v in value] if isinstance(value, (list, tuple)) else value

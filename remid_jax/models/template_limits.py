@@ -1,4 +1,7 @@
-"""How much an untrusted template may do: steps, time, sizes; and which values it may print."""
+"""How much an untrusted template may do: steps, time, sizes; and which values it may print.
+
+What goes beyond is a `UserError`, raised before a text or number is made where that can be.
+"""
 
 import contextlib
 import contextvars
@@ -17,7 +20,7 @@ MAX_SECONDS = 5.0  # of this thread's own time
 MAX_WIDTH = 9_999  # of padding, indentation and precision
 MAX_BITS = 4_096  # of an integer
 
-_PRINTED = (int, float, type(None), Undefined)
+_PRINTED = (int, float, type(None), Undefined, str, list, tuple, dict)
 
 
 class _Meter:
@@ -42,11 +45,7 @@ def metered() -> Iterator[None]:
 
 
 def charge(steps: int = 1) -> None:
-    """Counts steps, and looks at the clock from time to time.
-
-    Raises:
-      UserError: there were too many, or it took too long.
-    """
+    """Counts steps, and looks at the clock from time to time."""
     meter = _METER.get()
     meter.steps -= steps
     meter.looks += 1
@@ -55,11 +54,7 @@ def charge(steps: int = 1) -> None:
 
 
 def emit(text: str) -> str:
-    """A text that becomes output, counted.
-
-    Raises:
-      UserError: the output is too long.
-    """
+    """A text that becomes output, counted."""
     meter = _METER.get()
     meter.room -= len(text)
     check_length(MAX_TEXT - meter.room)
@@ -68,31 +63,19 @@ def emit(text: str) -> str:
 
 
 def check_length(characters: int) -> None:
-    """Refuses a text before it is made.
-
-    Raises:
-      UserError: it would be longer than `MAX_TEXT`.
-    """
+    """Refuses a text of more characters than `MAX_TEXT`."""
     if characters > MAX_TEXT:
         raise UserError(f"the chat template makes a text of more than {MAX_TEXT:,} characters")
 
 
 def check_width(value: Any) -> None:
-    """Refuses a number of columns, digits or items that no prompt needs.
-
-    Raises:
-      UserError: it is beyond `MAX_WIDTH`.
-    """
+    """Refuses a number of columns, digits or items beyond `MAX_WIDTH`, which no prompt needs."""
     if isinstance(value, int) and abs(value) > MAX_WIDTH:
         raise UserError(f"the chat template asks for a width or number beyond {MAX_WIDTH:,}")
 
 
 def sized(value: Any) -> Any:
-    """A value that a template has made, counted with all that it holds.
-
-    Raises:
-      UserError: it holds too much, or one of its numbers or texts is too large.
-    """
+    """A value that a template has made, counted with all that it holds."""
     if value is None or isinstance(value, bool):
         charge()
         return value
@@ -108,16 +91,12 @@ def sized(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """A value as output has it.
-
-    Raises:
-      UserError: it prints otherwise in another run, as methods and generators do.
-    """
+    """A value as output has it; what prints otherwise in another run, as methods do, is refused."""
     if isinstance(value, str):
         return value
     for part in _parts(value):
         charge()
-        if not isinstance(part, (str, list, tuple, dict, *_PRINTED)):
+        if not isinstance(part, _PRINTED):
             raise UserError(
                 f"the chat template prints a {type(part).__name__}, which is no text and differs "
                 "from run to run"
@@ -126,22 +105,14 @@ def text_of(value: Any) -> str:
 
 
 def check_percent(pattern: str, values: Any) -> None:
-    """Refuses `pattern % values` where the result would be too long or differ from run to run.
-
-    Raises:
-      UserError: see `text_of`, `check_field`, `check_length`.
-    """
+    """Refuses `pattern % values` where the result would be too long or differ from run to run."""
     fields = re.findall(r"%(?:\([^)]*\))?([^%a-zA-Z]*)", pattern)
     widths = sum(map(check_field, fields))
     check_length(len(pattern) + widths + len(fields) * len(text_of(values)))
 
 
 def check_field(field: str) -> int:
-    """The columns that a field of a format, its colon or percent sign left out, asks for.
-
-    Raises:
-      UserError: see `check_width`; or they are named elsewhere, by `*`.
-    """
+    """The columns that a field of a format, its colon or percent sign left out, asks for."""
     if "*" in field:
         raise UserError("the chat template formats with a width of its own, '*'")
     widths = [int(digits[:9]) for digits in re.findall(r"\d+", field)]
@@ -151,11 +122,7 @@ def check_field(field: str) -> int:
 
 
 def check_operands(operator: str, left: Any, right: Any) -> None:
-    """Refuses an operation whose result would be too large, before it is computed.
-
-    Raises:
-      UserError: see `check_length`, `check_percent`; or a power too large.
-    """
+    """Refuses an operation whose result would be too large."""
     if operator == "*":
         for many, times in ((left, right), (right, left)):
             if isinstance(many, (str, list, tuple)) and isinstance(times, int):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from remid_jax.errors import UserError
 from remid_jax.models.chat_template import Messages, without_system
@@ -35,7 +35,7 @@ class Findings:
     notes: tuple[str, ...]
 
 
-def examine(render: Render, added: Mapping[str, bool], ends: Iterable[str] = ()) -> Findings:
+def examine(render: Render, added: Mapping[str, bool], ends: Sequence[str] = ()) -> Findings:
     """Renders chats by a template, and reads off what it does.
 
     Args:
@@ -67,7 +67,7 @@ def _first_after(pattern: re.Pattern[str], text: str) -> str | None:
     return found[0] if found else None
 
 
-def _end(last: str | None, within: str | None, goes_on: bool, ends: Iterable[str]) -> str | None:
+def _end(last: str | None, within: str | None, goes_on: bool, ends: Sequence[str]) -> str | None:
     """The token that ends an answer.
 
     Args:

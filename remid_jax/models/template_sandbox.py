@@ -1,12 +1,10 @@
 """A jinja sandbox for untrusted templates: bounded, and the same each time.
 
-Besides what jinja's own sandbox hides, a template here can neither run nor grow without end: turns
-of loops, calls, filters, operators and output count, and what would be too large is refused before
-it is made (`template_limits`). What differs from run to run (random choices, addresses of objects)
-cannot be printed.
+Besides what jinja's own sandbox hides, a template can neither run nor grow without end: turns of
+loops, calls, filters, operators and output count (`template_limits`). What differs from run to run
+(random choices, addresses of objects) cannot be printed.
 """
 
-import dataclasses
 import datetime
 import functools
 import json
@@ -20,17 +18,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter, Se
 from jinja2.visitor import NodeTransformer
 
 from remid_jax.errors import UserError
-from remid_jax.models.template_limits import (
-    charge,
-    check_field,
-    check_length,
-    check_operands,
-    check_percent,
-    check_width,
-    emit,
-    sized,
-    text_of,
-)
+from remid_jax.models import template_limits as limits
+from remid_jax.models.template_limits import charge, emit, sized, text_of
 
 DATE = datetime.datetime(2025, 1, 1)  # what strftime_now gives: a prompt is the same on any day
 
@@ -55,7 +44,7 @@ def _refuse(message: Any = "") -> None:
 
 
 def _strftime_now(form: str) -> str:
-    check_field(form)
+    limits.check_field(form)
     return DATE.strftime(form)
 
 
@@ -122,17 +111,16 @@ class _Format(SandboxedFormatter):
         return super().convert_field(value, conversion)
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        check_field(format_spec)
+        limits.check_field(format_spec)
         value = value if isinstance(value, (int, float)) else text_of(value)
         return emit(super().format_field(value, format_spec))
 
 
-@dataclasses.dataclass(frozen=True)
 class _Join:
     """`str.join` with one text between others, bounded."""
 
-    environment: Any
-    between: str
+    def __init__(self, environment: Any, between: str):
+        self.between = between
 
     def __call__(self, values: Iterable[Any]) -> str:
         return _joined(values, self.between)
@@ -174,7 +162,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     def _check_call(self, function: Any, args: tuple[Any, ...]) -> None:
         owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
         if isinstance(owner, str) and name in _OF_TEXTS:
-            return _check_method(owner, name, args)
+            if name in ("center", "ljust", "rjust", "zfill"):
+                limits.check_width(args[0] if args else 0)
+            elif name == "replace" and len(args) > 1:
+                _check_replace(owner, text_of(args[0]), text_of(args[1]))
+            return
         known = isinstance(function, _CALLABLE) or function in self._functions
         known |= isinstance(owner, (dict, list, tuple)) and name in _OF_CONTAINERS
         if not known and not isinstance(owner, (runtime.LoopContext, utils.Cycler)):
@@ -182,20 +174,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """An operator whose result is of bounded size."""
-        check_operands(operator, left, right)
+        limits.check_operands(operator, left, right)
         return sized(super().call_binop(context, operator, left, right))
 
 
-def _check_method(text: str, name: str, args: tuple[Any, ...]) -> None:
-    """Refuses a text that a method would make too long."""
-    if name in ("center", "ljust", "rjust", "zfill"):
-        check_width(args[0] if args else 0)
-    elif name == "replace" and len(args) > 1:
-        _check_replace(text, text_of(args[0]), text_of(args[1]))
-
-
 def _check_replace(text: str, old: str, new: str) -> None:
-    check_length(len(text) + text.count(old) * len(new))
+    limits.check_length(len(text) + text.count(old) * len(new))
 
 
 @pass_context
@@ -210,13 +194,9 @@ def _loop(values: Iterable[Any]) -> Iterator[Any]:
         yield value
 
 
-def _concat(parts: Iterable[Any]) -> str:
-    return _joined(parts, "")
-
-
-def _joined(values: Iterable[Any], between: str) -> str:
+def _joined(values: Iterable[Any], between: str = "") -> str:
     texts = [text_of(value) for value in _loop(values)]
-    check_length(sum(map(len, texts)) + len(texts) * len(between))
+    limits.check_length(sum(map(len, texts)) + len(texts) * len(between))
     return between.join(texts)
 
 
@@ -236,13 +216,13 @@ def _join(environment: Any, value: Any, d: Any = "", attribute: Any = None) -> s
 def _indent(value: Any, width: Any = 4, first: bool = False, blank: bool = False) -> str:
     text = text_of(value)
     columns = len(width) if isinstance(width, str) else width
-    check_length(len(text) + (1 + text.count("\n")) * columns)
+    limits.check_length(len(text) + (1 + text.count("\n")) * columns)
     return filters.do_indent(text, width, first, blank)
 
 
 def _format(value: Any, *args: Any, **kwargs: Any) -> str:
     text = text_of(value)
-    check_percent(text, kwargs or args)
+    limits.check_percent(text, kwargs or args)
     return filters.do_format(text, *args, **kwargs)
 
 
@@ -259,7 +239,7 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     text_of(value)
-    check_width(indent if isinstance(indent, int) else len(indent or ""))
+    limits.check_width(indent if isinstance(indent, int) else len(indent or ""))
     encoder = json.JSONEncoder(
         ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
@@ -275,7 +255,7 @@ def _random(value: Any) -> None:
 def _filters(known: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
     """Jinja's filters and the inner ones, all counted."""
     own = {
-        _LOOP: _loop, _TEXT: _concat, _SIZED: lambda value: value, "format": _format,
+        _LOOP: _loop, _TEXT: _joined, _SIZED: lambda value: value, "format": _format,
         "indent": _indent, "join": _join, "random": _random, "replace": _replace,
         "sum": _sum, "tojson": _tojson,
     }  # fmt: skip
@@ -292,7 +272,7 @@ def _counted_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
             text_of(args[place])
         if name in _NARROW:
             for given in (*args[place + 1 :], *kwargs.values()):
-                check_width(given)
+                limits.check_width(given)
         return sized(function(*args, **kwargs))
 
     return run

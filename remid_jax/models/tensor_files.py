@@ -63,27 +63,29 @@ def _parts(file: Path) -> list[tuple[str, Any, Any]]:
 
     try:
         handle = safe_open(str(file), framework="numpy")
-        names = list(handle.keys())
-        return [(name, handle, handle.get_slice(name)) for name in names]
+        return [(name, handle, handle.get_slice(name)) for name in list(handle.keys())]
     except (SafetensorError, OSError) as e:
         raise UserError(f"{file}: not a readable safetensors file, or truncated ({e})") from None
 
 
 def check_kind(name: str, kind: str, where: Path) -> None:
-    """Refuses a tensor whose type is no weight's.
-
-    Args:
-      name, kind: of the tensor.
-      where: its file or folder.
-
-    Raises:
-      UserError: naming tensor and type.
-    """
+    """Refuses a tensor of a file or folder whose type is no weight's."""
     if kind not in FLOATS:
         raise UserError(
             f"{where}: tensor {name!r} is stored as {kind}, which is no weight by itself; take "
             f"the model in {', '.join(FLOATS)}"
         )
+
+
+def check_shapes(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: Path
+) -> None:
+    """Refuses files in which a tensor is missing or of another shape."""
+    for name in sorted(expected.keys() - found.keys()):
+        raise UserError(f"{where}: tensor {name!r} is missing")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise UserError(f"{where}: tensor {name!r} has shape {found[name]}, not {shape}")
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:
@@ -92,11 +94,8 @@ def as_float32(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32, copy=False)
 
 
-def check_finite(values: np.ndarray, name: str, where: Path) -> None:
-    """Refuses a tensor that holds NaN or infinity.
-
-    Raises:
-      UserError: naming the tensor.
-    """
+def check_finite(values: np.ndarray, name: str, where: Path) -> np.ndarray:
+    """The values of a tensor, which hold neither NaN nor infinity, or a `UserError`."""
     if not np.isfinite(values).all():
         raise UserError(f"{where}: tensor {name!r} holds NaN or infinity")
+    return values

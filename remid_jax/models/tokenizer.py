@@ -14,15 +14,13 @@ from remid_jax.models import template_probe
 from remid_jax.models.chat_template import (
     Messages,
     checked_variables,
-    date_note,
     render_chat,
-    variable_notes,
+    template_notes,
     without_system,
 )
 from remid_jax.models.structure import Structure
 from remid_jax.models.tokenizer_files import read_tokenizer
-from remid_jax.models.tokenizer_library import TokenizerFiles
-from remid_jax.models.weights import Checkpoint
+from remid_jax.models.weights import ModelFiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Tokenizer:
       stop_ids: ids at which sampling stops, `end_of_turn` among them.
       bos: id that must begin a prompt exactly once, or None.
       special: names of special tokens for the template (`bos_token`, `eos_token`).
-      identity: digest of vocabulary, rules, special tokens, template and its variables.
+      fingerprint: digest of vocabulary, rules, special tokens, template and its variables.
       template_variables: further variables of the template, such as `enable_thinking`.
       template_notes: what was decided or assumed on the template's behalf, for reports.
       folds_system: whether the template takes the system text in the first user turn alone.
@@ -52,7 +50,7 @@ class Tokenizer:
     stop_ids: tuple[int, ...]
     bos: int | None
     special: dict[str, str]
-    identity: str
+    fingerprint: str
     template_variables: dict[str, Any] = dataclasses.field(default_factory=dict)
     template_notes: tuple[str, ...] = ()
     folds_system: bool = False
@@ -80,24 +78,14 @@ class Tokenizer:
         return self.backend.decode(list(ids), skip_special_tokens=True)
 
     def render(self, messages: Messages, add_generation_prompt: bool = True) -> str:
-        """Renders a chat by the model's template.
-
-        Raises:
-          UserError: see `render_chat`.
-        """
+        """A chat by the model's template; errors as of `render_chat`."""
         if self.folds_system:
             messages = without_system(messages)
-        variables = self.template_variables
-        return render_chat(
-            self.chat_template, messages, add_generation_prompt, self.special, variables
-        )
+        given = self.special, self.template_variables
+        return render_chat(self.chat_template, messages, add_generation_prompt, *given)
 
     def encode_chat(self, messages: Messages, add_generation_prompt: bool = True) -> list[int]:
-        """Renders a chat and tokenises it once; the beginning-of-sequence token stands once.
-
-        Raises:
-          UserError: see `render` and `encode`.
-        """
+        """Renders a chat and tokenises it once; the beginning-of-sequence token stands once."""
         ids = self._structure.encode_chat(messages, lambda m: self.render(m, add_generation_prompt))
         if self.bos is not None and ids[:1] != [self.bos]:
             ids = [self.bos, *ids]
@@ -105,64 +93,56 @@ class Tokenizer:
 
 
 def load_tokenizer(
-    checkpoint: Checkpoint,
+    model: ModelFiles,
     chat_template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
 ) -> Tokenizer:
-    """Builds the tokenizer of a checkpoint.
+    """Builds the tokenizer of a model.
 
     Args:
-      checkpoint: an opened checkpoint.
-      chat_template: jinja source that replaces the checkpoint's own.
+      model: its opened files.
+      chat_template: jinja source that replaces the model's own.
       template_variables: further variables of the template.
 
     Raises:
       UserError: the tokenizer cannot be used (see `read_tokenizer`), there is no chat template or
         one that cannot be, or nothing says how a turn ends.
     """
-    variables, files = checked_variables(template_variables), read_tokenizer(checkpoint)
-    template = chat_template or files.template
+    variables, files = checked_variables(template_variables), read_tokenizer(model)
+    template, backend = chat_template or files.template, files.backend
     if not template:
         raise UserError(
-            f"{checkpoint.path}: the tokenizer has no chat template; "
+            f"{model.path}: the tokenizer has no chat template; "
             "name a jinja file in config.model.chat_template"
         )
     names = {"bos_token": files.bos, "eos_token": files.ends[0] if files.ends else None}
-    special = {k: files.backend.id_to_token(i) for k, i in names.items() if i is not None}
+    special = {k: backend.id_to_token(i) for k, i in names.items() if i is not None}
+    added = {t.content: t.special for t in backend.get_added_tokens_decoder().values()}
     try:
-        found = _examine(files, template, special, variables)
+        found = template_probe.examine(
+            lambda chat, prompt: render_chat(template, chat, prompt, special, variables),
+            added,
+            [backend.id_to_token(i) for i in files.ends],
+        )
+        notes = *found.notes, *template_notes(template, variables)
     except UserError as e:
-        raise UserError(f"{checkpoint.path}: {e}") from None
+        raise UserError(f"{model.path}: {e}") from None
     if not (found.end or files.ends):
-        raise UserError(f"{checkpoint.path}: no eos token in tokenizer_config.json or config.json")
-    written = () if found.end is None else (files.backend.token_to_id(found.end),)
+        raise UserError(f"{model.path}: no eos token in tokenizer_config.json or config.json")
+    written = () if found.end is None else (backend.token_to_id(found.end),)
     stops = tuple(dict.fromkeys((*written, *files.ends)))
     rules = repr((list(stops), files.bos, files.adds_bos, special))
     rules += json.dumps(variables, sort_keys=True) if variables else ""
-    digest = hashlib.sha256((files.backend.to_str() + template + rules).encode()).hexdigest()
     return Tokenizer(
-        backend=files.backend,
+        backend=backend,
         chat_template=template,
         end_of_turn=stops[0],
         stop_ids=stops,
         bos=files.bos if files.adds_bos else None,
         special=special,
-        identity=digest,
+        fingerprint=hashlib.sha256((backend.to_str() + template + rules).encode()).hexdigest(),
         template_variables=variables,
-        template_notes=found.notes,
+        template_notes=notes,
         folds_system=found.folds_system,
         around_turns=found.around_turns,
     )
-
-
-def _examine(
-    files: TokenizerFiles, template: str, special: dict[str, str], variables: dict[str, Any]
-) -> template_probe.Findings:
-    """What the template does, with notes on its date and on variables that it does not read."""
-    added = {t.content: t.special for t in files.backend.get_added_tokens_decoder().values()}
-    ends = [files.backend.id_to_token(i) for i in files.ends]
-    found = template_probe.examine(
-        lambda chat, prompt: render_chat(template, chat, prompt, special, variables), added, ends
-    )
-    more = (*date_note(template), *variable_notes(template, variables))
-    return dataclasses.replace(found, notes=(*found.notes, *more))

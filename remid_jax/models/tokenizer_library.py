@@ -1,7 +1,6 @@
 """The tokenizers library, with errors that say what and where."""
 
 import contextlib
-import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,31 +14,8 @@ from remid_jax.json_files import kind_of
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True)
-class TokenizerFiles:
-    """What a checkpoint says of its tokenizer.
-
-    Attributes:
-      backend: the `tokenizers.Tokenizer`.
-      template: jinja source, or None.
-      ends: ids that end a text or a turn, the tokenizer's own eos first; may be empty.
-      bos: id of the beginning of a text, or None.
-      adds_bos: whether `bos` must begin a prompt.
-    """
-
-    backend: tokenizers.Tokenizer
-    template: str | None
-    ends: tuple[int, ...]
-    bos: int | None
-    adds_bos: bool
-
-
 def token_ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
-    """Ids of a text as the backend gives them, with no token added.
-
-    Raises:
-      UserError: the text is no Unicode, or the tokenizer fails on it.
-    """
+    """Ids of a text with no token added; a `UserError` where it is no Unicode or cannot be."""
     try:
         text.encode()
         return backend.encode(text, add_special_tokens=False).ids
@@ -50,14 +26,9 @@ def token_ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
 
 
 def guarded(run: Callable[[], T], what: str) -> T:
-    """Runs what builds a tokenizer from files.
+    """Runs what builds a tokenizer; where the library fails, a `UserError` that begins with `what`.
 
-    Args:
-      run: uses the library.
-      what: begins the message.
-
-    Raises:
-      UserError: the library fails; the trace that it prints where it panics is held back.
+    The trace that it prints where it panics is held back.
     """
     with _held_stderr():
         try:
@@ -93,11 +64,7 @@ def _held_stderr() -> Iterator[None]:
 
 
 def checked_id(value: Any, name: str, backend: tokenizers.Tokenizer) -> int:
-    """An id that a file names.
-
-    Raises:
-      UserError: it is none of the tokenizer's.
-    """
+    """An id that a file names, or a `UserError` where the tokenizer has none such."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise UserError(f"{name} must be the id of a token, not {kind_of(value)}")
     if not 0 <= value < 2**31 or backend.id_to_token(value) is None:

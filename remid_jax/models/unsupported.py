@@ -56,51 +56,31 @@ _GGUF: dict[str, tuple[Any, ...]] = {
 
 
 def refuse_hf(fields: Fields, windows: bool) -> None:
-    """Refuses keys of config.json that would change what is computed.
+    """Refuses keys of config.json that would change what is computed, by name and value.
 
     Args:
       fields: of config.json.
       windows: whether a `sliding_window` counts where `use_sliding_window` is absent.
-
-    Raises:
-      UserError: naming the key and its value.
     """
     act = fields.values.get("hidden_act", "silu")
     if act not in _SILU:
         raise UserError(f"{fields.where}: activation {shown(act)} is not supported, only 'silu'")
-    for key, value in fields.values.items():
+    for key in fields.values:
         pattern = next((p for p in _HF if re.fullmatch(p, key)), None)
-        if pattern is not None and value not in _HF[pattern]:
-            raise _refusal(fields, key)
-    _refuse_layer_types(fields)
-    _refuse_window(fields, windows)
-
-
-def _refusal(fields: Fields, key: str) -> UserError:
-    return UserError(
-        f"{fields.where}: {fields.prefix}{key} is not supported, and changes what is computed "
-        f"(it is {shown(fields.values[key])})"
-    )
-
-
-def _refuse_layer_types(fields: Fields) -> None:
+        if pattern is not None:
+            _refuse_unless(fields, key, _HF[pattern])
     kinds = fields.values.get("layer_types")
-    if kinds is None:
-        return
-    if not isinstance(kinds, list):
+    if not isinstance(kinds, list | None):
         raise fields.error("layer_types", "a list of texts")
-    other = next((kind for kind in kinds if kind != "full_attention"), None)
+    other = next((kind for kind in kinds or () if kind != "full_attention"), None)
     if other is not None:
         raise UserError(
             f"{fields.where}: layer_types holds {shown(other)}; only 'full_attention' is "
             "supported, not attention within a sliding window"
         )
-
-
-def _refuse_window(fields: Fields, windows: bool) -> None:
-    """Refuses a window of attention, unless the whole context lies in it."""
     window = fields.size("sliding_window", None)
     used = fields.flag("use_sliding_window", windows and window is not None)
+    # A window in which the whole context lies changes nothing.
     if used and (window is None or window < fields.size("max_position_embeddings")):
         raise UserError(
             f"{fields.where}: attention within a sliding window is not supported (sliding_window "
@@ -109,11 +89,16 @@ def _refuse_window(fields: Fields, windows: bool) -> None:
 
 
 def refuse_gguf(fields: Fields) -> None:
-    """Refuses keys of a GGUF file's architecture that would change what is computed.
+    """`refuse_hf` of a GGUF file's keys of the architecture, where an unknown key counts too."""
+    for key in fields.values:
+        if not _GGUF_READ.fullmatch(key):
+            _refuse_unless(fields, key, _GGUF.get(key, _NOTHING))
 
-    Raises:
-      UserError: naming the key and its value.
-    """
-    for key, value in fields.values.items():
-        if not _GGUF_READ.fullmatch(key) and value not in _GGUF.get(key, _NOTHING):
-            raise _refusal(fields, key)
+
+def _refuse_unless(fields: Fields, key: str, harmless: tuple[Any, ...]) -> None:
+    value = fields.values[key]
+    if value not in harmless:
+        raise UserError(
+            f"{fields.where}: {fields.prefix}{key} is not supported, and changes what is computed "
+            f"(it is {shown(value)})"
+        )

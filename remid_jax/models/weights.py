@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,30 @@ import numpy as np
 from remid_jax.errors import UserError
 from remid_jax.files import file_sha256, path_of
 from remid_jax.json_files import read_json_object
-from remid_jax.models import llama, qwen2, qwen3
-from remid_jax.models.decoder import DecoderConfig
+from remid_jax.models import families
+from remid_jax.models.decoder import DecoderConfig, layer_shapes
+from remid_jax.models.families import CONFIG, GGUF, HUGGING_FACE, LAYER_TENSORS, TENSORS
 from remid_jax.models.fields import Fields, shown
-from remid_jax.models.llama import CONFIG
-from remid_jax.models.tensor_files import as_float32, check_finite, check_kind, open_tensors
+from remid_jax.models.tensor_files import (
+    as_float32,
+    check_finite,
+    check_kind,
+    check_shapes,
+    open_tensors,
+)
 
-FAMILIES = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3}
-GGUF, HUGGING_FACE = 0, 1
 INDEX = "model.safetensors.index.json"
 _INTEGERS = ("I8", "I16", "I32", "I64")  # of GGUF
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """An opened checkpoint: its shape, and its tensors read when asked for.
+class ModelFiles:
+    """The opened files of a model: its shape, and its tensors read when asked for.
 
     Attributes:
-      path: file or directory.
-      source: `GGUF` or `HUGGING_FACE`, the column of the family's name table.
-      family: the module of the architecture.
+      path: GGUF file or directory.
+      source: `GGUF` or `HUGGING_FACE`, the column of the tables of names.
+      family: the architecture.
       config: shape of the decoder.
       shapes: tensor name -> shape as stored.
       kinds: tensor name -> type as stored (`BF16`, `Q4_1` ...).
@@ -41,7 +45,7 @@ class Checkpoint:
 
     path: Path
     source: int
-    family: Any
+    family: families.Family
     config: DecoderConfig
     shapes: Mapping[str, tuple[int, ...]]
     kinds: Mapping[str, str]
@@ -49,7 +53,7 @@ class Checkpoint:
     metadata: dict[str, Any]
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
+def open_files(path: str | Path) -> ModelFiles:
     """Opens a GGUF file or a Hugging Face directory.
 
     Raises:
@@ -67,51 +71,50 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     raise UserError(f"model not found: {path} (a GGUF file or a Hugging Face directory)")
 
 
-def _family(name: Any, path: Path) -> Any:
-    if not isinstance(name, str) or name not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
+def _family(name: Any, path: Path) -> families.Family:
+    if not isinstance(name, str) or name not in families.FAMILIES:
+        known = ", ".join(sorted(families.FAMILIES))
         raise UserError(
             f"{path}: architecture {shown(str(name))} is not supported; supported: {known}"
         )
-    return FAMILIES[name]
+    return families.FAMILIES[name]
 
 
-def _open_gguf(path: Path) -> Checkpoint:
+def _open_gguf(path: Path) -> ModelFiles:
     import gguf
 
     try:
         reader = gguf.GGUFReader(str(path))
-        fields = {name: field.contents() for name, field in reader.fields.items()}
+        metadata = {name: field.contents() for name, field in reader.fields.items()}
     except Exception as e:  # the reader fails in many ways on a damaged file
         raise UserError(f"{path}: not a readable GGUF file, or truncated ({e})") from None
-    _refuse_part(path, fields)
-    family = _family(fields.get("general.architecture"), path)
+    _refuse_part(path, metadata)
+    family = _family(metadata.get("general.architecture"), path)
     tensors = {t.name: t for t in reader.tensors}
+    shapes = {name: tuple(int(n) for n in t.shape[::-1]) for name, t in tensors.items()}
 
     def read(name: str) -> np.ndarray:
-        tensor, kind = tensors[name], tensors[name].tensor_type
+        data, kind = tensors[name].data, tensors[name].tensor_type
         try:
-            plain = kind.name == "F64"
-            values = tensor.data if plain else gguf.quants.dequantize(tensor.data, kind)
+            values = data if kind.name == "F64" else gguf.quants.dequantize(data, kind)
         except NotImplementedError:
             raise UserError(f"{path}: tensor {name!r}: cannot dequantise {kind.name}") from None
-        return as_float32(values).reshape(tuple(int(n) for n in tensor.shape[::-1]))
+        return as_float32(values).reshape(shapes[name])
 
     try:
-        config = family.config_from_gguf(_architecture(path, fields), set(tensors), read)
+        config = family.config_from_gguf(_architecture(path, metadata), set(tensors), read)
     except UserError as e:
         raise e if str(path) in str(e) else UserError(f"{path}: {e}") from None
-    shapes = {name: tuple(int(n) for n in t.shape[::-1]) for name, t in tensors.items()}
     kinds = {name: t.tensor_type.name for name, t in tensors.items()}
-    return Checkpoint(path, GGUF, family, config, shapes, kinds, read, fields)
+    return ModelFiles(path, GGUF, family, config, shapes, kinds, read, metadata)
 
 
-def _refuse_part(path: Path, fields: Mapping[str, Any]) -> None:
+def _refuse_part(path: Path, metadata: Mapping[str, Any]) -> None:
     """Refuses one of several GGUF files, which llama.cpp reads together."""
     name = re.search(r"-(\d{5})-of-(\d{5})\.gguf$", path.name)
-    count = fields.get("split.count", int(name[2]) if name else 1)
+    count = metadata.get("split.count", int(name[2]) if name else 1)
     if count not in (0, 1):
-        which = fields.get("split.no", int(name[1]) - 1 if name else None)
+        which = metadata.get("split.no", int(name[1]) - 1 if name else None)
         number = f"part {which + 1}" if isinstance(which, int) else "one"
         first = path.name.replace(f"-{name[1]}-of-", "-00001-of-") if name else "FIRST.gguf"
         raise UserError(
@@ -120,17 +123,17 @@ def _refuse_part(path: Path, fields: Mapping[str, Any]) -> None:
         )
 
 
-def _architecture(path: Path, fields: Mapping[str, Any]) -> Fields:
+def _architecture(path: Path, metadata: Mapping[str, Any]) -> Fields:
     """The fields of the architecture, without its name before them."""
-    prefix = f"{fields['general.architecture']}."
-    own = {k.removeprefix(prefix): v for k, v in fields.items() if k.startswith(prefix)}
+    prefix = f"{metadata['general.architecture']}."
+    own = {k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}
     if "vocab_size" not in own:
-        tokens = gguf_field(path, fields, "tokenizer.ggml.tokens")
+        tokens = Fields(metadata, f"{path}: GGUF metadata").get("tokenizer.ggml.tokens")
         own["vocab_size"] = len(tokens) if isinstance(tokens, list) else tokens
     return Fields(own, "GGUF metadata", prefix)
 
 
-def _open_hugging_face(path: Path) -> Checkpoint:
+def _open_hugging_face(path: Path) -> ModelFiles:
     metadata = {
         file: read_json_object(path / file, "model", finite=False)
         for file in (CONFIG, "tokenizer_config.json", "generation_config.json")
@@ -144,92 +147,74 @@ def _open_hugging_face(path: Path) -> Checkpoint:
         config = family.config_from_hf(metadata[CONFIG])
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
-    return Checkpoint(
+    return ModelFiles(
         path, HUGGING_FACE, family, config, tensors.shapes, tensors.kinds, tensors.read, metadata
     )
 
 
-def gguf_field(path: Path, fields: dict[str, Any], key: str) -> Any:
-    """A field of GGUF metadata, or a `UserError` that names it."""
-    if key not in fields:
-        raise UserError(f"{path}: GGUF metadata lacks {key!r}")
-    return fields[key]
+def _outer_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Parameter of `Decoder` outside of its layers -> its shape."""
+    shapes = {"embedding": (c.vocab_size, c.width), "final_norm": (c.width,)}
+    return shapes if c.tie_embeddings else {**shapes, "head": (c.width, c.vocab_size)}
 
 
-def tensor_names(checkpoint: Checkpoint) -> dict[str, list[str]]:
-    """Parameter of `Decoder` -> the file's tensors: one, or one for each layer."""
-    c, family, column = checkpoint.config, checkpoint.family, checkpoint.source
-    names = {k: [v[column]] for k, v in family.TENSORS.items() if k in parameter_shapes(c)}
-    for name, files in family.LAYER_TENSORS.items():
-        names[name] = [files[column].format(i) for i in range(c.num_layers)]
-    return names
+def _names(files: ModelFiles, parameter: str) -> list[str]:
+    """The file's tensors of a parameter: one, or one for each layer."""
+    if parameter in TENSORS:
+        return [TENSORS[parameter][files.source]]
+    name = LAYER_TENSORS[parameter][files.source]
+    return [name.format(i) for i in range(files.config.num_layers)]
 
 
-def check_tensors(checkpoint: Checkpoint) -> None:
+def check_tensors(files: ModelFiles) -> None:
     """Checks number, names, types and shapes of all tensors; reads none of them.
 
     Raises:
       UserError: a tensor is missing, unexpected, or of a wrong type or shape.
     """
-    _check_kinds(checkpoint)
-    _check_layers(checkpoint)  # before a name for each is made
-    shapes, names = parameter_shapes(checkpoint.config), tensor_names(checkpoint)
-    expected = {file for files in names.values() for file in files}
-    for file in sorted(expected - set(checkpoint.shapes)):
-        raise UserError(f"{checkpoint.path}: tensor {file!r} is missing")
-    for name, files in names.items():
-        stored = shapes[name] if name == "embedding" else shapes[name][::-1]
-        for file in files:
-            if checkpoint.shapes[file] != stored:
-                raise UserError(
-                    f"{checkpoint.path}: tensor {file!r} has shape {checkpoint.shapes[file]}, "
-                    f"not {stored}"
-                )
-    extra = [n for n in _used(checkpoint) if n not in expected]
+    for name in _used(files):
+        kind = files.kinds[name]
+        if files.source == HUGGING_FACE or kind in _INTEGERS:
+            check_kind(name, kind, files.path)
+    _check_layers(files)  # before a name for each is made
+    expected = {}
+    for parameter, shape in (_outer_shapes(files.config) | layer_shapes(files.config)).items():
+        stored = shape if parameter == "embedding" else shape[::-1]
+        expected |= dict.fromkeys(_names(files, parameter), stored)
+    check_shapes(files.shapes, expected, files.path)
+    extra = sorted(n for n in _used(files) if n not in expected)
     if extra:
-        raise UserError(f"{checkpoint.path}: unexpected tensors {_some(extra)}")
+        more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+        raise UserError(f"{files.path}: unexpected tensors {', '.join(extra[:3])}{more}")
 
 
-def _used(checkpoint: Checkpoint) -> Iterator[str]:
+def _used(files: ModelFiles) -> Iterator[str]:
     """Names of the tensors that are not passed over."""
-    needed = checkpoint.family.TENSORS.values()
-    untied = () if checkpoint.config.tie_embeddings else {n[checkpoint.source] for n in needed}
-    for name in checkpoint.shapes:
-        if name in untied or not name.endswith(checkpoint.family.IGNORED):
-            yield name
+    column, tied = files.source, files.config.tie_embeddings
+    needed = () if tied else {names[column] for names in TENSORS.values()}
+    return (n for n in files.shapes if n in needed or not n.endswith(families.IGNORED))
 
 
-def _check_kinds(checkpoint: Checkpoint) -> None:
-    for name in _used(checkpoint):
-        kind = checkpoint.kinds[name]
-        if checkpoint.source == HUGGING_FACE or kind in _INTEGERS:
-            check_kind(name, kind, checkpoint.path)
-
-
-def _check_layers(checkpoint: Checkpoint) -> None:
+def _check_layers(files: ModelFiles) -> None:
     """Refuses a number of layers that the tensors' names cannot hold."""
-    column, found = checkpoint.source, set()
-    patterns = [re.escape(files[column]) for files in checkpoint.family.LAYER_TENSORS.values()]
+    column, said = files.source, files.config.num_layers
+    patterns = [re.escape(LAYER_TENSORS[p][column]) for p in layer_shapes(files.config)]
     pattern = re.compile("|".join(p.replace(r"\{\}", r"(\d+)") for p in patterns))
-    for name in checkpoint.shapes:
-        match = pattern.fullmatch(name)
-        found |= {n for n in match.groups() if n} if match else set()
-    said = checkpoint.config.num_layers
+    matches = filter(None, map(pattern.fullmatch, files.shapes))
+    found = {n for match in matches for n in match.groups() if n}
     if said > len(found):
-        key = llama.SIZES["num_layers"][column]
+        key = families.SIZES["num_layers"][column]
         raise UserError(
-            f"{checkpoint.path}: {key} is {said:,}, but there are tensors of {len(found)} layers; "
+            f"{files.path}: {key} is {said:,}, but there are tensors of {len(found)} layers; "
             "fetch the model again"
         )
 
 
-def read_parameters(
-    checkpoint: Checkpoint, dtype: Any = np.float32
-) -> Iterator[tuple[str, np.ndarray]]:
+def read_parameters(files: ModelFiles, dtype: Any = np.float32) -> Iterator[tuple[str, np.ndarray]]:
     """Reads the parameters of `Decoder` one by one: kernels as [in, out], layers stacked.
 
     Args:
-      checkpoint: an opened checkpoint.
+      files: of the model.
       dtype: storage type of the result.
 
     Yields:
@@ -239,54 +224,24 @@ def read_parameters(
     Raises:
       UserError: a tensor is missing, unexpected, of a wrong shape, or not finite.
     """
-    check_tensors(checkpoint)
-    shapes, names = parameter_shapes(checkpoint.config), tensor_names(checkpoint)
-    for name, files in names.items():
-        if name not in checkpoint.family.LAYER_TENSORS:
-            yield name, _tensor(checkpoint, files[0], name).astype(dtype)
-            continue
-        stacked = np.empty((checkpoint.config.num_layers, *shapes[name]), dtype)
-        for i, file in enumerate(files):
-            stacked[i] = _tensor(checkpoint, file, name)
-        yield f"layers/{name}", stacked
+    check_tensors(files)
+    for parameter in _outer_shapes(files.config):
+        (name,) = _names(files, parameter)
+        yield parameter, _tensor(files, name, parameter).astype(dtype)
+    for parameter, shape in layer_shapes(files.config).items():
+        stacked = np.empty((files.config.num_layers, *shape), dtype)
+        for i, name in enumerate(_names(files, parameter)):
+            stacked[i] = _tensor(files, name, parameter)
+        yield f"layers/{parameter}", stacked
         del stacked  # before the next one is made
 
 
-def _some(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def parameter_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
-    """Parameter of `Decoder`, or of one of its layers -> its shape."""
-    query, kv = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    shapes = {
-        "embedding": (c.vocab_size, c.width),
-        "final_norm": (c.width,),
-        "attention_norm": (c.width,),
-        "query": (c.width, query),
-        "key": (c.width, kv),
-        "value": (c.width, kv),
-        "output": (query, c.width),
-        "mlp_norm": (c.width,),
-        "gate": (c.width, c.mlp_width),
-        "up": (c.width, c.mlp_width),
-        "down": (c.mlp_width, c.width),
-    }
-    if c.attention_bias:
-        shapes |= {"query_bias": (query,), "key_bias": (kv,), "value_bias": (kv,)}
-    if c.qk_norm:
-        shapes |= {"query_norm": (c.head_dim,), "key_norm": (c.head_dim,)}
-    return shapes if c.tie_embeddings else {**shapes, "head": (c.width, c.vocab_size)}
-
-
-def _tensor(checkpoint: Checkpoint, file: str, name: str) -> np.ndarray:
-    values = checkpoint.read(file)
-    check_finite(values, file, checkpoint.path)
-    interleaved = checkpoint.source == GGUF and checkpoint.family.GGUF_INTERLEAVES_ROTARY
-    if interleaved and name in ("query", "key"):
-        values = _rotate_half_order(values, checkpoint.config.head_dim)
-    return values if name == "embedding" else values.T
+def _tensor(files: ModelFiles, name: str, parameter: str) -> np.ndarray:
+    values = check_finite(files.read(name), name, files.path)
+    interleaved = files.source == GGUF and files.family.gguf_interleaves_rotary
+    if interleaved and parameter in ("query", "key"):
+        values = _rotate_half_order(values, files.config.head_dim)
+    return values if parameter == "embedding" else values.T
 
 
 def _rotate_half_order(w: np.ndarray, head_dim: int) -> np.ndarray:
@@ -319,12 +274,10 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def weights_identity(path: Path) -> str:
+def weights_fingerprint(path: Path) -> str:
     """Hex digest of all weight files' content: equal exactly when the weights are."""
     files = weight_files(path) if path.is_dir() else [path]
-    if len(files) == 1:
-        return file_sha256(files[0])
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file_sha256(file).encode())
-    return digest.hexdigest()
+    digests = [file_sha256(file) for file in files]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )

@@ -15,21 +15,20 @@ def new_table(
     rows: Iterable[Sequence[Any]] = (),
     left: Collection[str] | None = None,
 ) -> Table:
-    """A table in the style of all results; nothing in it is wrapped.
+    """A table in the style of all results; nothing in it is wrapped or read as markup.
 
     Args:
-      title: above it.
-      columns: headings.
-      rows: what it begins with, texts and numbers.
+      title: above it; columns: headings; rows: what it begins with, texts and numbers.
       left: headings of columns of text, aligned to the left; by default the first.
     """
     texts = columns[:1] if left is None else left
     heading = Text(title, "table.title", no_wrap=True, overflow="ignore")
     made = Table(title=heading, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     for column in columns:
-        made.add_column(column, justify="left" if column in texts else "right", no_wrap=True)
+        justify = "left" if column in texts else "right"
+        made.add_column(Text(column), justify=justify, no_wrap=True)
     for row in rows:
-        made.add_row(*map(str, row))
+        made.add_row(*(Text(str(cell)) for cell in row))
     return made
 
 

@@ -1,251 +1,110 @@
-"""What a diagnosis leaves behind: the table, results.json, and the pair matrices."""
+"""What a diagnosis shows on the terminal: verdicts, one table, warnings, and where the rest is."""
 
-import contextlib
-import hashlib
-import importlib.metadata
-import json
-import platform
-import re
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-from ml_collections import ConfigDict
+from rich.cells import cell_len, chop_cells
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from remid_jax.analysis.by_shift import shift_lines
-from remid_jax.analysis.cross_information import saturation_lines
-from remid_jax.analysis.divergences import CAVEATS, divergence_table
-from remid_jax.analysis.measures import ANCHORS, Subset
-from remid_jax.data.responses import count_lines
-from remid_jax.data.shifts import ALL_TAGS
 from remid_jax.errors import visible
-from remid_jax.evaluation.scoring import GOLDEN
-from remid_jax.evaluation.store import npz_bytes
-from remid_jax.files import write_atomically
-from remid_jax.report.factors import factor_lines, factor_tables
+from remid_jax.report.notes import note_lines, warning_lines
 from remid_jax.report.tables import new_table
+from remid_jax.report.text import NO_BREAK, REFERENCES, WIDTH, Figures, Row, short, span
+from remid_jax.report.verdicts import comparison_lines, verdict
 
-TABLE_WIDTH = 120
-CONSOLE = "remid-jax"  # the installed command
-PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tokenizers", "ml-collections", "gguf")
-
-
-def provenance(config: ConfigDict) -> dict[str, Any]:
-    """Where numbers come from: configuration, command, revision, versions and devices."""
-    return {
-        "config": config.to_dict(),
-        "command": _command(),
-        "git_revision": git_revision(),
-        "versions": {p: _version(p) for p in ("remid_jax", *PACKAGES)},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": jax.devices()[0].device_kind,
-        "device_count": jax.device_count(),
-        "matmul_precision": "highest",
-    }
+FEW_ROWS = 12  # of a table with a row an RPM and subset; where there are more, an RPM has a column
+LINES, MANY_LINES = 30, 50  # of two RPMs on four subsets, and of six on twelve
+COLUMN, COLUMNS = 13, 6  # cells of an RPM's column, and how many stand side by side
 
 
-def _command() -> list[str]:
-    """What started this process; an escape stands for what JSON and terminals cannot hold."""
-    words = [visible(word) for word in sys.orig_argv[1:]]
-    if words and Path(words[0]).stem == CONSOLE:
-        return [CONSOLE, *words[1:]]
-    return ["python", *words]
+def print_report(results: Mapping[str, Any], folder: str | Path) -> None:
+    """Prints what a run shows, in lines of at most 120 cells but for long paths.
 
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def git_revision() -> str | None:
-    """Commit of the source, marked where it was changed; None outside a checkout."""
-    here = Path(__file__)
-    run = {"cwd": here.parent, "capture_output": True, "text": True, "check": True}
-    try:  # an environment may lie in the checkout of something else
-        subprocess.run(["git", "ls-files", "--error-unmatch", here.name], **run)
-        revision = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return revision + ("-dirty" if changed else "")
-
-
-def write_results(workdir: Path, results: Mapping[str, Any]) -> Path:
-    """Writes results.json (NaN and infinity never occur in it), the newest results of a folder.
-
-    Those of another configuration that stand there are kept as results-DIGEST.json, the digest
-    being that of their configuration, and that is said.
+    Args:
+      results: content of results.json.
+      folder: where it lies.
     """
-    path = workdir / "results.json"
-    text = json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False, default=_plain)
-    older = path.read_bytes() if path.exists() else b""
-    if older and (name := _digest(older)) != _digest(text.encode()):
-        kept = workdir / f"results-{name}.json"
-        write_atomically(kept, [older])
-        print(f"note: results of another configuration are kept as {kept}", file=sys.stderr)
-    write_atomically(path, [text.encode()])
-    return path
+    rows, figures = results["rows"], Figures(results["provenance"]["config"]["estimator"])
+    rpms = list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
+    few = sum(r["rpm"] in rpms for r in rows) <= FEW_ROWS
+    verdicts = [line for rpm in rpms for line in _wrapped(verdict(rpm, results, figures))]
+    table = (_long if few else _wide)(rows, rpms, figures) + _wrapped(_references(rows, figures))
+    notes = (*warning_lines(results), *note_lines(results, figures))
+    below = [*(x for line in notes for x in _wrapped(line)), *_files(results, folder)]
+    room = (LINES if few else MANY_LINES) - len(verdicts) - len(table) - len(below) - 1
+    compared = comparison_lines(results, figures, max(room, 1))
+    print("\n".join((*verdicts, *compared, "", *table, *below)).replace(NO_BREAK, " "))
 
 
-def _digest(content: bytes) -> str:
-    """Of the configuration that results come from, or of them all where they name none."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-        content = json.dumps(json.loads(content)["provenance"]["config"], sort_keys=True).encode()
-    return hashlib.sha256(content).hexdigest()[:8]
+def _wrapped(text: str) -> list[str]:
+    first, *words = text.split(" ")
+    lines = [first]
+    for word in words:
+        if cell_len(f"{lines[-1]} {word}") > WIDTH:
+            lines.append(" ")
+        lines[-1] += f" {word}"
+    return lines
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else list(value)
+def _long(rows: Sequence[Row], rpms: Sequence[str], figures: Figures) -> list[str]:
+    columns = ("RPM", "subset", "n", "R-EMI", "R-EMID", "retained", "baseline")
+    title = f"R-EMI and R-EMID ± s.e. in {figures.about}"
+    table = new_table(title, columns, left=("RPM", "subset"))
+    for rpm in rpms:
+        for i, row in enumerate(r for r in rows if r["rpm"] == rpm):
+            cells = ("" if i else short(rpm), short(row["subset"], 22), str(row["n"]))
+            found = (figures.estimate(row, "r_emi"), figures.r_emid(row) if i else "")
+            levels = (figures.estimate(row, key, 2) for key in ("retained", "baseline"))
+            table.add_row(*map(Text, (*cells, *found, *levels)))
+    shares = "retained: share of golden's information; baseline: log q per token minus golden's"
+    return [*_rendered(table), f"* p < {figures.alpha:.2g} (Holm over the subsets); {shares}"]
 
 
-def write_matrices(workdir: Path, subset: Subset) -> Path:
-    """Writes a subset's pair matrices and what is needed to estimate from them again."""
-    arrays: dict[str, np.ndarray] = {"sample_ids": np.array(subset.sample_ids)}
-    own = {p: b for p, b in subset.policies.items() if p not in ANCHORS}
-    for policy, block in {GOLDEN: subset.golden, **own}.items():
-        arrays[f"{policy}/scores"] = block.scores
-        arrays[f"{policy}/scores_without_reasoning"] = block.plain
-        arrays[f"{policy}/num_tokens"] = block.lengths
-        arrays[f"{policy}/where"] = block.where
-    path = workdir / "pairs" / f"{_file_name(subset.tag)}.npz"
-    write_atomically(path, [npz_bytes(arrays)])
-    return path
+def _wide(rows: Sequence[Row], rpms: Sequence[str], figures: Figures) -> list[str]:
+    """A row a subset, a column an RPM: R-EMI in distribution, then R-EMID."""
+    lines: list[str] = []
+    by_place = {(r["rpm"], r["subset"]): r for r in rows}
+    title = f"R-EMID, and R-EMI in distribution, ± s.e. in {figures.about}"
+    for start in range(0, len(rpms), COLUMNS):
+        some = rpms[start : start + COLUMNS]
+        room = max((WIDTH - 32) // len(some) - 1, COLUMN)
+        heads = ("\n".join(chop_cells(short(rpm, 2 * COLUMN), room)) for rpm in some)
+        table = new_table(title, ("subset", "n", *heads))
+        for i, subset in enumerate(dict.fromkeys(r["subset"] for r in rows)):
+            own = [by_place[rpm, subset] for rpm in some]
+            name = short(subset, 22) if i else f"{short(subset, 14)}, R-EMI"
+            found = (figures.r_emid(r) if i else figures.estimate(r, "r_emi") for r in own)
+            cells = (name, span([r["n"] for r in own]), *(f.replace(NO_BREAK, "") for f in found))
+            table.add_row(*map(Text, cells))
+        lines += _rendered(table)
+    return [*lines, f"* p < {figures.alpha:.2g} (Holm over the subsets of an RPM)"]
 
 
-def _file_name(tag: str) -> str:
-    """A tag as the name of a file, whatever it holds; tags that would be alike stay apart."""
-    plain = tag.lower().replace(" & ", "_and_").replace(" ", "_")
-    name = re.sub(r"[^\w-]", "_", plain)[:80]
-    if name == plain and tag in (*ALL_TAGS, plain):
-        return name
-    return f"{name}-{hashlib.sha256(tag.encode()).hexdigest()[:8]}"
+def _rendered(table: Table) -> list[str]:
+    table.show_edge = False
+    console = Console(file=io.StringIO(), width=10_000, color_system=None)
+    console.print(table)
+    return [line.rstrip() for line in console.file.getvalue().rstrip("\n").split("\n")]
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+def _references(rows: Sequence[Row], figures: Figures) -> str:
+    """The rows that serve as a ruler: golden responses, and those of other contexts."""
+    home, *shifted = own = [r for r in rows if r["rpm"] == REFERENCES[1]]
+    known = sorted((r for r in shifted if r["r_emid"] is not None), key=lambda r: r["r_emid"])
+    ends = [
+        f"{figures.r_emid(r)} ({short(r['subset'], 18)})" for r in (*known[:1], *known[1:][-1:])
+    ]
+    text = f"golden 0; shuffled golden, n = {span([r['n'] for r in own])}: R-EMI "
+    text += figures.estimate(home, "r_emi")
+    return f"{text}, R-EMID {' to '.join(ends)}" if ends else text
 
 
-def _pm(value: float | None, error: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f} ± {_number(error, digits)}"
-
-
-def _table(title: str, rows: Sequence[Mapping[str, Any]], digits: int) -> Table:
-    columns = ("policy", "subset", "n", "R-EMI", "R-EMID", "", "retained", "EMI", "baseline*")
-    table = new_table(title, columns, left=("policy", "subset", ""))
-    previous = None
-    for row in rows:
-        if previous not in (None, row["policy"]):
-            table.add_section()
-        table.add_row(
-            escape(row["policy"]) if row["policy"] != previous else "",
-            row["subset"],
-            str(row["n"]),
-            _pm(row["r_emi"], row["r_emi_se"], digits),
-            _pm(row["r_emid"], row["r_emid_se"], digits),
-            "~" if row["within_noise"] and row["policy"] != GOLDEN else "",
-            _number(row["retained"], 2),
-            _number(row["emi"], digits),
-            _pm(row["baseline"], row["baseline_se"], 2),
-        )
-        previous = row["policy"]
-    return table
-
-
-def print_table(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Prints the rows, each model's worst shift, the comparisons, and what was left out."""
-    console = console or Console(width=TABLE_WIDTH, soft_wrap=True)
-    e = results["provenance"]["config"]["estimator"]
-    sequence = e["normalisation"] == "sequence"
-    unit, digits = ("nats per response", 1) if sequence else ("nats per token", 3)
-    title = f"R-EMI and R-EMID ± s.e. in {unit} ({e['name']}, {e['negatives']} negatives)"
-    console.print(_table(title, results["rows"], digits))
-    console.print("~ within noise: the interval of R-EMID holds 0")
-    console.print("* mean log q per token, model minus golden: no mutual information in it")
-    for line in _power_lines(results["rows"], unit, digits):
-        console.print(line, markup=False, highlight=False)
-    if results["by_language"]:
-        rows = [{**r, "subset": f"{r['subset']}, {r['language']}"} for r in results["by_language"]]
-        console.print(_table("The same by language of the sample", rows, digits))
-    if results["divergences"]:
-        console.print(divergence_table(results["divergences"]))
-        for caveat in CAVEATS:
-            console.print(caveat, markup=False, highlight=False)
-    for table in factor_tables(results["factors"]):
-        console.print(table)
-    for line in (*factor_lines(results["factors"]), *saturation_lines(results["rows"])):
-        console.print(line, markup=False, highlight=False)
-    for line in shift_lines(results["by_shift"], digits):
-        console.print(line, markup=False, highlight=False)
-    for line in _remarks(results, e["confidence"], digits):
-        console.print(visible(line), markup=False, highlight=False)
-
-
-def _power_lines(rows: Sequence[Mapping[str, Any]], unit: str, digits: int) -> Iterator[str]:
-    """What each evaluated model's subsets are large enough to show."""
-    for policy in dict.fromkeys(r["policy"] for r in rows if r["policy"] not in ANCHORS):
-        sizes = [r["detectable"] for r in rows if r["policy"] == policy]
-        if sizes := [x for x in sizes if x is not None]:
-            low, high = f"{min(sizes):.{digits}f}", f"{max(sizes):.{digits}f}"
-            yield (
-                f"{policy}: smallest R-EMID seen with power .8 at this n: "
-                f"{low if low == high else f'{low}-{high}'} {unit}; "
-                "for half of that about 4x the contexts"
-            )
-
-
-def _warning_lines(warnings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """One line a model and kind: the same holds in many subsets."""
-    named = {
-        "r_emi_above_golden": "R-EMI is significantly above 0",
-        "baseline_above_golden": "the baseline is significantly above 0",
-    }
-    for policy, kind in dict.fromkeys((w["policy"], w["kind"]) for w in warnings):
-        where = [w["subset"] for w in warnings if (w["policy"], w["kind"]) == (policy, kind)]
-        yield (
-            f"warning: {policy}: {named[kind]} in {', '.join(where)}: its answers are more "
-            "predictable than the golden ones (cold or greedy sampling, or echoing), which is no "
-            "merit"
-        )
-
-
-def _remarks(results: Mapping[str, Any], level: float, digits: int) -> Iterator[str]:
-    """Warnings, worst shifts, comparisons, cut answers and exclusions, a line each."""
-
-    def interval(row: Mapping[str, Any], low: str, high: str) -> str:
-        noise = ", within noise" if row["within_noise"] else ""
-        return f"({100 * level:g}% interval {row[low]:.{digits}f} to {row[high]:.{digits}f}{noise})"
-
-    yield from _warning_lines(results["warnings"])
-    for w in results["worst"]:
-        others = ", ".join(w["not_distinguished_from"]) or "no other"
-        yield (
-            f"worst shift of {w['policy']}: {w['subset']}, R-EMID {w['r_emid']:.{digits}f} "
-            f"{interval(w, 'r_emid_low', 'r_emid_high')}; not distinguished from: {others}"
-        )
-    for c in results["comparisons"]:
-        if c["difference"] is not None:
-            yield (
-                f"{c['subset']}: R-EMI of {c['first']} minus {c['second']}, paired: "
-                f"{c['difference']:.{digits}f} {interval(c, 'low', 'high')}, n = {c['n']}"
-            )
-    tokens = results["provenance"]["config"]["sampling"]["max_tokens"]
-    counts = results["cut_at_max_tokens"]
-    for policy in next(iter(counts.values()), {}):
-        if total := sum(c[policy] for c in counts.values()):
-            yield f"answers of {policy} that did not end within {tokens} tokens: {total}"
-    if results["contributions"]:
-        yield f"what each sample adds to R-EMI, the largest loss first: {results['contributions']}"
-    for policy, counted in results["answers"].items():
-        yield from count_lines(policy, counted)
-    for item in results["excluded"]:
-        yield f"excluded: {item['policy']}, {item['sample_ID']}: {item['reason']}"
+def _files(results: Mapping[str, Any], folder: str | Path) -> list[str]:
+    path, table = Path(folder) / "results.json", results["contributions"]
+    samples = f"{table} (what each sample adds to R-EMI), " if table else ""
+    beside = f"results.json holds all figures; beside it: {samples}responses.jsonl, pairs/"
+    return [f"results: {visible(str(path))}", beside]

@@ -1,79 +1,169 @@
 """The configuration of CoRL: every key, its default, and checks before any work."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from remid_jax.config_checks import (
-    SEEDS,
-    check_choice,
-    check_each,
-    check_form,
-    check_least,
-    check_name,
-    check_plain,
-    check_within,
-    value_of,
-)
 from remid_jax.data import shifts
-from remid_jax.data.reading import BUNDLED
 from remid_jax.errors import UserError
 from remid_jax.models.lora import LoraConfig
-from remid_jax.models.pretrained import DEFAULT, DTYPES
-from remid_jax.models.sharding import AXES, MeshConfig
-from remid_jax.processes import process_config
-from remid_jax.training import grpo
-from remid_jax.training.optimiser import SCHEDULES
+from remid_jax.models.sharding import MeshConfig
+from remid_jax.run_config import ModelKeys, RunKeys
+from remid_jax.settings import (
+    SEEDS,
+    check_choice,
+    check_keys,
+    check_name,
+    defaults_of,
+    group,
+    key,
+    keys_of,
+    made_from,
+    value_of,
+)
+from remid_jax.training.grpo import GrpoConfig
+from remid_jax.training.optimiser import OptimiserConfig
 from remid_jax.training.rewards import check_rewards
 from remid_jax.worlds.textual import facts, words
 
 ROLES = ("reasoner", "policy")
 KINDS = ("reasoner_sft", "policy_sft", "reasoner_grpo", "policy_grpo")
-TASKS = ("benchmark", "world")
-NOTES = ("own", "none", "shuffled", "filler")
-OPPONENTS = ("current", "cold")
-ROLLOUT_WEIGHTS = ("gathered", "sharded")
-# Groups of names of rewards.
-FREE = (
-    "config.model.template_variables",
-    *(f"config.{r}.{g}" for r in ROLES for g in ("rewards", "parameters")),
-)
 POSITIVE = ("length.words", "sequence_likelihood.scale")  # parameters of rewards
-_OPTIMISED = ("sft", *ROLES)  # groups that hold an optimiser
+_GROUPS = f"[1, {words.GROUP_LIMIT}]"
 
 
-def _of_each(groups: Iterable[str], table: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{group}.{key}": value for group in groups for key, value in table.items()}
+@dataclasses.dataclass(frozen=True)
+class _World:
+    personas: int = key(16, "for each culture", _GROUPS)
+    characters: int = key(16, "for each category", _GROUPS)
+    noise: float = key(0.05, "probability that a slot of a response is not the right one", "(0, 1)")
+    seed: int = key(0, "of the facts", SEEDS)
+    error: float = key(0.4, "probability that a cold thought has a wrong fact", "[0, 1]")
+    train: int = key(1000, "of IDTrain", "[1, inf) samples")
+    test: int = key(100, "of each test subset", "[1, inf) samples")
 
 
-CHOICES = {
-    "task": TASKS, "notes": NOTES, "opponent": OPPONENTS, "model.dtype": tuple(DTYPES),
-    "rollout_weights": ROLLOUT_WEIGHTS, **_of_each(_OPTIMISED, {"schedule": SCHEDULES}),
-    **_of_each(ROLES, grpo.CHOICES),
-}  # fmt: skip
-LEAST = {
-    "rounds": 0, "max_prompt_tokens": 0, "sft.batch": 1, "sft.draws": 1, "evaluate.every": 0,
-    "evaluate.samples": 0, "evaluate.batch": 1, "evaluate.thoughts": 1, "checkpoint.every": 1,
-    "texts_every": 0, "lora.rank": 1, "world.train": 1, "world.test": 1, "pretraining.steps": 1,
-    "pretraining.batch": 4, "pretraining.worlds": 1, "decoder.layers": 1, "decoder.width": 1,
-    "decoder.heads": 1, "processes.count": 1, "processes.index": 0,
-    **_of_each(_OPTIMISED, {"micro_batches": 1}),
-    **_of_each(ROLES, {"prompts": 1, "group": 2, "inner_epochs": 1, "negatives": 1,
-                       "max_tokens": 1}),
-    **_of_each(["mesh"], dict.fromkeys(AXES, 1)),
-}  # fmt: skip
-WITHIN = {
-    "seed": SEEDS, "world.seed": SEEDS, "pretraining.seed": SEEDS, "world.noise": "(0, 1)",
-    "world.error": "[0, 1]", "lora.alpha": "(0, inf)", "lora.dropout": "[0, 1)",
-    "evaluate.temperature": "[0, inf)", "pretraining.learning_rate": "(0, inf)",
-    "world.personas": f"[1, {words.GROUP_LIMIT}]", "world.characters": f"[1, {words.GROUP_LIMIT}]",
-    **_of_each(_OPTIMISED, {"learning_rate": "(0, inf)", "warmup": "[0, 1)", "clip": "[0, inf)",
-                            "weight_decay": "[0, inf)"}),
-    **_of_each(ROLES, {"temperature": "[0, inf)", "clip_low": "[0, 1]", "clip_high": "[0, 1e9]",
-                       "dual_clip": "[0, 1e9]", "kl_coefficient": "[0, 1e9]"}),
-}  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class _Decoder:
+    layers: int = key(2, "in all", "[1, inf) layers")
+    width: int = key(128, "a multiple of twice the heads", "[1, inf)")
+    heads: int = key(4, "also key and value heads", "[1, inf) heads")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pretraining:
+    folder: str = key("", "where the base is kept; empty: in the work folder")
+    steps: int = key(1500, "updates", "[1, inf)")
+    batch: int = key(16, "each with four texts; a multiple of 4", "[4, inf) contexts")
+    learning_rate: float = key(2e-3, "at its height", "(0, inf)")
+    worlds: int = key(32, "other worlds", "[1, inf) worlds")
+    seed: int = key(0, "of weights and batches", SEEDS)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Updates:
+    micro_batches: int = key(1, "parts of a batch that run one after the other", "[1, inf)")
+    remat: bool = key(False, "compute layers again for the gradient rather than keep them")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sft:
+    batch: int = key(16, "of a batch", "[1, inf) samples")
+    draws: int = key(1, "thoughts a sample that the policy learns from", "[1, inf) thoughts")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Role:
+    max_tokens: int = key(dataclasses.MISSING, "of a completion, at most", "[1, inf) tokens")
+    prompts: int = key(8, "of a batch", "[1, inf) prompts")
+    group: int = key(8, "for each prompt", "[2, inf) completions")
+    inner_epochs: int = key(1, "updates on the same completions", "[1, inf)")
+    temperature: float = key(1.0, "of the draws", "[0, inf)")
+    rewards: dict[str, float] = key({}, "name -> weight")
+    parameters: dict[str, dict[str, Any]] = key(
+        {"length": {"words": 600}}, "reward -> its own parameters"
+    )
+    negatives: int = key(3, "that `cross_information` compares with", "[1, inf) contexts")
+
+
+_GRPO = (OptimiserConfig, _Updates, _Role, GrpoConfig)  # what the group of a role is made of
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluate:
+    every: int = key(0, "between evaluations; 0: none within a stage", "[0, inf) steps")
+    ends: bool = key(True, "evaluate at the end of each stage")
+    tags: tuple[str, ...] = key(("IDTest", "german", "Literature", "TurnLevelComposition"), "where")
+    samples: int = key(0, "of each subset; 0: all", "[0, inf) samples")
+    batch: int = key(32, "that run at once", "[1, inf) samples")
+    thoughts: int = key(4, "a sample; log q is averaged over them", "[1, inf) thoughts")
+    temperature: float = key(1.0, "of thoughts; 1: the reasoner's distribution", "[0, inf)")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checkpoint:
+    every: int = key(20, "between checkpoints", "[1, inf) steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class CorlConfig(RunKeys):
+    """All keys of a training run."""
+
+    task: str = key("benchmark", "what is learnt", ("benchmark", "world"))
+    # Prompts of the reasoner that are longer lose their oldest turns.
+    max_prompt_tokens: int = key(0, "beyond which turns are dropped; 0: none", "[0, inf) tokens")
+    train_on_test: bool = key(
+        False, "train on test subsets too, as the reference code does", formerly="leaky"
+    )
+    world: Any = group("of task `world`", _World)
+    model: Any = group("the base", ModelKeys)
+    decoder: Any = group("of task `world`: its base", _Decoder)
+    pretraining: Any = group("of task `world`: what the base reads", _Pretraining)
+    lora: Any = group("shape of both adapters", LoraConfig)
+    init_from: str = key(
+        "", "folder of a trained pair that is trained on; empty: the base", formerly="start"
+    )
+    cold_start: tuple[str, ...] = key(
+        ("reasoner_sft:100", "policy_sft:100"), "stages KIND:STEPS before the rounds"
+    )
+    round: tuple[str, ...] = key(
+        ("reasoner_grpo:100", "policy_sft:50", "policy_grpo:100"), "stages of a round"
+    )
+    rounds: int = key(1, "how often `round` runs", "[0, inf)")
+    notes: str = key("own", "thoughts the policy reads", ("own", "none", "shuffled", "filler"))
+    reward_policy: str = key(
+        "current", "whose likelihoods reward thoughts", ("current", "cold"), formerly="opponent"
+    )
+    sft: Any = group(
+        "supervised fine-tuning", OptimiserConfig, _Updates, _Sft, learning_rate=2e-4, clip=0.3
+    )
+    reasoner: Any = group(
+        "GRPO of the reasoner", *_GRPO, learning_rate=1e-5, max_tokens=256,
+        rewards={"likelihood": 1.0, "format": 1.0, "length": 1.0},
+    )  # fmt: skip
+    policy: Any = group(
+        "GRPO of the policy", *_GRPO, learning_rate=1e-5, max_tokens=128,
+        rewards={"exact_match": 1.0},
+    )  # fmt: skip
+    evaluate: Any = group("on held-out golden responses", _Evaluate)
+    # Sharded takes less memory than gathered once, and gathers every layer at every token.
+    rollout_weights: str = key(
+        "gathered", "weights spread over fsdp, while completions are drawn", ("gathered", "sharded")
+    )
+    checkpoint: Any = group("of the run", _Checkpoint)
+    log_samples_every: int = key(
+        20, "between samples of thoughts as text; 0: none", "[0, inf) steps", formerly="texts_every"
+    )
+    tensorboard: bool = key(False, "write metrics for TensorBoard too")
+
+
+KEYS = keys_of(CorlConfig, experiment="corl")
+
+
+def default_config() -> ConfigDict:
+    """All keys with their defaults; a config file changes some and returns the rest as they are."""
+    return defaults_of(KEYS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,125 +202,12 @@ def stages(config: ConfigDict) -> tuple[Stage, ...]:
 
 def _stage(entry: str, cold: bool, where: str) -> Stage:
     kind, _, steps = str(entry).partition(":")
-    check_choice(where, kind, KINDS)
+    check_choice(f"config.{where}", kind, KINDS)
     if not steps.isdigit() or int(steps) < 1:
         raise UserError(f"config.{where}: {entry!r} must be KIND:STEPS with at least 1 step")
     if cold and kind.endswith("grpo"):
         raise UserError(f"config.{where}: {entry!r}: a cold start is supervised")
     return Stage(kind, int(steps), cold)
-
-
-def _optimiser(learning_rate: float, clip: float) -> dict[str, object]:
-    return {
-        "learning_rate": learning_rate,  # at its height
-        "schedule": "cosine",  # cosine | linear | constant
-        "warmup": 0.03,  # share of a stage's steps
-        "clip": clip,  # largest norm of the gradient; 0: none
-        "weight_decay": 0.0,
-        "micro_batches": 1,  # parts of a batch that run one after the other
-        "remat": False,  # compute layers again for the gradient rather than keep them
-    }
-
-
-def _grpo(max_tokens: int, rewards: dict[str, float]) -> ConfigDict:
-    c = ConfigDict(_optimiser(1e-5, 1.0))
-    c.prompts = 8  # prompts of a batch
-    c.group = 8  # completions a prompt
-    c.inner_epochs = 1  # updates on the same completions
-    c.max_tokens = max_tokens  # tokens of a completion, at most
-    c.temperature = 1.0  # of the draws
-    c.rewards = ConfigDict(rewards)  # name -> weight
-    c.parameters = ConfigDict({"length": {"words": 600}})  # reward -> its own parameters
-    c.negatives = 3  # other contexts that cross_information compares with
-    c.clip_low = 0.2  # ratios below 1 - this have no gradient
-    c.clip_high = 0.2  # ratios above 1 + this have none
-    c.dual_clip = 0.0  # bound of what a bad completion may cost; 0: none
-    c.kl_coefficient = 0.0  # of the KL divergence from the stage's beginning
-    c.kl_estimator = "k3"  # k1 | k2 | k3
-    c.kl_unbiased = True  # weigh the estimate so that its gradient is that of the divergence
-    c.aggregation = "grpo"  # grpo | dapo | dr_grpo
-    c.baseline = "mean"  # mean | leave_one_out
-    c.scale = "group"  # group | batch | none: what advantages are divided by
-    c.mask_truncated = False  # leave out completions that the limit cut
-    return c
-
-
-def default_config() -> ConfigDict:
-    """All keys with their defaults; a config file changes some and returns the rest as they are."""
-    c = ConfigDict()
-    c.experiment = "corl"  # module of `experiments/` that runs
-    c.task = "benchmark"  # benchmark | world
-    c.benchmark = BUNDLED  # `bundled`, or the path of a file of samples
-    c.in_distribution = "IDTest"  # tag of the subset that is not shifted
-    c.subset_shifts = ()  # shifts of one's own tags, as ("french=user", "noir=genre")
-    c.max_prompt_tokens = 0  # of a reasoner's prompt: longer ones lose their oldest turns; 0: none
-    c.leaky = False  # train on test subsets too, as the reference code does
-
-    c.world = ConfigDict()  # of task `world`
-    c.world.personas = 16  # for each culture
-    c.world.characters = 16  # for each category
-    c.world.noise = 0.05  # probability that a slot of a response is not the right one
-    c.world.seed = 0  # of the facts
-    c.world.error = 0.4  # probability that a cold thought has a wrong fact
-    c.world.train = 1000  # samples of IDTrain
-    c.world.test = 100  # samples of each test subset
-
-    c.model = ConfigDict()  # the base
-    c.model.path = DEFAULT  # the embedded default, a GGUF file or a Hugging Face directory
-    c.model.dtype = "float32"  # float32 | bfloat16
-    c.model.chat_template = ""  # jinja file that replaces the model's own template
-    c.model.template_variables = ConfigDict()  # of the template, as {"enable_thinking": False}
-    c.decoder = ConfigDict()  # of task `world`: its base
-    c.decoder.layers = 2
-    c.decoder.width = 128
-    c.decoder.heads = 4  # also key and value heads
-    c.pretraining = ConfigDict()  # of task `world`: what the base reads
-    c.pretraining.folder = ""  # where the base is kept; "": in the work folder
-    c.pretraining.steps = 1500
-    c.pretraining.batch = 16  # contexts, each with four texts; a multiple of 4
-    c.pretraining.learning_rate = 2e-3
-    c.pretraining.worlds = 32  # other worlds
-    c.pretraining.seed = 0
-
-    c.lora = ConfigDict()
-    c.lora.rank = 16
-    c.lora.alpha = 32.0  # A B is multiplied by alpha / rank
-    c.lora.dropout = 0.05  # probability
-    c.lora.targets = ".*"  # regular expression over the kernels of a layer
-
-    c.start = ""  # folder of a trained estimator from which both roles go on; "": from the base
-    c.cold_start = ("reasoner_sft:100", "policy_sft:100")  # KIND:STEPS, in order
-    c.round = ("reasoner_grpo:100", "policy_sft:50", "policy_grpo:100")
-    c.rounds = 1  # how often `round` runs
-    c.notes = "own"  # own | none | shuffled | filler: what the policy reads of thoughts
-    c.opponent = "current"  # current | cold: which policy rewards the reasoner
-
-    c.sft = ConfigDict(_optimiser(2e-4, 0.3))
-    c.sft.batch = 16  # samples of a batch
-    c.sft.draws = 1  # thoughts a sample that the policy learns from
-    c.reasoner = _grpo(256, {"likelihood": 1.0, "format": 1.0, "length": 1.0})
-    c.policy = _grpo(128, {"exact_match": 1.0})
-
-    c.evaluate = ConfigDict()
-    c.evaluate.every = 0  # steps; 0: not within a stage
-    c.evaluate.ends = True  # at the end of each stage
-    c.evaluate.tags = ("IDTest", "german", "Literature", "TurnLevelComposition")
-    c.evaluate.samples = 0  # of each subset; 0: all
-    c.evaluate.batch = 32  # samples that run at once
-    c.evaluate.thoughts = 4  # a sample; log q is averaged over them
-    c.evaluate.temperature = 1.0  # of these thoughts; 1: the reasoner's own law
-
-    c.mesh = ConfigDict(dataclasses.asdict(MeshConfig()))  # devices of each axis
-    # How weights that are spread over fsdp are used while completions are drawn: gathered once for
-    # all tokens, or sharded, which takes less memory and gathers every layer at every token.
-    c.rollout_weights = "gathered"
-    c.processes = process_config()  # that train together
-    c.checkpoint = ConfigDict()
-    c.checkpoint.every = 20  # steps
-    c.texts_every = 20  # steps between samples of thoughts as text; 0: none
-    c.tensorboard = False  # write metrics for TensorBoard too
-    c.seed = 0
-    return c
 
 
 def check_config(config: ConfigDict) -> None:
@@ -239,23 +216,16 @@ def check_config(config: ConfigDict) -> None:
     Raises:
       UserError: naming key, value and remedy.
     """
-    check_form(config.to_dict(), default_config().to_dict(), FREE)
-    for key, allowed in CHOICES.items():
-        check_choice(key, value_of(config, key), allowed)
-    check_least(config, LEAST)
-    check_within(config, WITHIN)
+    check_keys(config, KEYS)
     for tag in config.evaluate.tags:
         if config.task == "world":
-            check_choice("evaluate.tags", tag, shifts.ALL_TAGS)
-        check_name("evaluate.tags", tag)
-    check_name("in_distribution", config.in_distribution)
+            check_choice("config.evaluate.tags", tag, shifts.ALL_TAGS)
+        check_name("config.evaluate.tags", tag)
+    check_name("config.in_distribution", config.in_distribution)
     shifts.parse_subset_shifts(config.subset_shifts)
-    check_plain("model.template_variables", config.model.template_variables.to_dict())
     _check_shapes(config)
     updating = {s.role for s in stages(config) if s.kind.endswith("grpo")}
     for role in ROLES:
-        check_each(config, f"{role}.rewards", 0.0)
-        check_each(config, f"{role}.parameters", {})
         _check_grpo(role, config[role], role in updating)
     _check_batches(config)
 
@@ -263,9 +233,9 @@ def check_config(config: ConfigDict) -> None:
 def _check_shapes(c: ConfigDict) -> None:
     """Of adapters, of a world and of its base."""
     try:
-        LoraConfig(c.lora.rank, c.lora.alpha, c.lora.dropout, c.lora.targets)
+        made_from(LoraConfig, c.lora)
     except UserError as e:
-        raise UserError(f"config.lora.{e}") from None
+        raise UserError(f"config.{e}") from None
     if c.decoder.width % (2 * c.decoder.heads):
         raise UserError(
             f"config.decoder.width {c.decoder.width} must be a multiple of twice its heads"
@@ -286,19 +256,18 @@ def _check_shapes(c: ConfigDict) -> None:
 
 def _check_grpo(role: str, c: ConfigDict, updated: bool) -> None:
     """What a role's rewards and loss are computed from; `updated`: whether GRPO runs at all."""
-    fields = {f.name for f in dataclasses.fields(grpo.GrpoConfig)}
     try:
-        grpo.GrpoConfig(**{key: value for key, value in c.items() if key in fields})
+        made_from(GrpoConfig, c)
     except UserError as e:
         raise UserError(f"config.{role}: {e}") from None
     if not updated:
         return
     check_rewards(c.rewards, c.parameters, f"config.{role}.")
-    for key in POSITIVE:
-        reward, _, parameter = key.partition(".")
+    for name in POSITIVE:
+        reward, _, parameter = name.partition(".")
         value = c.parameters.get(reward, {}).get(parameter, 1)
         if value <= 0:
-            raise UserError(f"config.{role}.parameters.{key} is {value}; it must be above 0")
+            raise UserError(f"config.{role}.parameters.{name} is {value}; it must be above 0")
     if not c.temperature:
         raise UserError(
             f"config.{role}.temperature is 0: all completions of a prompt would be equal, and GRPO "
@@ -310,11 +279,11 @@ def _check_batches(c: ConfigDict) -> None:
     """Micro-batches and devices must divide every batch."""
     devices = MeshConfig(**c.mesh).rows
     batches = {"sft.batch": c.sft, **{f"{role}.prompts": c[role] for role in ROLES}}
-    for key, part in batches.items():
-        size = value_of(c, key)
+    for name, part in batches.items():
+        size = value_of(c, name)
         if size % (part.micro_batches * devices):
             raise UserError(
-                f"config.{key} {size} must be a multiple of micro_batches {part.micro_batches} "
+                f"config.{name} {size} must be a multiple of micro_batches {part.micro_batches} "
                 f"times the {devices} devices of its rows"
             )
     if c.evaluate.batch % devices:

@@ -19,6 +19,7 @@ from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.models.sharding import on_mesh, using
 from remid_jax.progress import progress
+from remid_jax.settings import made_from
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.config import ROLES, Stage, stages
 from remid_jax.training.experiment import Experiment
@@ -57,7 +58,7 @@ class Corl:
         self.config, self.experiment = config, experiment
         self.stages = stages(config)
         self.optimisers = [optimiser_of(self._group(s), s.steps) for s in self.stages]
-        self.losses = {role: loss_of(config[role]) for role in ROLES}
+        self.losses = {role: made_from(GrpoConfig, config[role]) for role in ROLES}
         self.worker = RolloutWorker(config, experiment)
         self.logger = RunLogger(folder, experiment.identity, config)
 
@@ -181,14 +182,14 @@ class Corl:
             notes = notes_of(thoughts, self.config.notes)
             prompts = [task.policy_prompt(s, n) for s, (n,) in zip(samples, notes, strict=True)]
         drawn, completed, texts = self.worker.draw(state.train.params, prompts, c, second, c.group)
-        policy = state.cold if self.config.opponent == "cold" else state.roles["policy"]
+        policy = state.cold if self.config.reward_policy == "cold" else state.roles["policy"]
         stopped = np.asarray(drawn.stopped)
         total, parts = self.worker.rewards(role, policy, samples, notes, texts, stopped)
         rewards = total.reshape(shape)
         advantages, flat = group_advantages(
             jnp.asarray(rewards), baseline=c.baseline, scale=c.scale, epsilon=loss.epsilon
         )
-        if self.config.texts_every and step % self.config.texts_every == 0:
+        if self.config.log_samples_every and step % self.config.log_samples_every == 0:
             self.logger.add_texts(i, step, samples, texts, rewards)
 
         examples = rollouts.completion_examples(prompts, completed)
@@ -241,11 +242,4 @@ class Corl:
 
 def optimiser_of(c: ConfigDict, steps: int) -> OptimiserConfig:
     """The optimiser of a stage of so many steps."""
-    steps *= c.get("inner_epochs", 1)
-    return OptimiserConfig(c.learning_rate, steps, c.warmup, c.schedule, c.clip, c.weight_decay)
-
-
-def loss_of(c: ConfigDict) -> GrpoConfig:
-    """The loss, as a role's group of the configuration says."""
-    fields = (f.name for f in dataclasses.fields(GrpoConfig))
-    return GrpoConfig(**{name: c[name] for name in fields if name in c})
+    return made_from(OptimiserConfig, c, steps=steps * c.get("inner_epochs", 1))

@@ -21,6 +21,7 @@ from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import check_mesh, load_language_model
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
+from remid_jax.settings import made_from
 from remid_jax.training import world_base
 from remid_jax.training.config import ROLES
 from remid_jax.training.scorers import load_adapters
@@ -42,7 +43,7 @@ class Experiment:
       initial: trainable parameters that change nothing yet.
       start: role -> trainable parameters from which it begins.
       identity: digest of the base and of what is trained.
-      base: identity of the base without adapters.
+      base: fingerprint of the base without adapters.
       lora: shape of the adapters.
       mesh: of devices; None: one device.
       shortened: ids of samples that lost their oldest turns.
@@ -82,8 +83,7 @@ def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
       UserError: files, model or sizes that cannot be used.
     """
     mesh = make_mesh(MeshConfig(**config.mesh))
-    r = config.lora
-    lora = LoraConfig(r.rank, r.alpha, r.dropout, r.targets)
+    lora = made_from(LoraConfig, config.lora)
     load = _world if config.task == "world" else _benchmark
     task, base, params, train, tests, shortened, excluded = load(config, folder, mesh)
     if len(train) < max(config.sft.batch, config.reasoner.prompts, config.policy.prompts):
@@ -92,16 +92,16 @@ def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
             "config.sft.batch, config.reasoner.prompts and config.policy.prompts"
         )
     initial = place(adapters.new_params(base.config, lora, jax.random.key(config.seed)), mesh)
-    start, digest = dict.fromkeys(ROLES, initial), f"{base.identity}/{lora}"
-    if config.start:
-        trained = _trained(config.start, base, lora)
+    start, digest = dict.fromkeys(ROLES, initial), f"{base.fingerprint}/{lora}"
+    if config.init_from:
+        trained = _trained(config.init_from, base, lora)
         start = {role: place(a.params, mesh) for role, a in trained.items()}
-        digest += "/".join(adapters.adapted_identity(a) for a in trained.values())
+        digest += "/".join(adapters.adapted_fingerprint(a) for a in trained.values())
     return Experiment(
         task=task, train=train, tests=tests, shape=base.config,
         graphdef=adapters.adapted_structure(base.config, lora)[0], frozen=place(params, mesh),
         initial=initial, start=start, identity=hashlib.sha256(digest.encode()).hexdigest(),
-        base=base.identity, lora=lora, mesh=mesh, shortened=shortened, excluded=excluded,
+        base=base.fingerprint, lora=lora, mesh=mesh, shortened=shortened, excluded=excluded,
     )  # fmt: skip
 
 
@@ -120,9 +120,9 @@ def _trained(folder: str, base: adapters.Base, lora: LoraConfig) -> dict[str, ad
 def _train_and_tests(
     subsets: Mapping[str, Sequence[Sample]], config: ConfigDict
 ) -> tuple[list[Sample], dict[str, Sequence[Sample]]]:
-    """IDTrain (with `leaky`: the test subsets too), and the subsets that evaluation asks for."""
+    """IDTrain (with `train_on_test` the test subsets too), and the subsets of evaluation."""
     train = list(subsets.get(shifts.ID_TRAIN, ()))
-    if config.leaky:
+    if config.train_on_test:
         train += [s for tag in config.evaluate.tags for s in subsets.get(tag, ())]
     limit = config.evaluate.samples or None
     tests = {tag: subsets[tag][:limit] for tag in config.evaluate.tags if subsets.get(tag)}
@@ -141,7 +141,7 @@ def _benchmark(config: ConfigDict, folder: Path, mesh: Mesh | None) -> tuple[Any
     train, tests = _train_and_tests(benchmark.subsets, config)
     variables = m.template_variables.to_dict()
     model = load_language_model(m.path, m.dtype, m.chat_template or None, mesh, variables)
-    task = ChatTask(model.tokenizer, config.leaky)
+    task = ChatTask(model.tokenizer, config.train_on_test)
     fitted = [[(s, _fitted(s, task, limit)) for s in part] for part in (train, *tests.values())]
     kept = [[short for _, short in part if short is not None] for part in fitted]
     empty = [name for name, part in zip(("train", *tests), kept, strict=True) if not part]
@@ -170,7 +170,7 @@ def _world(config: ConfigDict, folder: Path, mesh: Mesh | None) -> tuple[Any, ..
     train, tests = _train_and_tests(subsets, config)
     where = path_of(config.pretraining.folder or folder / "base", "config.pretraining.folder")
     shape, identity = world_base.shape_of(config), world_base.base_identity(config)
-    base = types.SimpleNamespace(name="the world's base", config=shape, identity=identity)
+    base = types.SimpleNamespace(name="the world's base", config=shape, fingerprint=identity)
     check_mesh(base.config, mesh)
     params = world_base.base_params(config, where, mesh)
     return WorldTask(world, w.error, config.seed), base, params, train, tests, (), ()

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from remid_jax.errors import UserError, nearest
+from remid_jax.errors import UserError
+from remid_jax.settings import check_choice, check_fields, key
 
 Array = jax.Array
 CHOICES = {
@@ -20,55 +21,35 @@ CHOICES = {
     "baseline": ("mean", "leave_one_out"),
     "scale": ("group", "batch", "none"),
 }
-_MOST = {"clip_low": 1.0, "clip_high": 1e9, "kl_coefficient": 1e9, "epsilon": 1e9}
 
 
 @dataclasses.dataclass(frozen=True)
 class GrpoConfig:
     """Every choice of the loss; hashable, so it can be a static argument of a compiled program.
 
-    Attributes:
-      clip_low: ratios below 1 − clip_low are clipped where the advantage is negative; in [0, 1].
-      clip_high: ratios above 1 + clip_high are clipped where it is positive (DAPO: > clip_low).
-      dual_clip: c > 1 bounds the loss of a negative advantage A at c·|A|; 0: no bound.
-      kl_coefficient: weight of the KL term; 0: none, and no reference model is needed.
-      kl_estimator: `k1`, `k2` or `k3`, see `kl_terms`.
-      kl_unbiased: whether the term is weighted by π/old, so that its gradient is that of the KL.
-      aggregation: `grpo`, `dapo` or `dr_grpo`, see `aggregate`.
-      baseline: `mean` or `leave_one_out`, see `group_advantages`.
-      scale: `group`, `batch` or `none`, see `group_advantages`.
-      mask_truncated: whether completions that were cut off are left out of the loss.
-      max_tokens: of a completion; the constant that `dr_grpo` divides by.
-      epsilon: added to the standard deviation of rewards.
-
     Raises:
       UserError: naming the key, its value and what is allowed.
     """
 
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float = 0.0
-    kl_coefficient: float = 0.0
-    kl_estimator: str = "k3"
-    kl_unbiased: bool = True
-    aggregation: str = "grpo"
-    baseline: str = "mean"
-    scale: str = "group"
-    mask_truncated: bool = False
-    max_tokens: int = 0
-    epsilon: float = 1e-4
+    clip_low: float = key(0.2, "ratios below 1 − this have no gradient where A < 0", "[0, 1]")
+    # Larger than clip_low it is DAPO's clip-higher.
+    clip_high: float = key(0.2, "ratios above 1 + this have none where A > 0", "[0, 1e9]")
+    dual_clip: float = key(0.0, "c > 1 bounds the loss at c·|A| where A < 0; 0: off", "[0, 1e9]")
+    kl_coefficient: float = key(0.0, "of the KL from the stage's beginning; 0: none", "[0, 1e9]")
+    kl_estimator: str = key("k3", "of the KL term, see `kl_terms`", CHOICES["kl_estimator"])
+    kl_unbiased: bool = key(True, "weigh the estimate so that its gradient is that of the KL")
+    aggregation: str = key("grpo", "of tokens, see `aggregate`", CHOICES["aggregation"])
+    baseline: str = key("mean", "of rewards, see `group_advantages`", CHOICES["baseline"])
+    scale: str = key("group", "over which advantages are normalised", CHOICES["scale"])
+    mask_truncated: bool = key(False, "leave out completions that the limit cut")
+    # Of a completion; the constant that `dr_grpo` divides by.
+    max_tokens: int = key(0, "of a completion", configured=False)
+    epsilon: float = key(1e-4, "added to the s.d. of rewards", "[0, 1e9]", configured=False)
 
     def __post_init__(self):
-        for key in CHOICES:
-            _check_choice(key, getattr(self, key))
-        for key, most in _MOST.items():
-            _check_number(key, getattr(self, key), most)
-        _check_number("dual_clip", self.dual_clip, 1e9)
+        check_fields(self, "grpo")
         if 0 < self.dual_clip <= 1:
             raise UserError(f"grpo.dual_clip is {self.dual_clip}; it must be above 1, or 0 for off")
-        for key in ("kl_unbiased", "mask_truncated"):
-            if not isinstance(getattr(self, key), bool):
-                raise UserError(f"grpo.{key} is {getattr(self, key)!r}; it must be True or False")
         _check_max_tokens(self.aggregation, self.max_tokens)
         if self.kl_coefficient and self.kl_estimator == "k1" and not self.kl_unbiased:
             raise UserError(
@@ -354,17 +335,8 @@ def _check_shapes(log_probs: Array, completions: Completions) -> None:
             raise ValueError(f"{field.name} must have shape {expected}, got {found}")
 
 
-def _check_choice(key: str, value: str) -> None:
-    if value not in CHOICES[key]:
-        known = ", ".join(CHOICES[key])
-        hint = nearest(str(value), CHOICES[key])
-        raise UserError(f"grpo.{key} is {value!r}{hint}; choose among {known}")
-
-
-def _check_number(key: str, value: float, most: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value <= most:
-        raise UserError(f"grpo.{key} is {value!r}; it must be a number from 0 to {most:g}")
+def _check_choice(name: str, value: str) -> None:
+    check_choice(f"grpo.{name}", value, CHOICES[name])
 
 
 def _check_max_tokens(how: str, value: int) -> None:

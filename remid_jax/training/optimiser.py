@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from remid_jax.errors import UserError
+from remid_jax.settings import check_fields, key
 from remid_jax.training.groups import micro_batches_of
 
 Array = jax.Array
@@ -36,41 +37,22 @@ class OptimiserConfig:
     A pytree in which the schedule's numbers are leaves: stages of other lengths or rates share one
     compiled program.
 
-    Attributes:
-      learning_rate: peak value.
-      steps: updates in all; the schedule ends there.
-      warmup: share of the steps over which the rate rises from 0.
-      schedule: `cosine` or `linear` to 0, or `constant`.
-      clip: largest norm of the gradient; 0: none.
-      weight_decay: of AdamW.
-      b1: decay of the first moment.
-      b2: decay of the second moment.
-
     Raises:
       UserError: a value out of range.
     """
 
-    learning_rate: float
-    steps: int
-    warmup: float = 0.03
-    schedule: str = "cosine"
-    clip: float = 1.0
-    weight_decay: float = 0.0
-    b1: float = 0.9
-    b2: float = 0.999
+    learning_rate: float = key(dataclasses.MISSING, "at its height", "(0, inf)")
+    steps: int = key(dataclasses.MISSING, "updates in all", "[1, inf)", configured=False)
+    warmup: float = key(0.03, "share of a stage's steps over which the rate rises", "[0, 1)")
+    schedule: str = key("cosine", "how the rate falls to 0, or stays `constant`", SCHEDULES)
+    clip: float = key(1.0, "largest norm of the gradient; 0: none", "[0, inf)")
+    weight_decay: float = key(0.0, "of AdamW", "[0, inf)")
+    b1: float = key(0.9, "decay of the first moment", "[0, 1)", configured=False)
+    b2: float = key(0.999, "decay of the second moment", "[0, 1)", configured=False)
 
     def __post_init__(self):
-        if not isinstance(self.steps, int):  # a leaf inside of a JAX transformation
-            return
-        if self.schedule not in SCHEDULES:
-            known = ", ".join(SCHEDULES)
-            raise UserError(f"unknown schedule {self.schedule!r}; choose among {known}")
-        good = self.learning_rate > 0 and self.steps >= 1 and 0 <= self.warmup < 1
-        if not (good and self.clip >= 0 and self.weight_decay >= 0):
-            raise UserError(
-                "an optimiser needs learning_rate > 0, steps >= 1, 0 <= warmup < 1, clip >= 0 and "
-                f"weight_decay >= 0, got {self}"
-            )
+        if np.isscalar(self.steps):  # otherwise a leaf while JAX transforms, which nothing may ask
+            check_fields(self, "optimiser")
 
     def rate(self, step: Array) -> Array:
         """The learning rate of an update, counted from 0."""

@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from remid_jax.config_checks import brief, fault_of
 from remid_jax.data.thoughts import comparable_words, parse_thought
 from remid_jax.errors import UserError, nearest
-from remid_jax.information.checking import is_concrete
+from remid_jax.information.arguments import is_concrete
+from remid_jax.settings import brief, fault_of
 
 Array = jax.Array
 RewardFunction = Callable[..., Any]
@@ -239,7 +239,10 @@ def reference_match_reward(candidate: Array, golden: Array) -> Array:
 def format_reward(texts: Sequence[str]) -> np.ndarray:
     """[N] float32: .5 for core features with text, and .5 for all three sections with text.
 
-    Order and repetition do not matter; `Thought.well_formed` is stricter.
+    Order and repetition do not count.
+
+    Returns:
+      [N] float32, each 0, .5 or 1.
     """
     thoughts = [parse_thought(text) for text in texts]
     return np.array([bool(t.core) / 2 + t.complete / 2 for t in thoughts], np.float32)
@@ -346,7 +349,7 @@ def _check_parameters(name: str, given: Mapping[str, Any], where: str) -> None:
             raise UserError(f"{where}: reward {name!r} has no parameter {parameter!r}{hint}")
         default = defaults[parameter]
         like = float(default) if type(default) is int else default
-        if isinstance(like, (bool, float, str)) and (needed := fault_of(value, like)):
+        if isinstance(like, (bool, float, str)) and (needed := fault_of(value, type(like))):
             raise UserError(f"{where}.{name}.{parameter} is {brief(value)}; it must be {needed}")
 
 

@@ -66,13 +66,13 @@ def rollout(
         prefill = jax.vmap(functools.partial(prompt_states, decoder))
         (keys, values), hidden = prefill(prompts, lengths)
     valid = jnp.arange(prompts.shape[1]) < lengths[:, None]
-    rows = decoding.Rows(
+    rows = decoding.DecodeBatch(
         keys=keys, values=values, valid=valid, lengths=lengths, random=jax.random.split(key, n),
         limits=jnp.full(n, sampling.max_tokens, jnp.int32),
     )  # fmt: skip
     unseen = jnp.zeros(decoder.config.vocab_size, bool)
     seen = jax.vmap(lambda ids, real: unseen.at[ids].max(real))(prompts, valid)
-    state = decoding.begin(
+    state = decoding.init_state(
         keys, jnp.repeat(hidden, draws, axis=0), jnp.repeat(seen, draws, axis=0),
         jnp.zeros(n, bool), size=sampling.max_tokens, split=split,
     )  # fmt: skip

@@ -25,7 +25,8 @@ _PLACE = ("stage", "step")
 SHOWN = 2  # samples of a step whose texts are written, and completions of each sample
 # Keys that may change between a run and its continuation.
 _FREE = (
-    "evaluate", "checkpoint", "texts_every", "tensorboard", "mesh", "rollout_weights", "processes",
+    "evaluate", "checkpoint", "log_samples_every", "tensorboard", "mesh", "rollout_weights",
+    "processes",
 )  # fmt: skip
 
 

@@ -1,12 +1,10 @@
-"""A trained scorer, reasoner and policy, on disk, and back as language models for a diagnosis."""
+"""A trained scorer, reasoner and policy, on disk."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 from remid_jax.files import path_of
-from remid_jax.models.adapters import Adapter, Base, load_adapter, save_adapter, with_adapter
-from remid_jax.models.pretrained import LanguageModel
+from remid_jax.models.adapters import Adapter, Base, load_adapter, save_adapter
 from remid_jax.training.config import ROLES
 
 
@@ -30,11 +28,3 @@ def load_adapters(folder: str | Path, base: Base) -> dict[str, Adapter]:
     """
     folder = path_of(folder, "checkpoint folder")
     return {role: load_adapter(folder / role, base) for role in ROLES}
-
-
-def load_scorers(folder: str | Path, base: LanguageModel) -> dict[str, LanguageModel]:
-    """Role -> the base with that role's adapter; arguments and errors as of `load_adapters`."""
-    return {
-        role: dataclasses.replace(with_adapter(base, adapter), name=f"{base.name}+{role}")
-        for role, adapter in load_adapters(folder, base).items()
-    }

@@ -81,9 +81,9 @@ class Task:
 class ChatTask(Task):
     """A role-play benchmark and a model with a chat template; prompts as in a diagnosis."""
 
-    def __init__(self, tokenizer: Tokenizer, leaky: bool = False):
-        """With `leaky`, golden responses outside IDTrain may shape cold thoughts too."""
-        self.codec, self.end, self._leaky = tokenizer, tokenizer.end_of_turn, leaky
+    def __init__(self, tokenizer: Tokenizer, train_on_test: bool = False):
+        """With `train_on_test`, golden responses outside IDTrain may shape cold thoughts too."""
+        self.codec, self.end, self._train_on_test = tokenizer, tokenizer.end_of_turn, train_on_test
 
     def reason_prompt(self, sample: Sample) -> Sequence[int]:  # noqa: D102
         return self.codec.encode_chat(prompts.section_messages(sample))
@@ -93,7 +93,7 @@ class ChatTask(Task):
 
     def cold_thought(self, sample: Sample) -> str:
         """Drafted by rule from the sample."""
-        return thoughts.draft_thought(sample, leaky=self._leaky)
+        return thoughts.draft_thought(sample, train_on_test=self._train_on_test)
 
     def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:  # noqa: D102
         question = self.codec.encode_chat(prompts.match_messages(features, reply))

@@ -1,4 +1,7 @@
-"""Samples from worlds, and the sums that estimators need, without the pair matrix."""
+"""Samples from worlds, and the sums that estimators need, without the pair matrix.
+
+What is no distribution, out of range or of another shape is a ValueError.
+"""
 
 from typing import Any, NamedTuple
 
@@ -6,17 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.information import checks
 from remid_jax.information.arguments import floating, is_concrete, real, refuse
-from remid_jax.information.checking import (
-    MOST_LISTED,
-    check_distribution,
-    check_finite,
-    check_key,
-    check_result,
-    count_of,
-)
 from remid_jax.information.group_sums import GroupSums
-from remid_jax.worlds.laws import Mechanisms, joint_law
+from remid_jax.worlds.distributions import Mechanisms, joint_distribution
 
 Array = jax.Array
 
@@ -30,21 +26,18 @@ class Draw(NamedTuple):
     group: Array
 
 
+@checks.arguments(
+    key=checks.random_key, n=checks.whole(most=checks.MOST_LISTED), clusters=checks.whole(0)
+)
 def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0) -> Draw:
     """n contexts; with `clusters` = G, n/G for each of G characters drawn from p(c).
 
-    Clustered contexts have the same law one by one, and are dependent within their cluster.
+    Clustered contexts have the same distribution one by one, and are dependent within a cluster.
 
     Returns:
       A draw whose responses are still empty (−1).
-
-    Raises:
-      ValueError: no key, mechanisms that are none, or n that is no whole number or no multiple of
-        the number of clusters.
     """
-    check_key(key)
-    n, clusters = count_of(n, "n", most=MOST_LISTED), count_of(clusters, "clusters", 0)
-    joint = joint_law(mechanisms)
+    joint = joint_distribution(mechanisms)
     if not clusters:
         x = _draw_index(key, jnp.broadcast_to(joint.ravel(), (1, joint.size)), (n,))
         group = jnp.arange(n, dtype=jnp.int32)
@@ -62,48 +55,38 @@ def draw_contexts(key: Array, mechanisms: Mechanisms, n: int, clusters: int = 0)
     return Draw(x, empty, empty, group)
 
 
+@checks.arguments(key=checks.random_key)
 def draw(
     key: Array, mechanisms: Mechanisms, channel: Array, model: Array, n: int, clusters: int = 0
 ) -> Draw:
-    """Contexts with golden responses y ~ p(·|x) and model responses y_θ ~ p_θ(·|x).
-
-    Raises:
-      ValueError: as in `draw_contexts` and `respond`.
-    """
-    check_key(key)
+    """Contexts with golden responses y ~ p(·|x) and model responses y_θ ~ p_θ(·|x)."""
     keys = jax.random.split(key, 3)
     contexts = draw_contexts(keys[0], mechanisms, n, clusters)
     return contexts._replace(
-        golden=_respond(keys[1], channel, contexts.x, "channel"),
-        model=_respond(keys[2], model, contexts.x, "model"),
+        golden=respond(keys[1], channel, contexts.x),
+        model=respond(keys[2], model, contexts.x, "model"),
     )
 
 
-def respond(key: Array, channel: Array, x: Array) -> Array:
-    """One response y ~ p(·|x) for each context: [N] indices.
-
-    Raises:
-      ValueError: no key, a row of the channel [X, Y] that is no distribution, or a context that is
-        none of 0..X−1.
-    """
-    check_key(key)
-    return _respond(key, channel, x, "channel")
-
-
-def _respond(key: Array, channel: Any, x: Any, name: str) -> Array:
+@checks.arguments(key=checks.random_key)
+def respond(key: Array, channel: Array, x: Array, name: str = "channel") -> Array:
+    """One response y ~ p(·|x) for each context: [N] indices."""
     channel = _table(channel, name)
-    check_distribution(channel, -1, name)
+    checks.distribution(channel, -1, name)
     x = _indices(x, "x", channel.shape[0])
     return _draw_index(key, jnp.asarray(channel), x.shape, x)
 
 
-def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
-    """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y]; −∞ where q gives none.
+def _table(table: Any, name: str) -> Array:
+    table = real(table, name)
+    if table.ndim != 2:
+        raise ValueError(f"{name} must have shape [X, Y], got {table.shape}")
+    return table
 
-    Raises:
-      ValueError: a table of another shape, with NaN or ∞, or indices that it has not.
-    """
-    log_q = _table(log_q, "log_q")
+
+@checks.arguments(log_q=_table)
+def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
+    """S[i, j] = log q(y_j | x_i), [N, N], from a table log q [X, Y]; −∞ where q gives none."""
     if is_concrete(log_q):
         host = np.asarray(log_q)
         refuse(host, np.isnan(host) | np.isposinf(host), "log_q", "must be finite or −inf")
@@ -113,18 +96,11 @@ def pair_matrix(log_q: Array, x: Array, y: Array) -> Array:
     return log_q[x][:, y]
 
 
+@checks.arguments(log_q=_table, num_groups=checks.whole(most=checks.MOST_LISTED))
 def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups: int) -> GroupSums:
-    """`group_sums` of `pair_matrix` by counting contexts and responses: O(G·X·Y).
-
-    Raises:
-      ValueError: a table of another shape or with a value that is not finite, indices that it has
-        not, or groups that are not of 0..num_groups−1.
-    """
-    check_finite(log_q, name="log_q", on_device=True)
-    log_q, num_groups = (
-        floating(_table(log_q, "log_q")),
-        count_of(num_groups, "num_groups", most=MOST_LISTED),
-    )
+    """`group_sums` of `pair_matrix` by counting contexts and responses: O(G·X·Y)."""
+    checks.entries(log_q, "log_q", on_device=True)
+    log_q = floating(log_q)
     x, y = _indices(x, "x", log_q.shape[0]), _indices(y, "y", log_q.shape[1])
     group = _indices(group, "group", num_groups)
     if not x.shape == y.shape == group.shape or x.ndim != 1:
@@ -137,14 +113,7 @@ def sums_from_counts(log_q: Array, x: Array, y: Array, group: Array, num_groups:
     row = contexts @ (log_q @ responses.sum(0)) - inside
     column = responses @ (contexts.sum(0) @ log_q) - inside
     sums = GroupSums(contexts.sum(1), own, row, column)
-    return check_result(sums, "sums_from_counts of log_q")
-
-
-def _table(table: Any, name: str) -> Array:
-    table = real(table, name)
-    if table.ndim != 2:
-        raise ValueError(f"{name} must have shape [X, Y], got {table.shape}")
-    return table
+    return checks.result(sums, "sums_from_counts of log_q")
 
 
 def _indices(values: Any, name: str, size: int) -> Array:

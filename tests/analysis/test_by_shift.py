@@ -1,96 +1,65 @@
-"""Shares of shifts and contributions of samples from made-up matrices, against loops."""
+"""Shares of shifts and contributions of samples, of random scores, against loops."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
+from made_up_subsets import estimates_of, jackknife_error, rows_of, without_each
+from made_up_subsets import r_emi as r_emi_of
+from made_up_subsets import subset as subset_of
 
-from remid_jax.analysis import measures
-from remid_jax.analysis.by_shift import estimate_by_shift, shift_lines
-from remid_jax.analysis.contributions import contribution_rows, write_contributions
+from remid_jax.analysis.by_shift import estimate_by_shift
+from remid_jax.analysis.contributions import contribution_records
 from remid_jax.analysis.rows import estimate_rows
 from remid_jax.data.shifts import SHIFT_OF
-from remid_jax.evaluation.config import default_config
-from remid_jax.evaluation.scoring import Block
+from remid_jax.information import pairs
 from remid_jax.information.uncertainty import combined_error
 
 N = 8
 EVERYONE = list(range(N))
 
 
-def block(seed, lift, where=None) -> Block:
-    rng = np.random.default_rng(seed)
-    scores = rng.normal(-80, 6, (N, N)) + lift * np.eye(N)
-    used = np.ones(N, bool) if where is None else where
-    return Block(scores, scores + 1, rng.integers(10, 30, N), used)
+def subset(*args, **changes):
+    return subset_of(*args, names="a", **changes)
 
 
-def subset(tag, seed, lift, paired=False, where=None, config=None) -> measures.Subset:
-    ids = tuple(f"{tag}_{i}" for i in range(N))
-    anchors = tuple(f"IDTest_{i}" for i in range(N)) if paired else (None,) * N
-    negatives = measures.negatives_for(N, config or default_config())
-    policies = {"a": block(seed + 1, lift, where)}
-    golden = block(seed, 20.0)
-    return measures.Subset(
-        tag, ids, anchors, (None,) * N, golden, policies, negatives, shift=SHIFT_OF.get(tag)
-    )
+def r_emi(s, keep=EVERYONE):
+    return r_emi_of(s, "a", keep)
 
 
 def lowered(s, tag, by):
     """The same noise under another tag, `by` nats less information in the model's answers."""
-    a = s.policies["a"]
+    a = s.rpms["a"]
     policies = {"a": dataclasses.replace(a, scores=a.scores - by * np.eye(N))}
     ids = tuple(f"{tag}_{i}" for i in range(N))
-    return dataclasses.replace(
-        s, tag=tag, sample_ids=ids, policies=policies, shift=SHIFT_OF.get(tag)
-    )
-
-
-def club(scores, keep):
-    pairs = [scores[i, j] for i in keep for j in keep if i != j]
-    return np.mean([scores[i, i] for i in keep]) - np.mean(pairs)
-
-
-def r_emi(s, keep=EVERYONE):
-    return club(s.policies["a"].scores, keep) - club(s.golden.scores, keep)
+    return dataclasses.replace(s, tag=tag, sample_ids=ids, rpms=policies, shift=SHIFT_OF.get(tag))
 
 
 def mean_drop(home, shifted, keep=EVERYONE):
     return r_emi(home, keep) - np.mean([r_emi(s, keep) for s in shifted])
 
 
-def without_each():
-    return [[i for i in EVERYONE if i != g] for g in EVERYONE]
-
-
-def jackknife_error(values):
-    values, g = np.array(values), len(values)
-    return np.sqrt((g - 1) / g * ((values - values.mean()) ** 2).sum())
-
-
-def shares(subsets, config=None):
-    """The one policy's row, and its shifts by name."""
-    config = config or default_config()
-    anchored = [measures.with_anchors(s) for s in subsets]
-    (found,) = estimate_by_shift(estimate_rows(anchored, config), anchored, config)
+def shares(subsets):
+    """The record of `a`, and its shifts by name."""
+    estimates = estimates_of([pairs.with_reference_rows(s) for s in subsets])
+    (found,) = estimate_by_shift(estimate_rows(estimates, {}), estimates)
     return found, {s["shift"]: s for s in found["shifts"]}
 
 
-def test_subsets_of_the_same_anchors_are_deleted_from_together():
+def test_subsets_of_the_same_counterparts_are_deleted_from_together():
     home = subset("IDTest", 0, 15.0)
     users = [subset("german", 10, 9.0, True), subset("korean", 20, 3.0, True)]
     games = subset("Gaming", 30, 12.0, True)
     found, by_name = shares([home, *users, games])
-    assert (found["policy"], found["method"]) == ("a", "one at a time")
+    assert (found["rpm"], found["method"]) == ("a", "one at a time")
     assert list(by_name) == ["user", "character"]
     user = by_name["user"]
     assert user["subsets"] == ["german", "korean"]
     assert user["r_emid"] == pytest.approx(mean_drop(home, users), abs=1e-3)
-    deleted = [mean_drop(home, users, keep) for keep in without_each()]
+    deleted = [mean_drop(home, users, keep) for keep in without_each(EVERYONE)]
     assert user["r_emid_se"] == pytest.approx(jackknife_error(deleted), rel=1e-3)
     # A shift of one subset is that subset's row.
-    row = estimate_rows([home, games], default_config())[1]
+    row = rows_of([home, games])[1]
     own = by_name["character"]
     for key in ("r_emid", "r_emid_se", "r_emid_low", "r_emid_high", "p_value", "within_noise"):
         assert own[key] == pytest.approx(row[key], rel=1e-4)
@@ -101,7 +70,7 @@ def test_subsets_of_the_same_anchors_are_deleted_from_together():
 def test_independent_subsets_count_idtest_once():
     subsets = [subset("IDTest", 0, 15.0), subset("german", 10, 9.0), subset("korean", 20, 3.0)]
     _, by_name = shares(subsets)
-    rows = estimate_rows(subsets, default_config())
+    rows = rows_of(subsets)
     home, *errors = (r["r_emi_se"] for r in rows)
     expected = np.sqrt(home**2 + sum((e / 2) ** 2 for e in errors))
     assert by_name["user"]["r_emid_se"] == pytest.approx(expected, rel=1e-4)
@@ -114,8 +83,8 @@ def test_paired_and_independent_subsets_of_one_shift():
     other = subset("korean", 20, 3.0)
     _, by_name = shares([home, one, other])
     assert by_name["user"]["r_emid"] == pytest.approx(mean_drop(home, [one, other]), abs=1e-3)
-    joint = [r_emi(home, k) - r_emi(one, k) / 2 for k in without_each()]
-    alone = [r_emi(other, k) / 2 for k in without_each()]
+    joint = [r_emi(home, k) - r_emi(one, k) / 2 for k in without_each(EVERYONE)]
+    alone = [r_emi(other, k) / 2 for k in without_each(EVERYONE)]
     error, _ = combined_error(jackknife_error(joint), N - 1, jackknife_error(alone), N - 1)
     assert by_name["user"]["r_emid_se"] == pytest.approx(error, rel=1e-3)
 
@@ -150,19 +119,6 @@ def test_a_subset_without_a_value_is_left_out():
     assert by_name["user"]["subsets"] == ["german"]
     found, _ = shares([subsets[0], few])
     assert found["shifts"] == [] and found["named"] is None
-    assert list(shift_lines([found], 1)) == []
-
-
-def test_one_line_a_policy():
-    home, german = subset("IDTest", 0, 40.0), subset("german", 10, 5.0, True)
-    found, by_name = shares([home, german, lowered(german, "Gaming", 3)])
-    (line,) = shift_lines([found], 2)
-    game = by_name["character"]
-    assert f"character {game['r_emid']:.2f} ± {game['r_emid_se']:.2f}" in line
-    assert (
-        line.startswith("a: ") and "one at a time" in line and line.endswith("largest: character")
-    )
-    assert next(shift_lines([{**found, "named": None}], 1)).endswith("none stands out")
 
 
 def test_other_languages_are_said():
@@ -170,56 +126,46 @@ def test_other_languages_are_said():
     german = subset("german", 10, 5.0, True)
     mixed = dataclasses.replace(german, languages=("en", "de") * (N // 2))
     games = dataclasses.replace(lowered(german, "Gaming", 3), languages=("en",) * N)
-    found, by_name = shares([home, mixed, games])
+    _, by_name = shares([home, mixed, games])
     assert by_name["user"]["other_languages"] == ["de"]
     assert by_name["character"]["other_languages"] == []
-    (line,) = shift_lines([found], 1)
-    assert line.endswith("largest: character (nats of other languages in user: read retained)")
 
 
 @pytest.mark.parametrize("normalisation", ["sequence", "token"])
 @pytest.mark.parametrize("negatives", ["all", "cyclic", "random"])
 def test_contributions_average_to_r_emi(negatives, normalisation):
-    config = default_config()
-    config.estimator.update(negatives=negatives, normalisation=normalisation)
-    config.estimator.num_negatives = 24 if negatives == "random" else 3
+    how = {"negatives": negatives, "normalisation": normalisation}
+    how["num_negatives"] = 24 if negatives == "random" else 3
     where = np.arange(N) != 5
-    subsets = [subset("IDTest", 0, 15.0, config=config)]
-    subsets.append(subset("german", 10, 9.0, True, where, config))
-    subsets = [measures.with_anchors(s) for s in subsets]
-    rows = estimate_rows(subsets, config)
-    found = contribution_rows(subsets, config)
-    assert {r["policy"] for r in found} == {"a"}
-    for s, row in zip(subsets, [r for r in rows if r["policy"] == "a"], strict=True):
+    subsets = [subset("IDTest", 0, 15.0, **how)]
+    subsets.append(subset("german", 10, 9.0, True, where, **how))
+    subsets = [pairs.with_reference_rows(s) for s in subsets]
+    rows = rows_of(subsets, **how)
+    found = contribution_records(estimates_of(subsets, **how))
+    assert {r["rpm"] for r in found} == {"a"}
+    for s, row in zip(subsets, [r for r in rows if r["rpm"] == "a"], strict=True):
         own = [r for r in found if r["subset"] == s.tag]
         nats = [r["nats"] for r in own]
         assert nats == sorted(nats) and len(own) == row["n"]
         assert np.mean(nats) == pytest.approx(row["r_emi"], abs=1e-3)
-        used = [i for i, u in zip(s.sample_ids, s.policies["a"].where, strict=True) if u]
+        used = [i for i, u in zip(s.sample_ids, s.rpms["a"].where, strict=True) if u]
         assert {r["sample_ID"] for r in own} == set(used)
-        tokens = dict(zip(s.sample_ids, s.policies["a"].lengths.tolist(), strict=True))
+        tokens = dict(zip(s.sample_ids, s.rpms["a"].lengths.tolist(), strict=True))
         assert all(r["tokens"] == tokens[r["sample_ID"]] for r in own)
 
 
 def test_a_contribution_reads_its_own_answer():
     s = subset("IDTest", 0, 15.0)
-    by_id = {r["sample_ID"]: r for r in contribution_rows([s], default_config())}
+    by_id = {r["sample_ID"]: r for r in contribution_records(estimates_of([s]))}
     for i in EVERYONE:
         model, golden = (
             x[i, i] - np.mean([x[j, i] for j in EVERYONE if j != i])
-            for x in (s.policies["a"].scores, s.golden.scores)
+            for x in (s.rpms["a"].scores, s.golden.scores)
         )
         row = by_id[f"IDTest_{i}"]
         assert row["nats"] == pytest.approx(model - golden, abs=1e-3)
         assert row["of_mean"] == pytest.approx(row["nats"] / N)
 
 
-def test_the_file_holds_the_rows_of_the_last_run(tmp_path):
-    config, s = default_config(), subset("IDTest", 0, 15.0)
-    assert write_contributions(tmp_path, [s], config) == "contributions.jsonl"
-    path = tmp_path / "contributions.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert lines == contribution_rows([s], config) and len(lines) == N
-    config.estimator.name = "infonce"
-    assert write_contributions(tmp_path, [s], config) is None
-    assert not path.exists()
+def test_contributions_are_of_club_alone():
+    assert contribution_records(estimates_of([subset("IDTest", 0, 15.0)], name="infonce")) == []

@@ -6,12 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from made_up_subsets import estimates_of, settings_of
 
-from remid_jax.analysis.cross_information import COLUMNS, add_cross_information, saturation_lines
-from remid_jax.analysis.measures import Subset, negatives_for, with_anchors
-from remid_jax.evaluation.config import default_config
-from remid_jax.evaluation.scoring import Block
+from remid_jax.analysis.cross_information import COLUMNS, cross_columns
 from remid_jax.information.cross_information import context_sets, cross_information
+from remid_jax.information.pairs import Block, Subset, negatives_for, with_reference_rows
 
 
 def subset_of(tag, n, rng, strength=1.0, where=None, labels=None):
@@ -24,19 +23,17 @@ def subset_of(tag, n, rng, strength=1.0, where=None, labels=None):
     everywhere = np.ones(n, bool)
     where = everywhere if where is None else where
     golden = block(strength, everywhere)
-    return with_anchors(
+    return with_reference_rows(
         Subset(
             tag=tag, sample_ids=tuple(f"{tag}_{i}" for i in range(n)), pair_ids=(None,) * n,
-            languages=(None,) * n, golden=golden, policies={"model": block(strength / 2, where)},
-            negatives=negatives_for(n, default_config(), labels), labels=labels,
+            languages=(None,) * n, golden=golden, rpms={"model": block(strength / 2, where)},
+            negatives=negatives_for(n, settings_of(), labels), labels=labels,
         )
     )  # fmt: skip
 
 
-def rows_of(subsets, config=None):
-    rows = [{"policy": p, "subset": s.tag} for p in subsets[0].policies for s in subsets]
-    add_cross_information(rows, subsets, config or default_config())
-    return {(r["policy"], r["subset"]): r for r in rows}
+def rows_of(subsets, **changes):
+    return cross_columns(estimates_of(subsets, **changes))
 
 
 @pytest.mark.parametrize(("sizes", "k"), [((12, 20), 8), ((12, 6), 5), ((3, 12), 2)])
@@ -49,7 +46,7 @@ def test_k_is_that_of_the_smallest_subset(sizes, k):
     for s in subsets:
         sets = context_sets(len(s.sample_ids), k, draws=2000, seed=5)
         model, golden = (
-            float(cross_information(b.scores + 300, sets)) for b in (s.policies["model"], s.golden)
+            float(cross_information(b.scores + 300, sets)) for b in (s.rpms["model"], s.golden)
         )
         row = rows["model", s.tag]
         # Both average over sets of their own; few draws differ a little.
@@ -81,28 +78,21 @@ def test_saturation_is_said_where_it_is():
     for row in rows.values():
         sides = (row["saturation"], row["saturation_golden"])
         assert row["saturated"] == (max(sides) > 0.9) and max(sides) <= 1 + 1e-5
-    (line,) = saturation_lines(list(rows.values()))
-    assert line == (
-        "cross-information is saturated (> 0.9 of log 8) in german, Gaming (model); "
-        "german, Gaming (golden): no verdict"
-    )
-    unsaturated = [r for r in rows.values() if r["subset"] == "IDTest"]
-    assert list(saturation_lines(unsaturated)) == []
 
 
 def test_only_contexts_with_an_answer_count():
     rng = np.random.default_rng(3)
     where = np.arange(12) > 2
     subset = subset_of("IDTest", 12, rng, 2.0, where=where)
-    broken = dataclasses.replace(subset.policies["model"])
+    broken = dataclasses.replace(subset.rpms["model"])
     broken.scores[:, ~where] = np.nan
     row = rows_of([subset])["model", "IDTest"]
     kept = Block(*(x[3:, 3:] for x in (broken.scores, broken.plain)), np.full(9, 9), where[3:])
     golden = subset.golden.scores[3:, 3:]
-    alone = with_anchors(
+    alone = with_reference_rows(
         Subset("IDTest", ("",) * 9, (None,) * 9, (None,) * 9,
                Block(golden, golden, np.full(9, 9), where[3:]), {"model": kept},
-               negatives_for(9, default_config()))
+               negatives_for(9, settings_of()))
     )  # fmt: skip
     assert row == rows_of([alone])["model", "IDTest"]
 
@@ -112,20 +102,17 @@ def test_clusters_are_deleted_together_and_never_compared():
     labels = tuple("aabbccddeeff")
     subset = subset_of("IDTest", 12, rng, 2.0, labels=labels)
     same = np.array([[a == b for a in labels] for b in labels]) & ~np.eye(12, dtype=bool)
-    for block in (subset.golden, subset.policies["model"]):
+    for block in (subset.golden, subset.rpms["model"]):
         block.scores[same] = np.nan
     row = rows_of([subset])["model", "IDTest"]
     assert row["cross_information_K"] == 5
     assert row["cross_information"] < 0 < row["cross_information_se"]
     lone = subset_of("IDTest", 12, rng, 2.0, labels=tuple("aaaaaaaaaabc"))
-    assert set(rows_of([lone])["model", "IDTest"].values()) >= {None, "IDTest"}
+    assert set(rows_of([lone])["model", "IDTest"].values()) == {None}
 
 
 @pytest.mark.parametrize("negatives", ["cyclic", "random"])
 def test_without_all_pairs_there_is_none(negatives):
-    config = default_config()
-    config.estimator.negatives = negatives
-    rows = rows_of([subset_of("IDTest", 12, np.random.default_rng(5))], config)
+    rows = rows_of([subset_of("IDTest", 12, np.random.default_rng(5))], negatives=negatives)
     assert all(r[c] is None for r in rows.values() for c in COLUMNS)
-    assert list(saturation_lines(list(rows.values()))) == []
     json.dumps(list(rows.values()), allow_nan=False)

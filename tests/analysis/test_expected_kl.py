@@ -8,6 +8,7 @@ import pytest
 from remid_jax.data import prompts
 from remid_jax.data.reading import load_benchmark
 from remid_jax.diagnosis import diagnose
+from remid_jax.evaluation.cache import from_bytes
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.models.pretrained import load_language_model
 
@@ -24,8 +25,9 @@ def test_it_is_the_mean_of_log_ratios(own_law, tmp_path):
     results = diagnose(own_law, tmp_path)
     model = load_language_model(own_law.model.path)
     encode = model.tokenizer.encode_chat
-    stored = [json.loads(f.read_text()) for f in (tmp_path / "store" / "responses").iterdir()]
-    tokens = {tuple(row["tokens"]): sum(row["log_probs"]) for batch in stored for row in batch}
+    files = (tmp_path / "cache" / "generate").iterdir()
+    drawn = [from_bytes(f.stem, f.read_bytes()) for f in files]
+    tokens = {tuple(d["tokens"].tolist()): d["log_probs"].sum() for d in drawn}
     with np.load(tmp_path / "pairs" / "german.npz") as saved:
         ids, scores = saved["sample_ids"].tolist(), saved["full_context/scores"]
     by_id = {s.sample_id: s for s in load_benchmark(own_law.benchmark).subsets["german"]}
@@ -38,21 +40,13 @@ def test_it_is_the_mean_of_log_ratios(own_law, tmp_path):
         log_p = pair_log_likelihoods(model, [chat], [y]).sums[0, 0]
         assert tokens[y] == pytest.approx(log_p, abs=1e-3)
         gaps.append(log_p - scores[i, i])
-    row = next(
-        r for r in results["rows"] if (r["policy"], r["subset"]) == ("full_context", "german")
-    )
+    row = next(r for r in results["rows"] if (r["rpm"], r["subset"]) == ("full_context", "german"))
     assert row["expected_kl"] == pytest.approx(np.mean(gaps), abs=1e-3)
     assert row["expected_kl_se"] == pytest.approx(np.std(gaps, ddof=1) / np.sqrt(3), abs=1e-3)
-    assert all((r["expected_kl"] is None) == ("golden" in r["policy"]) for r in results["rows"])
+    assert all((r["expected_kl"] is None) == ("golden" in r["rpm"]) for r in results["rows"])
 
 
-def test_another_law_has_none_and_old_answers_are_drawn_again(own_law, tmp_path):
-    results = diagnose(own_law, tmp_path)
-    piece, *_ = sorted((tmp_path / "store" / "responses").iterdir())
-    stored = json.loads(piece.read_text())
-    piece.write_text(json.dumps([{k: r[k] for k in ("tokens", "stopped")} for r in stored]))
-    assert diagnose(own_law, tmp_path)["rows"] == results["rows"]
-    assert json.loads(piece.read_text()) == stored
+def test_another_distribution_has_none(own_law, tmp_path):
     own_law.sampling.top_p = 0.9
     assert all(r["expected_kl"] is None for r in diagnose(own_law, tmp_path)["rows"])
 

@@ -4,25 +4,24 @@ import dataclasses
 
 import numpy as np
 import pytest
+from made_up_subsets import estimates_of, settings_of
 from short_benchmark import write_benchmark
 
-from remid_jax.analysis import factor_information as fi
-from remid_jax.analysis.measures import Subset, negatives_for, with_anchors
+from remid_jax.analysis.factor_information import factor_records
 from remid_jax.data import prompts
 from remid_jax.data.reading import load_benchmark
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation.config import default_config
-from remid_jax.evaluation.factor_swaps import Swaps, plan_swaps
-from remid_jax.evaluation.scoring import Block
 from remid_jax.evaluation.selection import Selection
+from remid_jax.evaluation.swaps import plan_swaps
 from remid_jax.inference.likelihood import pair_log_likelihoods
+from remid_jax.information.pairs import Block, Subset, negatives_for, with_reference_rows
 from remid_jax.models.pretrained import load_language_model
-from remid_jax.report.factors import factor_lines
-from remid_jax.report.terminal import print_table
+from remid_jax.report.terminal import print_report
 
 FIELDS = {"user": "persona", "character": "character", "dialogue": "dialogue"}
-POLICIES = ("full_context", "last_turn_only")
+RPMS = ("full_context", "last_turn_only")
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +52,8 @@ def terms(own, swapped):
 def test_rows_are_what_direct_scoring_gives(finished):
     results, _, config = finished
     rows = results["factors"]
-    assert [(r["policy"], r["subset"], r["factor"]) for r in rows] == [
-        (p, s, f) for p in POLICIES for s in ("IDTest", "german") for f in FIELDS
+    assert [(r["rpm"], r["subset"], r["factor"]) for r in rows] == [
+        (p, s, f) for p in RPMS for s in ("IDTest", "german") for f in FIELDS
     ]
     assert {(r["n"], r["K"]) for r in rows} == {(4, 3)}
     model = load_language_model(config.model.path)
@@ -80,31 +79,27 @@ def test_rows_are_what_direct_scoring_gives(finished):
 
 def test_scored_contexts_are_stored_and_resumed(finished):
     results, folder, config = finished
-    pieces = {f: f.stat().st_mtime_ns for f in (folder / "store" / "rows").iterdir()}
+    pieces = {f: f.stat().st_mtime_ns for f in (folder / "cache" / "score").iterdir()}
     # Each of 8 contexts with and without reasoning, and with 2 swaps of 3 factors.
     assert len(pieces) == 8 * (2 + 3 * 2)
     for f in sorted(pieces)[::5]:  # as if the run had been ended before these
         f.unlink()
     again = diagnose(config, folder)
-    after = {f: f.stat().st_mtime_ns for f in (folder / "store" / "rows").iterdir()}
+    after = {f: f.stat().st_mtime_ns for f in (folder / "cache" / "score").iterdir()}
     assert again["factors"] == results["factors"] and again["rows"] == results["rows"]
     assert set(after) == set(pieces)
     assert sum(after[f] == pieces[f] for f in pieces) == len(pieces) - len(sorted(pieces)[::5])
 
 
-def test_the_plan_and_the_report_say_it(finished, capsys):
+def test_the_plan_and_the_report_say_it(finished, tmp_path, capsys):
     results, folder, config = finished
-    diagnose(config, folder)
-    said = "contexts with a swapped factor: 48 contexts, 144 pairs"
-    assert said in capsys.readouterr().err
-    print_table(results)
-    shown = capsys.readouterr().out
-    assert shown.count("factor-wise information, model minus golden ± s.e. (golden)") == 2
-    table = shown[shown.index("full_context: factor-wise") :].split("~")[0]
-    table = table.split("no factor")[0]
-    assert table.count("\n") > 10 and "K = 3" in table
-    assert max(map(len, table.splitlines())) <= 120
-    assert all(line in shown for line in factor_lines(results["factors"]))
+    planned = config.copy_and_resolve_references()
+    planned.dry_run = True
+    stages = {s["what"]: s for s in diagnose(planned, tmp_path)["plan"]["stages"]}
+    swapped = stages["contexts with a swapped factor"]
+    assert (swapped["contexts"], swapped["pairs"]) == (48, 144)
+    print_report(results, folder)
+    assert "ignored or wrong" in capsys.readouterr().out
     counts = {"contexts": 24, "shortened": 0}
     assert results["provenance"]["swapped_contexts"] == {"IDTest": counts, "german": counts}
 
@@ -139,7 +134,7 @@ def test_a_swapped_context_that_does_not_fit(finished):
     ]
     window = dataclasses.replace(model.config, max_positions=max(length) + room + 16)
     small = dataclasses.replace(model, config=window)
-    selection = Selection({"IDTest": samples}, (), {"IDTest": 4}, {})
+    selection = Selection("short", {"IDTest": samples}, (), {"IDTest": 4}, {})
     with pytest.raises(UserError, match=r"swaps: with the \w+ of another sample, sample '.*too l"):
         plan_swaps(selection, small, config, {"IDTest": 7})
     config.limits.too_long = "drop_oldest_turns"
@@ -158,21 +153,7 @@ def test_a_factor_that_all_share_has_no_value(finished, tmp_path):
     for row in results["factors"]:
         empty = row["factor"] == "character"
         assert (row["n"] == 0) == empty and (row["difference"] is None) == empty
-    print_table(results)
-
-
-def test_lines_name_the_factor():
-    row = {"policy": "m", "difference": -1.0, "se": 0.2, "p_holm": 0.001}
-    rows = [
-        {**row, "subset": tag, "factor": f, "named": tag == "german" and f == "dialogue"}
-        for tag in ("IDTest", "german", "Gaming")
-        for f in FIELDS
-    ]
-    first, second = factor_lines(rows)
-    assert (
-        first.startswith("german: m ignores or gets wrong: dialogue (") and "-1.00 ± 0.20" in first
-    )
-    assert second == "no factor is named as ignored or wrong by m in IDTest, Gaming"
+    print_report(results, tmp_path)
 
 
 def subset_of(answers, golden, laws, tag="IDTest"):
@@ -180,15 +161,14 @@ def subset_of(answers, golden, laws, tag="IDTest"):
     n = len(golden)
     zero = np.zeros((n, n))
     block = Block(zero, zero, np.ones(n, int), np.ones(n, bool))
-    config = default_config()
-    subset = with_anchors(
+    subset = with_reference_rows(
         Subset(
             tag=tag, sample_ids=tuple(map(str, range(n))), pair_ids=(None,) * n,
-            languages=(None,) * n, golden=block, policies={"model": block},
-            negatives=negatives_for(n, config),
+            languages=(None,) * n, golden=block, rpms={"model": block},
+            negatives=negatives_for(n, settings_of()),
         )
     )  # fmt: skip
-    return subset, {"golden": laws(golden), "model": laws(answers)}, config
+    return subset, {"golden": laws(golden), "model": laws(answers)}
 
 
 def lookup_world(n, swaps, rng, broken):
@@ -211,14 +191,14 @@ def lookup_world(n, swaps, rng, broken):
         p = np.log([0.2 / 6, 0.8 + 0.2 / 6])
         own = p[(y == contexts).astype(int)]
         found = {}
-        for k, factor in enumerate(fi.FACTORS):
+        for k, factor in enumerate(FIELDS):
             under = p[(y[:, [k]] == contexts[sources, k]).astype(int)]
             found[factor] = under - own[:, [k]]
         return found
 
-    subset, scores, config = subset_of(model, golden, laws)
-    swapped = Swaps(dict.fromkeys(fi.FACTORS, sources), ((),) * n)
-    return fi.factor_rows([subset], {"IDTest": swapped}, {"IDTest": scores}, config)
+    subset, scores = subset_of(model, golden, laws)
+    swaps = {"IDTest": (dict.fromkeys(FIELDS, sources), scores)}
+    return factor_records(estimates_of([subset]), swaps)
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
@@ -247,14 +227,12 @@ def test_excluded_answers_leave_their_contexts_out():
     n, sources = 5, np.array([[1, 2], [2, 3], [3, 4], [4, 0], [0, 1]])
     values = rng.normal(size=(2, n, 2))
     values[0, 2] = np.nan
-    subset, _, config = subset_of(np.zeros(n), np.zeros(n), lambda y: None)
+    subset, _ = subset_of(np.zeros(n), np.zeros(n), lambda y: None)
     block = dataclasses.replace(subset.golden, where=np.arange(n) != 2)
-    subset = dataclasses.replace(subset, policies={"model": block})
-    scores = {
-        p: dict.fromkeys(fi.FACTORS, v) for p, v in zip(("model", "golden"), values, strict=True)
-    }
-    swaps = Swaps(dict.fromkeys(fi.FACTORS, sources), ((),) * n)
-    rows = fi.factor_rows([subset], {"IDTest": swaps}, {"IDTest": scores}, config)
+    subset = dataclasses.replace(subset, rpms={"model": block})
+    scores = {p: dict.fromkeys(FIELDS, v) for p, v in zip(("model", "golden"), values, strict=True)}
+    swaps = {"IDTest": (dict.fromkeys(FIELDS, sources), scores)}
+    rows = factor_records(estimates_of([subset]), swaps)
     kept = [0, 1, 3, 4]
 
     def difference(rows_kept, gone=None):

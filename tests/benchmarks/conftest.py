@@ -6,7 +6,7 @@ import math
 import jax
 import pytest
 
-from benchmarks import harness, quiet
+from benchmarks import harness, load_check
 
 ORIGIN = {
     "benchmark", "command", "arguments", "date", "commit", "machine", "versions", "quiet",
@@ -41,8 +41,8 @@ def assert_reported():
 def run(monkeypatch, tmp_path):
     """Runs a benchmark's command on its tiny shape; returns its exit code and its JSON, or None."""
     monkeypatch.setattr(harness, "PAUSE", 0.0)
-    monkeypatch.setattr(quiet, "listen", lambda: 0.0)
-    monkeypatch.setattr(quiet, "share", lambda *moments: 0.0)
+    monkeypatch.setattr(load_check, "listen", lambda: 0.0)
+    monkeypatch.setattr(load_check, "share", lambda *moments: 0.0)
     path = tmp_path / "found.json"
 
     def command(main, *flags, rounds=1):

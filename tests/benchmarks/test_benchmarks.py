@@ -1,6 +1,7 @@
 """The benchmarks run without PyTorch as far as they can, and say what they must."""
 
 import dataclasses
+import functools
 import json
 import sys
 import types
@@ -11,20 +12,9 @@ import pytest
 from children import answer
 
 import benchmarks
-from benchmarks import (
-    forward,
-    gemm,
-    growth,
-    harness,
-    likelihood,
-    profile,
-    quiet,
-    reduced_precision,
-    sampling,
-)
+from benchmarks import cli, forward, growth, harness, likelihood, load_check, profile, sampling
 from benchmarks.model import SMALL, random_model, random_tokens
 from benchmarks.pairs import shared_flops, unshared_flops
-from benchmarks.program import Report
 from remid_jax.errors import UserError
 from remid_jax.inference.cost import layer_parameters
 from remid_jax.inference.engine import JaxEngine
@@ -35,20 +25,20 @@ def test_growth(run, monkeypatch, assert_reported):
     monkeypatch.setattr(growth, "FACTORS", dict.fromkeys(some, (0.5, 1, 2)))
     code, found = run(growth.main, "--models", "2")
     assert code == 0
-    assert_reported(found, "growth", ["sweeps"])
-    sweeps = found["sweeps"]
-    assert sweeps["contexts"]["sizes"] == [1, 2, 4]
-    assert sweeps["contexts"]["flops_fit"]["exponent"] == pytest.approx(1)
-    assert sweeps["context_tokens"]["flops"] == [
-        2 * sum(shared_flops(SMALL, t, 6, 8)) for t in (12, 24, 48)
+    assert_reported(found, "growth", ["points", "fits"])
+    assert [p["size"] for p in found["points"]] == [1, 2, 4, 12, 24, 48]
+    assert all(p["s"] > 0 for p in found["points"])
+    assert found["fits"][0]["varied"] == "contexts"
+    assert found["fits"][0]["of GFLOP"] == pytest.approx(1)
+    assert [p["GFLOP"] for p in found["points"][3:]] == [
+        2 * sum(shared_flops(SMALL, t, 6, 8)) / 1e9 for t in (12, 24, 48)
     ]
-    assert all(len(s["seconds"]) == 3 for s in sweeps.values())
 
 
 GROWTH_ON_TWO = """
 import json, sys
-from benchmarks import growth, harness, quiet
-harness.PAUSE, quiet.listen, quiet.share = 0.0, lambda: 0.0, lambda *moments: 0.0
+from benchmarks import growth, harness, load_check
+harness.PAUSE, load_check.listen, load_check.share = 0.0, lambda: 0.0, lambda *moments: 0.0
 tiny = ["--small", "--devices", "2", "--rounds", "1", "--allow-noise"]
 print(json.dumps(growth.main([*tiny, "--json", *sys.argv[1:]])))
 """
@@ -59,11 +49,14 @@ def test_growth_over_devices(tmp_path, assert_reported):
     assert answer(GROWTH_ON_TWO, str(tmp_path / "found.json")) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     assert_reported(found, "growth", ["scaling"])
-    assert found["devices"] == [1, 2]
-    for axis in ("data", "fsdp"):
-        assert found["scaling"][axis].keys() == {"strong", "weak"}
+    names = [
+        "one",
+        *(f"{axis}=2 {kind}" for axis in ("data", "fsdp") for kind in ("strong", "weak")),
+    ]
+    assert [row["devices"] for row in found["scaling"]] == names
+    assert found["scaling"][0]["rate over one's"] == 1
     timed = found["contestants"]
-    rates = {k: v["flops_per_s"] * v["seconds"] for k, v in timed.items()}
+    rates = {k: v["flops_per_s"][0] * v["seconds"][0] for k, v in timed.items()}
     assert rates["data=2 strong"] == pytest.approx(rates["one"])  # the same work
     # Twice the responses on two devices; the context is read once.
     layers, head = shared_flops(SMALL, 24, 2 * 4, 8)
@@ -73,15 +66,14 @@ def test_growth_over_devices(tmp_path, assert_reported):
 def test_profile(run, assert_reported):
     code, found = run(profile.main)
     assert code == 0
-    assert_reported(found, "profile", ["seconds", "flops"])
-    work = found["flops"]
+    assert_reported(found, "profile", ["parts"])
+    work = {row["part"]: row["GFLOP"] for row in found["parts"]}
     assert work["whole"] == pytest.approx(work["layers"] + work["attention"] + work["head"])
 
 
 def test_a_fit_tells_a_constant_from_growth():
-    found = growth.fit([1, 2, 3, 4], [7.0, 9.0, 11.0, 13.0])
-    assert found["intercept"] == pytest.approx(5) and found["slope"] == pytest.approx(2)
-    assert growth.fit([2, 4, 8], [12.0, 48.0, 192.0])["exponent"] == pytest.approx(2)
+    assert growth.fit([1, 2, 3, 4], [7.0, 9.0, 11.0, 13.0])[1] == pytest.approx(5)
+    assert growth.fit([2, 4, 8], [12.0, 48.0, 192.0])[0] == pytest.approx(2)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +88,7 @@ def test_a_fit_tells_a_constant_from_growth():
 )
 def test_what_a_user_gets_wrong(capsys, monkeypatch, flags, said):
     jax.devices()  # from here on their number stays
-    monkeypatch.setattr(quiet, "listen", lambda: 0.0)
+    monkeypatch.setattr(load_check, "listen", lambda: 0.0)
     assert growth.main(["--small", *flags]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and said in err
@@ -118,23 +110,23 @@ def test_missing_torch(capsys, monkeypatch, run):
 
 
 def test_noise_is_said_and_fails(run, monkeypatch, capsys):
-    monkeypatch.setattr(growth, "run", lambda args: Report({"ratio": 1.0}, []))
-    assert run(growth.main, rounds=5)[0] == 0
-    monkeypatch.setattr(quiet, "share", lambda *moments: 0.2)
-    code, found = run(growth.main, rounds=5)
+    main = functools.partial(cli.command, "growth", "Nothing.", lambda args: harness.Report(), {})
+    assert run(main, rounds=5)[0] == 0
+    monkeypatch.setattr(load_check, "share", lambda *moments: 0.2)
+    code, found = run(main, rounds=5)
     assert code == 3 and found["quiet"] is False and found["cpu_share_of_others"]["during"] == 0.2
     assert "RATIOS ARE NOT QUOTABLE: not quiet" in capsys.readouterr().out
-    assert run(growth.main, "--allow-noise", rounds=5)[0] == 0
-    monkeypatch.setattr(quiet, "share", lambda *moments: None)
-    assert run(growth.main, rounds=5)[0] == 3
+    assert run(main, "--allow-noise", rounds=5)[0] == 0
+    monkeypatch.setattr(load_check, "share", lambda *moments: None)
+    assert run(main, rounds=5)[0] == 3
 
 
 def test_share_of_others(monkeypatch):
-    monkeypatch.setattr(quiet.os, "cpu_count", lambda: 4)
-    moments = quiet.Moment(10.0, 100.0), quiet.Moment(12.0, 101.0)
-    assert quiet.share(*moments) == pytest.approx(1 / 8)
-    assert not quiet.is_quiet(quiet.share(*moments))
-    assert not quiet.is_quiet(quiet.share(None, moments[1])) and quiet.is_quiet(0.01)
+    monkeypatch.setattr(load_check.os, "cpu_count", lambda: 4)
+    share = load_check.share((10.0, 100.0), (12.0, 101.0))
+    assert share == pytest.approx(1 / 8) and not load_check.is_quiet(share)
+    assert not load_check.is_quiet(load_check.share(None, (12.0, 101.0)))
+    assert load_check.is_quiet(0.01)
 
 
 def test_turns(monkeypatch):
@@ -174,24 +166,31 @@ def test_turns(monkeypatch):
     rounds = [("fast", 0), ("compiles", 0), ("compiles", 1), ("compiles", 1), ("fast", 1)]
     assert calls == warm_up + rounds
     assert asked == [(0, "slow", 3), (0, "fast", 4), (0, "fast", 6), (1, "fast", 9)]
-    assert timed.setting == {"two": "fast", "jax": ""}
-    assert timed.seconds == {"two": [8.0, 16.0], "jax": [3.0, 3.0]}
-    assert timed.rates["two"] == [25.0, 12.5] and timed.share("two") == [2.5, 1.25]
-    assert timed.gemm["jax"] == pytest.approx([60 / 4.5] * 2)
-    assert timed.ratio("two", "jax") == pytest.approx([8 / 3, 16 / 3])
-    assert timed.compile_seconds["jax"] > 0 == timed.compile_seconds["two"]
-    assert harness.medians({"a": [1.0, 5.0, 2.0]}) == {"a": 2.0, "ranges": {"a": [1.0, 5.0]}}
+    two, other = timed["two"], timed["jax"]
+    assert (two.setting, other.setting) == ("fast", "")
+    assert (two.seconds, other.seconds) == ([8.0, 16.0], [3.0, 3.0])
+    assert two.flops_per_s == [25.0, 12.5] and two.gemm_share == [2.5, 1.25]
+    assert other.gemm_flops_per_s == pytest.approx([60 / 4.5] * 2)
+    assert harness.quotients(two.seconds, other.seconds) == pytest.approx([8 / 3, 16 / 3])
+    assert other.compile_seconds > 0 == two.compile_seconds
+
+
+def test_a_figure_is_the_median_with_its_range():
+    report = harness.Report()
+    report.figure("a", [1.0, 5.0, 2.0], "of three")
+    assert report.json == {"a": 2.0, "ranges": {"a": [1.0, 5.0]}}
+    assert report.lines == ["a 2 (1 to 5): of three"]
 
 
 def test_products_are_those_of_the_model():
-    layer = sum(map(gemm.flops, gemm.layer_shapes(SMALL, 8, keys=30)))
+    layer = harness.product_flops(harness.layer_shapes(SMALL, 8, keys=30))
     attention = 4 * 8 * 30 * SMALL.num_heads * SMALL.head_dim
     assert layer == 2 * 8 * layer_parameters(SMALL) / SMALL.num_layers + attention
-    assert gemm.flops(gemm.head_shape(SMALL, 3)) == 2 * 3 * SMALL.width * SMALL.vocab_size
-    assert gemm.head_shape(SMALL, 3, tokens=50) == (3, SMALL.width, 50)
-    rates = gemm.engine_products(JaxEngine(random_model(SMALL))).measure()
-    assert all(r > 0 for r in rates)
-    assert gemm.best_rate(SMALL, {}, 32)["flops_per_s"] > 0
+    head = harness.head_shape(SMALL, 3)
+    assert harness.product_flops([head]) == 2 * 3 * SMALL.width * SMALL.vocab_size
+    assert harness.head_shape(SMALL, 3, tokens=50) == (3, SMALL.width, 50)
+    assert all(rate > 0 for rate in harness.ModelProducts(SMALL, 64).measure())
+    assert harness.fastest_product(SMALL, {}, 32)[0] > 0
 
 
 def test_sharing_saves_the_contexts_operations():
@@ -201,32 +200,9 @@ def test_sharing_saves_the_contexts_operations():
     assert np.allclose(one, unshared_flops(SMALL, 61, 1, 12))
 
 
-def test_r_emid_by_hand():
-    s = np.arange(32.0).reshape(4, 8) ** 2  # two policies, four contexts
-
-    def r_emi(rows):
-        def mi(p):
-            block = [[s[i, 4 * p + j] for j in rows] for i in rows]
-            return (block[0][0] + block[1][1] - block[0][1] - block[1][0]) / 2 / 10
-
-        return mi(1) - mi(0)
-
-    assert np.allclose(reduced_precision.r_emid(s, 2, 10), r_emi([0, 1]) - r_emi([2, 3]))
-
-
-@pytest.mark.slow
-def test_bf16(run, assert_reported):
-    code, found = run(likelihood.main, "--bf16", "--policies", "2", rounds=4)
-    assert code == 0
-    assert_reported(found, "likelihood", ["ratio_bf16_weights", "ratio_bf16_caches", "precision"])
-    weights, caches = (found["precision"][f"bfloat16 {k}"] for k in ("weights", "caches"))
-    assert 0 < caches["mean_per_token"] < weights["mean_per_token"] < 0.05
-    assert len(found["r_emid_float32"]) == 1
-
-
-def test_bf16_needs_contexts(run, capsys):
-    assert run(likelihood.main, "--bf16", rounds=3) == (2, None)
-    assert "at least 4 rounds" in capsys.readouterr().err
+def test_an_old_flag_names_the_new_one(run, capsys):
+    assert run(likelihood.main, "--policies=3") == (2, None)
+    assert "--policies is now --models" in capsys.readouterr().err
 
 
 def test_greedy_rows_may_part_at_a_tie_only():
@@ -243,5 +219,5 @@ def test_a_random_model_spreads_its_logits():
     model = random_model(dataclasses.replace(SMALL, vocab_size=500))
     engine = JaxEngine(model)
     prompts = random_tokens(model, [20] * 3, seed=0)
-    ((_, sums), *_) = engine.log_likelihood(prompts, random_tokens(model, [1] * 200, seed=1))
-    assert 0.5 < sums.std() < 2
+    values = engine.score(prompts[0], random_tokens(model, [1] * 200, seed=1))
+    assert 0.5 < np.concatenate(values).std() < 2

@@ -10,7 +10,7 @@ import pytest
 
 import benchmarks
 from benchmarks import grpo
-from benchmarks.grpo_work import Work
+from benchmarks.grpo import Work
 from benchmarks.model import SMALL, random_model, random_tokens
 from remid_jax.errors import UserError
 from remid_jax.models.adapters import new_params
@@ -117,7 +117,9 @@ def test_merged_weights_draw_the_same(side):
 @pytest.mark.slow
 def test_a_filled_adapter_changes_the_model(side):
     model, w, trained, policy, _ = side
-    plain = grpo.Adapter(grpo.LORA, new_params(SMALL, grpo.LORA, jax.random.key(0)), model.identity)
+    plain = grpo.Adapter(
+        grpo.LORA, new_params(SMALL, grpo.LORA, jax.random.key(0)), model.fingerprint
+    )
     others = [grpo.OurRounds(model, a, policy, w) for a in (plain, trained, policy)]
     values = [o.log_prob(w.prompts[0], [4, 5, 6]) for o in others]
     assert np.abs(np.diff(values)).min() > 10 * grpo.TOLERANCE
@@ -137,6 +139,12 @@ def test_help(capsys):
 def test_sizes_that_are_too_small(run, capsys, flag):
     assert run(grpo.main, flag, "1") == (2, None)
     assert f"error: {flag} is 1; it must be at least 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("batch", ["3", "6", "16"])
+def test_a_batch_of_trl_holds_whole_groups(run, capsys, batch):
+    assert run(grpo.main, "--trl-batch", batch) == (2, None)
+    assert "--trl-batch must hold whole groups of 4 and divide 8" in capsys.readouterr().err
 
 
 NEEDS_TRL = [pytest.mark.parity, pytest.mark.filterwarnings("default")]
@@ -176,11 +184,12 @@ def beside(monkeypatch):
 def test_a_run(run, assert_reported):
     code, found = run(grpo.main, rounds=2)
     assert code == 0
-    shares = [f"share_{p}{side}" for side in ("", "_trl") for p in grpo.PARTS]
-    assert_reported(found, "grpo", [*grpo.MEANING, *shares])
-    assert sum(found[s] for s in shares[:3]) == pytest.approx(1, abs=0.2)
+    ratios = ["ratio", "flops_ratio", "gemm_share", "tokens_per_s_rollout", "tokens_per_s_update"]
+    assert_reported(found, "grpo", [*ratios, *(f"ratio_{p}" for p in grpo.PARTS)])
+    for row in found["parts"]:
+        assert sum(row[f"{p}, share"] for p in grpo.PARTS) == pytest.approx(1, abs=0.2)
     for name, rounds in found["seconds_of_parts"].items():
-        whole = found["contestants"][name]["seconds_of_rounds"]
+        whole = found["contestants"][name]["seconds"]
         assert [sum(r.values()) for r in rounds] == pytest.approx(whole, rel=0.05)
     assert found["contestants"]["trl"]["setting"] in ("batch 4", "batch 8")
     assert found["trl_versions"]["trl"] >= "1.16"
@@ -211,9 +220,7 @@ def test_trl_trains_our_adapter(side, tmp_path):
     from benchmarks import trl_side
 
     model, w, trained, policy, _ = side
-    theirs = trl_side.TrlRounds(
-        model, trained, policy, w.prompts, w.golden, w.group, w.new, str(tmp_path)
-    )
+    theirs = trl_side.TrlRounds(model, trained, policy, w, str(tmp_path))
     before = {n: p.detach().numpy().copy() for n, p in theirs.trained.named_parameters()}
     found = theirs.round(4)(0)
     assert found["trained"] == w.rows * w.new and set(found["seconds"]) == set(grpo.PARTS)

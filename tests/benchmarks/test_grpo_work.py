@@ -1,16 +1,8 @@
-"""A round of GRPO in operations and memory."""
+"""A round of GRPO in operations."""
 
 import pytest
 
-from benchmarks.grpo_work import (
-    Work,
-    available_bytes,
-    kept_bytes,
-    shared_flops,
-    step_flops,
-    trl_batches,
-    unshared_flops,
-)
+from benchmarks.grpo import Work, shared_flops, step_flops, unshared_flops
 from benchmarks.model import SMALL, SMOLLM2
 from remid_jax.inference.cost import extend_flops, head_flops, layer_parameters
 
@@ -60,21 +52,3 @@ def test_adapters_are_counted_where_they_run():
         plain, adapted = (count(SMALL, w, a) for a in (0, ADAPTER))
         assert adapted[0] - plain[0] == pytest.approx(2 * ADAPTER * tokens)
         assert adapted[1] == plain[1]
-
-
-@pytest.mark.parametrize(
-    "prompts, memory, batches",
-    [(4, 4.0, [4, 16]), (4, 2.2, [4, 8]), (4, 0.1, [4]), (3, 2.2, [4]), (1, 9.0, [4])],
-)
-def test_trl_takes_as_many_at_once_as_memory_allows(prompts, memory, batches):
-    w = work(prompts)
-    one = kept_bytes(SMALL, w.group * 25) / 0.7
-    assert kept_bytes(SMALL, 2 * w.group * 25) == pytest.approx(1.4 * one)
-    assert trl_batches(SMALL, w, 1.01 * memory * one) == batches
-
-
-def test_available_memory(tmp_path):
-    file = tmp_path / "meminfo"
-    file.write_text("MemTotal:  900 kB\nMemAvailable:  300 kB\n")
-    assert available_bytes(str(file)) == 300 * 1024
-    assert available_bytes(str(tmp_path / "none")) == float("inf")

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from benchmarks import tpu_compile
-from benchmarks.tpu_compile import PROGRAMS
+from benchmarks.tpu_programs import PROGRAMS
 
 NO_COMPILER = importlib.util.find_spec("libtpu") is None
 

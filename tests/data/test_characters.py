@@ -2,7 +2,7 @@
 
 import pytest
 
-from remid_jax.data import checks
+from remid_jax.data import check
 from remid_jax.data.characters import character_name, character_text, read_character
 from remid_jax.data.prompts import context_text
 from remid_jax.data.reading import Benchmark
@@ -41,7 +41,7 @@ def test_a_character_card(spec):
         "first_mes": "Hello <USER>, says {{ CHAR }}",
     }
     card = sample({"spec": spec, "spec_version": "2.0", "data": data}, user_name="Ann")
-    assert character_name(card) == "Mira"
+    assert character_name(card.character) == "Mira"
     assert card.character == {
         "name": "Mira",
         "description": "Mira keeps a lighthouse and distrusts Ann.",
@@ -51,9 +51,9 @@ def test_a_character_card(spec):
 
 
 def test_names_under_other_keys():
-    assert character_name(sample({"Name": "Mira"})) == "Mira"
-    assert character_name(sample({"name": "\u200b", "char_name": "Mira"})) == "Mira"
-    assert character_name(sample({"job": "keeper"})) == "the character"
+    assert character_name({"Name": "Mira"}) == "Mira"
+    assert character_name({"name": "\u200b", "char_name": "Mira"}) == "Mira"
+    assert character_name({"job": "keeper"}) == "the character"
 
 
 def test_placeholders_are_filled_where_names_are_known_and_named_where_not():
@@ -67,7 +67,7 @@ def test_placeholders_are_filled_where_names_are_known_and_named_where_not():
     assert "background: Mira rows." in context_text(named)
     assert named.dialogue[0][1] == "Mira, are you there?" and named.golden == "Mira is, {{user}}."
     unnamed = sample("{{char}} keeps a lighthouse.")
-    found = checks.violations(Benchmark("x", {"IDTest": (named, unnamed)}), strict=False)
+    found = check.violations(Benchmark("x", {"IDTest": (named, unnamed)}), strict=False)
     said = {(v.field, v.problem) for v in found if "holds {{" in v.problem}
     assert said == {
         ("user_persona", "holds {{user}}: give the record 'user_name'"),
@@ -84,7 +84,7 @@ def test_a_profile_without_text(profile):
 
 def test_control_characters_are_violations():
     bad = sample({"name": "Mira"}, agent_golden_response="a\x1b[31mb\x00\n")
-    (found,) = checks.violations(Benchmark("x", {"IDTest": (bad,)}), strict=False)
+    (found,) = check.violations(Benchmark("x", {"IDTest": (bad,)}), strict=False)
     assert str(found) == (
         "IDTest_1: agent_golden_response: holds control characters: U+001B, U+0000"
     )

@@ -10,25 +10,25 @@ from remid_jax.data import export
 from remid_jax.data.reading import load_benchmark, load_responses
 
 
-def odd_text(sample_id, policy):
-    return f'{policy} to {sample_id}: «Grüß dich» 안녕\u2028\u0085\n\n\ttab \U0001f600 \\ " {{}}'
+def odd_text(sample_id, rpm):
+    return f'{rpm} to {sample_id}: «Grüß dich» 안녕\u2028\u0085\n\n\ttab \U0001f600 \\ " {{}}'
 
 
 def test_round_trip(tmp_path, capsys):
     run(capsys, "--shifts", "japanese,Gaming", "--contexts", 6, "--out", tmp_path)
     requests = lines_of(tmp_path / "openai_batch.jsonl")
     out = tmp_path / "responses" / "all.jsonl"
-    for policy in ("first", "second"):
-        rows = [answer(r["custom_id"], odd_text(r["custom_id"], policy)) for r in requests]
+    for rpm in ("first", "second"):
+        rows = [answer(r["custom_id"], odd_text(r["custom_id"], rpm)) for r in requests]
         batch = write_lines(tmp_path / "output.jsonl", rows[::-1])  # servers keep no order
-        code, said, err = run(capsys, "--collect", batch, "--policy", policy, "--out", out)
+        code, said, err = run(capsys, "--collect", batch, "--rpm", rpm, "--out", out)
         assert (code, err) == (0, "")
-        assert f"18 responses of '{policy}'" in said
+        assert f"18 responses of '{rpm}'" in said
     chosen = export.choose_contexts(load_benchmark(), ["japanese", "Gaming"], 6)
     samples = [s for subset in chosen.values() for s in subset]
     assert load_responses(out, samples) == {
-        policy: {s.sample_id: odd_text(s.sample_id, policy) for s in samples}
-        for policy in ("first", "second")
+        rpm: {s.sample_id: odd_text(s.sample_id, rpm) for s in samples}
+        for rpm in ("first", "second")
     }
     assert os.listdir(out.parent) == ["all.jsonl"]
 
@@ -42,7 +42,7 @@ def test_merging_keeps_what_was_there(tmp_path, capsys):
         ],
     )
     batch = write_lines(tmp_path / "b.jsonl", [answer("z", "c"), answer("x", "a")])
-    code, said, _ = run(capsys, "--collect", batch, "--policy", "new", "--out", out)
+    code, said, _ = run(capsys, "--collect", batch, "--rpm", "new", "--out", out)
     assert code == 0
     assert "1 samples there lack 'new', first 'y'" in said
     assert lines_of(out) == [
@@ -52,16 +52,16 @@ def test_merging_keeps_what_was_there(tmp_path, capsys):
     ]
 
 
-def test_a_second_batch_completes_a_policy_and_never_changes_it(tmp_path, capsys):
+def test_a_second_batch_completes_a_rpm_and_never_changes_it(tmp_path, capsys):
     out = tmp_path / "r.jsonl"
     first = write_lines(tmp_path / "1.jsonl", [answer("x", "a")])
     retry = write_lines(tmp_path / "2.jsonl", [answer("x", "a"), answer("y", "b")])
     other = write_lines(tmp_path / "3.jsonl", [answer("y", "changed")])
-    assert run(capsys, "--collect", first, "--policy", "p", "--out", out)[0] == 0
-    assert run(capsys, "--collect", retry, "--policy", "p", "--out", out)[0] == 0
+    assert run(capsys, "--collect", first, "--rpm", "p", "--out", out)[0] == 0
+    assert run(capsys, "--collect", retry, "--rpm", "p", "--out", out)[0] == 0
     before = out.read_bytes()
     assert [r["model_response"] for r in lines_of(out)] == [{"p": "a"}, {"p": "b"}]
-    err = refused(capsys, "--collect", other, "--policy", "p", "--out", out)
+    err = refused(capsys, "--collect", other, "--rpm", "p", "--out", out)
     assert "another response of 'p' to 'y'" in err
     assert out.read_bytes() == before
 
@@ -69,7 +69,7 @@ def test_a_second_batch_completes_a_policy_and_never_changes_it(tmp_path, capsys
 def test_answers_that_ran_out_of_tokens_are_counted(tmp_path, capsys):
     rows = [answer("x", "a"), answer("y", "b", "length"), answer("z", "c", "length")]
     batch = write_lines(tmp_path / "b.jsonl", rows)
-    _, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    _, said, _ = run(capsys, "--collect", batch, "--rpm", "p", "--out", tmp_path / "r.jsonl")
     assert "answers of p with another finish_reason than stop: length (2)" in said
     (x, y, z) = lines_of(tmp_path / "r.jsonl")
     assert "response_details" not in x
@@ -83,7 +83,7 @@ def test_what_is_not_speech_is_cut_and_said(tmp_path, capsys):
         answer("IDTest_03", "Aye.", "stop"),
     ]
     batch = write_lines(tmp_path / "b.jsonl", rows)
-    _, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    _, said, _ = run(capsys, "--collect", batch, "--rpm", "p", "--out", tmp_path / "r.jsonl")
     assert [r["model_response"]["p"] for r in lines_of(tmp_path / "r.jsonl")] == ["Aye."] * 3
     cut = "a thought before the answer (1), end tokens (2), a turn made up for the user (1)"
     assert f"cut from answers of p: {cut}, white space at the edges (1)" in said
@@ -96,7 +96,7 @@ def test_a_label_is_cut_where_the_benchmark_names_the_character(tmp_path, capsys
     label = f"**{first.character['name']}:** Aye."
     rows = [answer(first.sample_id, label), answer("elsewhere", label)]
     batch = write_lines(tmp_path / "b.jsonl", rows)
-    _, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    _, said, _ = run(capsys, "--collect", batch, "--rpm", "p", "--out", tmp_path / "r.jsonl")
     texts = [r["model_response"]["p"] for r in lines_of(tmp_path / "r.jsonl")]
     assert texts == ["Aye.", label]
     assert "warning: 1 of 2 ids are not in the benchmark bundled, first 'elsewhere'" in said
@@ -136,7 +136,7 @@ def failed(**changes):
 def test_a_failed_request_is_named_and_the_rest_collected(tmp_path, capsys, row, reason):
     out = tmp_path / "r.jsonl"
     batch = write_lines(tmp_path / "b.jsonl", [answer("good", "text"), row])
-    code, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", out)
+    code, said, _ = run(capsys, "--collect", batch, "--rpm", "p", "--out", out)
     assert code == 0 and "1 responses of 'p'" in said
     assert "excluded: p, bad: " in said and reason in said and "\x1b" not in said
     good, bad = lines_of(out)
@@ -149,7 +149,7 @@ def test_a_retry_takes_the_place_of_a_failure(tmp_path, capsys):
     first = write_lines(tmp_path / "1.jsonl", [answer("x", "a"), answer("y", None)])
     retry = write_lines(tmp_path / "2.jsonl", [answer("y", "b"), answer("x", None)])
     for batch in (first, retry):
-        assert run(capsys, "--collect", batch, "--policy", "p", "--out", out)[0] == 0
+        assert run(capsys, "--collect", batch, "--rpm", "p", "--out", out)[0] == 0
     assert lines_of(out) == [
         {"sample_ID": "x", "model_response": {"p": "a"}},
         {"sample_ID": "y", "model_response": {"p": "b"}},
@@ -170,7 +170,7 @@ def test_half_a_surrogate_pair_in_an_answer(tmp_path, capsys):
             )
         )
     )
-    _, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    _, said, _ = run(capsys, "--collect", batch, "--rpm", "p", "--out", tmp_path / "r.jsonl")
     assert "excluded: p, bad: " in said and "\\ud8.." in said
     assert lines_of(tmp_path / "r.jsonl")[0]["model_response"] == {"p": "x"}
 
@@ -185,7 +185,7 @@ def test_lines_of_a_retry_and_of_several_draws(tmp_path, capsys):
     del plain["response"]["status_code"]
     rows = [answer("x", None), answer("y", "c"), answer("x", "e"), answer("y", "c"), several, plain]
     batch = write_lines(tmp_path / "b.jsonl", rows)
-    code, said, _ = run(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    code, said, _ = run(capsys, "--collect", batch, "--rpm", "p", "--out", tmp_path / "r.jsonl")
     texts = {r["sample_ID"]: r["model_response"]["p"] for r in lines_of(tmp_path / "r.jsonl")}
     assert (code, texts) == (0, {"x": "e", "y": "c", "z": "a", "w": "d"})
     assert "further draws of p that are not used: 1" in said
@@ -193,7 +193,7 @@ def test_lines_of_a_retry_and_of_several_draws(tmp_path, capsys):
 
 def test_nothing_but_failures(tmp_path, capsys):
     batch = write_lines(tmp_path / "b.jsonl", [answer("a", ""), answer("c", "")])
-    err = refused(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    err = refused(capsys, "--collect", batch, "--rpm", "p", "--out", tmp_path / "r.jsonl")
     assert "none of the 2 requests has an answer; 'a': the answer is empty" in err
 
 
@@ -212,7 +212,7 @@ def test_nothing_but_failures(tmp_path, capsys):
 def test_wrong_batch_outputs(tmp_path, capsys, text, parts):
     batch = tmp_path / "b.jsonl"
     batch.write_bytes(text if isinstance(text, bytes) else text.encode())
-    err = refused(capsys, "--collect", batch, "--policy", "p", "--out", tmp_path / "r.jsonl")
+    err = refused(capsys, "--collect", batch, "--rpm", "p", "--out", tmp_path / "r.jsonl")
     for part in parts:
         assert part in err
 
@@ -230,5 +230,5 @@ def test_a_broken_response_file_is_not_overwritten(tmp_path, capsys, text, part)
     batch = write_lines(tmp_path / "b.jsonl", [answer("x", "a")])
     out = tmp_path / "r.jsonl"
     out.write_text(text, encoding="utf-8")
-    assert part in refused(capsys, "--collect", batch, "--policy", "p", "--out", out)
+    assert part in refused(capsys, "--collect", batch, "--rpm", "p", "--out", out)
     assert out.read_text(encoding="utf-8") == text

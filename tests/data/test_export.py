@@ -65,7 +65,7 @@ def test_no_golden_response_is_given_away(tmp_path, capsys):
 def test_choices(tmp_path, capsys):
     code, out, _ = run(
         capsys, "--shifts", " german, dialogue", "--view", "last_turn", "--contexts", 4,
-        "--policy", "mine", "--max-tokens", 7, "--out", tmp_path,
+        "--rpm", "mine", "--max-tokens", 7, "--out", tmp_path,
     )  # fmt: skip
     assert code == 0
     assert "'mine'" in out
@@ -92,11 +92,11 @@ def rearranged():
 
 def test_few_contexts_stay_paired():
     chosen = export.choose_contexts(rearranged(), ["german", "chinese", "Theater"], 5)
-    anchors = [s.sample_id for s in chosen["IDTest"]]
-    assert anchors == [f"IDTest_0{i}" for i in range(1, 6)]
+    counterparts = [s.sample_id for s in chosen["IDTest"]]
+    assert counterparts == [f"IDTest_0{i}" for i in range(1, 6)]
     for tag, samples in chosen.items():
         if tag != "IDTest":
-            assert [s.pair_id for s in samples] == anchors
+            assert [s.pair_id for s in samples] == counterparts
 
 
 @pytest.mark.parametrize("contexts", [4, 12, 16])
@@ -162,19 +162,20 @@ def test_requests_for_servers_that_know_other_keys(tmp_path, capsys):
         (["--out", "OUT", "--max-tokens", "0"], ["--max-tokens is 0"]),
         (["--out", "OUT", "--benchmark", "none.json"], ["not found", "none.json"]),
         (["--out", "OUT", "--polcy", "x"], ["--polcy"]),
-        (["--out", "OUT", "--policy", " "], ["--policy is empty"]),
-        (["--out", "OUT", "--policy", "a\x1bb"], ["--policy", "control character U+001B"]),
+        (["--out", "OUT", "--rpm", " "], ["--rpm is empty"]),
+        (["--out", "OUT", "--rpm", "a\x1bb"], ["--rpm", "control character U+001B"]),
         (["--out", ""], ["--out is empty"]),
         (["--out", "OUT", "--max-tokens-key", "a b"], ["--max-tokens-key"]),
         (["--out", "OUT", "--max-tokens-key", "model"], ["--max-tokens-key"]),
-        (["--out", "OUT.jsonl", "--collect", "", "--policy", "p"], ["--collect is empty"]),
+        (["--out", "OUT.jsonl", "--collect", "", "--rpm", "p"], ["--collect is empty"]),
         (["--out", "OUT", "--temperature", "-1"], ["--temperature"]),
         (["--out", "OUT", "--temperature", "nan"], ["--temperature"]),
         (["--out", "OUT", "--subset-shifts", "x"], ["'tag=shift'"]),
         (["--out", "OUT", "--in-distribution", "IDtest"], ["no subset IDtest", "'IDTest'"]),
-        (["--out", "OUT.jsonl", "--collect", "x.jsonl"], ["--policy"]),
-        (["--out", "OUT.jsonl", "--collect", "x.jsonl", "--policy", "p"], ["not found", "x.jsonl"]),
-        (["--out", "OUT.json", "--collect", "x.jsonl", "--policy", "p"], ["*.jsonl"]),
+        (["--out", "OUT.jsonl", "--collect", "x.jsonl"], ["--rpm"]),
+        (["--out", "OUT", "--policy", "x"], ["--policy is gone; use --rpm NAME"]),
+        (["--out", "OUT.jsonl", "--collect", "x.jsonl", "--rpm", "p"], ["not found", "x.jsonl"]),
+        (["--out", "OUT.json", "--collect", "x.jsonl", "--rpm", "p"], ["*.jsonl"]),
     ],
 )
 def test_wrong_commands(tmp_path, monkeypatch, capsys, argv, parts):

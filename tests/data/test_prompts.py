@@ -21,8 +21,8 @@ SAMPLE = Sample(
 ROLES = {
     "reply": prompts.reply_messages,
     "reason": prompts.reason_messages,
-    "policy": prompts.scorer_messages,
-    "policy with a thought": lambda s: prompts.scorer_messages(s, "A thought."),
+    "scorer": prompts.scorer_messages,
+    "scorer with a thought": lambda s: prompts.scorer_messages(s, "A thought."),
 }
 
 
@@ -128,7 +128,7 @@ def test_unknown_view():
 def test_profiles_of_any_shape(character, text, name):
     sample = with_(character=character)
     assert characters.character_text(character) == text
-    assert characters.character_name(sample) == name
+    assert characters.character_name(character) == name
     assert f"Speak as {name}," in text_of(prompts.reply_messages(sample))
     speaker = "Character" if name == "the character" else name
     assert f"\n{speaker}: Welcome\n" in prompts.context_text(sample)

@@ -8,7 +8,7 @@ import pytest
 from sample_files import error_of, record, write
 
 from remid_jax.data import shifts
-from remid_jax.data.checks import violations
+from remid_jax.data.check import violations
 from remid_jax.data.contexts import absent_subsets, choose_contexts
 from remid_jax.data.reading import bundled_path, load_benchmark
 from remid_jax.data.samples import Sample
@@ -20,7 +20,6 @@ from remid_jax.errors import UserError
 def test_bundled_is_complete_and_written_back_unchanged():
     benchmark = load_benchmark()
     assert benchmark.name == "bundled"
-    assert benchmark.missing == ()
     assert tuple(benchmark.subsets) == shifts.ALL_TAGS
     raw = json.loads(bundled_path().read_text(encoding="utf-8"))
     for split, records in raw.items():
@@ -37,9 +36,9 @@ def test_bundled_samples_are_unique_and_paired():
     benchmark = load_benchmark()
     ids = [s.sample_id for s in benchmark]
     assert len(ids) == len(set(ids)) == 240
-    anchors = {s.sample_id for s in benchmark.subsets["IDTest"]}
+    counterparts = {s.sample_id for s in benchmark.subsets["IDTest"]}
     for tag in shifts.SHIFT_OF:
-        assert {s.pair_id for s in benchmark.subsets[tag]} <= anchors
+        assert {s.pair_id for s in benchmark.subsets[tag]} <= counterparts
     assert all(s.pair_id is None for s in benchmark.subsets["IDTest"])
 
 
@@ -63,9 +62,6 @@ def test_a_small_file(tmp_path):
     benchmark = load_benchmark(write(tmp_path / "b.json", data))
     assert list(benchmark.subsets) == ["IDTest", "Literature", "Gaming"]
     assert [s.sample_id for s in benchmark.subsets["IDTest"]] == ["IDTest_2", "IDTest_1"]
-    assert benchmark.missing == tuple(
-        t for t in shifts.TEST_TAGS if t not in ("IDTest", "Literature", "Gaming")
-    )
     sample = benchmark.subsets["Gaming"][0]
     assert sample.dialogue == (
         ("user", "Good evening."),

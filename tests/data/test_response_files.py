@@ -46,7 +46,7 @@ def test_jsonl_with_windows_line_ends(tmp_path):
     [
         (line("x", a="1"), ["lacks 2 of 3 samples", "first 'y'"]),
         ("", ["lacks 3 of 3 samples"]),
-        ("\n".join(line(i) for i in "xyz"), ["names no policy"]),
+        ("\n".join(line(i) for i in "xyz"), ["names no model"]),
         (
             "\n".join([line("x", a="1"), line("y", a="1", b="1"), line("z", a="1")]),
             ["sample 'x' has no response of 'b'"],

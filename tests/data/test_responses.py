@@ -123,7 +123,7 @@ def test_ids_details_marks_and_line_suffixes(tmp_path):
     ("rows", "said"),
     [
         ([row("x", **{"a\x1b[2J": "1"})], r"control character U\+001B"),
-        ([row("x", **{" ": "1"})], "name of a policy in 'model_response' is empty"),
+        ([row("x", **{" ": "1"})], "name of a model in 'model_response' is empty"),
         ([row("x", details={"a": 3}, a="1")], "'response_details' of 'a' must be an object"),
         ([row("x", details=[1], a="1")], "'response_details' must be an object"),
         ([row("x\x07", a="1")], r"control character U\+0007"),

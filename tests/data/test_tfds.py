@@ -59,7 +59,7 @@ def test_split_names_are_valid_and_distinct():
 
 @pytest.mark.parametrize("tag", shifts.ALL_TAGS)
 def test_the_bundled_samples_come_back(data_dir, tag):
-    assert tfds_builder.load_samples(data_dir, tag) == list(load_benchmark().subsets[tag])
+    assert list(tfds_builder.grain_dataset(data_dir, tag)) == list(load_benchmark().subsets[tag])
 
 
 def test_a_file_by_its_path_comes_back(tmp_path):
@@ -68,7 +68,7 @@ def test_a_file_by_its_path_comes_back(tmp_path):
     builder = tfds_builder.build(tmp_path / "data", file)
     assert set(builder.info.splits) == {"IDTest", "Film_and_Television"}
     for sample in ODD:
-        assert tfds_builder.load_samples(tmp_path / "data", sample.tag) == [sample]
+        assert list(tfds_builder.grain_dataset(tmp_path / "data", sample.tag)) == [sample]
 
 
 def test_features_and_format(data_dir):
@@ -122,11 +122,11 @@ def test_what_a_user_can_get_wrong(data_dir, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         tfds_builder.build(tmp_path, tmp_path)
     with pytest.raises(UserError, match="holds no built benchmark"):
-        tfds_builder.load_samples(tmp_path, "IDTest")
+        list(tfds_builder.grain_dataset(tmp_path, "IDTest"))
     with pytest.raises(UserError, match=r"no subset 'germn' \(did you mean 'german'\?\)"):
-        tfds_builder.load_samples(data_dir, "germn")
+        list(tfds_builder.grain_dataset(data_dir, "germn"))
     with pytest.raises(UserError, match="no subset 'IDTest\\[:3\\]'"):
-        tfds_builder.load_samples(data_dir, "IDTest[:3]")
+        list(tfds_builder.grain_dataset(data_dir, "IDTest[:3]"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the benchmark"):
         tfds_builder.build(tmp_path / "file")
@@ -140,10 +140,10 @@ def test_a_broken_benchmark_leaves_nothing_built(tmp_path):
     with pytest.raises(UserError, match="'user_persona' is missing"):
         tfds_builder.build(tmp_path / "data", file)
     with pytest.raises(UserError, match="holds no built benchmark"):
-        tfds_builder.load_samples(tmp_path / "data", "IDTest")
+        list(tfds_builder.grain_dataset(tmp_path / "data", "IDTest"))
     write_benchmark(file, ODD)
     tfds_builder.build(tmp_path / "data", file)
-    assert tfds_builder.load_samples(tmp_path / "data", "IDTest") == ODD[:1]
+    assert list(tfds_builder.grain_dataset(tmp_path / "data", "IDTest")) == ODD[:1]
 
 
 def test_a_builder_survives_pickling(tmp_path):

@@ -28,12 +28,18 @@ SAMPLE = Sample(
     extra={},
 )
 WHOLE = f"{USER_MARKER}\na nurse\n{CHARACTER_MARKER}\ndry, exact\n{CORE_MARKER}\nname the tea"
-COMPLETE = (MARKERS, (), ())
 U, C, K = MARKERS
 
 
 def with_(**changes):
     return dataclasses.replace(SAMPLE, **changes)
+
+
+def well_formed(text):
+    """Whether every section stands there once, in its order, with text, and nothing before it."""
+    once = all(text.count(marker) == 1 for marker in MARKERS)
+    found = thoughts.parse_thought(text)
+    return once and tuple(found.texts) == MARKERS and found.complete and text.startswith(U)
 
 
 @pytest.mark.parametrize(
@@ -60,45 +66,37 @@ def with_(**changes):
 )
 def test_variants_of_a_whole_thought(text):
     found = thoughts.parse_thought(text)
-    assert found.well_formed and found.complete
-    assert (found.sections, found.missing, found.empty) == (*COMPLETE,)
+    assert tuple(found.texts) == MARKERS and found.complete
     assert found.core == thoughts.core_features(text) == thoughts.scorer_notes(text)
-    assert found.core == "name the tea" and not found.duplicated
+    assert found.core == "name the tea"
     assert [t.lower() for t in list(found.texts.values())[:2]] == ["a nurse", "dry, exact"]
 
 
 @pytest.mark.parametrize(
-    ("text", "sections", "missing", "empty", "duplicated", "core"),
+    ("text", "sections", "empty", "core"),
     [
-        ("", (), MARKERS, (), (), ""),
-        ("no marker", (), MARKERS, (), (), ""),
-        (f"{K} tea", (K,), (U, C), (), (), "tea"),
-        (f"{U} a {C} b", (U, C), (K,), (), (), ""),
-        (f"{U} a {C} b {K}", (U, C, K), (), (K,), (), ""),
-        (f"{U} a {C}\n \n{K} c", (U, C, K), (), (C,), (), "c"),
-        (f"{U} a {C} b {K}\n```text\n```", (U, C, K), (), (K,), (), ""),
-        (f"{U} a {C} b {K}\n```", (U, C, K), (), (K,), (), ""),
-        (f"{K} c {U} a {C} b", (K, U, C), (), (), (), "c"),
-        (f"{U} a {K} c {C} b", (U, K, C), (), (), (), "c"),
-        (f"{U} a {C} b {K} c {K} d", (U, C, K), (), (), (K,), "d"),
-        (f"{U} a {C} b {K} c {U} e", (C, K, U), (), (), (U,), "c"),
-        (f"{U} a {C} b {K} c {K}", (U, C, K), (), (K,), (K,), ""),
-        ("[User Fact] a [Character facts: b] [Core Features] c", (), MARKERS, (), (), ""),
+        ("", (), (), ""),
+        ("no marker", (), (), ""),
+        (f"{K} tea", (K,), (), "tea"),
+        (f"{U} a {C} b", (U, C), (), ""),
+        (f"{U} a {C} b {K}", (U, C, K), (K,), ""),
+        (f"{U} a {C}\n \n{K} c", (U, C, K), (C,), "c"),
+        (f"{U} a {C} b {K}\n```text\n```", (U, C, K), (K,), ""),
+        (f"{U} a {C} b {K}\n```", (U, C, K), (K,), ""),
+        (f"{K} c {U} a {C} b", (K, U, C), (), "c"),
+        (f"{U} a {K} c {C} b", (U, K, C), (), "c"),
+        (f"{U} a {C} b {K} c {K} d", (U, C, K), (), "d"),
+        (f"{U} a {C} b {K} c {U} e", (C, K, U), (), "c"),
+        (f"{U} a {C} b {K} c {K}", (U, C, K), (K,), ""),
+        ("[User Fact] a [Character facts: b] [Core Features] c", (), (), ""),
     ],
 )
-def test_malformed_thoughts(text, sections, missing, empty, duplicated, core):
+def test_malformed_thoughts(text, sections, empty, core):
     found = thoughts.parse_thought(text)
-    assert (found.sections, found.missing, found.empty) == (sections, missing, empty)
-    assert (found.duplicated, found.core) == (duplicated, core)
-    assert not found.well_formed
-    assert found.complete == (not missing and not empty)
-    assert thoughts.core_features(text) == core
-
-
-def test_the_preamble_is_what_stands_first():
-    assert thoughts.parse_thought(f" So:\n{WHOLE}").preamble == "So:"
-    assert thoughts.parse_thought(WHOLE).preamble == ""
-    assert thoughts.parse_thought(" all of it ").preamble == "all of it"
+    assert tuple(found.texts) == sections
+    assert tuple(marker for marker, text in found.texts.items() if not text) == empty
+    assert found.complete == (set(sections) == set(MARKERS) and not empty)
+    assert found.core == thoughts.core_features(text) == core
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_an_open_fence_of_another_section_does_not_reach_the_core():
     assert thoughts.core_features(text) == "b"
 
 
-def test_what_the_policy_reads():
+def test_what_the_scorer_reads():
     assert thoughts.scorer_notes("  any model's notes \n") == "any model's notes"
     assert thoughts.scorer_notes(f"{USER_MARKER} a ") == f"{USER_MARKER} a"  # cut before the core
     assert thoughts.scorer_notes(f"{USER_MARKER} a {CORE_MARKER}") == ""
@@ -166,7 +164,7 @@ def test_a_rendered_thought_is_read_back(user, character, core):
     text = thoughts.render_thought(user, character, core)
     found = thoughts.parse_thought(text)
     assert tuple(found.texts.values()) == (user, character, core)
-    assert found.well_formed and found.core == core and not found.preamble
+    assert found.complete and found.core == core and text.startswith(USER_MARKER)
     together = thoughts.split_words("\n".join((user, character, core)))
     assert found.words == len(together)
 
@@ -175,49 +173,44 @@ def test_a_rendered_thought_is_read_back(user, character, core):
 @given(st.lists(st.sampled_from([*MARKERS, "```", "```text", "\n", " a ", "**", "#", "[", "]"])))
 def test_reading_never_fails(parts):
     found = thoughts.parse_thought("".join(parts))
-    assert set(found.sections) | set(found.missing) == set(MARKERS)
-    assert set(found.duplicated) | set(found.empty) <= set(found.sections)
+    assert set(found.texts) <= set(MARKERS)
     assert "```" not in found.core
 
 
 def test_the_instruction_is_short_and_names_the_sections():
     text = thoughts.SECTION_INSTRUCTION.format(name="Ada {x}")
     assert len(text.split()) <= 70
-    assert thoughts.parse_thought(text).well_formed
+    assert tuple(thoughts.parse_thought(text).texts) == MARKERS
     assert text.count("Ada {x}") == 2 and "{name}" not in text
     for marker in MARKERS:
         assert f"\n{marker}\n" in text
 
 
-@pytest.mark.parametrize("max_words", [4, 16, 64, 1000])
-def test_drafts_of_all_bundled_training_samples(max_words):
+def test_drafts_of_all_bundled_training_samples():
     samples = BENCHMARK.subsets["IDTrain"]
     assert samples
     for sample in samples:
-        draft = thoughts.draft_thought(sample, max_words)
+        draft = thoughts.draft_thought(sample)
         found = thoughts.parse_thought(draft)
-        assert found.well_formed and not found.preamble and found.words <= max_words
-        assert draft == thoughts.draft_thought(sample, max_words)
+        assert well_formed(draft) and found.words <= 64
+        assert draft == thoughts.draft_thought(sample)
         golden = iter(thoughts.split_words(sample.golden))
         assert all(word in golden for word in thoughts.split_words(found.core))  # in order
-        if max_words >= 64:
-            assert found.texts[CHARACTER_MARKER].startswith(sample.character["name"])
-            assert len(thoughts.split_words(found.core)) >= 8
-            assert len(found.core) < len(sample.golden)
+        assert found.texts[CHARACTER_MARKER].startswith(sample.character["name"])
+        assert len(thoughts.split_words(found.core)) >= 8
+        assert len(found.core) < len(sample.golden)
 
 
-def test_a_draft_holds_what_is_due():
+def test_a_draft_holds_what_is_due(monkeypatch):
     assert thoughts.draft_thought(SAMPLE) == thoughts.render_thought(
         "Ann, 41, a nurse, She is tired",
         "Ada; occupation: Mathematician; traits: curious; exact",
         "Rest; write Eve 3 engines drawn",
     )
-    short = thoughts.parse_thought(thoughts.draft_thought(SAMPLE, 9))
-    assert list(short.texts.values()) == [
-        "Ann, 41",
-        "Ada",
-        "Rest; write Eve 3 engines",
-    ]
+    monkeypatch.setattr(thoughts, "DRAFT_WORDS", 10)
+    assert thoughts.draft_thought(SAMPLE) == thoughts.render_thought(
+        "Ann, 41", "Ada", "Rest; write Eve 3 engines"
+    )
 
 
 @pytest.mark.parametrize(
@@ -234,7 +227,7 @@ def test_a_draft_holds_what_is_due():
 )
 def test_core_features_of_any_language(golden, core):
     found = thoughts.parse_thought(thoughts.draft_thought(with_(golden=golden)))
-    assert found.well_formed and found.core == core
+    assert found.complete and found.core == core
 
 
 @settings(deadline=None)
@@ -242,12 +235,14 @@ def test_core_features_of_any_language(golden, core):
     persona=plain | st.sampled_from(MARKERS),
     character=plain | st.dictionaries(st.text(), plain | st.none() | st.lists(plain), min_size=1),
     golden=plain | st.sampled_from(["```", "[", *MARKERS]),
-    max_words=st.integers(4, 40),
+    words=st.integers(4, 40),
 )
-def test_any_sample_has_a_well_formed_draft(persona, character, golden, max_words):
+def test_any_sample_has_a_well_formed_draft(persona, character, golden, words):
     sample = with_(persona=persona, character=character, golden=golden)
-    found = thoughts.parse_thought(thoughts.draft_thought(sample, max_words))
-    assert found.well_formed and not found.preamble and found.words <= max_words
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(thoughts, "DRAFT_WORDS", words)
+        draft = thoughts.draft_thought(sample)
+    assert well_formed(draft) and thoughts.parse_thought(draft).words <= words
 
 
 def test_a_profile_of_text_and_one_without_a_name():
@@ -263,17 +258,14 @@ def test_a_profile_of_text_and_one_without_a_name():
 def test_no_draft_from_a_test_sample(tag):
     sample = with_(tag=tag, sample_id="held_out_7")
     split = shifts.split_of(tag)
-    with pytest.raises(UserError, match=rf"'held_out_7' is of {split}.*IDTrain.*leaky=True"):
+    with pytest.raises(
+        UserError, match=rf"'held_out_7' is of {split}.*IDTrain.*train_on_test=True"
+    ):
         thoughts.draft_thought(sample)
-    assert thoughts.draft_thought(sample, leaky=True) == thoughts.draft_thought(SAMPLE)
+    assert thoughts.draft_thought(sample, train_on_test=True) == thoughts.draft_thought(SAMPLE)
 
 
 def test_every_bundled_sample_can_be_drafted_when_leaks_are_wanted():
     for sample in BENCHMARK:
-        found = thoughts.parse_thought(thoughts.draft_thought(sample, leaky=True))
-        assert found.well_formed and found.words <= 64
-
-
-def test_too_few_words_for_a_draft():
-    with pytest.raises(UserError, match="at least 4: 3"):
-        thoughts.draft_thought(SAMPLE, 3)
+        draft = thoughts.draft_thought(sample, train_on_test=True)
+        assert well_formed(draft) and thoughts.parse_thought(draft).words <= 64

@@ -12,9 +12,10 @@ from remid_jax.data.reading import load_benchmark
 from remid_jax.data.responses import Collected
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import Drawn, answer_of, golden_answer, spoken_answer
+from remid_jax.evaluation.answers import answer_of, golden_answer, spoken_answer
+from remid_jax.inference.sampling import Sampled
 from remid_jax.models.pretrained import load_language_model
-from remid_jax.report.terminal import print_table
+from remid_jax.report.terminal import print_report
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def write(path, samples, responses, details=None):
 
 
 def row_of(results, policy, subset):
-    return next(r for r in results["rows"] if (r["policy"], r["subset"]) == (policy, subset))
+    return next(r for r in results["rows"] if (r["rpm"], r["subset"]) == (policy, subset))
 
 
 def test_golden_words_in_any_dress_are_golden(small_config, chosen, tmp_path, capsys):
@@ -66,8 +67,8 @@ def test_golden_words_in_any_dress_are_golden(small_config, chosen, tmp_path, ca
             assert (row["r_emi"], row["retained"], row["baseline"]) == (0, 1, 0)
     assert results["answers"]["thinker"]["cut"] == {"thought": 9, "white_space": 9}
     assert results["answers"]["label"]["cut"] == {"speaker_label": 9}
-    print_table(results)
-    assert "cut from answers of turns: a turn made up for the user (9)" in capsys.readouterr().out
+    print_report(results, tmp_path)
+    assert "9 with a thought cut" in capsys.readouterr().out
 
 
 def test_a_long_answer_is_left_out_and_named(small_config, chosen, tmp_path):
@@ -85,7 +86,7 @@ def test_a_long_answer_is_left_out_and_named(small_config, chosen, tmp_path):
         diagnose(small_config, tmp_path / "run")
     small_config.limits.excluded_share = 0.2
     results = diagnose(small_config, tmp_path / "run")
-    assert {(x["policy"], x["sample_ID"]) for x in results["excluded"]} == {
+    assert {(x["rpm"], x["sample_ID"]) for x in results["excluded"]} == {
         ("looping", f"{split}_2") for split in ("IDTest", "OOD1Test", "OOD2Test")
     }
     assert row_of(results, "looping", "german")["n"] == 7
@@ -114,10 +115,10 @@ def test_failures_of_a_server_are_left_out(small_config, chosen, tmp_path, capsy
     rows = [row_of(results, "m", tag) for tag in ("IDTest", "german", "Literature")]
     assert [r["n"] for r in rows] == [7, 8, 7]
     assert [r["n_paired"] for r in rows] == [None, 7, 6]
-    print_table(results)
+    print_report(results, tmp_path)
     shown = capsys.readouterr().out
-    assert "\x1b" not in shown and "excluded: m, IDTest_1: no\\x1b[2J" in shown
-    assert "answers of m with another finish_reason than stop: length (22)" in shown
+    assert "\x1b" not in shown and "excluded: 2, first m IDTest_1: no\\x1b[2J" in shown
+    assert "22 with a finish_reason other than stop, 22 draws unused" in shown
     again = [json.loads(t) for t in (tmp_path / "run" / "responses.jsonl").read_text().splitlines()]
     assert {r["sample_ID"] for r in again if "m" not in r["model_response"]} == bad
 
@@ -127,7 +128,7 @@ def test_ids_from_a_file_are_scored_as_they_are(small_config, chosen, tmp_path, 
     drawn = {s.sample_id: tokenizer.encode("Aye é")[:-1] for s in chosen}
 
     def details(s):
-        ids = {"tokens": drawn[s.sample_id], "tokenizer": tokenizer.identity}
+        ids = {"tokens": drawn[s.sample_id], "tokenizer": tokenizer.fingerprint}
         return {"ids": ids, "other": {**ids, "tokenizer": "x"}, "edited": ids}
 
     text = tokenizer.decode(drawn["IDTest_1"]).strip()
@@ -148,9 +149,9 @@ def test_ids_that_do_not_fit_are_not_used(tokenizer):
     ids = tuple(tokenizer.encode("Aye."))
     structure = tokenizer.stop_ids[:1]
     for other in ((10**30,), (*ids, 2**31), (*ids, 10**6), (*ids, *structure), (*structure, *ids)):
-        given = Collected("Aye.", tokens=other, tokenizer=tokenizer.identity)
+        given = Collected("Aye.", tokens=other, tokenizer=tokenizer.fingerprint)
         assert answer_of(given, tokenizer).tokens == ()
-    given = Collected("Aye.", tokens=ids, tokenizer=tokenizer.identity)
+    given = Collected("Aye.", tokens=ids, tokenizer=tokenizer.fingerprint)
     assert answer_of(given, tokenizer).tokens == ids
 
 
@@ -158,7 +159,7 @@ def test_answers_that_were_written_score_the_same_when_read(small_config, tmp_pa
     first = diagnose(small_config, tmp_path / "run")
     small_config.responses = str(tmp_path / "run" / "responses.jsonl")
     again = diagnose(small_config, tmp_path / "again")
-    names = ("policy", "subset", "r_emi", "r_emid", "baseline")
+    names = ("rpm", "subset", "r_emi", "r_emid", "baseline")
     assert [[r[k] for k in names] for r in again["rows"]] == [
         [r[k] for k in names] for r in first["rows"]
     ]
@@ -168,18 +169,22 @@ def test_drawn_answers_are_cut_between_tokens(tokenizer, chosen):
     sample = chosen[0]
     name = sample.character["name"]
     label, speech, turn = (tuple(tokenizer.encode(t)) for t in (f"{name}:", " Aye.", "\nUser: x"))
-    ids = label + speech + turn
-    answer = spoken_answer(Drawn(ids, False, (-1.0,) * len(ids)), sample, tokenizer)
+
+    def spoken(ids, log_prob=-1.0, stopped=False, own_law=True):
+        drawn = Sampled(ids, np.full(len(ids), log_prob), stopped)
+        return spoken_answer(drawn, sample, tokenizer, own_law)
+
+    answer = spoken(label + speech + turn)
     assert (answer.text, answer.tokens, answer.stopped) == ("Aye.", speech, True)
     assert answer.cuts == ("speaker_label", "user_turn") and answer.log_prob is None
-    plain = spoken_answer(Drawn(speech + turn, False, (-1.0,) * 99), sample, tokenizer)
-    assert plain.log_prob == -len(speech)
-    whole = spoken_answer(Drawn(speech, False, (-0.5,) * len(speech)), sample, tokenizer)
+    assert spoken(speech + turn).log_prob == -len(speech)
+    assert spoken(speech, own_law=False).log_prob is None
+    whole = spoken(speech, -0.5)
     assert (whole.tokens, whole.cuts, whole.stopped) == (speech, (), False)
-    nothing = spoken_answer(Drawn(label, True), sample, tokenizer)
+    nothing = spoken(label, stopped=True)
     assert (nothing.text, nothing.tokens) == ("", ())
     assert nothing.failure == "nothing of the answer was spoken (speaker label alone)"
-    thought = spoken_answer(Drawn(tuple(tokenizer.encode("<think>x")), False), sample, tokenizer)
+    thought = spoken(tuple(tokenizer.encode("<think>x")))
     assert "config.sampling.max_tokens ended it" in thought.failure
 
 
@@ -214,8 +219,8 @@ def test_subsets_of_ones_own(small_config, tmp_path, capsys):
     files = sorted(f.name for f in (tmp_path / "run" / "pairs").iterdir())
     assert len(files) == 2 and files[1].startswith("our_users-")
     assert files[0] == "night_and_shift.npz" or files[0].startswith("night_and_shift-")
-    print_table(results)
-    assert "worst shift of full_context: night & shift" in capsys.readouterr().out
+    print_report(results, tmp_path)
+    assert "night & shift" in capsys.readouterr().out
 
 
 def test_a_window_that_golden_responses_exceed_names_the_room(small_config, tmp_path):

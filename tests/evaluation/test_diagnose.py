@@ -9,10 +9,12 @@ from tiny_checkpoint import write_reader
 from remid_jax.data.reading import load_benchmark, load_responses
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
-from remid_jax.report.terminal import print_table
+from remid_jax.inference.engine import JaxEngine
+from remid_jax.inference.sampling import Sampled
+from remid_jax.report.terminal import print_report
 
 COLUMNS = {
-    "policy", "subset", "shift", "n", "r_emi", "r_emi_se", "r_emid", "r_emid_se", "retained",
+    "rpm", "subset", "shift", "n", "r_emi", "r_emi_se", "r_emid", "r_emid_se", "retained",
     "r_emi_token", "emi", "baseline", "baseline_se", "clusters", "p_value", "p_holm", "detectable",
     "p_independence",
 }  # fmt: skip
@@ -24,7 +26,7 @@ def finished(small_config, tmp_path):
 
 
 def row_of(results, policy, subset):
-    return next(r for r in results["rows"] if (r["policy"], r["subset"]) == (policy, subset))
+    return next(r for r in results["rows"] if (r["rpm"], r["subset"]) == (policy, subset))
 
 
 def club_of(scores):
@@ -37,7 +39,7 @@ def test_results_hold_what_the_matrices_say(finished, capsys):
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
     policies = ["full_context", "last_turn_only", "golden", "shuffled golden"]
     subsets = ["IDTest", "german", "Literature"]
-    assert [(r["policy"], r["subset"]) for r in results["rows"]] == [
+    assert [(r["rpm"], r["subset"]) for r in results["rows"]] == [
         (p, s) for p in policies for s in subsets
     ]
     assert all(set(r) >= COLUMNS for r in results["rows"])
@@ -72,13 +74,10 @@ def test_results_hold_what_the_matrices_say(finished, capsys):
     p = results["provenance"]
     assert p["config"]["limits"]["contexts"] == 3 and p["versions"]["jax"]
     assert p["counts"]["german"] == {"available": 8, "used": 3}
-    print_table(results)
+    print_report(results, folder)
     shown = capsys.readouterr().out
-    assert "shuffled golden" in shown and "R-EMID" in shown and "worst shift" in shown
-    assert shown.count("seen with power .8 at this n") == 2
-    assert max(map(len, shown.split("* mean log q")[0].splitlines())) <= 120
-    warned = {(w["policy"], w["kind"]) for w in results["warnings"]}
-    assert shown.count("warning: ") == len(warned)
+    assert "shuffled golden" in shown and "R-EMID" in shown and "full_context: " in shown
+    assert shown.count("answers too predictable") == len({w["kind"] for w in results["warnings"]})
 
 
 def test_reasoning_is_read_by_the_policy(finished):
@@ -118,30 +117,43 @@ def test_clusters_of_a_benchmark_from_a_file(small_config, tmp_path):
         diagnose(small_config, tmp_path / "run")
 
 
+def results_in(folder):
+    return {f: f.stat().st_mtime_ns for f in (folder / "cache").rglob("*.result")}
+
+
 def test_a_second_run_reuses_everything(finished, small_config):
     results, folder = finished
-    before = {f: f.stat().st_mtime_ns for f in (folder / "store").rglob("*.*")}
-    assert {f.parent.name for f in before} == {"responses", "thoughts", "rows"}
+    before = results_in(folder)
+    assert {f.parent.name for f in before} == {"generate", "score"}
     again = diagnose(small_config, folder)
-    after = {f: f.stat().st_mtime_ns for f in (folder / "store").rglob("*.*")}
-    assert again["rows"] == results["rows"] and after == before
+    assert again["rows"] == results["rows"] and results_in(folder) == before
+    assert again["provenance"]["work"] is None  # not even weights were read
 
 
 def test_another_setting_is_not_taken_for_the_same(finished, small_config):
     results, folder = finished
-    answers = set((folder / "store" / "responses").iterdir())
+    before = results_in(folder)
     small_config.reasoning.max_tokens = 4
     changed = diagnose(small_config, folder)
     assert row_of(changed, "full_context", "german") != row_of(results, "full_context", "german")
-    assert set((folder / "store" / "responses").iterdir()) == answers
+    more = set(results_in(folder)) - set(before)
+    # Answers, and scores without reasoning, are those of before.
+    assert sum(f.parent.name == "generate" for f in more) == 9
+    assert sum(f.parent.name == "score" for f in more) == 9
 
 
-def test_damaged_pieces_are_made_again(finished, small_config):
+@pytest.mark.parametrize("kind", ["generate", "score"])
+def test_damaged_results_are_said_and_made_again(finished, small_config, capsys, kind):
     results, folder = finished
-    for kind in ("thoughts", "rows"):
-        piece = sorted((folder / "store" / kind).iterdir())[0]
-        piece.write_bytes(piece.read_bytes()[:20])
+    altered, cut = sorted((folder / "cache" / kind).iterdir())[:2]
+    content = altered.read_bytes()
+    altered.write_bytes(content[:-30] + bytes([content[-30] ^ 1]) + content[-29:])
+    cut.write_bytes(cut.read_bytes()[:20])
     assert diagnose(small_config, folder)["rows"] == results["rows"]
+    said = capsys.readouterr().err
+    for file in (altered, cut):
+        assert f"note: {file} was cut or altered; it is made again" in said
+    assert altered.read_bytes() == content
 
 
 def test_responses_from_a_file_run_no_model(small_config, tmp_path):
@@ -160,26 +172,29 @@ def test_responses_from_a_file_run_no_model(small_config, tmp_path):
         assert copy["r_emi"] == 0 and copy["retained"] == 1  # it answers as the golden one
         # One text for every context carries no information about the context.
         assert row_of(results, "parrot", subset)["retained"] == pytest.approx(0, abs=1e-2)
-    assert not (tmp_path / "run" / "store" / "responses").exists()
+    generated = len(list((tmp_path / "run" / "cache" / "generate").iterdir()))
+    assert generated == 9  # thoughts alone
     table = load_responses(tmp_path / "run" / "responses.jsonl", chosen[:1])
     assert set(table) == {"copycat", "parrot"}
 
 
 def test_empty_answers_are_excluded_and_said(small_config, tmp_path, monkeypatch):
-    from remid_jax.evaluation import answers as texts
-    from remid_jax.evaluation import generation, measure
+    generate = JaxEngine.generate
 
-    def some_silent(*arguments):
-        answers = generation.generate(*arguments)
-        if arguments[2] == "responses":
-            answers["IDTest_1"] = texts.Drawn((), True)
-        return answers
+    def some_silent(engine, prompts, config, *rest):
+        drawn = generate(engine, prompts, config, *rest)
+        silent = Sampled((), np.empty(0), True)
+        asked = [engine.tokenizer.decode(p) for p in prompts]
+        return [
+            silent if "I saw 3 birds." in text and config.max_tokens == 6 else d
+            for d, text in zip(drawn, asked, strict=True)
+        ]
 
-    monkeypatch.setattr(measure, "generate", some_silent)
+    monkeypatch.setattr(JaxEngine, "generate", some_silent)
     small_config.limits.contexts = 0
     small_config.limits.excluded_share = 0.125
     results = diagnose(small_config, tmp_path)
-    assert {(e["policy"], e["sample_ID"]) for e in results["excluded"]} == {
+    assert {(e["rpm"], e["sample_ID"]) for e in results["excluded"]} == {
         ("full_context", "IDTest_1"), ("last_turn_only", "IDTest_1"),
     }  # fmt: skip
     assert row_of(results, "full_context", "IDTest")["n"] == 7

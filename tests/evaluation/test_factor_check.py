@@ -6,8 +6,8 @@ import json
 import pytest
 
 from remid_jax.data import prompts, reading
-from remid_jax.data.check import main
-from remid_jax.data.checks import Violation
+from remid_jax.data.check import Violation
+from remid_jax.data.factors import Factor
 from remid_jax.evaluation import factor_check
 from remid_jax.inference.likelihood import score_responses
 from remid_jax.inference.prefix import prefill
@@ -16,10 +16,10 @@ from remid_jax.inference.prefix import prefill
 def test_a_factor_is_replaced_by_the_next_that_differs():
     a, b, c = reading.load_benchmark().subsets["IDTest"][:3]
     b = dataclasses.replace(b, persona=a.persona)
-    assert factor_check.replaced([a, b, c], 0, "persona").persona == c.persona
-    assert factor_check.replaced([a, b, c], 2, "persona").persona == a.persona
-    assert factor_check.replaced([a, b], 0, "persona") is None
-    changed = factor_check.replaced([a, b, c], 0, "dialogue")
+    assert factor_check.replaced([a, b, c], 0, Factor.USER).persona == c.persona
+    assert factor_check.replaced([a, b, c], 2, Factor.USER).persona == a.persona
+    assert factor_check.replaced([a, b], 0, Factor.USER) is None
+    changed = factor_check.replaced([a, b, c], 0, Factor.DIALOGUE)
     assert changed == dataclasses.replace(a, dialogue=b.dialogue)
 
 
@@ -32,7 +32,7 @@ def test_english_subsets_hold_the_english_half():
     assert "IDTrain" not in sizes
 
 
-def effects(matter, factor="persona", n=10):
+def effects(matter, factor=Factor.USER, n=10):
     return [
         factor_check.Effect(f"IDTest_{i}", "IDTest", factor, 1.0 if i < matter else 0.0)
         for i in range(n)
@@ -41,17 +41,17 @@ def effects(matter, factor="persona", n=10):
 
 def test_a_weak_factor_is_a_violation():
     assert list(factor_check.weak_factors(effects(8))) == []
-    (found,) = factor_check.weak_factors(effects(7) + effects(9, "dialogue"))
+    (found,) = factor_check.weak_factors(effects(7) + effects(9, Factor.DIALOGUE))
     assert found == Violation(
         "all English test samples",
-        "persona",
+        "user",
         "matters in 7 of 10 (70%), want 80%; not in IDTest_7, IDTest_8, IDTest_9",
     )
 
 
 def test_rows_count_by_factor():
-    lines = factor_check.summary(effects(7) + effects(9, "dialogue"))
-    assert factor_check.row("IDTest", effects(7) + effects(9, "dialogue")).split() == [
+    lines = factor_check.summary(effects(7) + effects(9, Factor.DIALOGUE))
+    assert factor_check.row("IDTest", effects(7) + effects(9, Factor.DIALOGUE)).split() == [
         "IDTest",
         "7/10",
         "=",
@@ -64,6 +64,13 @@ def test_rows_count_by_factor():
     assert lines[0].split() == ["all", "7/10", "=", "70%", "none", "9/10", "=", "90%"]
 
 
+def test_what_a_user_can_get_wrong(tmp_path, capsys):
+    assert factor_check.main(["--limit", "0"]) == 2
+    assert capsys.readouterr().err == "error: --limit is 0; it must be at least 1\n"
+    assert factor_check.main(["--model", str(tmp_path / "none.gguf")]) == 2
+    assert "none.gguf" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_effects_on_two_samples_are_differences_of_log_likelihoods(smollm2):
     # One exchange and a question of each, so that the prompts are short.
@@ -72,9 +79,7 @@ def test_effects_on_two_samples_are_differences_of_log_likelihoods(smollm2):
         for s in reading.load_benchmark().subsets["IDTest"][:2]
     ]
     (found,) = factor_check.factor_effects(smollm2, {"IDTest": pair}, limit=1)
-    assert [(e.sample_id, e.factor) for e in found] == [
-        ("IDTest_01", factor) for factor in factor_check.FACTORS
-    ]
+    assert [(e.sample_id, e.factor) for e in found] == [("IDTest_01", factor) for factor in Factor]
     golden = smollm2.tokenizer.encode(pair[0].golden)
 
     def log_likelihood(sample):
@@ -110,7 +115,7 @@ def test_the_model_check_from_the_command_line(tmp_path, capsys, smollm2):
     ]
     path = tmp_path / "two.json"
     path.write_text(json.dumps({"IDTest": rows}), encoding="utf-8")
-    assert main([str(path), "--model", "--limit", "2"]) == 0
+    assert factor_check.main([str(path), "--limit", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"{path}: 2 samples in 1 subsets, 0 violations"
+    assert lines[0].split() == ["factor", "matters", "in", *Factor]
     assert any(line.split()[:3] == ["all", "2/2", "="] for line in lines)

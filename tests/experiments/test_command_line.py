@@ -8,6 +8,7 @@ import pytest
 
 from experiments.command_line import help_text, parse
 from experiments.configurations import load_config, packaged
+from experiments.main import main
 from remid_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ def test_help_is_quick_and_no_error(word):
     )
     assert (done.returncode, done.stderr) == (0, "")
     for text in ("usage: python -m experiments.main --config NAME", "--workdir", "--config.limits.",
-                 "evaluation/config.py", "training/config.py"):  # fmt: skip
+                 "--help EXPERIMENT", "corl_world"):  # fmt: skip
         assert text in done.stdout
 
 
@@ -35,6 +36,15 @@ def test_help_names_every_configuration_with_a_line():
     assert names == set(packaged())
     for name, line in packaged().items():
         assert line and f"  {name} " in help_text() and line in help_text()
+
+
+def test_help_lists_the_keys_of_an_experiment(capsys):
+    assert main(["--help", "corl_world"]) == 0
+    out = capsys.readouterr().out
+    for text in ("sft.batch", "[1, inf) samples", "study.begins", "own, none, shuffled, filler"):
+        assert text in out
+    assert main(["--help", "corll"]) == 2
+    assert "--help is 'corll' (did you mean 'corl'?); choose among" in capsys.readouterr().err
 
 
 def fault(*words: str) -> str:
@@ -83,9 +93,14 @@ def test_keys_are_set_in_any_order_and_a_home_is_expanded(tmp_path, monkeypatch)
     ("--config configs --workdir x", "no config is called 'configs'; choose"),
     ("--config / --workdir x", "--config / is a folder"),
     ("--config no/such.py --workdir x", "config file not found: no/such.py"),
-    ("--config corl_world:x --workdir x", "corl_world.py, line 52: unknown variant 'x'; give NAME"),
+    ("--config corl_world:x --workdir x", "corl_world.py, line 75: unknown variant 'x'; give NAME"),
     ("--config benchmark:x --workdir x", "benchmark.py has no variants, and none named 'x'"),
     ("--config quickstart --workdir x --config.modle.path=x", "'modle' (did you mean 'model'?)"),
+    ("--config corl_smollm2 --workdir x --config.start=a",
+     "config.start is called config.init_from now"),
+    ("--config quickstart --workdir x --config.estimator.checkpoint a",
+     "config.estimator.checkpoint is called config.scorer.checkpoint now"),
+    ("--config corl_smollm2 --workdir x --noconfig.leaky", "is called config.train_on_test now"),
     ("--config quickstart --workdir x --config.seed=None", "flag --config.seed=None: "),
     ("--config quickstart --workdir x --config.dry_run=maybe", "flag --config.dry_run=maybe"),
     ("--config quickstart --workdir x --config.rpms=3", "config.rpms"),

@@ -12,7 +12,7 @@ def test_runs_that_go_on_from_others_come_after_them():
     first, then = waves_of(configs.get_config())
     assert {v for v, _ in first} == {"without_reasoning", "without_corl"}
     assert {v for v, _ in then} == set(configs.GO_ON)
-    assert len(first) + len(then) == len(configs.VARIANTS) * len(configs.SEEDS)
+    assert len(first) + len(then) == len(configs.VARIANTS) * len(configs.get_config().study.seeds)
 
 
 def test_a_run_without_what_it_goes_on_from_is_refused():
@@ -33,7 +33,7 @@ def test_every_variant_is_a_whole_configuration(name):
 
 def test_the_development_world_is_none_of_the_study():
     config = configs.get_config("development,without_corl")
-    assert config.world.seed not in configs.SEEDS
+    assert config.world.seed not in configs.get_config().study.seeds
     assert config.round == ()
     with pytest.raises(ValueError, match="unknown variant 'corl,x'"):
         configs.get_config("corl,x")

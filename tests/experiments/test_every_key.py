@@ -1,6 +1,9 @@
 """Each key of each experiment, set to what it cannot be: one line names it before any work."""
 
 import math
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from ml_collections import ConfigDict, FieldReference
@@ -9,8 +12,10 @@ from configs import bounds as bounds_configs
 from configs import calibrate as calibrate_configs
 from configs import corl_world as world_configs
 from experiments import bounds, calibrate, corl_world
+from experiments.reference import keys_for, page
 from remid_jax.errors import UserError
 from remid_jax.evaluation import config as diagnosis
+from remid_jax.settings import Group, walk
 from remid_jax.training import config as training
 
 EXPERIMENTS = {
@@ -21,34 +26,53 @@ EXPERIMENTS = {
     "corl_world": (world_configs.get_config, corl_world.check),
     "corl_world_thoughts": (lambda: world_configs.get_config("thoughts"), corl_world.check),
 }
+NO_NUMBER = (math.nan, math.inf, -math.inf, (), (1,))
+WRONG = {  # beside what is wrong for all
+    bool: (0, 1, *NO_NUMBER),
+    int: (True, 0.5, 1.0, 2**70, 10**400, *NO_NUMBER),
+    float: NO_NUMBER,
+    str: (1, 0.5, True, (), ("x",), "a\ud800"),
+    tuple: (1, 0.5, True, (None,), ((),), math.nan),
+}
 
 
-def leaves(config: ConfigDict, where: str = ""):
-    """(key with its groups, value); groups too."""
-    for key, value in config.items():
-        yield f"{where}{key}", value
-        if isinstance(value, ConfigDict):
-            yield from leaves(value, f"{where}{key}.")
+def kind_of(one) -> type:
+    """Of a key; dict for groups."""
+    return dict if isinstance(one, Group) else getattr(one.kind, "__origin__", one.kind)
 
 
-def wrong_values(value):
-    """What cannot stand for a value: nothing, other types, and what no number can be."""
-    yield from (None, b"x", object(), {"a": 1}, 1j)
-    if not isinstance(value, str):
+def wrong_values(one):
+    """What cannot stand for a value: nothing, other types, what no number can be, and all that
+    lies outside its range or choices."""
+    kind = kind_of(one)
+    yield from (None, b"x", object(), 1j)
+    if kind is dict:
+        yield from (1, 0.5, True, "x", "", ())
+        return
+    yield from ({"a": 1}, *WRONG[kind])
+    if kind is not str:
         yield from ("x", "")
-    if isinstance(value, (tuple, ConfigDict, str)):
-        yield from (1, 0.5, True)
-    if isinstance(value, tuple):
-        yield from ((None,), ((),), "x", math.nan)
-        yield (1,) if value == () or isinstance(value[0], str) else ("x",)
-    elif isinstance(value, str):
-        yield from ((), ("x",), "a\ud800")
-    elif isinstance(value, (bool, int, float)):
-        yield from (math.nan, math.inf, -math.inf, (), (1,))
-        if isinstance(value, bool):
-            yield from (0, 1)
-        elif isinstance(value, int):
-            yield from (True, 0.5, 1.0, 2**70, 10**400)
+    if kind is tuple:
+        yield ("x",) if one.kind != tuple[str, ...] else (1,)
+    for value in outside(one):
+        yield (value,) if kind is tuple else value
+
+
+def outside(one):
+    """Beyond both ends of a key's interval, or none of its choices."""
+    if one.interval:
+        low, high = map(float, one.interval[1:-1].split(","))
+        whole = "int" in str(one.kind)
+        kind, step = (int, 1) if whole else (float, 1e-6 * max(1.0, abs(low)))
+        yield from (kind(low - step), kind(low) - 10**6)
+        if one.interval[0] == "(":
+            yield kind(low)
+        if math.isfinite(high):
+            yield kind(high + (1 if whole else 1e-6 * max(1.0, abs(high))))
+            if one.interval[-1] == ")":
+                yield kind(high)
+    elif one.allowed:
+        yield from ("no such choice", f"{one.allowed[-1]} ", one.allowed[-1].upper())
 
 
 def with_value(config: ConfigDict, key: str, value) -> ConfigDict:
@@ -61,20 +85,15 @@ def with_value(config: ConfigDict, key: str, value) -> ConfigDict:
     return config
 
 
-def free_of(name: str) -> tuple[str, ...]:
-    return ("model.template_variables",) if name == "diagnose" else ()
-
-
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_each_key_is_checked_by_type(name):
+def test_each_key_is_checked(name):
     default, check = EXPERIMENTS[name]
     check(default())
-    for key, value in leaves(default()):
-        if key.endswith("parameters.length.words"):
-            value = float(value)  # any number, as the reward's signature says
-        for wrong in wrong_values(value):
-            if isinstance(value, ConfigDict) and isinstance(wrong, dict):
-                continue  # a group is made of it, with an unknown key
+    shown = walk(keys_for(name))
+    if name.startswith("corl_world"):  # whose others are those of corl
+        shown = ((key, one) for key, one in shown if key.startswith("study"))
+    for key, one in shown:
+        for wrong in wrong_values(one):
             config = with_value(default(), key, wrong)
             with pytest.raises(UserError) as found:
                 check(config)
@@ -83,49 +102,72 @@ def test_each_key_is_checked_by_type(name):
             assert len(str(found.value)) < 300
 
 
-OUTSIDE = {
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_key_has_a_meaning_and_nothing_stands_beside_the_keys(name):
+    keys = dict(walk(keys_for(name)))
+    assert all(one.meaning and "\n" not in one.meaning for one in keys.values())
+
+    def names(config, where=""):
+        for key, value in config.items():
+            yield f"{where}{key}"
+            if isinstance(keys[f"{where}{key}"], Group):
+                yield from names(value, f"{where}{key}.")
+
+    assert set(names(EXPERIMENTS[name][0]())) == set(keys)
+
+
+def test_the_reference_page_is_up_to_date():
+    written = Path(__file__).parents[2] / "docs" / "configuration.md"
+    assert written.read_text(encoding="utf-8") == page()  # python -m experiments.reference
+
+
+@pytest.mark.parametrize(("name", "old", "new"), [
+    ("diagnose", "estimator.checkpoint", "scorer.checkpoint"),
+    ("corl", "opponent", "reward_policy"),
+    ("corl", "start", "init_from"),
+    ("corl", "leaky", "train_on_test"),
+    ("corl", "texts_every", "log_samples_every"),
+])  # fmt: skip
+def test_old_names_are_told_the_new_ones(name, old, new):
+    default, check = EXPERIMENTS[name]
+    for value in ("secret", "", 0, False):
+        with pytest.raises(
+            UserError, match=rf"^config\.{re.escape(old)} is called config.{new} now"
+        ):
+            check(with_value(default(), old, value))
+
+
+BEYOND: dict[str, dict[str, tuple[Any, ...]]] = {  # what no range says
     "diagnose": {
-        "seed": (-1, 2**32), "sampling.temperature": (-0.1,), "sampling.top_p": (0.0, 1.1),
-        "sampling.repetition_penalty": (0.0,), "reasoning.temperature": (-1.0,),
-        "reasoning.repetition_penalty": (-1.0,), "estimator.confidence": (0.0, 1.0),
-        "limits.excluded_share": (-0.1, 1.1), "limits.contexts": (-1, 2), "mesh.data": (0, -1),
-        "mesh.tensor": (0,), "sampling.max_tokens": (0,), "shifts": ((),),
-        "sampling.stop_strings": (("",),), "in_distribution": ("", " ", "a\x1b[2J"),
+        "limits.contexts": (2,), "shifts": ((),), "sampling.stop_strings": (("",),),
+        "in_distribution": ("", " ", "a\x1b[2J"),
         "subset_shifts": (("french",), ("=user",), ("french=",), ("a=b", "a=b"), ("a\x07=b",)),
         "rpms": ({"": {"view": "full", "path": ""}}, {"a\n": {"view": "full", "path": ""}},
                  {"a": {"view": "half", "path": ""}}, {"a": {"view": "full"}}, {"a": None}, {}),
         "model.template_variables": ({"a": math.nan}, {"a": {"b": b"x"}}, {"a": [object()]},
                                      {"": 1}),
+        "shard": ("4/4", "5/4", "-1/4", "1", "/", "a/b", "0/0", "1/4 ", "1/4/4", "\u0661/4"),
     },
     "corl": {
-        "seed": (-1,), "world.noise": (0.0, 1.0, 2.0, 1e-4), "world.error": (-0.1, 1.1),
-        "world.personas": (0, 17), "decoder.heads": (0,), "decoder.width": (0, 127),
-        "decoder.layers": (0,), "reasoner.temperature": (0.0, -1.0), "reasoner.max_tokens": (0,),
-        "processes.count": (0, -1), "processes.index": (-1,), "mesh.fsdp": (0,),
-        "lora.alpha": (0.0,), "lora.dropout": (1.0,), "lora.targets": ("(", "none"),
-        "sft.learning_rate": (0.0, -1.0), "sft.warmup": (1.0,), "sft.schedule": ("none",),
-        "reasoner.clip_low": (1.1,), "reasoner.dual_clip": (0.5,), "policy.scale": ("no",),
+        "world.noise": (1e-4,), "decoder.width": (127,), "reasoner.temperature": (0.0,),
+        "lora.targets": ("(", "none"), "reasoner.dual_clip": (0.5,),
         "reasoner.rewards": ({}, {"likelihood": None}, {"likelihood": math.nan}, {"no": 1.0}),
         "reasoner.parameters": ({"length": {"words": 0}}, {"length": {"words": None}},
                                 {"length": {"word": 3}}, {"length": 3}, {"no": {}}),
-        "evaluate.tags": (("a\x1bb",), ("",)), "evaluate.temperature": (-1.0,),
-        "cold_start": (("x",),),
-        "pretraining.batch": (6, 0), "pretraining.learning_rate": (0.0,), "rounds": (-1,),
+        "evaluate.tags": (("a\x1bb",), ("",)), "cold_start": (("x",),), "pretraining.batch": (6,),
     },
-    "bounds": {"seed": (-1,), "worlds": (0,), "prediction.misfit": (-1.0,)},
-    "calibrate": {"seed": (-1,), "coverage.contexts": ((), (9,)), "shapley.misfits": ((-1.0,),)},
+    "calibrate": {"coverage.contexts": ((),), "shapley.logit_noises": ((),)},
     "corl_world": {
-        "study.workers": (0,), "study.seeds": ((), (-1,)), "study.variants": ((), ("no",)),
-        "study.begins": ({"corl": "no"},), "lora.rank": (3,), "pretraining.steps": (1,),
-        "reasoner.rewards": ({"likelihood": 2.0},),
+        "study.seeds": ((),), "study.variants": ((), ("no",)), "study.begins": ({"corl": "no"},),
+        "lora.rank": (3,), "pretraining.steps": (1,), "reasoner.rewards": ({"likelihood": 2.0},),
     },
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
-def test_what_is_out_of_range_is_refused(name):
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_is_beyond_ranges_is_refused(name):
     default, check = EXPERIMENTS[name]
-    for key, values in OUTSIDE[name].items():
+    for key, values in BEYOND[name].items():
         for value in values:
             value = ConfigDict(value, type_safe=False) if isinstance(value, dict) else value
             config = with_value(default(), key, value)
@@ -144,6 +186,8 @@ def test_what_is_out_of_range_is_refused(name):
     ("diagnose", "model.template_variables",
      ConfigDict({"enable_thinking": False, "more": {"a": [1, None, "x"]}}, type_safe=False)),
     ("diagnose", "in_distribution", "français"),
+    ("diagnose", "shard", "0/1"),
+    ("diagnose", "shard", "3/4"),
     ("corl", "round", ()),
     ("corl", "reasoner.parameters", ConfigDict({"length": {"words": 5}})),
     ("corl", "policy.temperature", 0.0),

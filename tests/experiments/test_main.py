@@ -221,7 +221,7 @@ def test_results_are_there_although_nobody_reads(tmp_path):
 
 @pytest.mark.parametrize("module", [
     "remid_jax.errors", "ml_collections", "numpy.linalg", "jax._src.xla_bridge", "jax", "flax.nnx",
-    "remid_jax.report.terminal",
+    "remid_jax.report.results_file",
 ])  # fmt: skip
 def test_stopped_while_modules_are_imported(tmp_path, module):
     with small_study(tmp_path, "-X", "importtime") as process:

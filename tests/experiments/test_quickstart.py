@@ -21,7 +21,7 @@ def test_runlocal_and_again(tmp_path):
         outputs.append(done.stdout)
         results.append(json.loads((tmp_path / "results.json").read_text()))
     assert outputs[0] == outputs[1] and results[0]["rows"] == results[1]["rows"]
-    rows = {(r["policy"], r["subset"]): r for r in results[0]["rows"]}
+    rows = {(r["rpm"], r["subset"]): r for r in results[0]["rows"]}
     for subset in ("IDTest", "german", "Literature"):
         # The golden responses tell which context they belong to; moved by one they mislead.
         assert rows["shuffled golden", subset]["r_emi"] < rows["golden", subset]["r_emi"] == 0

@@ -14,9 +14,8 @@ import pytest
 
 from configs import bounds as bounds_config
 from configs import calibrate as calibrate_config
-from experiments import bounds as bounds_experiment
-from experiments import calibrate
-from experiments.studies import bounds, coverage, faults, negatives, shapley
+from experiments import bounds, calibrate
+from experiments.studies import coverage, faults, negatives, shapley
 from experiments.studies.pieces import run_pieces
 from remid_jax.errors import UserError
 
@@ -62,7 +61,7 @@ def test_faults_are_told_from_the_truth(config):
 
 
 def test_the_shifted_factor_is_named_or_none(config):
-    found = shapley.pieces(config)["shapley misfit=0.5"]()
+    found = shapley.pieces(config)["shapley logit_noise=0.5"]()
     assert found["clear"] >= 5
     assert found["named_right"] >= 0.9 * found["clear"] and found["named_wrong"] == 0
     assert found["faint_named_wrong"] <= 0.05 * found["faint"]
@@ -74,15 +73,15 @@ def test_bounds_hold_and_the_prediction_is_ranked():
     c = bounds_config.get_config("runlocal")
     c.prediction.update(worlds=2, shifts=4)
     pieces = bounds.pieces(c)
-    exact = pieces["exact disjoint"]()
+    exact = pieces["exact"]["exact disjoint"]()
     assert exact["worlds"] == 72  # 500 in seven families, rounded up
     assert list(exact["bounds"]) == [*c.bounds, "paper"]
     assert all(exact["bounds"][name]["violations"] == 0 for name in c.bounds)
     assert exact["bounds"]["linear"]["times_closer_than_printed"] > 3
     assert exact["bounds"]["paper"]["times_closer_than_printed"] == 1
-    sampled = pieces["sampled product"]()
+    sampled = pieces["sampled"]["sampled product"]()
     assert sampled["upper_limit_holds_emid"] >= 0.9
-    ranked = pieces["prediction product"]()
+    ranked = pieces["prediction"]["prediction product"]()
     assert set(ranked["spearman_mean"]) >= {"predict_worst_case", "TV of inputs, exact"}
     assert all(-1 <= v <= 1 for v in ranked["spearman_mean"].values())
 
@@ -91,7 +90,7 @@ def test_an_unknown_bound_is_refused():
     c = bounds_config.get_config("runlocal")
     c.bounds = ("linear", "mixtur")
     with pytest.raises(UserError, match=r"config.bounds: unknown bound 'mixtur'.*'mixture'"):
-        bounds.pieces(c)
+        bounds.check(c)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +103,10 @@ def test_an_unknown_bound_is_refused():
         (calibrate, {"negatives.data_sets": 5}, "at least twice"),
         (calibrate, {"coverage.contexts": (64.5,)}, "a tuple, each part a whole number"),
         (calibrate, {"coverage.contexts": (9,)}, "must be whole and at least 10"),
-        (calibrate, {"accuracy.misfits": (float("inf"),)}, "each part a finite number"),
-        (calibrate, {"accuracy.misfits": (-0.5,)}, "must be finite and at least 0"),
-        (bounds_experiment, {"worlds": 0}, "config.worlds is 0; it must be whole and at least 1"),
-        (bounds_experiment, {"sampled.contexts": 2}, "config.sampled.contexts is 2"),
+        (calibrate, {"accuracy.logit_noises": (float("inf"),)}, "each part a finite number"),
+        (calibrate, {"accuracy.logit_noises": (-0.5,)}, "must be finite and at least 0"),
+        (bounds, {"worlds": 0}, "config.worlds is 0; it must be whole and at least 1"),
+        (bounds, {"sampled.contexts": 2}, "config.sampled.contexts is 2"),
     ],
 )
 def test_bad_settings_are_refused_before_any_work(tmp_path, experiment, change, message):

@@ -8,45 +8,42 @@ import pytest
 from children import answer, finished, start
 
 from remid_jax.errors import UserError
-from remid_jax.inference import cost
-from remid_jax.inference.engine import JaxEngine, PromptError, is_out_of_memory, row_flops
+from remid_jax.inference.compilations import count_compilations
+from remid_jax.inference.engine import JaxEngine, is_out_of_memory
 from remid_jax.inference.likelihood import pair_log_likelihoods
-from remid_jax.inference.programs import count_programs
+from remid_jax.inference.prefix import branch_points
 from remid_jax.inference.sampling import sample
 from remid_jax.inference.token_sampling import SamplingConfig
 
 PER_TOKEN = 5e-5
 
 
-def matrix(engine, prompts, responses, *rest, **more):
-    scores = np.full((len(prompts), len(responses)), np.nan)
-    for i, row in engine.log_likelihood(prompts, responses, *rest, **more):
-        scores[i] = row
-    return scores
+def matrix(engine, prompts, responses, prefix_lengths=None):
+    """[N, M] sums over the tokens of each response."""
+    shared = branch_points(prompts) if prefix_lengths is None else prefix_lengths
+    rows = [engine.score(p, responses, s) for p, s in zip(prompts, shared, strict=True)]
+    return np.array([[y.sum() for y in row] for row in rows])
 
 
-def test_log_likelihood_equals_the_pair_matrix(tiny, draw):
+def test_scores_equal_the_pair_matrix(tiny, draw):
     common, *ends = draw(1, 120, 5, 60, 200)
     prompts = [common + e for e in ends] + draw(2, 90)
     responses = draw(3, 1, 2, 30, 64, 65, 9)
-    pairs = np.random.default_rng(0).random((4, 6)) < 0.7
-    pairs[1] = False
-    expected = pair_log_likelihoods(tiny, prompts, responses, pairs)
+    expected = pair_log_likelihoods(tiny, prompts, responses)
     engine = JaxEngine(tiny)
-    got = matrix(engine, prompts, responses, pairs)
-    assert (np.isnan(got) == ~pairs).all()
-    assert np.nanmax(np.abs(got - expected.sums) / expected.num_tokens) < PER_TOKEN
-    np.testing.assert_array_equal(got, matrix(engine, prompts, responses, pairs))  # caches at hand
+    got = matrix(engine, prompts, responses)
+    assert np.max(np.abs(got - expected.sums) / expected.num_tokens) < PER_TOKEN
+    np.testing.assert_array_equal(got, matrix(engine, prompts, responses))  # caches at hand
     engine.clear()
-    other = matrix(engine, prompts, responses, pairs, cuts=[[]] * 4)
-    assert np.nanmax(np.abs(got - other) / expected.num_tokens) < PER_TOKEN
+    other = matrix(engine, prompts, responses, [[]] * 4)
+    assert np.max(np.abs(got - other) / expected.num_tokens) < PER_TOKEN
 
 
-def test_skipped_tokens_are_read_but_not_counted(tiny, plain, draw):
-    (x, y) = draw(4, 9, 12)
-    got = matrix(JaxEngine(tiny), [x], [y, y], skip=[0, 5])
-    tokens = plain[0](tiny, x, y)[:-1]
-    np.testing.assert_allclose(got[0], [tokens.sum(), tokens[5:].sum()], atol=12 * PER_TOKEN)
+def test_every_token_has_its_own_value(tiny, plain, draw):
+    x, y, z = draw(4, 9, 12, 1)
+    values = JaxEngine(tiny).score(x, [y, z])
+    assert [len(v) for v in values] == [12, 1]
+    np.testing.assert_allclose(values[0], plain[0](tiny, x, y)[:-1], atol=PER_TOKEN)
 
 
 def test_what_is_shared_is_run_once(tiny, draw):
@@ -57,13 +54,6 @@ def test_what_is_shared_is_run_once(tiny, draw):
     assert engine.work.positions <= 1.25 * engine.work.tokens
 
 
-def test_the_costliest_beginning_runs_first(tiny, draw):
-    a, b, *ends = draw(7, 60, 300, 4, 5, 6, 7)
-    prompts = [a + ends[0], b + ends[1], a + ends[2], b + ends[3]]
-    order = [i for i, _ in JaxEngine(tiny).log_likelihood(prompts, draw(8, 5))]
-    assert set(order[:2]) == {1, 3} and set(order[2:]) == {0, 2}
-
-
 def test_generate(make_model, draw):
     model = make_model(stop_ids=(10**6,))
     prompts = draw(9, 5, 80, 20, 300, 60)
@@ -72,7 +62,7 @@ def test_generate(make_model, draw):
     expected = [d.tokens for d in sample(model, prompts, config, draws=2)]
     assert [d.tokens for d in engine.generate(prompts, config, draws=2)] == expected
     limits = [1, 7, 2, 6, 3, 5, 4, 4, 5, 1]
-    short = engine.generate(prompts, config, 2, limits=limits, expected=[3, 1, 4, 1, 5])
+    short = engine.generate(prompts, config, 2, limits=limits)
     assert [d.tokens for d in short] == [t[:n] for t, n in zip(expected, limits, strict=True)]
     assert engine.generate([], config) == []
     crowded = JaxEngine(model, memory=6 * 2**20, longest=300)
@@ -80,37 +70,28 @@ def test_generate(make_model, draw):
 
 
 @pytest.mark.parametrize(
-    "prompts, responses, index, said",
+    ("prompt", "response", "said"),
     [
-        ([[3], []], [[4]], 1, "a prompt has no tokens"),
-        ([[3], [3] * 1025], [[4]], 1, "more than the context window of tiny"),
-        ([[3] * 1000, [3]], [[5] * 24], 0, "prompt and response take 1025 tokens"),
+        ([], [4], "a prompt has no tokens"),
+        ([3], [], "a response has no tokens"),
+        ([3] * 1025, [4], "more than the context window of tiny"),
+        ([3] * 1000, [5] * 24, "prompt and response take 1025 tokens"),
     ],
 )
-def test_the_prompt_at_fault_is_named(tiny, prompts, responses, index, said):
-    with pytest.raises(PromptError, match=said) as e:
-        matrix(JaxEngine(tiny), prompts, responses)
-    assert e.value.index == index and isinstance(e.value, UserError)
+def test_what_cannot_be_scored(tiny, prompt, response, said):
+    with pytest.raises(UserError, match=said):
+        JaxEngine(tiny).score(prompt, [response])
 
 
 def test_caches_in_another_type_have_another_identity(tiny, draw):
     (x, y) = draw(10, 40, 20)
     plain, half = JaxEngine(tiny), JaxEngine(tiny, cache_dtype="bfloat16")
-    assert plain.identity == JaxEngine(tiny, cache_dtype="float32").identity != half.identity
+    assert plain.fingerprint == JaxEngine(tiny, cache_dtype="float32").fingerprint
+    assert plain.fingerprint != half.fingerprint
     difference = abs(matrix(plain, [x], [y]) - matrix(half, [x], [y]))[0, 0] / 20
     assert PER_TOKEN < difference < 0.05
     with pytest.raises(UserError, match="unknown dtype 'float8'"):
         JaxEngine(tiny, cache_dtype="float8")
-
-
-def test_costs_of_a_row(tiny):
-    c = tiny.config
-    alone = row_flops(c, 100, [10, 20])
-    assert alone == (
-        cost.extend_flops(c, 100) + cost.head_flops(c, 1)
-        + cost.score_flops(c, 100, 10) + cost.score_flops(c, 100, 20)
-    )  # fmt: skip
-    assert row_flops(c, 100, [10, 20], shared=60) == alone - cost.extend_flops(c, 60)
 
 
 def test_a_second_batch_in_a_bucket_compiles_nothing(make_model, draw):
@@ -124,10 +105,10 @@ def test_a_second_batch_in_a_bucket_compiles_nothing(make_model, draw):
         engine.generate(prompts, config)
 
     work(20, 0)
-    with count_programs() as first:
+    with count_compilations() as first:
         work(30, 3)
     assert first.compiled + first.found == 0 and first.seconds == 0
-    with count_programs() as other:
+    with count_compilations() as other:
         work(40, 200)
     assert other.compiled + other.found > 0
 
@@ -140,11 +121,13 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 from tiny_model import build_model
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.inference.engine import JaxEngine
-from remid_jax.inference.programs import count_programs
+from remid_jax.inference.prefix import branch_points
+from remid_jax.inference.compilations import count_compilations
 
-with count_programs() as programs:
+with count_compilations() as programs:
     engine = JaxEngine(build_model())
-    rows = [row.tolist() for _, row in engine.log_likelihood([[3, 4] * 40, [5] * 9], [[6, 7], [8]])]
+    prompts = [3, 4] * 40, [5] * 9
+    rows = [[y.tolist() for y in engine.score(p, [[6, 7], [8]])] for p in prompts]
     engine.generate([[3, 4]], SamplingConfig(max_tokens=3))
 print(json.dumps([programs.compiled, programs.found, rows]))
 """
@@ -168,12 +151,12 @@ responses = [[3 + k] * 64 for k in range(16)]
 small = JaxEngine(model)
 small.sizes = Sizes(64, 64, 1024, 0)
 small.clear()
-expected = [row.tolist() for _, row in small.log_likelihood([[3, 4, 5]], responses)]
+expected = [y.tolist() for y in small.score([3, 4, 5], responses)]
 engine = JaxEngine(model)
 engine.sizes = Sizes(1024, 1024, 200_000, 0)  # 800 MB of logits at once
 now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (now + 600 * 2**20, -1))
-got = [row.tolist() for _, row in engine.log_likelihood([[3, 4, 5]], responses)]
+got = [y.tolist() for y in engine.score([3, 4, 5], responses)]
 print(json.dumps([expected, got, engine.sizes.call]))
 """
 
@@ -183,7 +166,7 @@ def test_out_of_memory_goes_on_in_smaller_pieces():
     out, said = finished(start(CROWDED))
     expected, got, call = json.loads(out)
     assert call < 1024 and "note: out of memory; going on with pieces of" in said
-    np.testing.assert_allclose(got, expected, atol=64 * PER_TOKEN)
+    np.testing.assert_allclose(got, expected, atol=PER_TOKEN)
 
 
 def test_what_counts_as_out_of_memory():

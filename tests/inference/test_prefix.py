@@ -1,4 +1,4 @@
-"""Prompt caches: chunks, common beginnings, cuts, and what is kept."""
+"""Prompt caches: chunks, common prefixes, lengths, and what is kept."""
 
 import numpy as np
 import pytest
@@ -36,32 +36,29 @@ def test_chunks_equal_one_straight_forward(tiny, plain, draw, length, chunk):
     assert prefix.capacity == capacity_for(length)
 
 
-@pytest.mark.parametrize("cuts", [[1], [64], [100, 150], [299]])
-def test_cuts_change_nothing(tiny, draw, cuts):
-    beginning, *ends = draw(cuts[0], 300, 1, 64, 70, 7)
+@pytest.mark.parametrize("lengths", [[1], [64], [100, 150], [299]])
+def test_prefix_lengths_change_nothing(tiny, draw, lengths):
+    prefix, *ends = draw(lengths[0], 300, 1, 64, 70, 7)
     cache = PrefixCache(tiny, 2**20, 1024)
     for end in ends:
-        assert_same_prefix(cache.prefix(beginning + end, cuts), prefill(tiny, beginning + end))
+        assert_same_prefix(cache.prefix(prefix + end, lengths), prefill(tiny, prefix + end))
 
 
-def test_a_shared_beginning_is_computed_once(tiny, draw):
-    beginning, *ends = draw(3, 100, 5, 6, 7)
+def test_a_shared_prefix_is_computed_once(tiny, draw):
+    prefix, *ends = draw(3, 100, 5, 6, 7)
     work = Work()
     cache = PrefixCache(tiny, 2**20, 1024, work=work)
     for end in ends:
-        cache.prefix(beginning + end, [100])
+        cache.prefix(prefix + end, [100])
     assert work.tokens == 100 + 5 + 6 + 7 and work.positions == 128 + 3 * 32
-    cache.clear()
-    cache.prefix(beginning + ends[0], [100])
-    assert work.tokens == 118 + 105
 
 
-def test_bits_follow_from_the_prompt_and_its_cuts_alone(tiny, draw):
-    """Whatever was asked before, also with other cuts: a resumed run repeats an unbroken one."""
+def test_bits_follow_from_the_prompt_and_its_lengths_alone(tiny, draw):
+    """Whatever was asked before, also with other lengths: a resumed run repeats an unbroken one."""
     a, b, c = draw(4, 90, 60, 33)
     fresh = PrefixCache(tiny, 2**20, 1024).prefix(a + b + c, [90, 150])
     used = PrefixCache(tiny, 2**20, 1024)
-    used.prefix(a + b + a, [150])  # the same beginning, computed in one piece
+    used.prefix(a + b + a, [150])  # the same prefix, computed in one piece
     used.prefix(a + c, [90])
     again = used.prefix(a + b + c, [90, 150])
     for x, y in ((fresh.keys, again.keys), (fresh.last_hidden, again.last_hidden)):
@@ -69,15 +66,15 @@ def test_bits_follow_from_the_prompt_and_its_cuts_alone(tiny, draw):
 
 
 def test_the_least_recently_used_is_let_go(tiny, draw):
-    beginnings, (end,) = draw(5, 300, 301, 302), draw(6, 4)
-    one = prefill(tiny, beginnings[0]).nbytes
+    prefixes, (end,) = draw(5, 300, 301, 302), draw(6, 4)
+    one = prefill(tiny, prefixes[0]).nbytes
     cache = PrefixCache(tiny, 2 * one, 1024)
-    for x in beginnings:
+    for x in prefixes:
         cache.prefix(x + end, [len(x)])
     kept = [len(tokens) for tokens, _ in cache._kept]
     assert kept == [301, 302]
     tight = PrefixCache(tiny, 0, 1024)  # room for none still gives right numbers
-    assert_same_prefix(tight.prefix(beginnings[0] + end, [300]), prefill(tiny, beginnings[0] + end))
+    assert_same_prefix(tight.prefix(prefixes[0] + end, [300]), prefill(tiny, prefixes[0] + end))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from tiny_model import VOCAB
 
 from remid_jax.errors import UserError
-from remid_jax.inference.engine import JaxEngine, PromptError
+from remid_jax.inference.engine import JaxEngine
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.sampling import SamplingConfig, sample
 
@@ -21,8 +21,8 @@ def test_ids_out_of_range(make_model, wrong):
     for prompt, response in ((ids, [5, 6]), ([5, 6], ids)):
         with pytest.raises(UserError, match=f"0 to {VOCAB - 1}"):
             pair_log_likelihoods(model, [[7, 8], prompt], [[9], response])
-        with pytest.raises(PromptError, match=f"0 to {VOCAB - 1}"):
-            list(engine.log_likelihood([prompt], [response]))
+        with pytest.raises(UserError, match=f"0 to {VOCAB - 1}"):
+            engine.score(prompt, [response])
     with pytest.raises(UserError, match=f"0 to {VOCAB - 1}"):
         sample(model, [[5, 6], ids], DRAW)
     with pytest.raises(UserError, match=f"0 to {VOCAB - 1}"):

@@ -27,16 +27,16 @@ from remid_jax.information import (
     significance,
     uncertainty,
 )
-from remid_jax.worlds import channels, draws, exact, families, laws
+from remid_jax.worlds import channels, distributions, draws, exact, families
 
 MODULES = (
     attribution, bound_estimates, bounds, classifier, cross_information, divergences, group_sums,
     mutual_information, power, repeated, representation, significance, uncertainty, channels, draws,
-    exact, families, laws,
+    exact, families, distributions,
 )  # fmt: skip
 NO_ESTIMATORS = {
     "estimator", "bound",  # by their names
-    "check_pairs", "check_pair", "check_channel", "checked_mechanisms",  # checks
+    "read_pairs", "check_pair", "check_channel", "checked_mechanisms",  # checks
     "replicate_error",  # NaN for what has no value
 }  # fmt: skip
 OPTIONAL = {"where", "lengths", "negatives", "correlation", "mechanisms_P", "mechanisms_Q"}
@@ -46,8 +46,6 @@ NEVER = {
     "nan inside", "1j inside",
 }  # fmt: skip
 DOCUMENTED = {  # (function, argument): what of `NEVER` has a meaning there
-    ("value_range", "values"): {"inf", "-inf"},
-    ("expectation_gap", "values"): {"inf", "-inf"},
     ("pair_matrix", "log_q"): {"-inf"},
     ("holm", "p_values"): {"None inside", "empty"},
     ("clusters", "labels"): {"text"},

@@ -10,8 +10,8 @@ from flax import nnx
 from remid_jax.errors import UserError
 from remid_jax.models import rope
 from remid_jax.models.decoder import DecoderConfig
+from remid_jax.models.families import FAMILIES
 from remid_jax.models.pretrained import load_language_model
-from remid_jax.models.weights import FAMILIES
 
 TOKENS = np.random.default_rng(0).integers(3, 200, 40)
 HEADS, KV_HEADS, LAYERS = 4, 2, 2

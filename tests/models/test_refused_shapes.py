@@ -8,8 +8,8 @@ import json
 import pytest
 
 from remid_jax.errors import UserError
+from remid_jax.models.families import FAMILIES
 from remid_jax.models.pretrained import load_language_model, open_language_model
-from remid_jax.models.weights import FAMILIES
 
 LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,

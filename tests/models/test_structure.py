@@ -14,8 +14,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from remid_jax.data import prompts
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import Answer
-from remid_jax.evaluation.scoring import to_response
+from remid_jax.evaluation.answers import Answer, to_response
 from remid_jax.models.pretrained import load_language_model, open_language_model
 from remid_jax.models.structure import Structure
 from remid_jax.models.tokenizer import Tokenizer

@@ -136,7 +136,7 @@ def test_the_file_of_a_directory(tmp_path, content, message):
 def test_a_byte_order_mark_and_line_ends_are_not_part_of_a_template(load):
     plain = load(TURNS + "\n{{ '' }}")
     other = load(b"\xef\xbb\xbf" + TURNS.encode() + b"\r\n{{ '' }}")
-    assert other.identity == plain.identity
+    assert other.fingerprint == plain.fingerprint
 
 
 def test_generation_is_kept(load):
@@ -164,7 +164,10 @@ def test_variables_reach_the_template(load):
     assert not plain.render(CHAT).endswith("</think>\n\n")
     assert off.render(CHAT) == plain.render(CHAT) + "<think>\n\n</think>\n\n"
     assert off.template_variables == {"enable_thinking": False} and plain.template_variables == {}
-    assert len({plain.identity, off.identity, load(THINKS, enable_thinking=True).identity}) == 3
+    assert (
+        len({plain.fingerprint, off.fingerprint, load(THINKS, enable_thinking=True).fingerprint})
+        == 3
+    )
     assert off.template_notes == ()
 
 
@@ -173,7 +176,7 @@ def test_variables_of_a_model_that_is_loaded(tmp_path):
     (folder / "chat_template.jinja").write_text(THINKS)
     plain = load_language_model(str(folder))
     off = load_language_model(str(folder), template_variables={"enable_thinking": False})
-    assert "</think>" in off.tokenizer.render(CHAT) and off.identity != plain.identity
+    assert "</think>" in off.tokenizer.render(CHAT) and off.fingerprint != plain.fingerprint
 
 
 def test_a_variable_that_is_not_read_is_said(load):
@@ -234,7 +237,7 @@ def test_prompts_of_the_default_are_as_before(smollm2):
 
 
 def test_identity_without_variables_is_that_of_vocabulary_rules_and_template(smollm2):
-    assert smollm2.tokenizer.identity == (
+    assert smollm2.tokenizer.fingerprint == (
         "fae08176538fd1cfef1b6a180327034daec48a276e4caa0fb011de075fd41ce7"
     )
 

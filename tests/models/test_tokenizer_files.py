@@ -190,7 +190,7 @@ def test_tokens_that_only_the_settings_name(tmp_path):
     assert tokenizer.backend.encode("a<mood>b<loud>").ids[1::2] == [262, 263]
     assert tokenizer.encode("<loud>") == [263] and 262 not in tokenizer.encode("<mood>")
     plain = edited(tmp_path / "n", "tokenizer_config.json", lambda c: None, VOCAB + 2)
-    assert plain.identity != tokenizer.identity
+    assert plain.fingerprint != tokenizer.fingerprint
 
 
 def test_settings_that_repeat_the_tokenizer_change_nothing(tmp_path):
@@ -202,7 +202,7 @@ def test_settings_that_repeat_the_tokenizer_change_nothing(tmp_path):
 
     repeated = edited(tmp_path / "m", "tokenizer_config.json", edit)
     plain = edited(tmp_path / "n", "tokenizer_config.json", lambda c: None)
-    assert repeated.identity == plain.identity
+    assert repeated.fingerprint == plain.fingerprint
 
 
 def test_flags_of_the_settings_hold(tmp_path):

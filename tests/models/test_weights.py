@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from remid_jax.errors import UserError
 from remid_jax.models.pretrained import load_language_model, open_language_model
-from remid_jax.models.weights import open_checkpoint, read_parameters, weights_identity
+from remid_jax.models.weights import open_files, read_parameters, weights_fingerprint
 
 QUERY = "model.layers.1.self_attn.q_proj.weight"
 LLAMA3 = {
@@ -154,7 +154,7 @@ def test_bfloat16_parameters(tmp_path, tiny_llama):
     full, half = load_language_model(folder), load_language_model(folder, dtype="bfloat16")
     for name, value in parameters(full).items():
         np.testing.assert_array_equal(value.astype(ml_dtypes.bfloat16), parameters(half)[name])
-    assert full.identity != half.identity
+    assert full.fingerprint != half.fingerprint
 
 
 def test_identity_follows_the_content(tmp_path, tiny_llama):
@@ -162,12 +162,12 @@ def test_identity_follows_the_content(tmp_path, tiny_llama):
     a = tiny_llama.hugging_face(tmp_path / "a", tensors)
     b = tiny_llama.hugging_face(tmp_path / "b", tensors)
     c = tiny_llama.hugging_face(tmp_path / "c", tiny_llama.tensors(1))
-    assert weights_identity(a) == weights_identity(b) != weights_identity(c)
+    assert weights_fingerprint(a) == weights_fingerprint(b) != weights_fingerprint(c)
     theta = tiny_llama.hugging_face(tmp_path / "d", tensors, {"rope_theta": 1e6})
     template = tmp_path / "t.jinja"
     template.write_text("{{ messages[0].content }}")
-    identities = [load_language_model(str(f)).identity for f in (a, b, c, theta)]
-    identities.append(load_language_model(str(a), chat_template=str(template)).identity)
+    identities = [load_language_model(str(f)).fingerprint for f in (a, b, c, theta)]
+    identities.append(load_language_model(str(a), chat_template=str(template)).fingerprint)
     assert identities[0] == identities[1] and len(set(identities)) == 4
 
 
@@ -329,7 +329,7 @@ def test_only_the_files_of_the_index_are_read(tmp_path, tiny_llama):
     (two / "consolidated.safetensors").write_bytes(b"another form of the same weights")
     models = [load_language_model(str(folder)) for folder in (one, two)]
     assert_same_parameters(*map(parameters, models))
-    assert models[0].identity == models[1].identity
+    assert models[0].fingerprint == models[1].fingerprint
 
 
 def test_two_files_that_hold_the_same_tensor(tmp_path, tiny_llama):
@@ -350,7 +350,7 @@ def test_two_files_that_hold_the_same_tensor(tmp_path, tiny_llama):
 def test_what_may_be_ignored(tmp_path, tiny_llama):
     tensors = tiny_llama.tensors()  # a tied model whose file repeats the head
     folder = tiny_llama.hugging_face(tmp_path / "hf", tensors, {"tie_word_embeddings": True})
-    names = [name for name, _ in read_parameters(open_checkpoint(folder))]
+    names = [name for name, _ in read_parameters(open_files(folder))]
     assert len(names) == len(set(names)) == 2 + 9
     assert {n for n in names if not n.startswith("layers/")} == {"embedding", "final_norm"}
 
@@ -360,8 +360,8 @@ def test_paths(tmp_path, tiny_llama, monkeypatch):
     file = tiny_llama.gguf(tmp_path / "a.gguf", tiny_llama.tensors())
     monkeypatch.setenv("HOME", str(tmp_path))
     for path in (folder, file):
-        assert open_language_model(f"~/{path.name}").checkpoint.path == path
-        assert open_checkpoint(f"~/{path.name}").path == path
+        assert open_language_model(f"~/{path.name}").files.path == path
+        assert open_files(f"~/{path.name}").path == path
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
     for path, said in (
@@ -370,7 +370,7 @@ def test_paths(tmp_path, tiny_llama, monkeypatch):
         ("\udcff", "is no UTF-8"), (tmp_path / "pipe", "model not found"),
         (tmp_path / "loop", "model not found"), (file / "inner", "model not found"),
     ):  # fmt: skip
-        for use in (open_checkpoint, open_language_model):
+        for use in (open_files, open_language_model):
             with pytest.raises(UserError, match=said):
                 use(str(path))
 

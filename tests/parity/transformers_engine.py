@@ -1,6 +1,6 @@
 """transformers behind the two-method protocol of `remid_jax.inference.engine.Engine`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from parity.tiny_transformers import torch
@@ -15,7 +15,11 @@ class TransformersEngine:
 
     def __init__(self, folder: str, model):
         card = open_language_model(folder)
-        self.name, self.identity, self.dtype = "transformers", f"transformers/{folder}", card.dtype
+        self.name, self.fingerprint, self.dtype = (
+            "transformers",
+            f"transformers/{folder}",
+            card.dtype,
+        )
         self.config, self.tokenizer = card.config, card.tokenizer
         self._model = model
 
@@ -26,20 +30,13 @@ class TransformersEngine:
         logs = torch.log_softmax(logits[len(prompt) - 1 : -1].double(), -1)
         return logs[range(len(response)), list(response)].numpy()
 
-    def log_likelihood(
-        self, prompts, responses, pairs=None, skip=None, cuts=None
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """See `Engine.log_likelihood`."""
-        skip = skip or [0] * len(responses)
-        for i, prompt in enumerate(prompts):
-            row = np.full(len(responses), np.nan)
-            for j, y in enumerate(responses):
-                if pairs is None or pairs[i][j]:
-                    row[j] = self._log_probs(prompt, y)[skip[j] :].sum()
-            if not np.isnan(row).all():
-                yield i, row
+    def score(self, prompt, responses, prefix_lengths=()) -> list[np.ndarray]:
+        """See `Engine.score`."""
+        return [self._log_probs(prompt, y) for y in responses]
 
-    def generate(self, prompts, config: SamplingConfig, draws: int = 1, cuts=None) -> list[Sampled]:
+    def generate(
+        self, prompts, config: SamplingConfig, draws: int = 1, prefix_lengths=None
+    ) -> list[Sampled]:
         """See `Engine.generate`; greedy only."""
         assert config.temperature == 0 and draws == 1 and not config.stop_strings
         end = self.tokenizer.end_of_turn

@@ -84,9 +84,9 @@ def test_a_run_goes_on_from_a_trained_pair(whole, tmp_path):
     folder, state = whole
     config = tiny_config()
     config.cold_start, config.round, config.rounds = (), ("policy_sft:1",), 1
-    config.start, config.evaluate.ends = str(tmp_path / "pair"), False
-    setting = make_experiment(tiny_config(), folder)
-    save_adapters(config.start, setting.adapters(state.roles))
+    config.init_from, config.evaluate.ends = str(tmp_path / "pair"), False
+    experiment = make_experiment(tiny_config(), folder)
+    save_adapters(config.init_from, experiment.adapters(state.roles))
     run = loop(tmp_path / "run", config)
     begun = run._init_stage(0)
     for role in ROLES:

@@ -13,7 +13,8 @@ from tiny_checkpoint import write_reader
 
 from benchmarks.workers import free_address
 from remid_jax.errors import UserError
-from remid_jax.processes import join, process_config
+from remid_jax.processes import ProcessConfig, join
+from remid_jax.settings import defaults_of, keys_of
 
 PROGRAM = """
 import json, sys
@@ -119,14 +120,14 @@ def test_processes_of_different_configurations_are_refused(tmp_path):
     ({"count": 2, "coordinator": "no.such.host.invalid:1"}, "no.such.host.invalid is not known"),
 ])  # fmt: skip
 def test_numbers_that_do_not_go_together(changes, said):
-    config = ConfigDict({"processes": process_config()})
+    config = ConfigDict({"processes": defaults_of(keys_of(ProcessConfig))})
     config.processes.update(changes)
     with pytest.raises(UserError, match=said):
         join(config)
 
 
 def test_a_port_that_is_taken():
-    config = ConfigDict({"processes": process_config()})
+    config = ConfigDict({"processes": defaults_of(keys_of(ProcessConfig))})
     with socket.socket() as s:
         s.bind(("", 0))
         s.listen()
@@ -139,10 +140,12 @@ def test_a_port_that_is_taken():
 ALONE = """
 import json, sys
 from ml_collections import ConfigDict
-from remid_jax import processes
+from remid_jax import processes, settings
 
 processes.PATIENCE = 2
-config = ConfigDict({"processes": processes.process_config()})
+config = ConfigDict(
+    {"processes": settings.defaults_of(settings.keys_of(processes.ProcessConfig))}
+)
 config.processes.update(json.loads(sys.argv[1]))
 try:
     processes.join(config)
@@ -164,7 +167,7 @@ FOLDERS = """
 import sys
 from pathlib import Path
 import jax
-from remid_jax import processes
+from remid_jax import processes, settings
 from remid_jax.errors import UserError
 
 address, index, folder, lost = sys.argv[1:]

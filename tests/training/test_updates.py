@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from remid_jax.errors import UserError
-from remid_jax.inference.programs import count_programs
+from remid_jax.inference.compilations import count_compilations
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.adapters import adapted_structure, new_params
 from remid_jax.models.lora import LoraConfig
@@ -116,7 +116,7 @@ def test_schedules(schedule, steps, warmup):
 def test_another_rate_and_length_need_no_other_program(model, graphdef):
     one, two = fresh(model), fresh(model)
     sft(model, graphdef, one)
-    with count_programs() as programs:
+    with count_compilations() as programs:
         other = OptimiserConfig(0.02, 7, warmup=0.5, clip=1.0)
         _, said = sft(model, graphdef, two, optimiser=other)
     assert programs.compiled + programs.found == 0

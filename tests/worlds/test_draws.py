@@ -21,7 +21,7 @@ def world():
 
 @pytest.fixture
 def log_q(world):
-    return channels.misfit(jax.random.key(1), world.channel, 0.5)
+    return channels.logit_noise(jax.random.key(1), world.channel, 0.5)
 
 
 @pytest.mark.parametrize("clusters", [0, 2000])

@@ -1,1 +1,1 @@
-"""A finite role-play world with text, tokens, reasoning and an exact law."""
+"""A finite role-play world with text, tokens, reasoning and an exact distribution."""

@@ -11,7 +11,7 @@ import numpy as np
 from remid_jax.data import shifts
 from remid_jax.data.samples import Sample
 from remid_jax.files import write_atomically
-from remid_jax.information.checking import check_distribution
+from remid_jax.information import checks
 from remid_jax.worlds.textual import facts, rendering, truth
 from remid_jax.worlds.textual.facts import Array, TextualWorld
 
@@ -19,7 +19,7 @@ from remid_jax.worlds.textual.facts import Array, TextualWorld
 def sample(
     world: TextualWorld, tag: str, n: int, seed: int = 0, strength: float = 1.0
 ) -> tuple[Array, Array]:
-    """Draws contexts x ~ P of a subset and golden responses y ~ p(y|x).
+    """Draws contexts x ~ P of a subset and golden responses y ~ p(y|x): flat indices [n], [n].
 
     Draws of different tags are independent, IDTrain and IDTest too.
 
@@ -28,19 +28,16 @@ def sample(
       tag: subset tag of RPGBench.
       n: number of draws.
       seed: any whole number ≥ 0.
-      strength: of the shift, as in `truth.law_of`.
-
-    Returns:
-      x [n], y [n] flat indices.
+      strength: of the shift, as in `truth.mechanisms_of`.
 
     Raises:
       ValueError: unknown tag, strength out of range, or n < 1.
     """
     if operator.index(n) < 1:
         raise ValueError(f"n is {n}; it must be at least 1")
-    law = truth.joint_of(truth.law_of(world, tag, strength)).ravel()
+    p = truth.joint_of(truth.mechanisms_of(world, tag, strength)).ravel()
     rng = np.random.default_rng([seed, shifts.ALL_TAGS.index(tag)])
-    x = rng.choice(len(law), size=n, p=law)
+    x = rng.choice(len(p), size=n, p=p)
     right = truth.right_slots(world, x)
     sizes = np.array(facts.SLOTS)
     offset = rng.integers(1, sizes, size=right.shape)  # 1..n−1 steps from the right word
@@ -50,15 +47,12 @@ def sample(
 
 
 def sample_responses(channel: Any, x: Any, seed: int | np.random.SeedSequence = 0) -> Array:
-    """Draws y ~ channel(·|x) by the inverse of the cumulated row.
+    """Draws y ~ channel(·|x) by the inverse of the cumulated row: [n] flat responses.
 
     Args:
       channel: [X, Y] rows of any model.
       x: [n] flat contexts.
       seed: any whole number ≥ 0.
-
-    Returns:
-      [n] flat responses.
 
     Raises:
       ValueError: the channel is no matrix, x is out of range, or a row is no distribution.
@@ -67,7 +61,7 @@ def sample_responses(channel: Any, x: Any, seed: int | np.random.SeedSequence = 
         raise ValueError(f"channel must be [contexts, responses], got shape {np.shape(channel)}")
     x = truth.checked_index(x, np.shape(channel)[0], "x")
     rows = np.asarray(channel)[x].astype(np.float64)
-    check_distribution(rows, name="channel[x]")
+    checks.distribution(rows, name="channel[x]")
     cumulated = np.cumsum(rows, axis=-1)
     # Below the last sum, so that a response of probability 0 is never drawn.
     level = np.random.default_rng(seed).random(len(x)) * cumulated[:, -1]
@@ -77,22 +71,15 @@ def sample_responses(channel: Any, x: Any, seed: int | np.random.SeedSequence = 
 def to_samples(
     world: TextualWorld, tag: str, x: Any, y: Any, name: str | None = None
 ) -> tuple[Sample, ...]:
-    """Contexts and golden responses as samples of a subset.
+    """Contexts x [n] and golden responses y [n] as samples of a subset.
 
-    Args:
-      world: the world.
-      tag: subset tag of RPGBench.
-      x: [n] flat contexts.
-      y: [n] flat responses.
-      name: part of the ids `SPLIT_NAME_00000`; by default the tag.
-
-    Returns:
-      n samples; `extra` holds `language` and `world`, the indices.
+    Ids are `SPLIT_NAME_00000`, by default with the tag for name; `extra` holds `language` and
+    `world`, the indices.
 
     Raises:
       ValueError: unknown tag, or an index is out of range.
     """
-    truth.law_of(world, tag)  # refuses an unknown tag
+    truth.mechanisms_of(world, tag)  # refuses an unknown tag
     parts = np.stack([*truth.context_parts(world, x)], axis=-1).tolist()
     prefix = f"{shifts.split_of(tag)}_{(name or tag).replace(' ', '_')}"
     y = truth.checked_index(y, facts.NUM_RESPONSES, "y").tolist()
@@ -126,17 +113,14 @@ def indices_of(world: TextualWorld, samples: Iterable[Sample]) -> tuple[Array, A
 def draw_benchmark(
     world: TextualWorld, n: int, *, train: int | None = None, seed: int = 0, strength: float = 1.0
 ) -> dict[str, tuple[Sample, ...]]:
-    """Samples of all tags.
+    """Samples of all tags, in the order of `shifts.ALL_TAGS`.
 
     Args:
       world: the world.
       n: samples in each test subset.
       train: samples in IDTrain; by default n.
       seed: any whole number ≥ 0.
-      strength: of all shifts, as in `truth.law_of`.
-
-    Returns:
-      tag -> samples, in the order of `shifts.ALL_TAGS`.
+      strength: of all shifts, as in `truth.mechanisms_of`.
 
     Raises:
       ValueError: a number is out of range.
@@ -149,18 +133,13 @@ def draw_benchmark(
 
 
 def write_benchmark(
-    path: str | Path, world: TextualWorld, n: int, *, train: int | None = None, seed: int = 0,
-    strength: float = 1.0,
-) -> dict[str, tuple[Sample, ...]]:  # fmt: skip
+    path: str | Path, world: TextualWorld, n: int, **settings: Any
+) -> dict[str, tuple[Sample, ...]]:
     """Writes `draw_benchmark` as an RPGBench file for `remid_jax.load_benchmark`.
 
     Args:
       path: the file to write.
-      world: the world.
-      n: samples in each test subset.
-      train: samples in IDTrain; by default n.
-      seed: any whole number ≥ 0.
-      strength: of all shifts, as in `truth.law_of`.
+      world: as in `draw_benchmark`, with n and settings.
 
     Returns:
       The samples written, by tag.
@@ -169,7 +148,7 @@ def write_benchmark(
       ValueError: a number is out of range.
       UserError: the file cannot be written.
     """
-    subsets = draw_benchmark(world, n, train=train, seed=seed, strength=strength)
+    subsets = draw_benchmark(world, n, **settings)
     splits: dict[str, list[dict[str, Any]]] = {}
     for tag, samples in subsets.items():
         splits.setdefault(shifts.split_of(tag), []).extend(s.to_record() for s in samples)
@@ -187,11 +166,11 @@ def write_responses(
       path: the file to write.
       world: the world of the samples.
       samples: whose contexts are answered.
-      channels: policy name -> [X, Y] rows; each policy draws on its own.
+      channels: RPM -> [X, Y] rows; each draws on its own.
       seed: any whole number ≥ 0.
 
     Returns:
-      Policy name -> [n] flat responses drawn.
+      RPM -> [n] flat responses drawn.
 
     Raises:
       ValueError: a sample is none of this world, or a channel is none of its contexts and
@@ -201,14 +180,14 @@ def write_responses(
     samples = tuple(samples)
     x, _ = indices_of(world, samples)
     drawn: dict[str, Array] = {}
-    for i, (policy, rows) in enumerate(channels.items()):
+    for i, (rpm, rows) in enumerate(channels.items()):
         want = (world.num_contexts, facts.NUM_RESPONSES)
         if np.shape(rows) != want:
-            raise ValueError(f"channel {policy!r} of shape {np.shape(rows)} must be {want}")
-        drawn[policy] = sample_responses(rows, x, np.random.SeedSequence([seed, i]))
+            raise ValueError(f"channel {rpm!r} of shape {np.shape(rows)} must be {want}")
+        drawn[rpm] = sample_responses(rows, x, np.random.SeedSequence([seed, i]))
     records = {}
     for i, s in enumerate(samples):
-        texts = {policy: rendering.response_text(y[i]) for policy, y in drawn.items()}
+        texts = {rpm: rendering.response_text(y[i]) for rpm, y in drawn.items()}
         records[s.sample_id] = {**s.to_record(), "model_response": texts}
     _write_json(path, records)
     return drawn

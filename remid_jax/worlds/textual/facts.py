@@ -33,8 +33,6 @@ class TextualWorld:
       verbs: [D] index into VERBS.
       user_turns: [D] number of user turns.
       noise: [4] probability that a slot of the response is not the right one.
-      character_weights: [U, C] unnormalised p(c|u), before a category is chosen.
-      dialogue_weights: [U, C, D] unnormalised p(d|u, c), before a kind of dialogue is chosen.
     """
 
     culture: Array
@@ -46,8 +44,6 @@ class TextualWorld:
     verbs: Array
     user_turns: Array
     noise: Array
-    character_weights: Array
-    dialogue_weights: Array
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,7 +61,6 @@ def textual_world(
     personas: int = 4,
     characters: int = 4,
     noise: float | tuple[float, float, float, float] = 0.15,
-    dependence: float = 0.0,
     seed: int = 0,
 ) -> TextualWorld:
     """A world with 6 cultures, 5 categories of characters and 24 dialogues.
@@ -74,9 +69,7 @@ def textual_world(
       personas: number for each culture, 1 to 16.
       characters: number for each category, 1 to 16.
       noise: probability that a slot is wrong: one for all, or (greeting, voice, verb, item).
-      dependence: in [0, 1]; 0: character and dialogue are uniform given the factors before them,
-        else p(c|u) and p(d|u, c) mix uniform weights with so much of exponential ones.
-      seed: of moods, items and weights.
+      seed: of moods and items.
 
     Raises:
       ValueError: a number is out of its range, or the noise leaves less than .5 nats of H(Y|X).
@@ -87,13 +80,10 @@ def textual_world(
     for name, count in (("personas", personas), ("characters", characters)):
         if not 1 <= operator.index(count) <= words.GROUP_LIMIT:
             raise ValueError(f"{name} is {count}; it must lie in 1..{words.GROUP_LIMIT}")
-    if not 0 <= dependence <= 1:
-        raise ValueError(f"dependence is {dependence}; it must lie in [0, 1]")
     rng = np.random.default_rng(seed)
     culture = np.repeat(np.arange(len(words.CULTURES)), personas)
     category = np.repeat(np.arange(len(words.CATEGORIES)), characters)
     topics, verbs, turns = _dialogues()
-    sizes = (len(culture), len(category), len(topics))
     return TextualWorld(
         culture=culture,
         moods=np.concatenate([_distinct_orders(rng, personas) for _ in words.CULTURES]),
@@ -104,8 +94,6 @@ def textual_world(
         verbs=verbs,
         user_turns=turns,
         noise=_checked_noise(noise),
-        character_weights=1 - dependence + dependence * rng.exponential(size=sizes[:2]),
-        dialogue_weights=1 - dependence + dependence * rng.exponential(size=sizes),
     )
 
 

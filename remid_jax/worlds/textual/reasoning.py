@@ -1,4 +1,4 @@
-"""A reasoner of the textual world with a chosen error rate, and its exact law q(r|x).
+"""A reasoner of the textual world with a chosen error rate.
 
 A thought r names five facts: the user's mood, and the four slots of the right response. With
 probability e exactly one of them, each alike, is replaced by another word of its kind, each alike:
@@ -7,7 +7,8 @@ probability e exactly one of them, each alike, is replaced by another word of it
              e / (5 (nₖ − 1))          fact k alone wrong,
              0                         otherwise.
 
-Given x, the response does not depend on the thought: p(y|x, r) = p(y|x).
+Given x, the response does not depend on the thought: p(y|x, r) = p(y|x). An index out of range is a
+ValueError.
 """
 
 from typing import Any
@@ -25,20 +26,12 @@ NUM_THOUGHTS = int(np.prod(FACTS))
 
 
 def right_thought(world: TextualWorld, x: Any) -> Array:
-    """The flat thought that names the right facts; shape of x.
-
-    Raises:
-      ValueError: a context is out of range.
-    """
+    """The flat thought that names the right facts; shape of x."""
     return np.ravel_multi_index(np.moveaxis(_right_facts(world, x), -1, 0), FACTS)
 
 
 def thought_facts(r: Any) -> Array:
-    """The facts of flat thoughts: [...] -> [..., 5] int.
-
-    Raises:
-      ValueError: a thought is out of range.
-    """
+    """The facts of flat thoughts: [...] -> [..., 5] int."""
     r = truth.checked_index(r, NUM_THOUGHTS, "r")
     return np.stack(np.unravel_index(r, FACTS), axis=-1)
 
@@ -48,45 +41,14 @@ def _right_facts(world: TextualWorld, x: Any) -> Array:
     return np.concatenate([mood, truth.right_slots(world, x)], axis=-1)
 
 
-def thought_log_prob(world: TextualWorld, r: Any, x: Any, error: float) -> Array:
-    """log q(r|x) of a reasoner with error rate e, nats; −∞ where it never writes r.
-
-    Args:
-      world: the world.
-      r: [...] flat thoughts.
-      x: [...] flat contexts; r and x broadcast.
-      error: e in [0, 1], the probability that one fact is wrong.
-
-    Raises:
-      ValueError: an index or the error rate is out of range.
-    """
-    _check_error(error)
-    wrong = thought_facts(r) != _right_facts(world, x)
-    with np.errstate(divide="ignore"):
-        none = np.log1p(-np.float64(error))
-        one = np.log(error / len(FACTS) / (np.array(FACTS) - 1))
-    single = np.where(wrong, one, 0).sum(axis=-1)
-    count = wrong.sum(axis=-1)
-    return np.where(count == 0, none, np.where(count == 1, single, -np.inf))
-
-
-def reasoner(world: TextualWorld, x: Any, error: float) -> Array:
-    """Rows q(r|x): [n, R] of the given contexts [n]; 31 kB a row.
-
-    Raises:
-      ValueError: a context or the error rate is out of range.
-    """
-    thoughts = np.arange(NUM_THOUGHTS)
-    return np.exp(thought_log_prob(world, thoughts, np.asarray(x)[:, None], error))
-
-
 def sample_thoughts(world: TextualWorld, x: Any, error: float, seed: Any = 0) -> Array:
     """Draws r ~ q(r|x): [n] flat thoughts of contexts [n].
 
     Raises:
       ValueError: a context or the error rate is out of range.
     """
-    _check_error(error)
+    if not 0 <= error <= 1:
+        raise ValueError(f"error is {error}; it must lie in [0, 1]")
     rng = np.random.default_rng(seed)
     facts = _right_facts(world, x)
     fact = rng.integers(len(FACTS), size=len(facts))
@@ -95,8 +57,3 @@ def sample_thoughts(world: TextualWorld, x: Any, error: float, seed: Any = 0) ->
     rows = np.arange(len(facts))
     facts[rows, fact] = (facts[rows, fact] + offset) % np.array(FACTS)[fact]
     return np.ravel_multi_index(facts.T, FACTS)
-
-
-def _check_error(error: float) -> None:
-    if not 0 <= error <= 1:
-        raise ValueError(f"error is {error}; it must lie in [0, 1]")

@@ -1,7 +1,7 @@
 """Text of the textual world: personas, profiles, dialogues, responses and thoughts, and back.
 
-The texts come from templates. Each is as readable to a person as to a parser: a text gives back
-the index it was written from.
+The texts come from templates, and each gives back the index it was written from. An index that is
+out of range is a ValueError.
 """
 
 import functools
@@ -12,7 +12,6 @@ import numpy as np
 
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import CHARACTER_MARKER, CORE_MARKER, USER_MARKER
-from remid_jax.data.thoughts import core_features as core_features
 from remid_jax.errors import nearest
 from remid_jax.worlds.textual import facts, reasoning, truth, words
 from remid_jax.worlds.textual.facts import TextualWorld
@@ -31,11 +30,7 @@ Dialogue = tuple[tuple[str, str], ...]
 
 
 def persona_text(world: TextualWorld, u: int) -> str:
-    """The persona in a sentence: greeting, name, city, and the mood in each place.
-
-    Raises:
-      ValueError: the index is out of range.
-    """
+    """The persona in a sentence: greeting, name, city, and the mood in each place."""
     truth.checked_index(u, world.shape[0], "u")
     culture = int(world.culture[u])
     index = _rank(world.culture, u)
@@ -46,11 +41,7 @@ def persona_text(world: TextualWorld, u: int) -> str:
 
 
 def character_profile(world: TextualWorld, c: int) -> dict[str, str]:
-    """The profile: name, origin, speech style, and the item recommended to each mood.
-
-    Raises:
-      ValueError: the index is out of range.
-    """
+    """The profile: name, origin, speech style, and the item recommended to each mood."""
     truth.checked_index(c, world.shape[1], "c")
     category = int(world.category[c])
     names = words.CHARACTER_NAMES[category]
@@ -69,11 +60,7 @@ def _rank(group: np.ndarray, member: int) -> int:
 
 
 def dialogue_messages(world: TextualWorld, d: int) -> Dialogue:
-    """Messages (role, text); the second user turn names the place, the last one the verb.
-
-    Raises:
-      ValueError: the index is out of range.
-    """
+    """Messages (role, text); the second user turn names the place, the last one the verb."""
     truth.checked_index(d, world.shape[2], "d")
     said = ["Good day.", f"I am {TOPICS[world.topics[d]]}."]
     messages: list[tuple[str, str]] = []
@@ -87,9 +74,6 @@ def dialogue_messages(world: TextualWorld, d: int) -> Dialogue:
 def response_text(y: int) -> str:
     """The response in a sentence.
 
-    Raises:
-      ValueError: the response is out of range.
-
     >>> response_text(0)
     'Hello, surely, buy the lantern.'
     """
@@ -102,9 +86,6 @@ def _sentence(greeting: int, voice: int, verb: int, item: int) -> str:
 
 def thought_text(r: int) -> str:
     """The thought: facts of the user and of the character, then the core features.
-
-    Raises:
-      ValueError: the thought is out of range.
 
     >>> thought_text(0)[:47]
     '[User Facts] Hello, bold. [Character Facts] sur'

@@ -1,4 +1,4 @@
-"""A finite role-play world with text: its law, its channel p(y|x) and exact log-likelihoods.
+"""A finite role-play world with text: its mechanisms, its channel p(y|x) and exact likelihoods.
 
 A persona u has a mood a_u(t) for each topic t and a culture's greeting; a character c has a voice
 word and recommends an item m_c(mood) for each mood; a dialogue d is about a topic t_d and asks for
@@ -12,7 +12,7 @@ is right with probability 1 − εₛ, else any of the other words of the slot a
     p(y|x) = Πₛ [yₛ = y*ₛ(x)] (1 − εₛ) + [yₛ ≠ y*ₛ(x)] εₛ/(nₛ − 1).
 
 Contexts x and responses y are flat indices in C order of (user, character, dialogue) and of
-(greeting, voice, verb, item).
+(greeting, voice, verb, item); one that is out of range is a ValueError.
 """
 
 from typing import Any
@@ -21,23 +21,10 @@ import numpy as np
 
 from remid_jax.data import shifts
 from remid_jax.errors import nearest
-from remid_jax.worlds.textual.facts import (
-    LONG,
-    NUM_RESPONSES,
-    SHORT,
-    SLOTS,
-    Array,
-    TextualWorld,
-    noise_entropy,
-)
+from remid_jax.worlds.textual.facts import LONG, NUM_RESPONSES, SHORT, SLOTS, Array, TextualWorld
 from remid_jax.worlds.textual.words import CATEGORIES, CULTURES
 
 Mechanisms = tuple[Array, Array, Array]
-
-
-def response_entropy(world: TextualWorld) -> float:
-    """H(Y|X=x) in nats, the same for every x; see `noise_entropy`."""
-    return noise_entropy(world.noise)
 
 
 def checked_index(index: Any, size: int, name: str) -> Array:
@@ -58,30 +45,18 @@ def checked_index(index: Any, size: int, name: str) -> Array:
 
 
 def context_parts(world: TextualWorld, x: Any) -> tuple[Array, Array, Array]:
-    """Persona, character and dialogue of flat contexts: x = (u·C + c)·D + d.
-
-    Raises:
-      ValueError: a context is out of range.
-    """
+    """Persona, character and dialogue of flat contexts: x = (u·C + c)·D + d."""
     return np.unravel_index(checked_index(x, world.num_contexts, "x"), world.shape)
 
 
 def right_mood(world: TextualWorld, x: Any) -> Array:
-    """a_u(t_d): the user's mood in the place that the dialogue is about; shape of x.
-
-    Raises:
-      ValueError: a context is out of range.
-    """
+    """a_u(t_d): the user's mood in the place that the dialogue is about; shape of x."""
     u, _, d = context_parts(world, x)
     return world.moods[u, world.topics[d]]
 
 
 def right_slots(world: TextualWorld, x: Any) -> Array:
-    """y*(x) as words of the four slots: [..., 4] int.
-
-    Raises:
-      ValueError: a context is out of range.
-    """
+    """y*(x) as words of the four slots: [..., 4] int."""
     u, c, d = context_parts(world, x)
     item = world.items[c, right_mood(world, x)]
     return np.stack([world.culture[u], world.voices[c], world.verbs[d], item], axis=-1)
@@ -90,9 +65,6 @@ def right_slots(world: TextualWorld, x: Any) -> Array:
 def response_slots(y: Any) -> Array:
     """The slots of flat responses: [...] -> [..., 4] int.
 
-    Raises:
-      ValueError: a response is out of range.
-
     >>> response_slots(0).tolist(), response_slots(NUM_RESPONSES - 1).tolist()
     ([0, 0, 0, 0], [5, 4, 3, 7])
     """
@@ -100,27 +72,14 @@ def response_slots(y: Any) -> Array:
 
 
 def slot_log_prob(world: TextualWorld, y: Any, x: Any) -> Array:
-    """log p(yₛ|x) of each slot, nats: [..., 4] for y and x of shapes that broadcast.
-
-    Raises:
-      ValueError: a context or a response is out of range.
-    """
+    """log p(yₛ|x) of each slot, nats: [..., 4] for y and x of shapes that broadcast."""
     right = response_slots(y) == right_slots(world, x)
     wrong = np.log(world.noise / (np.array(SLOTS) - 1))
     return np.where(right, np.log1p(-world.noise), wrong)
 
 
 def log_prob(world: TextualWorld, y: Any, x: Any) -> Array:
-    """log p(y|x) = Σₛ log p(yₛ|x), nats, exact; y and x broadcast.
-
-    Args:
-      world: the world.
-      y: [...] flat responses.
-      x: [...] flat contexts.
-
-    Raises:
-      ValueError: a context or a response is out of range.
-    """
+    """log p(y|x) = Σₛ log p(yₛ|x), nats, exact; y and x broadcast."""
     return slot_log_prob(world, y, x).sum(axis=-1)
 
 
@@ -128,9 +87,6 @@ def channel(world: TextualWorld, x: Any = None, dtype: Any = np.float64) -> Arra
     """Rows p(y|x): [X, Y], or [n, Y] of the given contexts [n].
 
     The default world's whole channel takes 88 MB in float64; `x` takes some rows of it.
-
-    Raises:
-      ValueError: a context is out of range.
     """
     slots = right_slots(world, np.arange(world.num_contexts) if x is None else x)
     rows = np.ones((len(slots), 1), dtype)
@@ -141,12 +97,12 @@ def channel(world: TextualWorld, x: Any = None, dtype: Any = np.float64) -> Arra
     return rows
 
 
-def law_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mechanisms:
-    """The law of a subset's contexts as mechanisms, float64.
+def mechanisms_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mechanisms:
+    """The mechanisms of a subset's contexts, float64.
 
     User tags move p(u) to that culture's personas, character tags p(c|u) to that category,
     TurnLevelComposition p(d|u, c) to dialogues of 8 user turns, WordLevelComposition to pairs of
-    topic and verb that ID has only apart. One mechanism is shifted, by
+    topic and verb that ID has only apart. One mechanism is shifted, to
     (1 − strength)·ID + strength·OOD; the others are those of ID.
 
     Args:
@@ -164,14 +120,13 @@ def law_of(world: TextualWorld, tag: str, strength: float = 1.0) -> Mechanisms:
         raise ValueError(f"unknown tag {tag!r}{nearest(str(tag), shifts.ALL_TAGS)}")
     if not 0 <= strength <= 1:
         raise ValueError(f"strength is {strength}; it must lie in [0, 1]")
-    weights = (np.ones(world.shape[0]), world.character_weights, world.dialogue_weights)
     home, away = _supports(world)
-    laws = [_normalised(w * h) for w, h in zip(weights, home, strict=True)]
+    mechanisms = [_uniform(support, world.shape[: z + 1]) for z, support in enumerate(home)]
     if tag in away:
-        factor, support = away[tag]
-        moved = _normalised(weights[factor] * support)
-        laws[factor] = (1 - strength) * laws[factor] + strength * moved
-    return tuple(laws)
+        z, support = away[tag]
+        moved = _uniform(support, world.shape[: z + 1])
+        mechanisms[z] = (1 - strength) * mechanisms[z] + strength * moved
+    return tuple(mechanisms)
 
 
 def _supports(world: TextualWorld) -> tuple[tuple[Array, ...], dict[str, tuple[int, Array]]]:
@@ -185,28 +140,12 @@ def _supports(world: TextualWorld) -> tuple[tuple[Array, ...], dict[str, tuple[i
     return home, away
 
 
-def _normalised(weights: Array) -> Array:
-    return weights / weights.sum(axis=-1, keepdims=True)
+def _uniform(support: Array, shape: tuple[int, ...]) -> Array:
+    """Uniform on the values that a mask [shape[-1]] allows, whatever the factors before."""
+    return np.broadcast_to(support / support.sum(), shape)
 
 
 def joint_of(mechanisms: Mechanisms) -> Array:
-    """p(u, c, d) = p(u) p(c|u) p(d|u, c): [U, C, D] of the mechanisms of `law_of`."""
+    """p(u, c, d) = p(u) p(c|u) p(d|u, c): [U, C, D] of the mechanisms of `mechanisms_of`."""
     p_u, p_c, p_d = mechanisms
     return p_u[:, None, None] * p_c[:, :, None] * p_d
-
-
-def restrict(world: TextualWorld, *laws: Mechanisms) -> tuple[list[Mechanisms], Array]:
-    """Laws on the values of each factor that any of them uses, so that a dense channel stays small.
-
-    Args:
-      world: the world.
-      *laws: mechanisms as `law_of` returns them.
-
-    Returns:
-      The mechanisms [U'], [U', C'], [U', C', D'] of each law, and the flat contexts
-      [U'·C'·D'], in C order: `channel(world, x)` holds the rows of the smaller world.
-    """
-    used = np.sum([joint_of(law) for law in laws], axis=0)
-    keep = [np.flatnonzero(used.sum(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    kept = [tuple(m[np.ix_(*keep[: m.ndim])] for m in law) for law in laws]
-    return kept, np.ravel_multi_index(np.ix_(*keep), world.shape).ravel()

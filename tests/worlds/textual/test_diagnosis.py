@@ -37,7 +37,7 @@ def test_a_world_runs_through_the_diagnosis(config, tmp_path):
     export.write_responses(config.responses, WORLD, samples, channels)
     results = diagnose(config, tmp_path / "run")
 
-    found = {(r["policy"], r["subset"]): r for r in results["rows"]}
+    found = {(r["rpm"], r["subset"]): r for r in results["rows"]}
     assert set(found) >= {(p, s) for p in (*channels, "golden") for s in TAGS}
     assert all(np.isfinite(r["r_emi"]) for r in results["rows"])
     assert results["excluded"] == []

@@ -1,10 +1,9 @@
 """Texts and tokens of the textual world give back what they were written from."""
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remid_jax.data.thoughts import core_features
 from remid_jax.worlds.textual import reasoning, rendering, tokenisation, truth
 from remid_jax.worlds.textual.facts import NUM_RESPONSES, textual_world
 
@@ -22,10 +21,7 @@ def test_every_text_is_parsed_back(world):
         u, c, d = min(i, users - 1), min(i, characters - 1), min(i, dialogues - 1)
         profile = rendering.character_profile(world, c)
         x = rendering.parse_context(
-            world,
-            rendering.persona_text(world, u),
-            profile,
-            rendering.dialogue_messages(world, d),
+            world, rendering.persona_text(world, u), profile, rendering.dialogue_messages(world, d)
         )
         assert x == (u * characters + c) * dialogues + d
     names = {rendering.character_profile(world, c)["name"] for c in range(characters)}
@@ -56,7 +52,7 @@ def test_the_texts_say_the_facts():
         rows = truth.channel(WORLD, [x])[0]
         assert rendering.parse_response(answer) == rows.argmax()
         right = rendering.thought_text(int(reasoning.right_thought(WORLD, x)))
-        assert rendering.core_features(right) == answer and f", {mood}." in right
+        assert core_features(right) == answer and f", {mood}." in right
 
 
 def test_dialogues_have_their_turns_and_alternate():
@@ -75,32 +71,15 @@ def test_texts_of_no_world_are_refused():
         rendering.parse_context(WORLD, persona, profile, dialogue[2:])
     with pytest.raises(ValueError, match="did you mean 'Hello, surely, buy the mirror"):
         rendering.parse_response("Hello, surely, buy the miror.")
-    assert rendering.core_features("no marker") == ""
+    assert core_features("no marker") == ""
     for render, size in zip(
-        (
-            rendering.persona_text,
-            rendering.character_profile,
-            rendering.dialogue_messages,
-        ),
+        (rendering.persona_text, rendering.character_profile, rendering.dialogue_messages),
         WORLD.shape,
         strict=True,
     ):
         for index in (-1, size):
             with pytest.raises(ValueError, match=f"holds {index} at"):
                 render(WORLD, index)
-
-
-@settings(max_examples=60, deadline=None)
-@given(x=contexts, y=responses, r=st.none() | thoughts, core_only=st.booleans())
-def test_tokens_round_trip(x, y, r, core_only):
-    for text in (
-        tokenisation.prompt_text(WORLD, x, r, core_only),
-        rendering.response_text(y),
-    ):
-        ids = tokenisation.encode(text)
-        assert tokenisation.decode(ids) == text
-        assert tokenisation.encode(tokenisation.decode(ids)) == ids
-        assert not {tokenisation.PAD, tokenisation.BOS, tokenisation.EOS} & set(ids)
 
 
 def test_the_vocabulary_is_small_whole_and_without_spares():
@@ -111,51 +90,21 @@ def test_the_vocabulary_is_small_whole_and_without_spares():
     used = set()
     for i in range(max(LARGE.shape)):
         parts = (min(i, users - 1), min(i, characters - 1), min(i, dialogues - 1))
-        x = int(np.ravel_multi_index(parts, LARGE.shape))
-        used |= set(tokenisation.encode(tokenisation.prompt_text(LARGE, x, i)))
+        u, c, d = parts
+        context = tokenisation.context_text(
+            rendering.persona_text(LARGE, u),
+            rendering.character_profile(LARGE, c),
+            rendering.dialogue_messages(LARGE, d),
+        )
+        text = " ".join(
+            [context, tokenisation.NOTES, rendering.thought_text(i), tokenisation.REPLY]
+        )
+        ids = tokenisation.encode(text)
+        assert tokenisation.decode(ids) == text
+        used |= set(ids)
     used |= {t for y in range(NUM_RESPONSES) for t in tokenisation.encode(
         rendering.response_text(y))}  # fmt: skip
     assert used == set(range(3, len(tokens)))
-
-
-def test_prompt_with_reasoning_and_response_fit_128_tokens():
-    x = np.arange(WORLD.num_contexts)[::5]
-    r = reasoning.right_thought(WORLD, x)
-    examples = tokenisation.to_examples(WORLD, x, np.zeros(len(x), int), r)
-    assert (examples.prompt_lengths + examples.response_lengths).max() <= 128
-    core = tokenisation.to_examples(WORLD, x, np.zeros(len(x), int), r, core_only=True)
-    plain = tokenisation.to_examples(WORLD, x, np.zeros(len(x), int))
-    assert (core.prompt_lengths < examples.prompt_lengths).all()
-    assert (plain.prompt_lengths < core.prompt_lengths).all()
-
-
-def test_examples_are_padded_lists_with_their_lengths():
-    x, y = np.array([0, 8, 11519]), np.array([0, 1, 959])  # context 8 has 8 user turns
-    examples = tokenisation.to_examples(WORLD, x, y)
-    for i in range(3):
-        n, m = examples.prompt_lengths[i], examples.response_lengths[i]
-        prompt, response = examples.prompts[i], examples.responses[i]
-        assert prompt[0] == tokenisation.BOS and response[m - 1] == tokenisation.EOS
-        assert tokenisation.decode(prompt[1:n]) == tokenisation.prompt_text(WORLD, x[i])
-        assert tokenisation.decode(response[: m - 1]) == rendering.response_text(y[i])
-        assert (prompt[n:] == tokenisation.PAD).all() and (response[m:] == 0).all()
-    assert examples.prompts.shape[1] == examples.prompt_lengths.max()
-    assert examples.prompts.dtype == examples.prompt_lengths.dtype == np.int32
-
-
-def test_token_log_probs_are_the_law_of_the_token_sequence():
-    """By enumeration of all responses that begin alike, without the slots."""
-    x = 4321
-    rows = truth.channel(WORLD, [x])[0]
-    every = tokenisation.to_examples(WORLD, np.full(NUM_RESPONSES, x), np.arange(NUM_RESPONSES))
-    for y in (0, 7, 480, int(rows.argmax())):
-        got = tokenisation.token_log_prob(WORLD, y, x)
-        for t in range(every.responses.shape[1]):
-            alike = (every.responses[:, :t] == every.responses[y, :t]).all(1)
-            same = alike & (every.responses[:, t] == every.responses[y, t])
-            want = np.log(rows[same].sum() / rows[alike].sum())
-            assert got[t] == pytest.approx(want, abs=1e-9)
-        assert got.sum() == pytest.approx(truth.log_prob(WORLD, y, x), abs=1e-12)
 
 
 def test_words_and_ids_outside_the_vocabulary_are_refused():
@@ -163,5 +112,3 @@ def test_words_and_ids_outside_the_vocabulary_are_refused():
         tokenisation.encode("Hello, teapot.")
     with pytest.raises(ValueError, match="ids of shape"):
         tokenisation.decode([5, 10_000])
-    with pytest.raises(ValueError, match=r"\(2,\), \(1,\)"):
-        tokenisation.to_examples(WORLD, [0, 1], [0])

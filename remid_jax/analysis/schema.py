@@ -1,0 +1,193 @@
+"""The keys of results.json: `python -m remid_jax.analysis.schema` prints docs/results_schema.md."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+VERSION = 2
+TOP = {
+    "schema": f"version of these keys, {VERSION}",
+    "provenance": "configuration, command, revision, versions, devices, counts and costs",
+    "excluded": "table: answers that could not be scored",
+    "answers": "RPM -> what was cut from its answers, and why servers ended them",
+    "cut_at_max_tokens": "subset -> RPM -> number of answers that did not end by themselves",
+    "rows": "table: each RPM, golden and shuffled golden in each subset",
+    "by_language": "table: `rows` by language, for paired subsets that hold several",
+    "by_shift": "table: mean R-EMID of each RPM under each shift",
+    "worst": "table: the subset of largest R-EMID of each RPM",
+    "comparisons": "table: every two RPMs on the same contexts of each subset",
+    "warnings": "table: answers more predictable than the golden ones",
+    "factors": "table: factor-wise information; empty without `config.factors.swaps`",
+    "divergences": "table: of the contexts' features; empty without `config.divergences.features`",
+    "contributions": "name of the file of what each sample adds to R-EMI, or None",
+}
+_RPM = {"rpm": "name of the evaluated model"}
+_PLACE = {"rpm": "name of the evaluated model or reference row", "subset": "its tag"}
+_TEST = {
+    "within_noise": "whether the interval holds 0",
+    "p_value": "two-sided, of a true value of 0 (Student)",
+    "detectable": "smallest true size found with power .8, nats; None at a confidence up to .2",
+}
+_R_EMID = {
+    "r_emid": "R-EMI in distribution − R-EMI here, nats, larger is worse; None in distribution",
+    "r_emid_se": "its standard error, nats",
+    "r_emid_low": "lower end of its interval, nats",
+    "r_emid_high": "upper end of its interval, nats",
+    **_TEST,
+}
+_LEVEL = {
+    **_PLACE,
+    "shift": "what is shifted; None in distribution",
+    "n": "contexts whose answer and golden response can be used",
+    "clusters": "groups that the jackknife deletes; below 3 there are no values",
+    "r_emi": "information of the answers about context and reasoning minus the golden ones', nats",
+    "r_emi_se": "its standard error, nats",
+    "r_emi_token": "R-EMI in nats per token",
+    "r_emi_token_se": "its standard error, nats per token",
+    "emi": "R-EMI without reasoning, nats",
+    "emi_se": "its standard error, nats",
+    "retained": "share of the golden responses' information that the answers keep, no unit",
+    "retained_se": "its standard error, no unit",
+    "baseline": "mean log q of a token minus golden's, nats per token; holds no information",
+    "baseline_se": "its standard error, nats per token",
+    "p_independence": "of answers that ignore their contexts; None if clustered or pairs lack",
+    **_R_EMID,
+    "paired": "whether samples are compared with their counterparts; None without R-EMID",
+    "n_paired": "contexts used in both subsets; None unless paired",
+    "p_holm": "`p_value` adjusted over the subsets of the RPM",
+}
+_DIFFERENCE = {
+    "difference": "nats",
+    "se": "its standard error, nats",
+    "low": "lower end of its interval, nats",
+    "high": "upper end of its interval, nats",
+}
+_WORST = ("rpm", "subset", "shift", "r_emid", "r_emid_low", "r_emid_high", "within_noise")
+TABLES: dict[str, dict[str, str]] = {
+    "excluded": {
+        "rpm": "name of the evaluated model, or `golden`: its context is left out for all",
+        "sample_ID": "of the context",
+        "reason": "why there is nothing to score",
+    },
+    "rows": {
+        **_LEVEL,
+        "cross_information": "minus golden's, nats; None if pairs or contexts lack",
+        "cross_information_se": "its standard error, nats",
+        "cross_information_K": "contexts that it tells apart, the same in all rows",
+        "saturation": "share of log K that the answers reach",
+        "saturation_golden": "share of log K that the golden responses reach",
+        "saturated": "whether one of them is above .9, where the difference tells nothing",
+        "expected_kl": "mean of log p(answer) under its RPM − log q, nats; None if p is not known",
+        "expected_kl_se": "its standard error, nats",
+    },
+    "by_language": {"language": "of the samples, and of their negatives", **_LEVEL},
+    "by_shift": {
+        **_RPM,
+        "method": "`one at a time`: shifts do not add up to a joint one",
+        "named": "the largest shift where it is above 0 and distinguished from all others, or None",
+        "not_distinguished_from": "shifts that the largest is not distinguished from",
+        "shifts": "table `by_shift.shifts`",
+    },
+    "by_shift.shifts": {
+        "shift": "its name",
+        "subsets": "tags of its subsets with an R-EMID",
+        "other_languages": "of these subsets but not in distribution: nats are not comparable",
+        **_R_EMID,
+        "r_emid": "mean R-EMID over the subsets, nats, larger is worse; None without an error",
+        "p_holm": "`p_value` adjusted over the shifts of the RPM",
+    },
+    "worst": {
+        **{key: _LEVEL[key] for key in _WORST},
+        "not_distinguished_from": "other subsets that may be the worst",
+    },
+    "comparisons": {
+        "first": "name of an evaluated model",
+        "second": "name of another",
+        "subset": "its tag",
+        "n": "contexts whose answers of both can be used",
+        **_DIFFERENCE,
+        "difference": "R-EMI of the first minus that of the second, nats, paired",
+        **_TEST,
+        "p_sign_flip": "of answers that are exchangeable between the two; None unless club",
+        "p_holm": "`p_sign_flip` adjusted over the subsets for these two",
+    },
+    "warnings": {
+        **_PLACE,
+        "kind": "`r_emi_above_golden` or `baseline_above_golden`",
+        "p_holm": "of a true value of 0, adjusted over the subsets of the RPM",
+        "text": "the same in words",
+    },
+    "factors": {
+        **_PLACE,
+        "factor": "user, character or dialogue",
+        "n": "contexts used that have enough others to take the factor from",
+        "K": "contexts compared: the own one and K − 1 with the factor swapped",
+        "model": "factor-wise information of the answers, nats",
+        "golden": "factor-wise information of the golden responses, nats",
+        **_DIFFERENCE,
+        "difference": "`model` − `golden`, nats",
+        "p_value": _TEST["p_value"],
+        "p_holm": "`p_value` adjusted over the factors of the subset",
+        "named": "whether this is the factor that the answers ignore or get wrong",
+    },
+    "divergences": {
+        "subset": "its tag",
+        "factor": "user, character, dialogue, or context for all of them",
+        "n": "contexts of the subset",
+        "n_id": "contexts in distribution",
+        "n_rjsd": "contexts of each in the representation divergence",
+        "rjsd": "representation Jensen-Shannon divergence of the features, nats",
+        "rjsd_floor": "its mean over relabellings, nats",
+        "rjsd_corrected": "`rjsd` − `rjsd_floor`, nats",
+        "rjsd_p": "share of relabellings as far apart; None where contexts are clustered",
+        "classifier_js": "Jensen-Shannon divergence by a classifier, nats; may be below 0",
+        "classifier_js_error": "its standard error, nats",
+        "shift": "what is shifted",
+        "features": "`hidden` states of the scorer, or `sentence` features",
+        "paired": "whether labels are exchanged within pairs",
+    },
+    "contributions.jsonl": {
+        **_PLACE,
+        "sample_ID": "of the context",
+        "nats": "what it adds to R-EMI, which is the mean over the samples",
+        "of_mean": "its part of that mean, nats: `nats` / n",
+        "tokens": "scored tokens of the answer",
+    },
+}
+
+
+def check_results(results: Mapping[str, Any]) -> None:
+    """Checks the keys of all records.
+
+    Raises:
+      ValueError: naming the first record whose keys are others than those of this schema.
+    """
+    _check_keys(results, TOP, "results.json")
+    if results["schema"] != VERSION:
+        raise ValueError(f"results.json: schema is {results['schema']!r}, not {VERSION}")
+    for table in (name for name in TABLES if name in TOP):
+        for i, record in enumerate(results[table]):
+            _check_keys(record, TABLES[table], f"results.json: {table}[{i}]")
+            for k, shift in enumerate(record["shifts"] if table == "by_shift" else ()):
+                where = f"results.json: {table}[{i}].shifts[{k}]"
+                _check_keys(shift, TABLES["by_shift.shifts"], where)
+
+
+def _check_keys(record: Mapping[str, Any], expected: Mapping[str, str], where: str) -> None:
+    missing, unknown = sorted(expected.keys() - record), sorted(record.keys() - expected)
+    if missing or unknown:
+        raise ValueError(f"{where}: missing keys {missing}, unknown keys {unknown}")
+
+
+def markdown() -> Iterator[str]:
+    """The lines of docs/results_schema.md."""
+    yield "# The keys of results.json\n"
+    yield "Written by `python -m remid_jax.analysis.schema`. Values in nats are per response, or"
+    yield "per token where `config.estimator.normalisation` is `token`; a value is None (`null`)"
+    yield "where there is none, as with fewer than 3 usable contexts or clusters."
+    for title, keys in {"top level": TOP, **TABLES}.items():
+        yield f"\n## {title}\n\n| key | meaning |\n|---|---|"
+        yield from (f"| `{key}` | {meaning} |" for key, meaning in keys.items())
+
+
+if __name__ == "__main__":
+    print("\n".join(markdown()))

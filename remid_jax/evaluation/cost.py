@@ -1,0 +1,132 @@
+"""What a run costs: the sum over its requests that are not in the cache, by stage."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from remid_jax.evaluation.cache import Cache
+from remid_jax.evaluation.plan import Plan, Task
+from remid_jax.evaluation.requests import Generate, Request, Score, costs
+from remid_jax.evaluation.runner import pieces_of
+from remid_jax.inference import cost
+from remid_jax.inference.cost import probe
+from remid_jax.inference.sizes import Sizes, share_of, sizes_for
+
+
+@dataclasses.dataclass
+class Stage:
+    """One kind of work over all subsets.
+
+    Attributes:
+      what: its name.
+      model: that does it.
+      contexts: prompts that are read.
+      pairs: responses that are scored.
+      prefill: operations of what is read and scored.
+      decoding: operations of generated tokens, at most.
+      steps: of the decoding loop, at most.
+      estimated: contexts of which answer or thought is not known yet; they count at full length.
+    """
+
+    what: str
+    model: Any
+    contexts: int = 0
+    pairs: int = 0
+    prefill: float = 0.0
+    decoding: float = 0.0
+    steps: int = 0
+    estimated: int = 0
+
+    @property
+    def flops(self) -> float:
+        """All operations."""
+        return self.prefill + self.decoding
+
+
+def left_of(requests: Sequence[Request], cache: Cache) -> list[Request]:
+    """Requests that are not in the cache, those of which a part is there without that part."""
+    left: list[Request] = []
+    for r in requests:
+        if not r.is_known:
+            left.append(r)
+        elif isinstance(r, Score):
+            if chosen := cache.missing(r):
+                some = tuple(r.responses[j] for j in chosen)
+                left.append(dataclasses.replace(r, responses=some))
+        elif r not in cache:
+            left.append(r)
+    return left
+
+
+def stages_of(requests: Sequence[Request], batch_rows: int) -> list[Stage]:
+    """The work of requests, added up by stage."""
+    stages: dict[str, Stage] = {}
+    first = [r for r in requests if not isinstance(r, Score)]
+    scores = [r for r in requests if isinstance(r, Score)]  # later: caches may be gone by then
+    for r, paid in zip([*first, *scores], costs(first) + costs(scores), strict=True):
+        stage = stages.setdefault(r.about.stage, Stage(r.about.stage, r.model))
+        stage.contexts += 1
+        stage.pairs += len(r.responses) if isinstance(r, Score) else 0
+        stage.prefill += paid.prefill
+        stage.decoding += paid.decoding
+        stage.estimated += not r.is_known
+    for piece in pieces_of([r for r in requests if isinstance(r, Generate)], batch_rows):
+        stages[piece[0].about.stage].steps += piece[0].sampling.max_tokens
+    return list(stages.values())
+
+
+def longest_of(plan: Plan) -> int:
+    """Tokens of the longest prompt, at most."""
+    return max(len(r.prompt) for r in plan.requests)
+
+
+def sizes_of(task: Task, longest: int) -> Sizes:
+    """Sizes of the pieces in which the scorer's work runs.
+
+    Raises:
+      UserError: too little memory.
+    """
+    scorer, config = task.models.scorer, task.config
+    share = share_of(scorer.config, config.mesh.tensor)
+    dtype = config.model.cache_dtype or scorer.dtype
+    return sizes_for(share, config.limits.memory_bytes, longest, dtype)
+
+
+def memory_record(task: Task, longest: int) -> dict[str, Any]:
+    """Bytes of one device, and the sizes chosen from them."""
+    config = task.config
+    devices = config.mesh.fsdp * config.mesh.tensor
+    weights = sum(cost.num_parameters(m.config) * cost.BYTES[m.dtype] for m in task.models.all)
+    return {
+        "weights": weights // devices,
+        "memory": config.limits.memory_bytes,
+        "devices": devices,
+        "longest": longest,
+        "sizes": dataclasses.asdict(sizes_of(task, longest)),
+    }
+
+
+def cost_record(task: Task, plan: Plan, longest: int, cache: Cache) -> dict[str, Any]:
+    """What is left of a run as plain numbers; measures the machine for the expected time.
+
+    Returns:
+      `stages` with `what`, `contexts`, `pairs`, `flops`, `seconds` and `known_share`, `rate` in
+      operations a second, and `memory_record`.
+    """
+    stages = stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows)
+    shapes = {s.model.config: s.model.dtype for s in stages if s.model.config}
+    machines = {shape: probe(shape, dtype) for shape, dtype in shapes.items()}
+    records = []
+    for s in stages:
+        seconds = 0.0
+        if s.model.config:
+            machine = machines[s.model.config]
+            read = cost.num_parameters(s.model.config) * cost.BYTES[s.model.dtype]
+            seconds = machine.scoring_seconds(s.prefill)
+            seconds += machine.decoding_seconds(s.steps, s.decoding, read)
+        records.append({
+            "what": s.what, "contexts": s.contexts, "pairs": s.pairs, "flops": s.flops,
+            "seconds": seconds, "known_share": 1 - s.estimated / s.contexts,
+        })  # fmt: skip
+    rate = min((m.flops for m in machines.values()), default=0.0)
+    return {"stages": records, "rate": rate, **memory_record(task, longest)}

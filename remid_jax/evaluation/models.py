@@ -1,0 +1,162 @@
+"""The models of a run: what is known before their weights are read, and their engines after."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from remid_jax.errors import UserError
+from remid_jax.inference.engine import Engine, JaxEngine, engine_fingerprint
+from remid_jax.models.adapters import adapted_fingerprint, load_adapter, with_adapter
+from remid_jax.models.decoder import DecoderConfig
+from remid_jax.models.pretrained import (
+    Checkpoint,
+    LanguageModel,
+    check_mesh,
+    load_language_model,
+    open_language_model,
+)
+from remid_jax.models.sharding import MeshConfig, make_mesh
+from remid_jax.models.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """One model of a run.
+
+    Attributes:
+      name: for reports.
+      fingerprint: of its engine.
+      dtype: name of the weights' type.
+      config: shape of the decoder; None for an encoder of sentences.
+      tokenizer: text to token ids and back; None for an encoder of sentences.
+      load: makes the engine.
+      can_embed: whether the engine makes feature vectors of texts.
+    """
+
+    name: str
+    fingerprint: str
+    dtype: str
+    config: DecoderConfig | None
+    tokenizer: Tokenizer | None
+    load: Callable[[], Any]
+
+    can_embed: bool = True
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """The engine, whose weights are read when it is first asked for."""
+        return self.load()
+
+
+class Models:
+    """All models of a run, each opened and checked once, each loaded once when it is needed.
+
+    Attributes:
+      scorer: q.
+      reasoner: writes R.
+      base: what the adapters of scorer and reasoner belong to, where they have any.
+      rpms: the evaluated models by name.
+      trained: whether reasoner and scorer were trained: then R has sections, and the scorer reads
+        its core features.
+      longest: tokens of the longest prompt, known before an engine is made.
+    """
+
+    def __init__(self, config: ConfigDict, engine: Engine | None, collected: bool, lockstep: bool):
+        """Opens and checks every model.
+
+        Args:
+          config: of the diagnosis.
+          engine: in place of the model that `config.model` names.
+          collected: whether responses come from a file.
+          lockstep: whether one mesh lies over all processes.
+
+        Raises:
+          UserError: a model or adapter that cannot be used, or a mesh that does not divide it.
+        """
+        self._config = config
+        self._mesh = make_mesh(MeshConfig(**config.mesh), own=not lockstep)
+        self._opened: dict[str, Model] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._weights: dict[str, LanguageModel] = {}
+        self.longest = 1
+        self.base = self._given(engine) if engine else self._open(config.model.path)
+        self._opened |= dict.fromkeys(("", config.model.path), self.base)
+        self.trained = bool(config.scorer.checkpoint)
+        self.scorer = self.reasoner = self.base
+        if self.trained:
+            if engine:
+                raise UserError("config.scorer.checkpoint needs the project's own engine")
+            self.scorer, self.reasoner = map(self._adapted, ("policy", "reasoner"))
+        specs = {} if collected else config.rpms
+        self.rpms = {name: self._open(spec.path) for name, spec in specs.items()}
+
+    @property
+    def all(self) -> list[Model]:
+        """Every model whose weights are read, once."""
+        distinct = {id(m): m for m in (self.base, *self.rpms.values())}
+        return list(distinct.values())
+
+    def _given(self, engine: Engine) -> Model:
+        e, embeds = engine, hasattr(engine, "embed")
+        return Model(e.name, e.fingerprint, e.dtype, e.config, e.tokenizer, lambda: e, embeds)
+
+    def _open(self, path: str) -> Model:
+        if path not in self._opened:
+            model = self._config.model
+            template = (model.chat_template or None) if path == model.path else None
+            opened = open_language_model(
+                path, model.dtype, template, model.template_variables.to_dict()
+            )
+            check_mesh(opened.config, self._mesh)
+            self._checkpoints[path] = opened
+            self._opened[path] = self._described(
+                opened, opened.name, opened.fingerprint, lambda: self._read(opened)
+            )
+        return self._opened[path]
+
+    def _described(
+        self, opened: Checkpoint, name: str, fingerprint: str, read: Callable[[], LanguageModel]
+    ) -> Model:
+        whole = engine_fingerprint(fingerprint, opened.dtype, self._config.model.cache_dtype)
+        return Model(
+            name, whole, opened.dtype, opened.config, opened.tokenizer,
+            lambda: self._engine(read()),
+        )  # fmt: skip
+
+    def _read(self, opened: Checkpoint) -> LanguageModel:
+        """The weights, which a base and its adapters share."""
+        path = str(opened.files.path)
+        if path not in self._weights:
+            self._weights[path] = load_language_model(opened, mesh=self._mesh)
+        return self._weights[path]
+
+    def _engine(self, model: LanguageModel) -> JaxEngine:
+        c = self._config
+        return JaxEngine(
+            model, c.limits.memory_bytes, self.longest, c.model.cache_dtype, c.sampling.batch_rows
+        )
+
+    def _adapted(self, role: str) -> Model:
+        """The base with the adapter of a role."""
+        opened = self._checkpoints[self._config.model.path]
+        adapter = load_adapter(f"{self._config.scorer.checkpoint}/{role}", opened)
+        name = f"{opened.name}+{role}"
+
+        def read() -> LanguageModel:
+            return dataclasses.replace(with_adapter(self._read(opened), adapter), name=name)
+
+        return self._described(opened, name, adapted_fingerprint(adapter), read)
+
+
+def templates_of(models: Sequence[Model]) -> dict[str, dict[str, Any]]:
+    """Model -> variables of its chat template, and what was assumed on the template's behalf."""
+    return {
+        m.name: {
+            "variables": m.tokenizer.template_variables,
+            "notes": list(m.tokenizer.template_notes),
+        }
+        for m in models
+    }

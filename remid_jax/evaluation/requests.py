@@ -1,0 +1,207 @@
+"""What is asked of a model, as data: every request has a key, a cost, and what it is about."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from remid_jax.evaluation.models import Model
+from remid_jax.inference import cost
+from remid_jax.inference.token_sampling import SamplingConfig
+
+NUMERICS = 1  # goes up when the same request gives other numbers than before
+UNKNOWN = -1  # a token that an answer or a thought may have that is not drawn yet
+Tokens = tuple[int, ...]
+
+
+def key_of(*parts: Any) -> str:
+    """Hex digest of JSON-encodable parts.
+
+    >>> key_of("a", [1, 2]) == key_of("a", (1, 2)) != key_of("a", [12])
+    True
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def digest_of(tokens: Sequence[int]) -> str:
+    """Hex digest of token ids."""
+    return hashlib.sha256(np.asarray(tokens, np.int32).tobytes()).hexdigest()[:32]
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What a request is for.
+
+    Attributes:
+      stage: kind of work, a line of the plan.
+      subset: tag.
+      sample: id, for messages.
+    """
+
+    stage: str
+    subset: str
+    sample: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Operations of a request.
+
+    Attributes:
+      prefill: of what is read and scored.
+      decoding: of tokens that are generated one by one.
+    """
+
+    prefill: float
+    decoding: float = 0.0
+
+    @property
+    def flops(self) -> float:
+        """All of them."""
+        return self.prefill + self.decoding
+
+
+@dataclasses.dataclass(frozen=True)
+class Generate:
+    """Asks for responses to a prompt.
+
+    Attributes:
+      model: who answers.
+      prompt: token ids.
+      prefix_lengths: of beginnings that other prompts share.
+      sampling: how responses are drawn.
+      about: what it is for.
+      expected: tokens of the sample's golden response; answers that end together run together.
+      draws: responses.
+    """
+
+    model: Model
+    prompt: Tokens
+    prefix_lengths: Tokens
+    sampling: SamplingConfig
+    about: About
+    expected: int = 0
+    draws: int = 1
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Equal exactly when the result must be."""
+        settings = dataclasses.asdict(self.sampling)
+        return _key("generate", self.model, digest_of(self.prompt), settings, self.draws)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it can be executed."""
+        return True
+
+    def cost(self, shared: int = 0) -> Cost:
+        """Operations at most, with `shared` leading tokens of the prompt in a cache."""
+        shape, new = self.model.config, self.draws * self.sampling.max_tokens
+        decoding = cost.extend_flops(shape, self.sampling.max_tokens, len(self.prompt)) * self.draws
+        prefill = cost.extend_flops(shape, len(self.prompt) - shared, shared)
+        return Cost(prefill, decoding + cost.head_flops(shape, new))
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Asks for the log-probability of each token of responses to one prompt.
+
+    One request holds all responses of a prompt, since they share its cache and are stored together;
+    the cache knows them one by one. An upper estimate has unknown tokens, and is never executed.
+
+    Attributes:
+      model: q.
+      prompt: token ids.
+      prefix_lengths: of beginnings that other prompts share.
+      responses: distinct token lists.
+      about: what it is for.
+    """
+
+    model: Model
+    prompt: Tokens
+    prefix_lengths: Tokens
+    responses: tuple[Tokens, ...]
+    about: About
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Of model and prompt; a response is found under it by its digest."""
+        return _key("score", self.model, digest_of(self.prompt))
+
+    @functools.cached_property
+    def digests(self) -> tuple[str, ...]:
+        """Of the responses."""
+        return tuple(digest_of(y) for y in self.responses)
+
+    @functools.cached_property
+    def is_known(self) -> bool:
+        """Whether it can be executed."""
+        return UNKNOWN not in self.prompt and not any(UNKNOWN in y for y in self.responses)
+
+    def cost(self, shared: int = 0) -> Cost:
+        """Operations at most, with `shared` leading tokens of the prompt in a cache."""
+        shape, n = self.model.config, len(self.prompt)
+        read = cost.extend_flops(shape, n - shared, shared) + cost.head_flops(shape, 1)
+        return Cost(read + sum(cost.score_flops(shape, n, len(y)) for y in self.responses))
+
+
+@dataclasses.dataclass(frozen=True)
+class Embed:
+    """Asks for the feature vector of a text.
+
+    Attributes:
+      model: the encoder.
+      text: as it is, without a chat template.
+      about: what it is for.
+    """
+
+    model: Model
+    text: str
+    about: About
+    prompt: Tokens = ()
+    prefix_lengths: Tokens = ()
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Equal exactly when the result must be."""
+        return _key("embed", self.model, self.text)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it can be executed."""
+        return True
+
+    def cost(self, shared: int = 0) -> Cost:
+        """Operations, at four characters a token."""
+        tokens = 1 + len(self.text) // 4
+        return Cost(cost.extend_flops(self.model.config, tokens) if self.model.config else tokens)
+
+
+Request = Generate | Score | Embed
+
+
+def _key(kind: str, model: Model, *parts: Any) -> str:
+    return key_of(kind, NUMERICS, model.fingerprint, *parts)
+
+
+def costs(requests: Iterable[Request]) -> list[Cost]:
+    """What requests cost one after another: a shared beginning is paid by the first that reads it.
+
+    Args:
+      requests: in the order in which they run.
+    """
+    read: set[tuple[str, Tokens]] = set()
+    found = []
+    for request in requests:
+        shared = 0
+        for length in request.prefix_lengths:
+            place = (request.model.fingerprint, request.prompt[:length])
+            if place in read:
+                shared = length
+            read.add(place)
+        found.append(request.cost(shared))
+    return found

@@ -1,0 +1,123 @@
+"""What a run evaluates: samples, models, collected answers and swaps, checked before any work."""
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from remid_jax.data.reading import load_benchmark
+from remid_jax.data.responses import Column, read_responses
+from remid_jax.errors import UserError
+from remid_jax.evaluation.answers import answer_of, golden_answers
+from remid_jax.evaluation.features import encoder_of
+from remid_jax.evaluation.models import Model, Models
+from remid_jax.evaluation.plan import Task, check_excluded
+from remid_jax.evaluation.selection import (
+    Answers,
+    Selection,
+    count_tokens,
+    fit_window,
+    select,
+    without_too_long,
+)
+from remid_jax.evaluation.swaps import plan_swaps
+from remid_jax.inference.engine import Engine
+from remid_jax.information import pairs
+from remid_jax.information.pairs import GOLDEN, EstimatorSettings
+
+LEAST_FOLDS = 3  # of the classifier of divergences
+
+
+def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task:
+    """Reads and checks everything that a run rests on.
+
+    Args:
+      config: of the diagnosis, checked.
+      engine: in place of the model that `config.model` names, or None.
+      lockstep: whether one mesh lies over all processes.
+
+    Raises:
+      UserError: anything in configuration or files that cannot be used.
+    """
+    benchmark = load_benchmark(config.benchmark, config.in_distribution, config.subset_shifts)
+    selection = select(benchmark, config)
+    settings = EstimatorSettings.from_config(config)
+    labels = _labels(selection, settings, config)
+    collected = _collected(selection, config)
+    models = Models(config, engine, collected is not None, lockstep)
+    encoder = encoder_of(config, models)
+    scorer = models.scorer
+    golden = golden_answers(s for part in selection.subsets.values() for s in part)
+    longest = _longest(selection, {GOLDEN: golden}, scorer)
+    selection = fit_window(selection, scorer, config, longest)
+    given = None
+    if collected is not None:
+        given = _given(collected, selection, longest, scorer, config)
+        known = _longest(selection, given, scorer)
+        longest = {tag: max(n, known[tag]) for tag, n in longest.items()}
+    swaps = plan_swaps(selection, scorer, config, longest)
+    return Task(config, settings, models, encoder, selection, labels, given, swaps)
+
+
+def _labels(
+    selection: Selection, settings: EstimatorSettings, config: ConfigDict
+) -> dict[str, pairs.Labels | None]:
+    """The clusters of each subset; refuses what cannot be drawn from them."""
+    labels = {
+        tag: pairs.cluster_labels(tag, samples, config.estimator.clusters)
+        for tag, samples in selection.subsets.items()
+    }
+    for tag, samples in selection.subsets.items():
+        pairs.negatives_for(len(samples), settings, labels[tag])
+    _check_folds(selection, labels, config)
+    return labels
+
+
+def _check_folds(
+    selection: Selection, labels: Mapping[str, pairs.Labels | None], config: ConfigDict
+) -> None:
+    """Refuses divergences of contexts that form too few clusters for a classifier."""
+    (home, first), *shifted = selection.subsets.items()
+    for tag, samples in shifted if config.divergences.features != "none" else ():
+        paired = [s.pair_id for s in samples] == [s.sample_id for s in first]
+        both = labels[home], labels[tag]
+        groups = pairs.common_groups(paired, len(first), len(samples), both)
+        if (folds := pairs.folds_of(groups)) < LEAST_FOLDS:
+            raise UserError(
+                f"config.divergences: the contexts of {tag!r} and {home} form {folds} clusters "
+                f"by {config.estimator.clusters}, and the classifier needs {LEAST_FOLDS}; set "
+                "config.divergences.features='none' or config.estimator.clusters='none'"
+            )
+
+
+def _collected(selection: Selection, config: ConfigDict) -> dict[str, Column] | None:
+    """Collected responses, where the configuration names a file of them."""
+    samples = [s for subset in selection.subsets.values() for s in subset]
+    found = read_responses(config.responses, samples) if config.responses else None
+    for name in pairs.REFERENCE_ROWS:
+        if name in (found or config.rpms):
+            raise UserError(f"an RPM cannot be called {name!r}: the table has a row of that name")
+    return found
+
+
+def _given(
+    collected: Mapping[str, Column], selection: Selection, longest_golden: Mapping[str, int],
+    scorer: Model, config: ConfigDict,
+) -> Answers:  # fmt: skip
+    """Collected responses as they can be scored; refuses an RPM of which too many cannot."""
+    answers = {
+        rpm: {i: answer_of(a, scorer.tokenizer) for i, a in column.items()}
+        for rpm, column in collected.items()
+    }
+    answers = without_too_long(selection, answers, scorer, config, longest_golden)
+    for tag, samples in selection.subsets.items():
+        check_excluded(tag, samples, answers, config)
+    return answers
+
+
+def _longest(selection: Selection, answers: Answers, scorer: Model) -> dict[str, int]:
+    """Tag -> tokens of the longest of these answers; 0 where there is none."""
+    longest = {}
+    for tag, samples in selection.subsets.items():
+        known = (column[s.sample_id] for column in answers.values() for s in samples)
+        longest[tag] = max((count_tokens(a, scorer.tokenizer) for a in known), default=0)
+    return longest

@@ -1,0 +1,244 @@
+"""Pair matrices of a subset, and which of their pairs an estimate needs."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from remid_jax.errors import UserError
+from remid_jax.information import mutual_information as mi
+from remid_jax.information.uncertainty import clustered_negatives, clusters
+
+MIN_CONTEXTS = 3  # a jackknife of a pair statistic needs them
+GOLDEN = "golden"
+SHUFFLED = "shuffled golden"
+REFERENCE_ROWS = (GOLDEN, SHUFFLED)
+Labels = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class EstimatorSettings:
+    """What the analysis takes from a configuration; see `config.estimator`.
+
+    Attributes:
+      name: club, infonce or leave_one_out.
+      normalisation: `sequence` gives nats per response, `token` nats per token.
+      negatives: all, cyclic or random.
+      num_negatives: shifts of cyclic negatives, or random draws in all.
+      emi_shifts: cyclic shifts of EMI without reasoning; 0 takes the pairs of R-EMI.
+      confidence: level of all intervals and tests, in (0, 1).
+      seed: of random negatives, context sets and permutations.
+    """
+
+    name: str
+    normalisation: str
+    negatives: str
+    num_negatives: int
+    emi_shifts: int
+    confidence: float
+    seed: int
+
+    @classmethod
+    def from_config(cls, config: Any) -> "EstimatorSettings":
+        """Reads `config.estimator` and `config.seed`."""
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "seed"]
+        return cls(**{name: config.estimator[name] for name in names}, seed=config.seed)
+
+    @property
+    def by_token(self) -> bool:
+        """Whether values are nats per token."""
+        return self.normalisation == "token"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """The pair matrices of one RPM's, or of the golden, responses in one subset.
+
+    Attributes:
+      scores: [N, N] float64, log q(y_j | x_i, r_i) in nats; NaN where not scored.
+      plain: the same without reasoning, log q(y_j | x_i).
+      lengths: [N] scored tokens of each response.
+      where: [N] bool, contexts whose response can be used.
+    """
+
+    scores: np.ndarray
+    plain: np.ndarray
+    lengths: np.ndarray
+    where: np.ndarray
+
+    def shifted(self) -> "Block":
+        """The block in which each context is given the response of the next one (cyclic)."""
+        matrices = (np.roll(x, -1, axis=1) for x in (self.scores, self.plain))
+        return Block(*matrices, np.roll(self.lengths, -1), self.where & np.roll(self.where, -1))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Negatives:
+    """Weights [N, N] of the negative pairs of an evaluated model and of golden."""
+
+    model: np.ndarray
+    golden: np.ndarray
+
+    def wanted(self, golden: bool) -> np.ndarray:
+        """[N, N] bool, the pairs that a block must hold; the golden one also serves `SHUFFLED`."""
+        needed = (np.eye(len(self.model)) + self.model) > 0
+        if golden:
+            needed = needed | (self.golden > 0) | np.roll(needed, 1, axis=1)
+        return needed
+
+
+def cluster_labels(tag: str, samples: Sequence[Any], field: str) -> Labels | None:
+    """[N] texts, equal within a cluster of a subset's contexts; None where each is its own.
+
+    Args:
+      tag: of the subset.
+      samples: its N contexts.
+      field: `config.estimator.clusters`, a field of the samples or `none`.
+
+    Raises:
+      UserError: fewer clusters than a standard error needs.
+    """
+    if field == "none":
+        return None
+    dump = functools.partial(json.dumps, ensure_ascii=False, sort_keys=True)
+    labels = tuple(dump(getattr(s, field)) for s in samples)
+    if (count := len(set(labels))) < MIN_CONTEXTS:
+        raise UserError(
+            f"config.estimator.clusters is {field!r}, but the {len(samples)} contexts of subset "
+            f"{tag!r} form {count} clusters; a standard error needs at least {MIN_CONTEXTS}"
+        )
+    return labels
+
+
+def negatives_for(
+    n: int, settings: EstimatorSettings, labels: Labels | None = None
+) -> tuple[Negatives, Negatives]:
+    """The negative pairs of n contexts with reasoning, and those without.
+
+    Args:
+      n: contexts.
+      settings: which pairs, and how many.
+      labels: [N] clusters; given, only pairs of different ones are kept.
+
+    Raises:
+      UserError: more cyclic shifts than there are other contexts, or no pair is left.
+    """
+    s = settings
+    between = mi.all_negatives(n) if labels is None else clustered_negatives(clusters(labels))
+    try:
+        if s.negatives == "all":
+            drawn = [mi.all_negatives(n)] * 2
+        elif s.negatives == "cyclic":
+            drawn = [mi.cyclic_negatives(n, s.num_negatives)] * 2
+        else:  # the two sides draw separately, as the published code does
+            drawn = [mi.random_negatives(n, s.num_negatives, s.seed + k) for k in (0, 1)]
+    except ValueError as error:
+        raise UserError(f"config.estimator: {error}") from None
+    with_r = without_r = Negatives(*(w * between for w in drawn))
+    if s.emi_shifts >= n:
+        raise UserError(
+            f"config.estimator.emi_shifts is {s.emi_shifts}, but {n} contexts have only {n - 1} "
+            "cyclic shifts; lower it, or set it to 0 for the pairs of R-EMI"
+        )
+    if s.name == "club" and 0 < s.emi_shifts < n - 1:  # only club can leave pairs out
+        weights = mi.cyclic_negatives(n, s.emi_shifts) * between
+        without_r = Negatives(weights, weights)
+    for weights in (with_r.model, with_r.golden, without_r.model):
+        if not weights.any():
+            raise UserError(
+                "config.estimator: all negative pairs lie within a cluster; take more of them, or "
+                "negatives='all'"
+            )
+    return with_r, without_r
+
+
+def wanted_columns(
+    n: int, num_rpms: int, settings: EstimatorSettings, labels: Labels | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs to score: [N, (1 + num_rpms)·N] bool, golden first, with reasoning and without."""
+    with_r, without_r = (
+        np.concatenate([x.wanted(golden=True)] + [x.wanted(golden=False)] * num_rpms, axis=1)
+        for x in negatives_for(n, settings, labels)
+    )
+    return with_r, without_r
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """Everything that one subset is estimated from.
+
+    Attributes:
+      tag: its name.
+      sample_ids: [N].
+      pair_ids: [N], the id of each sample's counterpart, the original that it varies, or None.
+      languages: [N], the language of each sample or None.
+      golden: the golden responses' matrices.
+      rpms: name -> matrices of an evaluated model, in the order of the report.
+      negatives: the negative pairs with reasoning and without.
+      labels: [N] clusters that are deleted together, or None where each context is its own.
+      shift: what is shifted; None for the in-distribution subset.
+    """
+
+    tag: str
+    sample_ids: tuple[str, ...]
+    pair_ids: tuple[str | None, ...]
+    languages: tuple[str | None, ...]
+    golden: Block
+    rpms: Mapping[str, Block]
+    negatives: tuple[Negatives, Negatives]
+    labels: Labels | None = None
+    shift: str | None = None
+
+    def used(self, rpm: str) -> np.ndarray:
+        """[N] bool, contexts that count for an RPM."""
+        return self.rpms[rpm].where & self.golden.where
+
+
+def with_reference_rows(subset: Subset) -> Subset:
+    """Adds golden and shuffled golden, which the matrices hold: ceiling and floor of all rows."""
+    rows = {GOLDEN: subset.golden, SHUFFLED: subset.golden.shifted()}
+    return dataclasses.replace(subset, rpms={**subset.rpms, **rows})
+
+
+def is_paired(subset: Subset, home: Subset) -> bool:
+    """Whether each sample of a subset varies its counterpart, that of the same index at home."""
+    return subset.pair_ids == home.sample_ids
+
+
+def groups_of(used: np.ndarray, *subsets: Subset) -> np.ndarray:
+    """[N] groups that a jackknife deletes; −1 where not `used` [N].
+
+    Several subsets belong together index by index: contexts that share a cluster in any of them
+    are deleted together.
+    """
+    labels = [s.labels for s in subsets if s.labels is not None]
+    return np.where(used, clusters(*labels) if labels else np.arange(len(used)), -1)
+
+
+def common_groups(
+    paired: bool, n: int, m: int, labels: tuple[Labels | None, Labels | None] = (None, None)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Groups of n contexts and of m others in one numbering.
+
+    Args:
+      paired: whether context i and other i belong together.
+      n: contexts.
+      m: others.
+      labels: clusters of both, or None where each context is its own.
+    """
+    columns = [[*range(n), *(range(m) if paired else range(n, n + m))]]
+    if labels[0] is not None:
+        columns.append([*labels[0], *labels[1]])
+    group = clusters(*columns)
+    return group[:n], group[n:]
+
+
+def folds_of(groups: tuple[np.ndarray, np.ndarray]) -> int:
+    """Folds of a classifier between two sets whose groups it may not split: at most 5."""
+    return min(5, *(len(np.unique(g)) for g in groups))

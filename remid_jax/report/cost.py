@@ -1,0 +1,54 @@
+"""What a run will cost, as a table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from remid_jax.errors import visible
+from remid_jax.report.tables import new_table, print_whole
+
+
+def print_cost(record: Mapping[str, Any]) -> None:
+    """Prints what a run would cost.
+
+    Args:
+      record: `stages`, each with `what`, `contexts`, `pairs`, `flops`, `seconds` and, where some of
+        it is an upper estimate, `known_share`; `rate` in FLOP/s; and what `memory_line` reads.
+    """
+    stages = record["stages"]
+    columns = ("", "contexts", "pairs", "TFLOP", "expected time")
+    table = new_table("what this run would do, at most", columns, map(_row, stages))
+    table.add_section()
+    keys = ("contexts", "pairs", "flops", "seconds")
+    table.add_row(*_row({"what": "in all", **{k: sum(s[k] for s in stages) for k in keys}}))
+    print_whole(table)
+    time = f"time at {record['rate'] / 1e9:.0f} GFLOP/s, measured just now"
+    print(f"{time}, without compilation (once); what is in the cache is not counted")
+    print(memory_line(record))
+
+
+def _row(stage: Mapping[str, Any]) -> tuple[str, ...]:
+    what, known = visible(stage["what"]), stage.get("known_share", 1.0)
+    what += f" ({known:.0%} known)" * (known < 1)
+    pairs, seconds = stage["pairs"], stage["seconds"]
+    if seconds < 90:
+        time = f"{seconds:.0f} s"
+    else:
+        time = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    work = (f"{pairs:,}" if pairs else "", f"{stage['flops'] / 1e12:.2f}", time)
+    return (what, f"{stage['contexts']:,}", *work)
+
+
+def memory_line(record: Mapping[str, Any]) -> str:
+    """`weights` and `memory` (bytes of a device) of `devices`, and the sizes chosen from them.
+
+    `longest` is in tokens, `sizes` has `cache` in bytes and `chunk`, `call` and `head` in tokens.
+    """
+    s, gib = record["sizes"], 2**30
+    place = "" if record["devices"] == 1 else " of each device"
+    return (
+        f"memory{place}: {record['weights'] / gib:.2f} GiB of weights, "
+        f"{record['memory'] / gib:.2f} GiB beside them (config.limits.memory_bytes), of which "
+        f"{s['cache'] / gib:.2f} GiB for cached prompts of up to {record['longest']:,} tokens; "
+        f"prompts run in pieces of {s['chunk']:,} tokens, responses of {s['call']:,}, logits of "
+        f"{s['head']:,} tokens"
+    )

@@ -1,0 +1,96 @@
+"""What a reader of the table must know beside it, a line each."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from remid_jax.errors import visible
+from remid_jax.report.text import REFERENCES, Figures, Row, fit, n_and_p, short, span
+
+ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
+
+
+def warning_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """What makes figures of the table suspect, a line a kind."""
+    own = [r for r in results["rows"] if r["rpm"] not in REFERENCES]
+    for kind, what in ABOVE_GOLDEN.items():
+        if found := [w for w in results["warnings"] if w["kind"] == kind]:
+            start = f"warning: answers too predictable, {what} above golden's: "
+            yield fit(start, _places(found, own))
+    if saturated := [r for r in own if r["saturated"]]:
+        most = saturated[0]["cross_information_K"]
+        start = f"warning: cross-information (K = {most}) saturated, no verdict: "
+        yield fit(start, _places(saturated, own))
+    shifts = [s for r in results["by_shift"] for s in r["shifts"] if s["other_languages"]]
+    if foreign := {s["shift"]: ", ".join(map(short, s["other_languages"])) for s in shifts}:
+        names = [f"{short(shift)} ({codes})" for shift, codes in foreign.items()]
+        start = "warning: nats of different languages do not compare: "
+        yield fit(start, names, "; see retained, by_language")
+    if excluded := results["excluded"]:
+        first = excluded[0]
+        who = f"{short(first['rpm'], 22)} {short(first['sample_ID'], 22)}"
+        said = f"warning: answers excluded: {len(excluded)}, first {who}: "
+        yield fit(said + visible(first["reason"]), [])
+
+
+def _places(rows: Sequence[Row], own: Sequence[Row]) -> list[str]:
+    rpms, count = {r["rpm"] for r in own}, len({r["subset"] for r in own})
+    groups: dict[str, list[str]] = {}
+    for rpm in dict.fromkeys(r["rpm"] for r in rows):
+        tags = [r["subset"] for r in rows if r["rpm"] == rpm]
+        some = short(tags[0], 22) if len(tags) == 1 else f"{len(tags)} of {count} subsets"
+        where = "all subsets" if len(tags) == count else some
+        groups.setdefault(where, []).append(short(rpm, 22))
+    if len(rpms) > 2 and [len(x) for x in groups.values()] == [len(rpms)]:
+        return [f"all {len(rpms)} RPMs in {next(iter(groups))}"]
+    parts = ([*names[:-1], f"{names[-1]} in {where}"] for where, names in groups.items())
+    return [name for part in parts for name in part]
+
+
+def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
+    """What else was measured, and what the answers went through."""
+    own = [r for r in results["rows"] if r["rpm"] not in REFERENCES]
+    if sizes := [r["detectable"] for r in own if r["detectable"]]:
+        low, high = figures.value(min(sizes)), figures.value(max(sizes))
+        least = low if low == high else f"{low} to {high}"
+        yield f"R-EMID seen with power 0.8 at these n: {least}; half of it takes 4x the contexts"
+    yield from _factor_line(results["factors"])
+    yield from _divergence_line(results["divergences"])
+    yield from _answer_line(results)
+
+
+def _factor_line(rows: Sequence[Row]) -> Iterator[str]:
+    named = sorted((r for r in rows if r["named"]), key=lambda r: r["p_holm"])
+    if named:
+        r, more = named[0], f" and {len(named) - 1} more" * (len(named) > 1)
+        place = f"{short(r['rpm'], 22)} {r['factor']} in {short(r['subset'], 22)}"
+        found = f"{r['difference']:.2f} ± {r['se']:.2f} nats, {n_and_p(r)}"
+        yield f"factor ignored or wrong: {place}: {found}{more}"
+    elif rows:
+        n, most = span([r["n"] for r in rows]), rows[0]["K"]
+        yield f"factors: none stands out as ignored or wrong (n = {n}, K = {most})"
+
+
+def _divergence_line(rows: Sequence[Row]) -> Iterator[str]:
+    if rows:
+        whole = [r for r in rows if r["factor"] == "context"] or rows
+        r = max(whole, key=lambda r: r["rjsd_corrected"])
+        p = "" if r["rjsd_p"] is None else f", p = {r['rjsd_p']:.2g}"
+        found = f"corrected RJSD {r['rjsd_corrected']:.3f} nats, n = {r['n']}{p}"
+        yield f"contexts furthest from those in distribution: {short(r['subset'], 22)} ({found})"
+
+
+def _answer_line(results: Mapping[str, Any]) -> Iterator[str]:
+    counted = results["answers"].values()
+    tokens = results["provenance"]["config"]["sampling"]["max_tokens"]
+    unfinished = sum(sum(n.values()) for n in results["cut_at_max_tokens"].values())
+    cut = sum((Counter(c["cut"]) for c in counted), Counter())
+    finish = sum(sum(c["finish_reasons"].values()) for c in counted)
+    counts = {
+        f"unfinished at {tokens} tokens": unfinished,
+        **{f"with a {kind.replace('_', ' ')} cut": n for kind, n in cut.items()},
+        "with a finish_reason other than stop": finish,
+        "draws unused": sum(c["unused_draws"] for c in counted),
+    }
+    if parts := [f"{n} {what}" for what, n in counts.items() if n]:
+        yield fit("answers: ", parts)

@@ -1,0 +1,40 @@
+"""results.json, the newest results of a folder."""
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from remid_jax.files import write_atomically
+
+
+def write_results(workdir: Path, results: Mapping[str, Any]) -> Path:
+    """Writes results.json, which never holds NaN or infinity.
+
+    An older file of another configuration is kept as results-DIGEST.json, named after the digest
+    of that configuration, and a note says so.
+    """
+    path = workdir / "results.json"
+    text = json.dumps(results, ensure_ascii=False, indent=1, allow_nan=False, default=_plain)
+    older = path.read_bytes() if path.exists() else b""
+    if older and (name := _digest(older)) != _digest(text.encode()):
+        kept = workdir / f"results-{name}.json"
+        write_atomically(kept, [older])
+        print(f"note: results of another configuration are kept as {kept}", file=sys.stderr)
+    write_atomically(path, [text.encode()])
+    return path
+
+
+def _digest(content: bytes) -> str:
+    """Of the configuration behind the results, or of the whole file where it names none."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        content = json.dumps(json.loads(content)["provenance"]["config"], sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:8]
+
+
+def _plain(value: Any) -> Any:
+    """Scalars of array libraries as numbers, other sequences as lists."""
+    return value.item() if getattr(value, "shape", None) == () else list(value)

@@ -1,0 +1,31 @@
+"""Keys that a diagnosis and a training run share."""
+
+import dataclasses
+from typing import Any
+
+from remid_jax.data.reading import BUNDLED
+from remid_jax.models.pretrained import DEFAULT, DTYPES
+from remid_jax.models.sharding import MeshConfig
+from remid_jax.processes import ProcessConfig
+from remid_jax.settings import ExperimentKeys, group, key
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelKeys:
+    """A language model: its weights and how it reads messages."""
+
+    path: str = key(DEFAULT, "the embedded default, a GGUF file or a Hugging Face directory")
+    dtype: str = key("float32", "of weights and products", tuple(DTYPES))
+    chat_template: str = key("", "jinja file that replaces the model's own template")
+    template_variables: dict[str, Any] = key({}, "of the template, as {'enable_thinking': False}")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunKeys(ExperimentKeys):
+    """What a run reads, and where it happens."""
+
+    benchmark: str = key(BUNDLED, f"`{BUNDLED}`, or the path of a file of samples (JSON, JSONL)")
+    in_distribution: str = key("IDTest", "tag of the subset that is not shifted")
+    subset_shifts: tuple[str, ...] = key((), "shifts of one's own tags, as ('french=user',)")
+    mesh: Any = group("how many devices each axis has", MeshConfig)
+    processes: Any = group("processes that run together", ProcessConfig)

@@ -1,0 +1,45 @@
+"""The printed cost of a run."""
+
+import pytest
+
+from remid_jax.report.cost import memory_line, print_cost
+
+STAGE = {"contexts": 40, "pairs": 0, "flops": 2e12, "seconds": 30.0}
+RECORD = {
+    "stages": [
+        {"what": "answers of [bold]\x1bm", **STAGE},
+        {"what": "likelihoods", **STAGE, "pairs": 1200, "seconds": 150.0, "known_share": 0.4},
+    ],
+    "rate": 250e9, "weights": 2**30, "memory": 2**31, "devices": 1, "longest": 1500,
+    "sizes": {"chunk": 1024, "call": 512, "head": 4096, "cache": 2**30},
+}  # fmt: skip
+
+
+@pytest.fixture
+def shown(capsys):
+    def shown(record):
+        print_cost(record)
+        return capsys.readouterr().out
+
+    return shown
+
+
+def test_every_stage_and_their_sum(shown):
+    table = [line.split() for line in shown(RECORD).splitlines()]
+    assert ["answers", "of", r"[bold]\x1bm", "40", "2.00", "30", "s"] in table
+    assert ["likelihoods", "(40%", "known)", "40", "1,200", "2.00", "2", "min"] in table
+    assert ["in", "all", "80", "1,200", "4.00", "3", "min"] in table
+
+
+@pytest.mark.parametrize("seconds, said", [(89, "89 s"), (5399, "90 min"), (5400, "1.5 h")])
+def test_times_are_rounded(shown, seconds, said):
+    record = {**RECORD, "stages": [{"what": "x", **STAGE, "seconds": seconds}]}
+    assert said in shown(record)
+
+
+def test_rate_and_memory_are_said(shown):
+    text = shown(RECORD)
+    assert "time at 250 GFLOP/s, measured just now" in text and memory_line(RECORD) in text
+    said = memory_line({**RECORD, "devices": 4})
+    assert said.startswith("memory of each device: 1.00 GiB of weights, 2.00 GiB beside them")
+    assert "prompts of up to 1,500 tokens" in said and "logits of 4,096 tokens" in said

@@ -1,0 +1,359 @@
+"""What the terminal shows of a run: verdicts, one table, warnings, and where the rest stands."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from rich.cells import cell_len
+
+from remid_jax.diagnosis import diagnose
+from remid_jax.report.terminal import print_report
+
+HOME = "IDTest"
+TAGS = (
+    "german", "spanish", "chinese", "japanese", "korean", "Literature", "Film & Television",
+    "Theater", "Gaming", "TurnLevelComposition", "WordLevelComposition",
+)  # fmt: skip
+
+
+def difference(value, se=2.0, p=None):
+    """A difference with its interval, and a p-value after Holm's correction."""
+    if value is None:
+        keys = ("se", "low", "high", "within_noise", "p_value", "p_holm", "detectable")
+        return {"value": None, **dict.fromkeys(keys)}
+    low, high = value - 2 * se, value + 2 * se
+    noise = low <= 0 <= high
+    p = (0.4 if noise else 0.01) if p is None else p
+    shown = {"se": se, "low": low, "high": high, "within_noise": noise}
+    return {"value": value, **shown, "p_value": p / 2, "p_holm": p, "detectable": 3 * se}
+
+
+def row(rpm, subset, n=10, **found):
+    parts = difference(found.pop("value", None), **found)
+    keys = {"value": "r_emid", "se": "r_emid_se", "low": "r_emid_low", "high": "r_emid_high"}
+    return {
+        "rpm": rpm, "subset": subset, "shift": None if subset == HOME else "user", "n": n,
+        "r_emi": -5.0, "r_emi_se": 1.0, "retained": 0.5, "retained_se": 0.1, "baseline": 1.0,
+        "baseline_se": 0.1, "n_paired": None if subset == HOME else n, "saturated": False,
+        "cross_information_K": 8, **{keys.get(k, k): v for k, v in parts.items()},
+    }  # fmt: skip
+
+
+def results_of(rows, **more):
+    """Results of these rows of RPMs, with reference rows and the worst subsets."""
+    tags = list(dict.fromkeys(r["subset"] for r in rows))
+    rpms = dict.fromkeys(r["rpm"] for r in rows)
+    references = [
+        row(name, tag, **({} if tag == HOME else {"value": value * i}))
+        for name, value in (("golden", 0.0), ("shuffled golden", 1.0))
+        for i, tag in enumerate(tags)
+    ]
+    worst = [{"rpm": rpm, "not_distinguished_from": tags[2:]} for rpm in rpms]
+    estimator = {
+        "normalisation": "sequence", "confidence": 0.95, "name": "club", "negatives": "all"
+    }  # fmt: skip
+    config = {"estimator": estimator, "sampling": {"max_tokens": 24}}
+    empty = {"cut": {}, "finish_reasons": {}, "unused_draws": 0}
+    return {
+        "provenance": {"config": config}, "rows": [*rows, *references], "worst": worst,
+        "comparisons": [], "warnings": [], "by_shift": [], "factors": [], "divergences": [],
+        "excluded": [], "answers": dict.fromkeys(rpms, empty), "cut_at_max_tokens": {},
+        "contributions": "contributions.jsonl", **more,
+    }  # fmt: skip
+
+
+def one(*values, **found):
+    """Results of one RPM under as many subsets as there are values."""
+    rows = [
+        row("m", HOME),
+        *(row("m", t, value=v, **found) for t, v in zip(TAGS, values, strict=False)),
+    ]
+    return results_of(rows)
+
+
+def full(rpms, tags):
+    """Results in which everything is found that can be said."""
+    rows = [
+        row(rpm, tag, **({} if tag == HOME else {"value": -105.6 + 30 * i, "se": 10.7}))
+        for rpm in rpms
+        for i, tag in enumerate((HOME, *tags))
+    ]
+    for r in rows:
+        r["saturated"] = True
+    pairs = [(a, b) for i, a in enumerate(rpms) for b in rpms[i + 1 :]]
+    compared = [compare(*pair, tag, value=9.0) for pair in pairs for tag in (HOME, *tags)]
+    places = [(rpm, tag) for rpm in rpms for tag in (HOME, *tags)]
+    kinds = ("r_emi_above_golden", "baseline_above_golden")
+    shifts = [{"shift": "user", "other_languages": ["de", "es", "ja", "ko", "zh"]}]
+    counts = {"cut": {"speaker_label": 3}, "finish_reasons": {"length": 2}, "unused_draws": 4}
+    reason = (
+        "the response file does not have the sample; export the prompts with the same benchmark"
+    )
+    return results_of(
+        rows,
+        comparisons=compared,
+        warnings=[{"rpm": p, "subset": t, "kind": k} for p, t in places for k in kinds],
+        by_shift=[{"rpm": rpm, "shifts": shifts} for rpm in rpms],
+        factors=[factor(*place, named=True) for place in places],
+        divergences=[divergence(tag, i / 100) for i, tag in enumerate(tags)],
+        excluded=[{"rpm": p, "sample_ID": f"{t}_1", "reason": reason} for p, t in places],
+        answers=dict.fromkeys(rpms, counts),
+        cut_at_max_tokens={t: dict.fromkeys(rpms, 7) for t in tags},
+    )
+
+
+def compare(first, second, subset, **found):
+    parts = difference(**found)
+    parts["difference"] = parts.pop("value")
+    return {"first": first, "second": second, "subset": subset, "n": 10, **parts}
+
+
+def factor(rpm, subset, named, p=0.01):
+    place = {"rpm": rpm, "subset": subset, "factor": "dialogue", "n": 10, "K": 4}
+    return {**place, "difference": -0.42, "se": 0.08, "p_holm": p, "named": named}
+
+
+def divergence(subset, value, name="context"):
+    found = {"rjsd_corrected": value, "rjsd_p": 0.04, "n": 10}
+    return {"subset": subset, "factor": name, **found}
+
+
+def shown(results, folder="run"):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        print_report(results, folder)
+    text = out.getvalue()
+    assert text.endswith("\n") and "None" not in text and "nan" not in text
+    return text[:-1].split("\n")
+
+
+def verdict_of(results):
+    lines = shown(results)
+    return " ".join(line.strip() for line in lines[: lines.index("")])
+
+
+SIX = tuple(f"llama-3.1-8b-instruct-{i}" for i in range(6))
+
+
+@pytest.mark.parametrize(
+    "rpms, tags, most", [(SIX[:2], TAGS[:3], 30), (SIX, TAGS, 50), (SIX, (*TAGS, "ours"), 50)]
+)
+def test_a_screen_holds_all_that_can_be_said(rpms, tags, most):
+    lines = shown(full(rpms, tags))
+    assert len(lines) <= most and max(map(cell_len, lines)) <= 120
+    firsts = [next(i for i, x in enumerate(lines) if x.startswith(rpm)) for rpm in rpms]
+    title, warning, files = (
+        next(i for i, line in enumerate(lines) if start in line)
+        for start in ("± s.e. in nats per response", "warning: ", "results: run/results.json")
+    )
+    assert 0 == firsts[0] < firsts[-1] < title < warning < files == len(lines) - 2
+    assert sum(line.startswith("warning: ") for line in lines) == 5
+    text = "\n".join(lines)
+    for said in ("power 0.8", "factor ignored", "furthest", "more significant", "tokens"):
+        assert said in text
+
+
+def test_a_real_run_fits(small_config, tmp_path):
+    small_config.shifts = ("german", "Literature", "TurnLevelComposition")
+    results = diagnose(small_config, tmp_path)
+    found = json.loads((tmp_path / "results.json").read_text(), object_hook=named)
+    lines = shown(found, tmp_path)
+    assert len(lines) <= 30 and f"results: {tmp_path / 'results.json'}" in lines
+    assert lines[0].startswith("full_context: ") and len(found["rows"]) == len(results["rows"])
+
+
+def named(record):
+    return {"rpm" if key == "policy" else key: value for key, value in record.items()}
+
+
+def test_a_degradation_is_named_with_what_it_is_not_told_from():
+    said = verdict_of(one(4.0, 19.1, -3.0))
+    assert said.startswith("m: degrades under spanish (user): R-EMID 19.1 [15.1, 23.1], n = 10")
+    assert "p = 0.01 (Holm); not distinguished from spanish, chinese" in said
+    alone = one(19.1)
+    assert verdict_of(alone).endswith("p = 0.01 (Holm)")
+
+
+def test_a_larger_but_unsure_shift_is_not_the_one_that_is_named():
+    rows = [row("m", HOME), row("m", "german", value=6.0), row("m", "korean", value=9.0, se=8.0)]
+    said = verdict_of(results_of(rows))
+    assert said.startswith("m: degrades under german (user): R-EMID 6.0 [2.0, 10.0]")
+    assert "larger but not significant under korean (user): R-EMID 9.0 [-7.0, 25.0]" in said
+
+
+@pytest.mark.parametrize("p, why", [(0.3, "not significant"), (None, "within noise")])
+def test_what_is_positive_by_chance_is_no_degradation(p, why):
+    said = verdict_of(one(5.0, 1.0, se=2.0 if p else 4.0, p=p))
+    assert said.startswith(f"m: no degradation shown; positive but {why} under german (user): ")
+    bound = "9.0" if p else "13.0"
+    assert said.endswith(f"with 95 % confidence at most {bound} nats per response (german, n = 10)")
+
+
+def test_where_nothing_is_positive_no_shift_is_named_worst():
+    rows = [row("m", HOME), row("m", "german", value=-9.0), row("m", "korean", value=-20, se=9.0)]
+    said = verdict_of(results_of(rows))
+    expected = "with 95 % confidence at most -2.0 nats per response (korean, n = 10)"
+    assert said == f"m: no degradation shown; {expected}"
+    assert "worst" not in "\n".join(shown(results_of(rows)))
+
+
+def test_a_significant_gain_is_no_degradation():
+    said = verdict_of(one(-20.0, p=0.001))
+    assert said.startswith("m: no degradation shown; with 95 %")
+
+
+def test_what_has_no_value_is_said():
+    assert verdict_of(one(None, n=2)) == "m: no R-EMID could be estimated (n = 2-10)"
+    assert verdict_of(one()) == "m: no R-EMID could be estimated (n = 10)"
+    assert verdict_of(one(-9.0, None)).endswith("; not estimated under spanish")
+    empty = dict.fromkeys(("r_emi", "r_emi_se", "retained", "baseline", "retained_se"))
+    few = results_of([{**row("m", tag, n=2), **empty} for tag in (HOME, "german")])
+    (line,) = (x for x in shown(few) if x.lstrip().startswith("german"))
+    assert line.split()[:3] == ["german", "2", "–"]
+    few["rows"][0].update(r_emi=3.0)
+    assert "3.0 ± –" in "\n".join(shown(few))
+
+
+def test_figures_per_token_have_three_decimals():
+    results = one(0.0123, se=0.001)
+    results["provenance"]["config"]["estimator"]["normalisation"] = "token"
+    text = "\n".join(shown(results))
+    assert "R-EMID 0.012 [0.010, 0.014]" in text and "nats per token" in text
+
+
+def test_no_figure_is_cut_or_loses_its_mark():
+    results = full(SIX, TAGS)
+    results["rows"][1].update(r_emid=-123456.78, r_emid_se=98765.43)
+    assert "-123456.8±98765.4*" in "\n".join(shown(results))
+    results = one(-0.01, 8.0)
+    table = [line.split() for line in shown(results)]
+    assert [
+        *[
+            "german",
+            "10",
+            "-5.0",
+            "±",
+            "1.0",
+            "0.0",
+            "±",
+            "2.0",
+            "0.50",
+            "±",
+            "0.10",
+            "1.00",
+            "±",
+            "0.10",
+        ]
+    ] in table
+    assert [
+        *[
+            "spanish",
+            "10",
+            "-5.0",
+            "±",
+            "1.0",
+            "8.0",
+            "±",
+            "2.0*",
+            "0.50",
+            "±",
+            "0.10",
+            "1.00",
+            "±",
+            "0.10",
+        ]
+    ] in table
+
+
+def test_more_rpms_than_stand_side_by_side():
+    rpms = tuple("abcdefgh")
+    lines = shown(full(rpms, TAGS))
+    assert max(map(cell_len, lines)) <= 120
+    assert [line.split() for line in lines if line.startswith("subset")] == [
+        ["subset", "n", *rpms[:6]], ["subset", "n", *rpms[6:]]
+    ]  # fmt: skip
+
+
+def test_only_significant_comparisons_are_shown():
+    rows = [row(rpm, tag, value=v) for rpm in "ab" for tag, v in ((HOME, None), ("german", 1.0))]
+    noise, clear = compare("a", "b", HOME, value=1.0), compare("a", "b", "german", value=9.0)
+    text = "\n".join(shown(results_of(rows, comparisons=[noise, clear])))
+    said = "german: R-EMI of a minus b: 9.0 [5.0, 13.0], n = 10, p = 0.01 (Holm)"
+    assert said in text and "IDTest: R-EMI of" not in text
+    raw = {**clear, "p_holm": None}  # not adjusted: its interval decides
+    assert said.replace("0.01 (Holm)", "0.005") in shown(results_of(rows, comparisons=[raw]))
+    unsure = {**clear, "p_holm": 0.2}
+    none = "no two RPMs differ significantly in R-EMI (paired comparisons: 1)"
+    missing = compare("a", "b", HOME, value=None)
+    assert none in shown(results_of(rows, comparisons=[unsure, missing]))
+    assert "two RPMs" not in "\n".join(shown(one(3.0)))
+
+
+def test_warnings_name_their_rpms_and_subsets():
+    rows = [row(r, t, value=v) for r in "ab" for t, v in ((HOME, None), ("x", 1.0), ("y", 1.0))]
+    places = [("a", HOME), ("a", "x"), ("a", "y"), ("b", "y")]
+    kind = "baseline_above_golden"
+    warnings = [{"rpm": p, "subset": t, "kind": kind} for p, t in places]
+    lines = shown(results_of(rows, warnings=warnings))
+    (line,) = (x for x in lines if x.startswith("warning"))
+    assert line.endswith("too predictable, baseline above golden's: a in all subsets, b in y")
+    rows[1]["saturated"] = rows[2]["saturated"] = True
+    (line,) = (x for x in shown(results_of(rows)) if x.startswith("warning"))
+    assert line.endswith("a in 2 of 3 subsets")
+
+
+def test_collected_answers_that_were_left_out_are_counted():
+    reasons = ("no\x1b[2J", "the answer is empty")
+    excluded = [{"rpm": "m", "sample_ID": "IDTest_1", "reason": r} for r in reasons]
+    counts = {"cut": {"user_turn": 9}, "finish_reasons": {"length": 22}, "unused_draws": 3}
+    results = {**one(-3.0), "excluded": excluded, "answers": {"m": counts}}
+    lines = shown(results)
+    assert "warning: answers excluded: 2, first m IDTest_1: no\\x1b[2J" in lines
+    said = "9 with a user turn cut, 22 with a finish_reason other than stop, 3 draws unused"
+    assert f"answers: {said}" in lines
+
+
+def test_what_else_was_measured_has_a_line():
+    factors = [factor("m", "german", False), factor("m", "korean", True)]
+    far = [divergence("german", 0.01), divergence("korean", 0.5, "user"), divergence("x", 0.2)]
+    lines = shown({**one(-3.0), "factors": factors, "divergences": far})
+    named = "m dialogue in korean: -0.42 ± 0.08 nats, n = 10, p = 0.01 (Holm)"
+    assert f"factor ignored or wrong: {named}" in lines
+    (line,) = (x for x in lines if x.startswith("contexts furthest"))
+    assert line.endswith("x (corrected RJSD 0.200 nats, n = 10, p = 0.04)")
+    factors[1]["named"], far[2]["rjsd_p"] = False, None
+    lines = shown({**one(-3.0), "factors": factors, "divergences": far})
+    assert "factors: none stands out as ignored or wrong (n = 10, K = 4)" in lines
+    assert any(line.endswith("0.200 nats, n = 10)") for line in lines)
+
+
+@pytest.mark.parametrize("rpms, tags", [(2, TAGS[:3]), (6, TAGS)])
+def test_hostile_names_stay_inert_and_short(rpms, tags):
+    names = ("[bold]x[/bold]", ":smile:", "a\x1b[31m\u202e\n", "長い名前" * 50, "[/]", "y" * 500)
+    renamed = {
+        tag: f"{name} {i}" for i, (tag, name) in enumerate(zip(tags, names * 2, strict=False))
+    }
+    text = json.dumps(full(names[:rpms], tags))
+    for tag, name in renamed.items():
+        text = text.replace(json.dumps(tag), json.dumps(name))
+    lines = shown(json.loads(text))
+    assert max(map(cell_len, lines)) <= 120 and len(lines) <= (30 if rpms == 2 else 50)
+    text = "\n".join(lines)
+    assert "\x1b" not in text and "\u202e" not in text
+    assert "[bold]x[/bold]: " in text and ":smile:: " in text
+
+
+def test_reports_need_neither_arrays_nor_estimates():
+    code = """
+import pkgutil, sys
+from importlib import import_module
+import remid_jax.report as report
+for module in pkgutil.iter_modules(report.__path__):
+    import_module(f"remid_jax.report.{module.name}")
+heavy = ("jax", "numpy", "ml_collections", "remid_jax.analysis", "remid_jax.evaluation",
+         "remid_jax.information", "remid_jax.data", "remid_jax.models", "remid_jax.inference")
+assert not set(heavy) & set(sys.modules), set(heavy) & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
