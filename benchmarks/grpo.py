@@ -143,7 +143,7 @@ class OurRounds:
         )  # fmt: skip
         self.state, said = grpo_update(
             self.model.params, self.state, groups, known, graphdef=self.graphdef,
-            optimiser=OPTIMISER, micro_batches=parts, grpo=LOSS, on_policy=True,
+            optimiser=OPTIMISER, micro_batches=parts, remat=False, grpo=LOSS, on_policy=True,
         )  # fmt: skip
         jax.block_until_ready(self.state)
         if not float(said["finite"]):

@@ -20,7 +20,7 @@ from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.sharding import ROWS, parts_of_mesh, path_name, spec_of
 from remid_jax.settings import made_from
-from remid_jax.training import corl, optimiser, rollout_worker, updates
+from remid_jax.training import corl, optimiser, updates
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.groups import STEP, GroupedBatch
 from remid_jax.training.grpo import Completions, GrpoConfig
@@ -188,7 +188,7 @@ def _training(s: Shapes, config: ConfigDict) -> dict[str, Lower]:
         ids = arrays(lambda *x: x, ((r.prompts, longest), I32), ((r.prompts,), I32))
         return rollouts.rollout.lower(
             nnx.merge_state(frozen, adapter), *ids, _keys(), graphdef=graphdef,
-            sampling=rollout_worker.sampling_of(r), draws=r.group, end=0, split=False,
+            sampling=made_from(SamplingConfig, r), draws=r.group, end=0, split=False,
             gather=config.rollout_weights == "gathered",
         )  # fmt: skip
 

@@ -16,7 +16,6 @@ from remid_jax.training.corl import Corl
 from remid_jax.training.experiment import make_experiment
 from remid_jax.training.held_out import change
 from remid_jax.training.run_logger import EVALUATIONS, METRICS, read_lines, read_predictions
-from remid_jax.training.scorers import save_adapters
 
 from .studies import world_truth
 
@@ -40,7 +39,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         )
     loop = Corl(config, experiment, folder)
     state = loop.run()
-    save_adapters(folder / ESTIMATOR, experiment.adapters(state.roles))
+    experiment.save_adapters(folder / ESTIMATOR, state.roles)
     measured = world_truth.measure(loop, state.roles) if config.task == "world" else None
     if not is_primary():
         return

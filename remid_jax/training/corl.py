@@ -1,7 +1,7 @@
 """The loop: reasoner and policy take turns, each judged by how the other stands.
 
-A run is a list of stages, a stage a number of steps, and a step a pure function of the state and of
-(seed, stage, step). So a killed run goes on from its last checkpoint to the same bits.
+A step is a pure function of the state and of (seed, stage, step): a killed run goes on to the same
+bits.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from remid_jax.training.groups import Example, GroupedBatch
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.optimiser import OptimiserConfig, TrainState, init_state
 from remid_jax.training.rollout_worker import RolloutWorker
-from remid_jax.training.run_logger import ResumePoint, RunLogger
+from remid_jax.training.run_logger import RunLogger
 from remid_jax.training.tasks import Notes, notes_of
 from remid_jax.training.updates import grpo_update, sft_update
 
@@ -67,16 +67,17 @@ class Corl:
         try:
             with using(self.experiment.mesh):
                 point = self.logger.latest()
-                state = self._init_stage(0) if point is None else self._restored(point)
-                first = (0, 0) if point is None else (point.stage, point.step)
-                for i in range(first[0], len(self.stages)):
-                    state = self._stage(i, first[1] if i == first[0] else 0, state)
+                first, step = (0, 0) if point is None else (point.stage, point.step)
+                state = self._init_stage(first)
+                if point is not None:
+                    state = load_tree(point.path, state)
+                for i in range(first, len(self.stages)):
+                    state = self._stage(i, step if i == first else 0, state)
                 return state
         finally:
             self.logger.close()
 
     def _group(self, stage: Stage) -> ConfigDict:
-        """The group of the configuration that holds a stage's settings."""
         return self.config.sft if stage.kind.endswith("sft") else self.config[stage.role]
 
     def _init_stage(self, i: int, state: State | None = None) -> State:
@@ -90,9 +91,6 @@ class Corl:
         params = jax.tree.map(jnp.copy, roles[self.stages[last].role])
         train = init_state(params, self.optimisers[last])
         return on_mesh(State(roles, train, cold), self.experiment.mesh)
-
-    def _restored(self, point: ResumePoint) -> State:
-        return load_tree(point.path, self._init_stage(point.stage))
 
     def _stage(self, i: int, first: int, state: State) -> State:
         stage, c = self.stages[i], self.config

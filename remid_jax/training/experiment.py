@@ -24,7 +24,6 @@ from remid_jax.models.sharding import MeshConfig, make_mesh, place
 from remid_jax.settings import made_from
 from remid_jax.training import world_base
 from remid_jax.training.config import ROLES
-from remid_jax.training.scorers import load_adapters
 from remid_jax.training.tasks import ChatTask, Task, WorldTask
 from remid_jax.worlds.textual import export
 
@@ -65,19 +64,14 @@ class Experiment:
     shortened: tuple[str, ...]
     excluded: tuple[str, ...]
 
-    def adapters(self, roles: Mapping[str, Any]) -> dict[str, adapters.Adapter]:
-        """Role -> trainable parameters as adapters of this base."""
-        return {
-            role: adapters.Adapter(self.lora, params, self.base) for role, params in roles.items()
-        }
+    def save_adapters(self, folder: Path, roles: Mapping[str, Any]) -> None:
+        """Writes the trained parameters of each role as an adapter of this base."""
+        for role, params in roles.items():
+            adapters.save_adapter(folder / role, adapters.Adapter(self.lora, params, self.base))
 
 
 def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
     """Reads samples and model; a world's base is trained where it does not exist yet.
-
-    Args:
-      config: see `config.default_config`.
-      folder: of the run.
 
     Raises:
       UserError: files, model or sizes that cannot be used.
@@ -107,7 +101,7 @@ def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
 
 def _trained(folder: str, base: adapters.Base, lora: LoraConfig) -> dict[str, adapters.Adapter]:
     """Role -> the trained adapter from which it goes on; refuses one of another shape."""
-    trained = load_adapters(folder, base)
+    trained = {role: adapters.load_adapter(f"{folder}/{role}", base) for role in ROLES}
     for role, adapter in trained.items():
         if dataclasses.replace(adapter.lora, dropout=lora.dropout) != lora:
             raise UserError(

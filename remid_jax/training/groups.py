@@ -1,7 +1,6 @@
 """Prompts and the rows that continue them: one layout for rewards, updates and evaluation.
 
-What the rows of a group share is computed once, forward and backward. The scored part of a row is a
-golden response, a thought or a completion; what precedes it is only read.
+What the rows of a group share is computed once, forward and backward.
 """
 
 import dataclasses
@@ -125,7 +124,7 @@ def group_statistics(
     """Log-probabilities of the scored tokens, and entropies of the distributions they come from.
 
     Args:
-      decoder: the model, adapters included.
+      decoder: adapters included.
       batch: prompts and rows.
       head: vocabulary tokens whose logits are in memory at once.
       key: of the adapters' dropout; None: no dropout.
@@ -160,8 +159,7 @@ def group_statistics(
 def micro_batches_of(batch: Any, count: int) -> Any:
     """A pytree of [B, ...] arrays as [count, B / count, ...], for a scan over micro-batches.
 
-    Micro-batch i has the rows i, i + count, i + 2 count, ...: where devices hold neighbouring rows,
-    each has its share of every micro-batch.
+    Micro-batch i has the rows i, i + count, ...: devices that hold neighbouring rows share each.
     """
     return jax.tree.map(
         lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch

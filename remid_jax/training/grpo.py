@@ -2,7 +2,7 @@
 
 Log-probabilities are in nats; [N, S] is token s of completion n. π is the policy that is trained,
 old the one that drew the completions, ref the one it should stay near. Sums and denominators are
-returned apart, so that micro-batches and devices can be added up before anyone divides.
+returned apart: micro-batches and devices are added up before anyone divides.
 """
 
 import dataclasses
@@ -15,12 +15,6 @@ from remid_jax.errors import UserError
 from remid_jax.settings import check_choice, check_fields, key
 
 Array = jax.Array
-CHOICES = {
-    "kl_estimator": ("k1", "k2", "k3"),
-    "aggregation": ("grpo", "dapo", "dr_grpo"),
-    "baseline": ("mean", "leave_one_out"),
-    "scale": ("group", "batch", "none"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +30,13 @@ class GrpoConfig:
     clip_high: float = key(0.2, "ratios above 1 + this have none where A > 0", "[0, 1e9]")
     dual_clip: float = key(0.0, "c > 1 bounds the loss at c·|A| where A < 0; 0: off", "[0, 1e9]")
     kl_coefficient: float = key(0.0, "of the KL from the stage's beginning; 0: none", "[0, 1e9]")
-    kl_estimator: str = key("k3", "of the KL term, see `kl_terms`", CHOICES["kl_estimator"])
+    kl_estimator: str = key("k3", "of the KL term, see `kl_terms`", ("k1", "k2", "k3"))
     kl_unbiased: bool = key(True, "weigh the estimate so that its gradient is that of the KL")
-    aggregation: str = key("grpo", "of tokens, see `aggregate`", CHOICES["aggregation"])
-    baseline: str = key("mean", "of rewards, see `group_advantages`", CHOICES["baseline"])
-    scale: str = key("group", "over which advantages are normalised", CHOICES["scale"])
+    aggregation: str = key("grpo", "of tokens, see `aggregate`", ("grpo", "dapo", "dr_grpo"))
+    baseline: str = key("mean", "of rewards, see `group_advantages`", ("mean", "leave_one_out"))
+    scale: str = key("group", "over which advantages are normalised", ("group", "batch", "none"))
     mask_truncated: bool = key(False, "leave out completions that the limit cut")
-    # Of a completion; the constant that `dr_grpo` divides by.
-    max_tokens: int = key(0, "of a completion", configured=False)
+    max_tokens: int = key(0, "of a completion; `dr_grpo` divides by it", configured=False)
     epsilon: float = key(1e-4, "added to the s.d. of rewards", "[0, 1e9]", configured=False)
 
     def __post_init__(self):
@@ -86,8 +79,8 @@ def group_advantages(
     b is the group's mean (Shao et al., 2024, arXiv 2402.03300), or the mean of the other
     completions (leave one out: Kool et al., 2019), which is G/(G−1) times as far from r_i. σ is the
     standard deviation with divisor G − 1, as TRL takes it, of the group or of the whole batch;
-    with `none` A_i = r_i − b_i (Liu et al., 2025, arXiv 2503.20783). Where all rewards of a group
-    are equal, advantages are exactly 0, however their mean is rounded.
+    with `none` A_i = r_i − b_i (Liu et al., 2025, arXiv 2503.20783). Equal rewards of a group give
+    exactly 0.
 
     Args:
       rewards: [B, G] floats.
@@ -153,8 +146,7 @@ def importance_terms(
 
     Args:
       log_probs: [..., S] log π.
-      old_log_probs: [..., S] log old, constants.
-      advantages: [..., S] or what broadcasts to it, constants.
+      old_log_probs, advantages: log old and A, constants that broadcast to it.
       clip_low, clip_high: how far a ratio may fall below or rise above 1.
       dual_clip: c > 1, or 0 for no bound; static under `jit`.
 
@@ -264,10 +256,10 @@ def grpo_loss(
     """The loss of GRPO and its kin: clipped importance terms, plus a KL term.
 
     Args:
-      log_probs: [N, S] of the policy, the only input with a gradient. Values at tokens that do not
-        count are not read, even NaN.
+      log_probs: [N, S] of the policy, the only input with a gradient; not read at tokens that do
+        not count.
       completions: what is known of them, all constant.
-      config: see `GrpoConfig`.
+      config: of the loss.
 
     Returns:
       Sum and denominator of the loss (see `aggregate`), both 0 where nothing counts, and metrics,
@@ -336,7 +328,8 @@ def _check_shapes(log_probs: Array, completions: Completions) -> None:
 
 
 def _check_choice(name: str, value: str) -> None:
-    check_choice(f"grpo.{name}", value, CHOICES[name])
+    allowed = GrpoConfig.__dataclass_fields__[name].metadata["key"].allowed
+    check_choice(f"grpo.{name}", value, allowed)
 
 
 def _check_max_tokens(how: str, value: int) -> None:

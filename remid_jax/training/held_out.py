@@ -51,8 +51,7 @@ class Predicted:
 
 def ratio_of_sums(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """Σ a / Σ b and its standard error over independent pairs (delta method); 0 for one pair."""
-    ratio = float(a.sum() / b.sum())
-    n = len(a)
+    ratio, n = float(a.sum() / b.sum()), len(a)
     if n < 2:
         return ratio, 0.0
     return ratio, float(np.sqrt(np.sum((a - ratio * b) ** 2) * n / (n - 1)) / b.sum())
@@ -61,9 +60,7 @@ def ratio_of_sums(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 def change(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
     """What log q of responses gained: mean, standard error and 95 % t-interval, in nats.
 
-    Args:
-      before: sample id -> log q(y|x, r).
-      after: the same later; samples that only one of them has are left out.
+    Both map sample id -> log q(y|x, r); samples that only one of them has are left out.
 
     >>> found = change({"a": -9.0, "b": -8.0, "c": -7.0}, {"a": -7.0, "b": -7.0, "c": -7.0})
     >>> found["n"], found["gain"], [round(x, 2) for x in found["interval"]]
@@ -86,19 +83,11 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
 
 
 def ngram_overlap(thought: str, golden: str, n: int) -> float:
-    """The share of the golden response's n-grams that occur in the thought.
+    """The share of the golden response's n-grams of words that occur in the thought.
 
-    A thought that repeats the response makes it likely without any reasoning. Units are words, and
-    characters where a script writes no spaces; case, Unicode form, punctuation and the markers of
-    the thought's sections do not count. A repeated n-gram counts as often as the response has it.
-
-    Args:
-      thought: the whole thought, or the part that the policy reads.
-      golden: the golden response.
-      n: words of a sequence, at least 1.
-
-    Returns:
-      A share in [0, 1]; NaN where the response has fewer than n words.
+    A thought that repeats the response makes it likely without any reasoning. Characters take the
+    place of words where a script writes no spaces; case, Unicode form, punctuation and the markers
+    of sections do not count. NaN where the response has fewer than n words.
 
     Raises:
       ValueError: n < 1.

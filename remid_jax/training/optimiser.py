@@ -97,15 +97,8 @@ def gradient_step(
 ) -> tuple[TrainState, Array, dict[str, Array]]:  # fmt: skip
     """One step along the gradient of Σ loss / Σ denominator, summed over micro-batches first.
 
-    A gradient that is not finite leaves the state as it is, the step's number included.
-
-    Args:
-      loss: returns sums and denominators, never means.
-      state: before the step.
-      batch: pytree of [B, ...] arrays.
-      key: each micro-batch draws with a key of its own.
-      config: of the optimiser.
-      micro_batches: parts that run one after the other; divides B.
+    A gradient that is not finite leaves the state as it is, the step's number included. `batch` is
+    a pytree of [B, ...] arrays, and `micro_batches` divides B.
 
     Returns:
       The new state, the denominator, and metrics: `loss`, those of the loss, `grad_norm` before

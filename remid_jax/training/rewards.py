@@ -1,14 +1,6 @@
 """Rewards of reasoner and policy: pure functions over a batch, named, weighted and added up.
 
-Rewards of likelihoods are functions of arrays that run under `jit` and have gradients; those of
-texts run on the host. `combined` computes the rewards that a configuration names, and `register`
-adds one's own:
-
-    @register("politeness", "texts")
-    def politeness(batch: RewardBatch, word: str = "please") -> np.ndarray:
-        return np.array([word in text for text in batch.texts], np.float32)
-
-    total, parts = combined(batch, {"likelihood": 1.0, "politeness": 0.5})
+Those of likelihoods run under `jit` and have gradients; those of texts run on the host.
 """
 
 import dataclasses
@@ -28,8 +20,6 @@ from remid_jax.settings import brief, fault_of
 
 Array = jax.Array
 RewardFunction = Callable[..., Any]
-
-WORDS = 600  # of a thought whose length is rewarded in full
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,12 +105,7 @@ REWARDS: dict[str, Reward] = {}
 def register(
     name: str, *needs: str, by_field: bool = False
 ) -> Callable[[RewardFunction], RewardFunction]:
-    """A decorator that makes a function (batch, **parameters) -> [N] a reward of this name.
-
-    Args:
-      name: for configurations.
-      needs: fields of `RewardBatch` without which it cannot be computed.
-      by_field: whether the function takes these fields in place of the batch.
+    """A decorator that makes a function a reward of this name; arguments as of `Reward`.
 
     Raises:
       ValueError: the name is taken, or a field that the batch does not have.
@@ -158,12 +143,9 @@ def likelihood_reward(log_probs: Array, mask: Array) -> Array:
 
 @register("token_log_likelihood", "log_probs", "mask", by_field=True)
 def token_log_likelihood_reward(log_probs: Array, mask: Array) -> Array:
-    """(1/n) Σ_t log q(y_t | x, r, y_<t): the mean over the n scored tokens, in nats per token.
+    """(1/n) Σ_t log q(y_t | x, r, y_<t) over the n scored tokens, in nats; as `likelihood_reward`.
 
-    Arguments and errors as in `likelihood_reward`.
-
-    Returns:
-      [...] float32; 0, with gradient 0, in rows without scored tokens: leave them out of means.
+    Rows without scored tokens are 0, with gradient 0: leave them out of means.
 
     >>> token_log_likelihood_reward(jnp.array([-1.0, -3.0, -9.0]), jnp.array([1, 1, 0])).item()
     -2.0
@@ -174,14 +156,7 @@ def token_log_likelihood_reward(log_probs: Array, mask: Array) -> Array:
 
 @register("sequence_likelihood", "log_probs", "mask", by_field=True)
 def sequence_likelihood_reward(log_probs: Array, mask: Array, scale: float | Array = 1.0) -> Array:
-    """Σ_t log q(y_t | x, r, y_<t) / scale: the response's log-likelihood, in nats where scale is 1.
-
-    Args:
-      log_probs, mask: as in `likelihood_reward`.
-      scale: nats that count as 1.
-
-    Returns:
-      [...] float32; 0 in rows without scored tokens.
+    """Σ_t log q(y_t | x, r, y_<t) / scale: as `likelihood_reward`, `scale` being nats that count 1.
 
     Raises:
       UserError: the scale is not positive.
@@ -195,14 +170,8 @@ def sequence_likelihood_reward(log_probs: Array, mask: Array, scale: float | Arr
 def cross_information_reward(log_probs: Array, mask: Array, negatives: Array) -> Array:
     """log q(y|x, r) − log mean_k q(y|x_k, r_k) over the own and K other contexts, in nats.
 
-    At most log(K + 1). A thought that makes the response likely in every context is not rewarded.
-
-    Args:
-      log_probs, mask: as in `likelihood_reward`.
-      negatives: [..., K] log q of the whole response under other contexts, nats; K >= 1.
-
-    Returns:
-      [...] float32; 0 in rows without scored tokens.
+    As `likelihood_reward`, at most log(K + 1); `negatives` are [..., K] log q of the whole response
+    under other contexts, in nats. A thought that makes it likely in every context is not rewarded.
 
     Raises:
       ValueError: the shapes differ, or there are no negatives.
@@ -219,14 +188,9 @@ def cross_information_reward(log_probs: Array, mask: Array, negatives: Array) ->
 
 @register("reference_match", "match", "golden_match", by_field=True)
 def reference_match_reward(candidate: Array, golden: Array) -> Array:
-    """min(1, p("100%" | candidate) / p("100%" | golden)) of a frozen reference model.
+    """min(1, p("100%" | candidate) / p("100%" | golden)) of a frozen model: [...] float32.
 
-    Args:
-      candidate: [...] mean token log p of the answer "100%" about the candidate, nats.
-      golden: [...] the same about the golden response.
-
-    Returns:
-      [...] float32 in [0, 1].
+    Both are mean token log p of the answer "100%" in nats, [...].
 
     >>> reference_match_reward(jnp.array([-2.0, -1.0]), jnp.array([-2.0, -3.0])).tolist()
     [1.0, 1.0]
@@ -237,27 +201,14 @@ def reference_match_reward(candidate: Array, golden: Array) -> Array:
 
 @register("format", "texts", by_field=True)
 def format_reward(texts: Sequence[str]) -> np.ndarray:
-    """[N] float32: .5 for core features with text, and .5 for all three sections with text.
-
-    Order and repetition do not count.
-
-    Returns:
-      [N] float32, each 0, .5 or 1.
-    """
+    """[N] float32: .5 for core features with text, and .5 for all three sections with text."""
     thoughts = [parse_thought(text) for text in texts]
     return np.array([bool(t.core) / 2 + t.complete / 2 for t in thoughts], np.float32)
 
 
 @register("length", "texts", by_field=True)
-def length_reward(texts: Sequence[str], words: float = WORDS) -> np.ndarray:
-    """min(1, words of the thought / words), the markers' own words not counted.
-
-    Args:
-      texts: N thoughts.
-      words: from which on the reward is 1.
-
-    Returns:
-      [N] float32 in [0, 1].
+def length_reward(texts: Sequence[str], words: float = 600) -> np.ndarray:
+    """[N] float32: min(1, words of the thought / words), the markers' own words not counted.
 
     Raises:
       UserError: words is not positive.
@@ -269,17 +220,9 @@ def length_reward(texts: Sequence[str], words: float = WORDS) -> np.ndarray:
 
 @register("exact_match", "texts", "golden", by_field=True)
 def exact_match_reward(texts: Sequence[str], golden: Sequence[str]) -> np.ndarray:
-    """The share of words that candidate and golden response have at the same place.
+    """[N] float32: the share of the longer text's words that both texts have at the same place.
 
-    A share of the longer one's words, so surplus words count against a candidate. Case and
-    punctuation are ignored; texts without any word match if they are equal.
-
-    Args:
-      texts: N candidates.
-      golden: N golden responses.
-
-    Returns:
-      [N] float32 in [0, 1].
+    Case and punctuation are ignored; texts without any word match if they are equal.
 
     Raises:
       ValueError: not one golden response a candidate.
@@ -302,18 +245,13 @@ def _in_place(text: str, golden: str) -> float:
 
 @register("finished", "truncated", by_field=True)
 def _finished(truncated: Array) -> np.ndarray:
-    """1 where the text was not cut off."""
     return 1 - np.asarray(truncated, bool).astype(np.float32)
 
 
 def check_rewards(
     weights: Mapping[str, float], parameters: Mapping[str, Any], where: str = ""
 ) -> None:
-    """Refuses what `combined` cannot compute, as far as names, weights and parameters show.
-
-    Args:
-      weights, parameters: see `combined`.
-      where: prefix of `rewards` and `parameters` in messages, as "config.policy.".
+    """Refuses what `combined` cannot compute; `where` begins its messages, as "config.policy.".
 
     Raises:
       UserError: no reward, an unknown one (naming the nearest), a weight that is not finite, or a
@@ -383,7 +321,6 @@ def combined(
 
 
 def _part(name: str, batch: RewardBatch, parameters: dict[str, Any]) -> np.ndarray:
-    """One reward of the batch, checked: [N] float32."""
     reward = REWARDS[name]
     for need in reward.needs:
         if getattr(batch, need) is None:

@@ -44,16 +44,12 @@ def rollout(
     params: Any, prompts: Array, lengths: Array, key: Array, *, graphdef: Any,
     sampling: SamplingConfig, draws: int, end: int, split: bool, gather: bool = True,
 ) -> Rollout:  # fmt: skip
-    """Draws completions.
+    """Draws G = `draws` completions of each prompt.
 
     Args:
       params: decoder parameters, adapters included.
-      prompts: [B, P] token ids, padded on the right.
-      lengths: [B] tokens of each prompt.
-      key: of the draws.
-      graphdef: of the decoder.
-      sampling: how to draw; its seed is in the key.
-      draws: G.
+      prompts, lengths: as of `padded`.
+      sampling: how to draw; `key` replaces its seed.
       end: the token that ends a completion.
       split: whether layers run split (see `Decoder.run_split_layers`).
       gather: whether weights that are spread over `fsdp` are gathered once, not at each token.

@@ -12,6 +12,7 @@ from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.models.sharding import place_rows, using
+from remid_jax.settings import made_from
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.experiment import Experiment
 from remid_jax.training.groups import Example, GroupedBatch, group_examples
@@ -19,12 +20,6 @@ from remid_jax.training.held_out import Predicted, ngram_overlap
 from remid_jax.training.rewards import RewardBatch, combined
 from remid_jax.training.tasks import Notes, notes_of
 from remid_jax.training.updates import score
-
-
-def sampling_of(c: ConfigDict, temperature: float | None = None) -> SamplingConfig:
-    """How a role draws, as its group of the configuration says."""
-    temperature = c.temperature if temperature is None else temperature
-    return SamplingConfig(max_tokens=c.max_tokens, temperature=temperature)
 
 
 class RolloutWorker:
@@ -70,31 +65,21 @@ class RolloutWorker:
             for s, group in zip(samples, notes, strict=True)
         ]
 
-    # Drawing.
-
     def draw(
         self, params: Any, prompts: list[Sequence[int]], c: ConfigDict, key: jax.Array,
         draws: int, temperature: float | None = None,
     ) -> tuple[rollouts.Rollout, list[list[tuple[int, ...]]], list[list[str]]]:  # fmt: skip
-        """Completions of prompts.
-
-        Args:
-          params: of the role that draws.
-          prompts: B token lists.
-          c: the role's group of the configuration.
-          key: of the draws.
-          draws: G completions of each prompt.
-          temperature: by default the role's own.
+        """Draws of each of B prompts with a role's parameters and group of the configuration.
 
         Returns:
-          The rollout, and B lists of G completions as token ids and as texts.
+          The rollout, and B lists of `draws` completions as token ids and as texts.
         """
-        e = self.experiment
+        e, other = self.experiment, {} if temperature is None else {"temperature": temperature}
         ids, lengths = self.place(rollouts.padded(prompts, self.max_prompt))
         with using(e.mesh):
             drawn = rollouts.rollout(
                 nnx.merge_state(e.frozen, params), ids, lengths, key, graphdef=e.graphdef,
-                sampling=sampling_of(c, temperature), draws=draws, end=e.task.end,
+                sampling=made_from(SamplingConfig, c, **other), draws=draws, end=e.task.end,
                 split=jax.default_backend() == "cpu",
                 gather=self.config.rollout_weights == "gathered",
             )  # fmt: skip
@@ -105,36 +90,22 @@ class RolloutWorker:
         self, params: Any, samples: Sequence[Sample], key: jax.Array, draws: int,
         temperature: float | None = None,
     ) -> list[list[str]]:  # fmt: skip
-        """The reasoner's thoughts about samples, `draws` each; arguments as of `draw`.
-
-        Where `config.notes` says that nobody reads them, each sample has one empty thought.
-        """
+        """The reasoner's thoughts, `draws` a sample; one empty thought where nobody reads them."""
         if self.config.notes == "none":
             return [[""] for _ in samples]
         prompts = [self.experiment.task.reason_prompt(s) for s in samples]
         return self.draw(params, prompts, self.config.reasoner, key, draws, temperature)[2]
 
-    # Rewards.
-
     def rewards(
         self, role: str, policy: Any, samples: Sequence[Sample], notes: Notes,
         texts: list[list[str]], stopped: np.ndarray,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # fmt: skip
-        """Rewards of a batch of completions.
+        """[B·G] rewards of a role's completions `texts`, and those of each name; see `combined`.
 
         Args:
-          role: whose completions they are.
           policy: parameters of the policy that judges thoughts.
-          samples: B samples.
           notes: what the policy read, for its own completions.
-          texts: B lists of G completions.
-          stopped: [B, G] bool, whether they ended by themselves.
-
-        Returns:
-          [B·G] weighted sums, and name -> [B·G] of each reward.
-
-        Raises:
-          UserError: an unknown reward, one that lacks what it needs, or a value that is not finite.
+          stopped: [B, G] bool, whether completions ended by themselves.
         """
         c = self.config[role]
         fields: dict[str, Any] = {
@@ -160,10 +131,7 @@ class RolloutWorker:
     def _negatives(
         self, policy: Any, samples: Sequence[Sample], notes: Notes, count: int
     ) -> np.ndarray:
-        """[B, K] log q of each golden response under the contexts of the next K samples, in nats.
-
-        Each of these contexts is read with the first of its notes.
-        """
+        """[B, K] log q of golden responses under contexts and first notes of the next K samples."""
         b, task = len(samples), self.experiment.task
         offsets = range(1, min(count, b - 1) + 1)
         golden = [task.encode(s.golden) for s in samples]
@@ -184,18 +152,13 @@ class RolloutWorker:
         values = self.score(self.experiment.initial, batch)  # new adapters change nothing
         return values.astype(np.float64).sum(-1) / batch.weights.sum(-1)
 
-    # Held-out samples.
-
     def predict(
         self, samples: Sequence[Sample], roles: Mapping[str, Any],
         advance: Callable[[int], None] = lambda n: None,
     ) -> Predicted:  # fmt: skip
         """Golden responses under the policy, given thoughts that the reasoner draws.
 
-        Args:
-          samples: any.
-          roles: role -> trainable parameters.
-          advance: called with the number of samples of each finished batch.
+        `roles` holds the parameters of each, and `advance` hears the size of each finished batch.
         """
         e, found = self.config.evaluate, []
         for a, part in self._batches(samples):
@@ -224,13 +187,7 @@ class RolloutWorker:
     def pairs(
         self, samples: Sequence[Sample], responses: Sequence[str], roles: Mapping[str, Any]
     ) -> np.ndarray:
-        """S[i, j] = log q(y_j | x_i, r_i), one drawn thought a context, in nats: [N, M].
-
-        Args:
-          samples: N contexts.
-          responses: M texts.
-          roles: role -> trainable parameters.
-        """
+        """S[i, j] = log q(y_j | x_i, r_i), one drawn thought a context, in nats: [N, M]."""
         task, blocks = self.experiment.task, []
         scored = [task.encode(y) for y in responses]
         for a, part in self._batches(samples):

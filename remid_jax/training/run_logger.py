@@ -1,12 +1,11 @@
 """The files of a run: checkpoints, metrics, evaluations, texts. A resumed run repeats nothing."""
 
-import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -21,7 +20,6 @@ from remid_jax.processes import is_primary
 from remid_jax.training.held_out import Predicted
 
 METRICS, EVALUATIONS, CHECKPOINTS = "metrics.jsonl", "evaluations.jsonl", "checkpoints"
-_PLACE = ("stage", "step")
 SHOWN = 2  # samples of a step whose texts are written, and completions of each sample
 # Keys that may change between a run and its continuation.
 _FREE = (
@@ -30,8 +28,7 @@ _FREE = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class ResumePoint:
+class ResumePoint(NamedTuple):
     """A checkpoint: so many steps of this stage are done."""
 
     stage: int
@@ -159,7 +156,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
             if n > len(complete):  # nothing, or half written when the process was killed
                 break
             raise
-        if not isinstance(line, dict) or not all(is_whole(line.get(k)) for k in _PLACE):
+        if not isinstance(line, dict) or not all(is_whole(line.get(k)) for k in ("stage", "step")):
             raise UserError(f"{file}: line {n} is no record of a step; delete it, or the file")
         found.append(line)
     return found

@@ -14,16 +14,13 @@ from remid_jax.worlds.textual import rendering, tokenisation, truth
 from remid_jax.worlds.textual.facts import TextualWorld
 
 Notes = list[list[str | None]]  # of B samples, G each: what the policy reads of their thoughts
-FILLER = "."
 
 
 def notes_of(texts: Sequence[Sequence[str]], how: str) -> Notes:
     """The policy's notes for B samples with G thoughts each.
 
-    Args:
-      texts: the thoughts.
-      how: `own`: the core features of each thought; `none`: no notes; `shuffled`: those of the next
-        sample of the batch; `filler`: as many full stops as the core features have words.
+    `own` are the core features of each thought, `shuffled` those of the next sample of the batch,
+    and `filler` as many full stops as the core features have words.
 
     >>> notes_of([["a b"], ["c"]], "shuffled"), notes_of([["a b"]], "filler")
     ([['c'], ['a b']], [['. .']])
@@ -34,7 +31,7 @@ def notes_of(texts: Sequence[Sequence[str]], how: str) -> Notes:
     if how == "shuffled":
         return [list(core[k]) for k in np.roll(np.arange(len(core)), -1)]
     if how == "filler":
-        return [[" ".join([FILLER] * max(1, len(c.split()))) for c in group] for group in core]
+        return [[" ".join(["."] * max(1, len(c.split()))) for c in group] for group in core]
     return core
 
 
@@ -62,11 +59,7 @@ class Task:
         raise NotImplementedError
 
     def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
-        """The question which share of the features a reply has, and the answer that it has all.
-
-        Raises:
-          UserError: the base cannot be asked.
-        """
+        """The question which share of the features a reply has, and the answer that it has all."""
         raise NotImplementedError
 
     def encode(self, text: str) -> Sequence[int]:

@@ -28,16 +28,15 @@ def score(params: Any, batch: GroupedBatch, *, graphdef: Any) -> Array:
 @functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames=("state",))
 def sft_update(
     frozen: Any, state: TrainState, batch: GroupedBatch, key: Array, *, graphdef: Any,
-    optimiser: OptimiserConfig, micro_batches: int = 1, remat: bool = False,
+    optimiser: OptimiserConfig, micro_batches: int, remat: bool,
 ) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
     """One step of supervised fine-tuning: Σ w · (−log q) / Σ w over scored tokens.
 
     Args:
-      frozen: parameters that stay.
+      frozen: parameters that stay; `graphdef` is the decoder that they and those of `state` make.
       state: what is trained; its buffers are donated.
       batch: prompts and rows with the weights of their tokens.
       key: of the dropout.
-      graphdef: of the decoder.
       optimiser: how parameters follow the gradient.
       micro_batches: parts of the batch that run one after the other; changes no result.
       remat: whether layers are recomputed for the gradient instead of kept; changes no result.
@@ -61,18 +60,15 @@ def sft_update(
 )
 def grpo_update(
     frozen: Any, state: TrainState, batch: GroupedBatch, drawn: Completions, *, graphdef: Any,
-    optimiser: OptimiserConfig, grpo: GrpoConfig, on_policy: bool, micro_batches: int = 1,
-    remat: bool = False,
+    optimiser: OptimiserConfig, micro_batches: int, remat: bool, grpo: GrpoConfig,
+    on_policy: bool,
 ) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
-    """One step of group-relative policy optimisation.
+    """One step of group-relative policy optimisation, arguments as of `sft_update`.
 
     There is no dropout: the ratio is that of the model which draws.
 
     Args:
-      frozen, state, graphdef, optimiser, micro_batches, remat: as of `sft_update`.
-      batch: prompts and completions, all of whose tokens are scored.
-      drawn: what is known of the completions; its arrays lead with [B, G].
-      grpo: the loss.
+      drawn: what is known of the completions of `batch`; its arrays lead with [B, G].
       on_policy: whether `state` drew the completions itself: then the importance ratio is 1, and
         `drawn.old_log_probs` is compared but not used.
 

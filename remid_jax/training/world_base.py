@@ -1,8 +1,6 @@
-"""The base of a world's scorers: a small decoder that has read many other worlds.
+"""The base of a world's scorers: a small decoder that has read many worlds with other facts.
 
-Like a language model before tuning it has seen every culture, category and kind of dialogue, in
-worlds with other facts: replies with and without notes, right thoughts, and lists of what persona
-and profile say, from which it learns to look things up.
+It reads replies with and without notes, right thoughts, and lists of what persona and profile say.
 """
 
 import hashlib
@@ -40,8 +38,9 @@ SOURCES = 4  # pairs of a world and a subset in one batch
 def world_of(config: ConfigDict, seed: int) -> facts.TextualWorld:
     """A world of the configured sizes."""
     w = config.world
-    sizes = {"personas": w.personas, "characters": w.characters}
-    return facts.textual_world(**sizes, noise=w.noise, seed=seed)
+    return facts.textual_world(
+        personas=w.personas, characters=w.characters, noise=w.noise, seed=seed
+    )
 
 
 def shape_of(config: ConfigDict) -> DecoderConfig:
@@ -93,7 +92,7 @@ def base_params(config: ConfigDict, folder: Path, mesh: Mesh | None = None) -> A
             with using(mesh):
                 state, metrics = sft_update(
                     nnx.State({}), state, batch, jax.random.key(0), graphdef=graphdef,
-                    optimiser=optimiser,
+                    optimiser=optimiser, micro_batches=1, remat=False,
                 )  # fmt: skip
             if step == p.steps or step % CHECKPOINT_EVERY == 0:
                 if not metrics["finite"]:

@@ -20,7 +20,6 @@ from remid_jax.training.corl import Corl
 from remid_jax.training.experiment import make_experiment
 from remid_jax.training.groups import Example
 from remid_jax.training.run_logger import EVALUATIONS, METRICS, RunLogger, read_lines
-from remid_jax.training.scorers import save_adapters
 
 GRPO_METRICS = {
     "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy", "clip_ratio",
@@ -85,8 +84,7 @@ def test_a_run_goes_on_from_a_trained_pair(whole, tmp_path):
     config = tiny_config()
     config.cold_start, config.round, config.rounds = (), ("policy_sft:1",), 1
     config.init_from, config.evaluate.ends = str(tmp_path / "pair"), False
-    experiment = make_experiment(tiny_config(), folder)
-    save_adapters(config.init_from, experiment.adapters(state.roles))
+    make_experiment(tiny_config(), folder).save_adapters(tmp_path / "pair", state.roles)
     run = loop(tmp_path / "run", config)
     begun = run._init_stage(0)
     for role in ROLES:

@@ -80,7 +80,7 @@ for shape in json.loads(sys.argv[1]):
     mesh = make_mesh(MeshConfig(*shape))
     params, placed = place(model.params, mesh), place(adapter.params, mesh)
     some, given = place_rows((groups, known), mesh)
-    how = {"graphdef": graphdef, "optimiser": OPTIMISER}
+    how = {"graphdef": graphdef, "optimiser": OPTIMISER, "micro_batches": 1, "remat": False}
     with using(mesh):
         begun = [init_state(jax.tree.map(jnp.copy, placed), OPTIMISER) for _ in range(2)]
         _, sft = sft_update(params, begun[0], some, jax.random.key(0), **how)

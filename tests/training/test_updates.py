@@ -22,6 +22,7 @@ from remid_jax.training.updates import grpo_update, score, sft_update
 
 LORA = LoraConfig(rank=4, dropout=0.0)
 ADAM = OptimiserConfig(0.01, 50, clip=1.0)
+WHOLE = {"micro_batches": 1, "remat": False}
 PROMPTS = [[3, 4, 5], [6, 7, 8, 9, 10], [11, 12], [13, 14, 15, 16]]
 SFT_ROWS = [[Example(p, [20 + i, 21, 22, 2][i % 2 :], 1.0 + i)] for i, p in enumerate(PROMPTS)]
 
@@ -43,7 +44,7 @@ def fresh(model, optimiser=ADAM):
 def sft(model, graphdef, state, rows=SFT_ROWS, optimiser=ADAM, **how):
     return sft_update(
         model.params, state, group_examples(rows, 100), jax.random.key(0), graphdef=graphdef,
-        optimiser=optimiser, **how,
+        optimiser=optimiser, **WHOLE | how,
     )  # fmt: skip
 
 
@@ -193,7 +194,7 @@ def test_micro_batches_of_grpo_change_nothing(model, graphdef, drawn, aggregatio
     for how in ({}, {"micro_batches": 2}, {"micro_batches": 4, "remat": True}):
         results.append(grpo_update(
             model.params, fresh(model), groups, known_of(drawn, groups, advantages),
-            graphdef=graphdef, optimiser=ADAM, grpo=grpo, on_policy=True, **how,
+            graphdef=graphdef, optimiser=ADAM, grpo=grpo, on_policy=True, **WHOLE | how,
         ))  # fmt: skip
     first = results[0][1]
     for _, said in results[1:]:
@@ -216,7 +217,7 @@ def test_rewarded_completions_become_likelier(model, graphdef, drawn):
     for _ in range(10):
         state, _ = grpo_update(
             model.params, state, groups, known_of(drawn, groups, good), graphdef=graphdef,
-            optimiser=ADAM, grpo=GrpoConfig(), on_policy=True,
+            optimiser=ADAM, grpo=GrpoConfig(), on_policy=True, **WHOLE,
         )  # fmt: skip
     after = scored(model, state, groups, graphdef)
     gain = (after - values).sum(-1)
