@@ -74,12 +74,14 @@ class RolloutWorker:
         Returns:
           The rollout, and B lists of `draws` completions as token ids and as texts.
         """
-        e, other = self.experiment, {} if temperature is None else {"temperature": temperature}
+        e = self.experiment
+        temperature = c.temperature if temperature is None else temperature
+        sampling = made_from(SamplingConfig, c, temperature=temperature)
         ids, lengths = self.place(rollouts.padded(prompts, self.max_prompt))
         with using(e.mesh):
             drawn = rollouts.rollout(
                 nnx.merge_state(e.frozen, params), ids, lengths, key, graphdef=e.graphdef,
-                sampling=made_from(SamplingConfig, c, **other), draws=draws, end=e.task.end,
+                sampling=sampling, draws=draws, end=e.task.end,
                 split=jax.default_backend() == "cpu",
                 gather=self.config.rollout_weights == "gathered",
             )  # fmt: skip
