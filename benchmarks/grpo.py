@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from benchmarks import cli
 from benchmarks import harness as h
@@ -30,11 +31,11 @@ from remid_jax.models.adapters import Adapter, adapted_structure, new_params
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import LanguageModel
-from remid_jax.training.groups import Groups, Row, group
+from remid_jax.training.groups import Example, GroupedBatch, group_examples
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
-from remid_jax.training.optimiser import OptimiserConfig, begin
-from remid_jax.training.rollout import Rollout, completion_rows, completions, padded, rollout
-from remid_jax.training.updates import Running, grpo_update, score, whole
+from remid_jax.training.optimiser import OptimiserConfig, init_state
+from remid_jax.training.rollout import Rollout, completion_examples, completions, padded, rollout
+from remid_jax.training.updates import grpo_update, score
 
 SIZES = {
     "prompts": (4, 2, "prompts of a round"),
@@ -85,25 +86,26 @@ class OurRounds:
     def __init__(self, model: LanguageModel, trained: Adapter, policy: Adapter, work: Work):
         self.model, self.work = model, work
         self.graphdef, _ = adapted_structure(model.config, LORA)
-        self.policy = whole(model.params, policy.params)
-        self.state = begin(jax.tree.map(jnp.copy, trained.params), OPTIMISER)  # uses up its own
+        self.policy = nnx.merge_state(model.params, policy.params)
+        own = jax.tree.map(jnp.copy, trained.params)  # an update uses up what it is given
+        self.state = init_state(own, OPTIMISER)
 
     def _params(self) -> Any:
-        return whole(self.model.params, self.state.params)
+        return nnx.merge_state(self.model.params, self.state.params)
 
-    def _laid(self, rows: list[list[Row]]) -> Groups:
-        return group(rows, self.model.config.max_positions, (self.work.length, 0, 0))
+    def _laid(self, rows: list[list[Example]]) -> GroupedBatch:
+        return group_examples(rows, self.model.config.max_positions, (self.work.length, 0, 0))
 
-    def _scores(self, params: Any, groups: Groups) -> np.ndarray:
+    def _scores(self, params: Any, groups: GroupedBatch) -> np.ndarray:
         return np.asarray(score(params, groups, graphdef=self.graphdef), np.float64).sum(-1)
 
     def log_prob(self, prompt: Tokens, completion: Tokens) -> float:
         """log q of a completion under the model that is trained, in nats."""
-        return self._scores(self._params(), self._laid([[Row(prompt, completion)]])).item()
+        return self._scores(self._params(), self._laid([[Example(prompt, completion)]])).item()
 
     def golden_log_prob(self, prompt: Tokens, completion: Tokens) -> float:
         """log q of the golden response under the policy that rewards, in nats."""
-        groups = self._laid([[Row([*prompt, *completion], self.work.golden)]])
+        groups = self._laid([[Example([*prompt, *completion], self.work.golden)]])
         return self._scores(self.policy, groups).item()
 
     def _draw(self, r: int) -> Rollout:
@@ -117,14 +119,14 @@ class OurRounds:
         """Mean log q of the golden response [B, G] in nats, and how many tokens were scored."""
         pairs = zip(self.work.prompts, drawn, strict=True)
         groups = self._laid(
-            [[Row([*p, *c], self.work.golden) for c in members] for p, members in pairs]
+            [[Example([*p, *c], self.work.golden) for c in members] for p, members in pairs]
         )
         sums = self._scores(self.policy, groups)
         return sums / len(self.work.golden), int(np.count_nonzero(groups.weights))
 
     def _update(self, drawn: Rollout, tokens: list, rewards: np.ndarray, parts: int) -> int:
         """Takes the optimiser step; returns the tokens of the loss."""
-        groups = self._laid(completion_rows(self.work.prompts, tokens))
+        groups = self._laid(completion_examples(self.work.prompts, tokens))
         mask = np.asarray(groups.weights) > 0
         old = np.zeros(mask.shape, np.float32)
         old[..., : self.work.new] = np.asarray(drawn.log_probs)
@@ -137,7 +139,7 @@ class OurRounds:
         )  # fmt: skip
         self.state, said = grpo_update(
             self.model.params, self.state, groups, known, graphdef=self.graphdef,
-            optimiser=OPTIMISER, running=Running(micro_batches=parts), grpo=LOSS, on_policy=True,
+            optimiser=OPTIMISER, micro_batches=parts, remat=False, grpo=LOSS, on_policy=True,
         )  # fmt: skip
         jax.block_until_ready(self.state)
         if not float(said["finite"]):

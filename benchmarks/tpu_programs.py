@@ -19,10 +19,11 @@ from remid_jax.models.attention import PACKED_BLOCK
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.sharding import ROWS, parts_of_mesh, path_name, spec_of
-from remid_jax.training import corl, optimiser, rollout_worker, updates
+from remid_jax.settings import made_from
+from remid_jax.training import corl, optimiser, updates
 from remid_jax.training import rollout as rollouts
-from remid_jax.training.groups import STEP, Groups
-from remid_jax.training.grpo import Completions
+from remid_jax.training.groups import STEP, GroupedBatch
+from remid_jax.training.grpo import Completions, GrpoConfig
 
 MODELS = {
     "qwen3-8b": DecoderConfig(
@@ -158,7 +159,7 @@ def _sample(s: Shapes, b: int, capacity: int, size: int, temperature: float) -> 
 def _training(s: Shapes, config: ConfigDict) -> dict[str, Lower]:
     """Programs of CoRL; the reasoner's, which are the larger ones."""
     r, sft, longest = config.reasoner, config.sft, config.max_prompt_tokens
-    lora = LoraConfig(config.lora.rank, config.lora.alpha, config.lora.dropout, config.lora.targets)
+    lora = made_from(LoraConfig, config.lora)
     graphdef, adapter = adapted_structure(s.config, lora)
     adapter, frozen = s.laid(adapter), s.base()[1]
     new, answers = (
@@ -168,36 +169,36 @@ def _training(s: Shapes, config: ConfigDict) -> dict[str, Lower]:
     def arrays(make: Callable[..., Any], *shapes: tuple[tuple[int, ...], Any]) -> Any:
         return s.rows(make(*(jax.ShapeDtypeStruct(*shape) for shape in shapes)))
 
-    def groups(b: int, g: int, row: int) -> Groups:
-        tokens, few = ((b, g, row), I32), ((b, g), I32)
-        return arrays(Groups, ((b, longest), I32), ((b,), I32), tokens, few, ((b, g, row), F32))
+    def groups(b: int, g: int, row: int) -> GroupedBatch:
+        shapes = ((b, longest), I32), ((b,), I32), ((b, g, row), I32), ((b, g), I32)
+        return arrays(GroupedBatch, *shapes, ((b, g, row), F32))
 
     def update(program: Any, part: ConfigDict, *given: Any, **static: Any) -> Any:
         chosen = corl.optimiser_of(part, 100)
-        state = s.laid(jax.eval_shape(lambda p: optimiser.begin(p, chosen), adapter))
+        state = s.laid(jax.eval_shape(lambda p: optimiser.init_state(p, chosen), adapter))
         return program.lower(
             frozen, state, *given, graphdef=graphdef, optimiser=chosen,
-            running=corl.running_of(part), **static,
+            micro_batches=part.micro_batches, remat=part.remat, **static,
         )  # fmt: skip
 
     def grpo() -> Any:
         one, each = (r.prompts, r.group), (r.prompts, r.group, new)
         kinds = ((each, F32), (each, F32), (one, F32), (each, bool), (one, bool))
         given = (groups(*each), arrays(Completions, *kinds))
-        return update(updates.grpo_update, r, *given, grpo=corl.loss_of(r), on_policy=True)
+        return update(updates.grpo_update, r, *given, grpo=made_from(GrpoConfig, r), on_policy=True)
 
     def rollout() -> Any:
         ids = arrays(lambda *x: x, ((r.prompts, longest), I32), ((r.prompts,), I32))
         return rollouts.rollout.lower(
-            updates.whole(frozen, adapter), *ids, _keys(), graphdef=graphdef,
-            sampling=rollout_worker.sampling_of(r), draws=r.group, end=0, split=False,
+            nnx.merge_state(frozen, adapter), *ids, _keys(), graphdef=graphdef,
+            sampling=made_from(SamplingConfig, r), draws=r.group, end=0, split=False,
             gather=config.rollout_weights == "gathered",
         )  # fmt: skip
 
     return {
         "rollout": rollout,
         "reward": lambda: updates.score.lower(
-            updates.whole(frozen, adapter), groups(r.prompts, r.group, answers), graphdef=graphdef
+            nnx.merge_state(frozen, adapter), groups(r.prompts, r.group, answers), graphdef=graphdef
         ),
         "sft": lambda: update(updates.sft_update, sft, groups(sft.batch, 1, new), _keys()),
         "grpo": grpo,

@@ -13,9 +13,8 @@ from remid_jax.report.results_file import write_results
 from remid_jax.report.tables import new_table, print_whole
 from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
-from remid_jax.training.estimators import save_estimator
-from remid_jax.training.evaluation import change
-from remid_jax.training.experiment import make_setting
+from remid_jax.training.experiment import make_experiment
+from remid_jax.training.held_out import change
 from remid_jax.training.run_logger import EVALUATIONS, METRICS, read_lines, read_predictions
 
 from .studies import world_truth
@@ -32,13 +31,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
     join(config)
     check_folder(folder)
     origin = provenance(config)
-    setting = make_setting(config, folder)
-    if setting.shortened or setting.excluded:
-        print(f"{len(setting.shortened)} prompts lost their oldest turns, {len(setting.excluded)} "
-              "were too long all the same and are left out")  # fmt: skip
-    loop = Corl(config, setting, folder)
+    experiment = make_experiment(config, folder)
+    if experiment.shortened or experiment.excluded:
+        shortened, excluded = len(experiment.shortened), len(experiment.excluded)
+        print(
+            f"{shortened} prompts lost their oldest turns, {excluded} were too long all the same "
+            "and are left out"
+        )
+    loop = Corl(config, experiment, folder)
     state = loop.run()
-    save_estimator(folder / ESTIMATOR, setting.adapters(state.roles))
+    experiment.save_adapters(folder / ESTIMATOR, state.roles)
     measured = world_truth.measure(loop, state.roles) if config.task == "world" else None
     if not is_primary():
         return
@@ -46,8 +48,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         write_atomically(folder / TRUTH, [json.dumps(measured).encode()])
     evaluations, planned = read_lines(folder / EVALUATIONS), stages(config)
     gains = gains_of(folder, evaluations, planned)
-    counts = {"train": len(setting.train), "shortened": setting.shortened,
-              "excluded": setting.excluded}  # fmt: skip
+    counts = {"train": len(experiment.train), "shortened": experiment.shortened,
+              "excluded": experiment.excluded}  # fmt: skip
     seconds = sum(step["time"]["seconds"] for step in read_lines(folder / METRICS))
     write_results(folder, {"provenance": origin, **counts, "seconds_of_steps": seconds,
                            "evaluations": evaluations, "gains": gains})  # fmt: skip

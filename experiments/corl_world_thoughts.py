@@ -22,9 +22,9 @@ from remid_jax.files import open_workdir, write_atomically
 from remid_jax.progress import progress
 from remid_jax.provenance import provenance
 from remid_jax.report.tables import new_table, print_whole
-from remid_jax.training.experiment import make_setting
-from remid_jax.training.notes import notes_of
-from remid_jax.training.rollout_worker import Actors
+from remid_jax.training.experiment import make_experiment
+from remid_jax.training.rollout_worker import RolloutWorker
+from remid_jax.training.tasks import notes_of
 from remid_jax.worlds.textual import facts, reasoning, rendering, truth
 
 from .configurations import packaged_module
@@ -76,8 +76,8 @@ def _measured(variant: str, seed: int, folder: Path) -> Any:
     config = packaged_module("corl_world").get_config(f"{variant},{seed}")
     config.pretraining.folder = str(folder / "base")
     config.init_from = str(where / ESTIMATOR)
-    setting = make_setting(config, where)
-    values = measure_pair(Actors(config, setting), setting.start)
+    experiment = make_experiment(config, where)
+    values = measure_pair(RolloutWorker(config, experiment), experiment.start)
     write_atomically(where / THOUGHTS, [json.dumps(values).encode()])
     return values
 
@@ -94,7 +94,7 @@ def print_tables(table: Mapping[str, Any]) -> None:
         print_whole(new_table(title, (*texts, *names), rows, left=texts))
 
 
-def measure_pair(actors: Actors, roles: Mapping[str, Any]) -> dict[str, dict[str, Means]]:
+def measure_pair(worker: RolloutWorker, roles: Mapping[str, Any]) -> dict[str, dict[str, Means]]:
     """Column or subset -> measure -> name -> mean, where subsets of a column weigh the same.
 
     Measures: `right`, share of drawn thoughts in which a fact is right (a malformed thought is
@@ -102,8 +102,8 @@ def measure_pair(actors: Actors, roles: Mapping[str, Any]) -> dict[str, dict[str
     `kl_right`, the same with right thoughts. Those of thoughts are left out where there are none.
     """
     found: dict[str, list[dict[str, Means]]] = {}
-    for tag, samples in actors.setting.tests.items():
-        found.setdefault(tag, []).append(_subset(actors, samples, roles))
+    for tag, samples in worker.experiment.tests.items():
+        found.setdefault(tag, []).append(_subset(worker, samples, roles))
         found.setdefault(column_of(tag), []).append(found[tag][0])
     return {
         place: jax.tree.map(lambda *values: float(np.mean(values)), *several)
@@ -112,26 +112,26 @@ def measure_pair(actors: Actors, roles: Mapping[str, Any]) -> dict[str, dict[str
 
 
 def _subset(
-    actors: Actors, samples: Sequence[Sample], roles: Mapping[str, Any]
+    worker: RolloutWorker, samples: Sequence[Sample], roles: Mapping[str, Any]
 ) -> dict[str, Means]:
-    world, e = actors.setting.task.world, actors.config.evaluate
+    world, e = worker.experiment.task.world, worker.config.evaluate
     x, y = np.array([rendering.parse_sample(world, s) for s in samples]).T
     exact = truth.slot_log_prob(world, y, x)
     right = [rendering.thought_text(int(r)) for r in reasoning.right_thought(world, x)]
-    plain = actors.config.notes == "none"
+    plain = worker.config.notes == "none"
     rights, by_drawn, by_right = [], [], []
     for a in range(0, len(samples), e.batch):
         places = [k % len(samples) for k in range(a, a + e.batch)]  # the last batch is whole
         part = [samples[k] for k in places]
         if plain:
-            by_drawn.append(_slot_log_q(actors, part, [[None]] * e.batch, roles["policy"]))
+            by_drawn.append(_slot_log_q(worker, part, [[None]] * e.batch, roles["policy"]))
             continue
-        thoughts = actors.thoughts(
+        thoughts = worker.thoughts(
             roles["reasoner"], part, jax.random.key(a), e.thoughts, e.temperature
         )
         for blocks, texts in ((by_drawn, thoughts), (by_right, [[right[k]] for k in places])):
-            notes = notes_of(texts, actors.config.notes)
-            blocks.append(_slot_log_q(actors, part, notes, roles["policy"]))
+            notes = notes_of(texts, worker.config.notes)
+            blocks.append(_slot_log_q(worker, part, notes, roles["policy"]))
         rights += [right_facts(world, x[k], t) for k, t in zip(places, thoughts, strict=True)]
 
     def kl(blocks: list[np.ndarray]) -> Means:
@@ -145,11 +145,11 @@ def _subset(
 
 
 def _slot_log_q(
-    actors: Actors, samples: Sequence[Sample], notes: list[list[str | None]], policy: Any
+    worker: RolloutWorker, samples: Sequence[Sample], notes: list[list[str | None]], policy: Any
 ) -> np.ndarray:
     """log q of each slot's word, mean over notes: [n, 4]."""
-    rows = actors.answer_rows(samples, notes)
-    values = actors.score(policy, actors.laid(rows, actors.golden)).astype(np.float64)
+    batch = worker.batch(worker.answer_examples(samples, notes), worker.max_golden)
+    values = worker.score(policy, batch).astype(np.float64)
     return values[..., list(WORD_PLACES)].mean(1)
 
 

@@ -33,7 +33,7 @@ def tiny_config() -> ConfigDict:
 
 
 def lines(folder: Path, name: str) -> list[dict]:
-    """Records without what depends on the clock."""
+    """RunLogger without what depends on the clock."""
     found = [json.loads(t) for t in (folder / name).read_text(encoding="utf-8").splitlines()]
     return [{k: v for k, v in line.items() if k != "time"} for line in found]
 
@@ -41,10 +41,10 @@ def lines(folder: Path, name: str) -> list[dict]:
 def run(folder: Path) -> None:
     """Runs to the end, or goes on."""
     from remid_jax.training.corl import Corl
-    from remid_jax.training.experiment import make_setting
+    from remid_jax.training.experiment import make_experiment
 
     config = tiny_config()
-    Corl(config, make_setting(config, folder), folder).run()
+    Corl(config, make_experiment(config, folder), folder).run()
 
 
 if __name__ == "__main__":

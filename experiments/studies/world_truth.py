@@ -28,10 +28,10 @@ def column_of(tag: str) -> str:
 
 def measure(loop: Corl, roles: dict[str, Any]) -> dict[str, Any]:
     """Per subset: E[log p − log q] and perplexities; R-EMI of faulty RPMs by q and by p."""
-    world = loop.setting.task.world
+    world = loop.experiment.task.world
     subsets = {}
-    for tag, samples in loop.setting.tests.items():
-        predicted = loop.actors.predict(samples, roles)
+    for tag, samples in loop.experiment.tests.items():
+        predicted = loop.worker.predict(samples, roles)
         x, golden = np.array([rendering.parse_sample(world, s) for s in samples], np.int64).T
         rng = np.random.default_rng([loop.config.seed, shifts.ALL_TAGS.index(tag)])
         subsets[tag] = {
@@ -49,10 +49,10 @@ def _r_emi(
     golden: np.ndarray, rng: np.random.Generator,
 ) -> dict[str, Any]:  # fmt: skip
     """RPM -> R-EMI by the estimated q and by the true p, on the same contexts and responses."""
-    world = loop.setting.task.world
+    world = loop.experiment.task.world
     answers = {"golden": golden, **{rpm: _answers(world, x, rpm, rng) for rpm in RPMS}}
     texts = [rendering.response_text(int(j)) for y in answers.values() for j in y]
-    estimated = np.split(loop.actors.pairs(samples, texts, roles), len(answers), axis=1)
+    estimated = np.split(loop.worker.pairs(samples, texts, roles), len(answers), axis=1)
     values = {}
     for name, y, block in zip(answers, answers.values(), estimated, strict=True):
         exact = truth.log_prob(world, y[None, :], x[:, None])

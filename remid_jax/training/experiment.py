@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,20 @@ from remid_jax.data.reading import load_benchmark
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError, nearest
 from remid_jax.files import path_of
-from remid_jax.models.adapters import (
-    Adapter,
-    Base,
-    adapted_fingerprint,
-    adapted_structure,
-    new_params,
-)
+from remid_jax.models import adapters
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import check_mesh, load_language_model
 from remid_jax.models.sharding import MeshConfig, make_mesh, place
+from remid_jax.settings import made_from
 from remid_jax.training import world_base
 from remid_jax.training.config import ROLES
-from remid_jax.training.estimators import load_adapters
 from remid_jax.training.tasks import ChatTask, Task, WorldTask
 from remid_jax.worlds.textual import export
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class Experiment:
     """Everything that a run needs beside its configuration.
 
     Attributes:
@@ -49,8 +44,8 @@ class Setting:
       identity: digest of the base and of what is trained.
       base: fingerprint of the base without adapters.
       lora: shape of the adapters.
-      shortened: ids of samples that lost their oldest turns.
       mesh: of devices; None: one device.
+      shortened: ids of samples that lost their oldest turns.
       excluded: ids of samples whose prompts were too long all the same.
     """
 
@@ -65,35 +60,55 @@ class Setting:
     identity: str
     base: str
     lora: LoraConfig
-    mesh: Mesh | None = None
-    shortened: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
+    mesh: Mesh | None
+    shortened: tuple[str, ...]
+    excluded: tuple[str, ...]
 
-    def adapters(self, roles: Mapping[str, Any]) -> dict[str, Adapter]:
-        """Role -> trainable parameters as adapters of this base."""
-        return {role: Adapter(self.lora, params, self.base) for role, params in roles.items()}
+    def save_adapters(self, folder: Path, roles: Mapping[str, Any]) -> None:
+        """Writes the trained parameters of each role as an adapter of this base."""
+        for role, params in roles.items():
+            adapters.save_adapter(folder / role, adapters.Adapter(self.lora, params, self.base))
 
 
-def make_setting(config: ConfigDict, folder: Path) -> Setting:
-    """Reads samples and model; a world's base is trained where it does not stand yet.
-
-    Args:
-      config: see `config.default_config`.
-      folder: of the run.
+def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
+    """Reads samples and model; a world's base is trained where it does not exist yet.
 
     Raises:
       UserError: files, model or sizes that cannot be used.
     """
     mesh = make_mesh(MeshConfig(**config.mesh))
-    setting = (_world if config.task == "world" else _benchmark)(config, folder, mesh)
-    if len(setting.train) < max(config.sft.batch, config.reasoner.prompts, config.policy.prompts):
+    lora = made_from(LoraConfig, config.lora)
+    load = _world if config.task == "world" else _benchmark
+    task, base, params, train, tests, shortened, excluded = load(config, folder, mesh)
+    if len(train) < max(config.sft.batch, config.reasoner.prompts, config.policy.prompts):
         raise UserError(
-            f"there are {len(setting.train)} training samples, fewer than a batch: lower "
+            f"there are {len(train)} training samples, fewer than a batch: lower "
             "config.sft.batch, config.reasoner.prompts and config.policy.prompts"
         )
-    frozen, initial = place(setting.frozen, mesh), place(setting.initial, mesh)
-    start = {role: place(params, mesh) for role, params in setting.start.items()}
-    return dataclasses.replace(setting, frozen=frozen, initial=initial, start=start, mesh=mesh)
+    initial = place(adapters.new_params(base.config, lora, jax.random.key(config.seed)), mesh)
+    start, digest = dict.fromkeys(ROLES, initial), f"{base.fingerprint}/{lora}"
+    if config.init_from:
+        trained = _trained(config.init_from, base, lora)
+        start = {role: place(a.params, mesh) for role, a in trained.items()}
+        digest += "/".join(adapters.adapted_fingerprint(a) for a in trained.values())
+    return Experiment(
+        task=task, train=train, tests=tests, shape=base.config,
+        graphdef=adapters.adapted_structure(base.config, lora)[0], frozen=place(params, mesh),
+        initial=initial, start=start, identity=hashlib.sha256(digest.encode()).hexdigest(),
+        base=base.fingerprint, lora=lora, mesh=mesh, shortened=shortened, excluded=excluded,
+    )  # fmt: skip
+
+
+def _trained(folder: str, base: adapters.Base, lora: LoraConfig) -> dict[str, adapters.Adapter]:
+    """Role -> the trained adapter from which it goes on; refuses one of another shape."""
+    trained = {role: adapters.load_adapter(f"{folder}/{role}", base) for role in ROLES}
+    for role, adapter in trained.items():
+        if dataclasses.replace(adapter.lora, dropout=lora.dropout) != lora:
+            raise UserError(
+                f"{folder}: the {role}'s adapter is of another shape ({adapter.lora}) than "
+                "config.lora says"
+            )
+    return trained
 
 
 def _train_and_tests(
@@ -113,87 +128,43 @@ def _train_and_tests(
     return train, tests
 
 
-def _benchmark(config: ConfigDict, folder: Path, mesh: Mesh | None) -> Setting:
+def _benchmark(config: ConfigDict, folder: Path, mesh: Mesh | None) -> tuple[Any, ...]:
+    """Task, base, its parameters, train, tests, ids of shortened and of excluded samples."""
+    m, limit = config.model, config.max_prompt_tokens
     benchmark = load_benchmark(config.benchmark, config.in_distribution, config.subset_shifts)
     train, tests = _train_and_tests(benchmark.subsets, config)
-    m, r = config.model, config.lora
-    lora = LoraConfig(r.rank, r.alpha, r.dropout, r.targets)
     variables = m.template_variables.to_dict()
     model = load_language_model(m.path, m.dtype, m.chat_template or None, mesh, variables)
     task = ChatTask(model.tokenizer, config.train_on_test)
-    fitted = {"train": _fitted(train, task, config.max_prompt_tokens)}
-    fitted |= {tag: _fitted(part, task, config.max_prompt_tokens) for tag, part in tests.items()}
-    kept = {name: part for name, (part, _, _) in fitted.items()}
-    empty = [name for name, part in kept.items() if not part]
+    fitted = [[(s, _fitted(s, task, limit)) for s in part] for part in (train, *tests.values())]
+    kept = [[short for _, short in part if short is not None] for part in fitted]
+    empty = [name for name, part in zip(("train", *tests), kept, strict=True) if not part]
     if empty:
-        raise UserError(
-            f"no prompt of {', '.join(empty)} fits config.max_prompt_tokens "
-            f"{config.max_prompt_tokens}"
-        )
-    setting = _setting(task, kept.pop("train"), kept, model, model.params, lora, config)
-    shortened, excluded = (tuple(i for f in fitted.values() for i in f[k]) for k in (1, 2))
-    return dataclasses.replace(setting, shortened=shortened, excluded=excluded)
+        raise UserError(f"no prompt of {', '.join(empty)} fits config.max_prompt_tokens {limit}")
+    pairs = [pair for part in fitted for pair in part]
+    shortened = tuple(s.sample_id for s, short in pairs if short is not None and short is not s)
+    excluded = tuple(s.sample_id for s, short in pairs if short is None)
+    tests = dict(zip(tests, kept[1:], strict=True))
+    return task, model, model.params, kept[0], tests, shortened, excluded
 
 
-def _fitted(
-    samples: Sequence[Sample], task: Task, limit: int
-) -> tuple[list[Sample], list[str], list[str]]:
-    """Samples whose reasoner's prompt fits, ids of those shortened, and of those left out."""
-    kept, shortened, excluded = [], [], []
-    for sample in samples:
-        short: Sample | None = sample
-        while limit and short is not None and len(task.reason_prompt(short)) > limit:
-            short = prompts.drop_oldest_turn(short)
-        if short is None:
-            excluded.append(sample.sample_id)
-            continue
-        if short is not sample:
-            shortened.append(sample.sample_id)
-        kept.append(short)
-    return kept, shortened, excluded
+def _fitted(sample: Sample, task: Task, limit: int) -> Sample | None:
+    """The sample less as many oldest turns as its reasoner's prompt is too long by; None: all."""
+    short: Sample | None = sample
+    while limit and short is not None and len(task.reason_prompt(short)) > limit:
+        short = prompts.drop_oldest_turn(short)
+    return short
 
 
-def _world(config: ConfigDict, folder: Path, mesh: Mesh | None) -> Setting:
-    w, r = config.world, config.lora
+def _world(config: ConfigDict, folder: Path, mesh: Mesh | None) -> tuple[Any, ...]:
+    """As `_benchmark`."""
+    w = config.world
     world = world_base.world_of(config, w.seed)
     subsets = export.draw_benchmark(world, w.test, train=w.train, seed=config.seed)
     train, tests = _train_and_tests(subsets, config)
-    lora = LoraConfig(r.rank, r.alpha, r.dropout, r.targets)
     where = path_of(config.pretraining.folder or folder / "base", "config.pretraining.folder")
     shape, identity = world_base.shape_of(config), world_base.base_identity(config)
-    check_mesh(shape, mesh)
+    base = types.SimpleNamespace(name="the world's base", config=shape, fingerprint=identity)
+    check_mesh(base.config, mesh)
     params = world_base.base_params(config, where, mesh)
-    base = _WorldBase("the world's base", shape, identity)
-    task = WorldTask(world, w.error, config.seed)
-    return _setting(task, train, tests, base, params, lora, config)
-
-
-@dataclasses.dataclass(frozen=True)
-class _WorldBase:
-    name: str
-    config: DecoderConfig
-    fingerprint: str
-
-
-def _setting(
-    task: Task, train: Sequence[Sample], tests: Mapping[str, Sequence[Sample]], base: Base,
-    params: Any, lora: LoraConfig, config: ConfigDict,
-) -> Setting:  # fmt: skip
-    graphdef, _ = adapted_structure(base.config, lora)
-    initial = new_params(base.config, lora, jax.random.key(config.seed))
-    start, began = dict.fromkeys(ROLES, initial), ""
-    if config.init_from:
-        adapters = load_adapters(config.init_from, base)
-        for role, adapter in adapters.items():
-            if dataclasses.replace(adapter.lora, dropout=lora.dropout) != lora:
-                raise UserError(
-                    f"{config.init_from}: the {role}'s adapter is of another shape "
-                    f"({adapter.lora}) than config.lora says"
-                )
-        start = {r: a.params for r, a in adapters.items()}
-        began = "/".join(adapted_fingerprint(a) for a in adapters.values())
-    identity = hashlib.sha256(f"{base.fingerprint}/{lora}{began}".encode()).hexdigest()
-    return Setting(
-        task, train, tests, base.config, graphdef, params, initial, start, identity,
-        base.fingerprint, lora,
-    )  # fmt: skip
+    return WorldTask(world, w.error, config.seed), base, params, train, tests, (), ()

@@ -2,10 +2,11 @@
 
 Log-probabilities are in nats; [N, S] is token s of completion n. π is the policy that is trained,
 old the one that drew the completions, ref the one it should stay near. Sums and denominators are
-returned apart, so that micro-batches and devices can be added up before anyone divides.
+returned apart: micro-batches and devices are added up before anyone divides.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,6 @@ from remid_jax.errors import UserError
 from remid_jax.settings import check_choice, check_fields, key
 
 Array = jax.Array
-CHOICES = {
-    "kl_estimator": ("k1", "k2", "k3"),
-    "aggregation": ("grpo", "dapo", "dr_grpo"),
-    "baseline": ("mean", "leave_one_out"),
-    "scale": ("group", "batch", "none"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +30,13 @@ class GrpoConfig:
     clip_high: float = key(0.2, "ratios above 1 + this have none where A > 0", "[0, 1e9]")
     dual_clip: float = key(0.0, "c > 1 bounds the loss at c·|A| where A < 0; 0: off", "[0, 1e9]")
     kl_coefficient: float = key(0.0, "of the KL from the stage's beginning; 0: none", "[0, 1e9]")
-    kl_estimator: str = key("k3", "of the KL term, see `kl_terms`", CHOICES["kl_estimator"])
+    kl_estimator: str = key("k3", "of the KL term, see `kl_terms`", ("k1", "k2", "k3"))
     kl_unbiased: bool = key(True, "weigh the estimate so that its gradient is that of the KL")
-    aggregation: str = key("grpo", "of tokens, see `aggregate`", CHOICES["aggregation"])
-    baseline: str = key("mean", "of rewards, see `group_advantages`", CHOICES["baseline"])
-    scale: str = key("group", "over which advantages are normalised", CHOICES["scale"])
+    aggregation: str = key("grpo", "of tokens, see `aggregate`", ("grpo", "dapo", "dr_grpo"))
+    baseline: str = key("mean", "of rewards, see `group_advantages`", ("mean", "leave_one_out"))
+    scale: str = key("group", "over which advantages are normalised", ("group", "batch", "none"))
     mask_truncated: bool = key(False, "leave out completions that the limit cut")
-    # Of a completion; the constant that `dr_grpo` divides by.
-    max_tokens: int = key(0, "of a completion", configured=False)
+    max_tokens: int = key(0, "of a completion; `dr_grpo` divides by it", configured=False)
     epsilon: float = key(1e-4, "added to the s.d. of rewards", "[0, 1e9]", configured=False)
 
     def __post_init__(self):
@@ -60,7 +54,7 @@ class GrpoConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Completions:
-    """What is known of N completions of at most S tokens before the policy changes.
+    """What is known of N completions of at most S tokens before an update.
 
     Attributes:
       old_log_probs: [N, S] under the policy that drew them.
@@ -85,18 +79,19 @@ def group_advantages(
     b is the group's mean (Shao et al., 2024, arXiv 2402.03300), or the mean of the other
     completions (leave one out: Kool et al., 2019), which is G/(G−1) times as far from r_i. σ is the
     standard deviation with divisor G − 1, as TRL takes it, of the group or of the whole batch;
-    with `none` A_i = r_i − b_i (Liu et al., 2025, arXiv 2503.20783). Where all rewards of a group
-    are equal, advantages are exactly 0, whatever rounding makes of their mean.
+    with `none` A_i = r_i − b_i (Liu et al., 2025, arXiv 2503.20783). Equal rewards of a group give
+    exactly 0.
 
     Args:
       rewards: [B, G] floats.
-      baseline: `mean` | `leave_one_out`; scale: `group` | `batch` | `none`.
+      baseline: `mean` | `leave_one_out`.
+      scale: `group` | `batch` | `none`.
       epsilon: ε ≥ 0.
       where: [B, G] bool, completions that count; the others' rewards are not read.
 
     Returns:
-      Advantages [B, G], 0 where a completion does not count; and [B] bool, groups without signal:
-      all rewards equal, or fewer than 2.
+      Advantages [B, G], 0 where a completion does not count; and [B] bool, whether a group has no
+      signal: all rewards equal, or fewer than 2.
 
     Raises:
       UserError: an unknown baseline or scale.
@@ -129,9 +124,7 @@ def group_advantages(
     return jnp.where(signal, advantages, 0), flat
 
 
-def _statistics(
-    rewards: Array, kept: Array, axis: int | tuple[int, ...]
-) -> tuple[Array, Array, Array]:
+def _statistics(rewards: Array, kept: Array, axis: Any) -> tuple[Array, Array, Array]:
     """Count, mean and standard deviation (divisor n − 1) of kept rewards; axes are kept."""
     count = jnp.sum(kept, axis=axis, dtype=rewards.dtype, keepdims=True)
     mean = jnp.sum(rewards, axis=axis, where=kept, keepdims=True) / jnp.maximum(count, 1)
@@ -142,25 +135,20 @@ def _statistics(
 
 
 def importance_terms(
-    log_probs: Array,
-    old_log_probs: Array,
-    advantages: Array,
-    *,
-    clip_low: float,
-    clip_high: float,
-    dual_clip: float = 0.0,
-) -> tuple[Array, Array]:
+    log_probs: Array, old_log_probs: Array, advantages: Array, *, clip_low: float,
+    clip_high: float, dual_clip: float = 0.0,
+) -> tuple[Array, Array]:  # fmt: skip
     """−min(ρA, clip(ρ, 1 − low, 1 + high)·A) with ρ = π/old (Schulman et al., 2017).
 
     Written by the sign of A: −A·min(ρ, 1 + high) where A > 0, and −A·max(ρ, 1 − low) where A < 0,
     which dual clip bounds at c·|A| (Ye et al., 2020, arXiv 1912.09729). A clipped ratio is a
-    constant: it has no gradient, and none is lost to overflow where ρ is huge.
+    constant: it has no gradient, and a huge ρ does not overflow.
 
     Args:
-      log_probs: [..., S] log π; old_log_probs: [..., S], constants.
-      advantages: [..., S] or what broadcasts to it, constants.
+      log_probs: [..., S] log π.
+      old_log_probs, advantages: log old and A, constants that broadcast to it.
       clip_low, clip_high: how far a ratio may fall below or rise above 1.
-      dual_clip: c > 1, or 0 for no bound; known when the program is compiled.
+      dual_clip: c > 1, or 0 for no bound; static under `jit`.
 
     Returns:
       Loss terms [..., S], and bool [..., S]: tokens at which a clip is active.
@@ -186,17 +174,14 @@ def importance_terms(
 
 
 def kl_terms(
-    log_probs: Array,
-    reference_log_probs: Array,
-    *,
-    estimator: str,
+    log_probs: Array, reference_log_probs: Array, *, estimator: str,
     old_log_probs: Array | None = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Estimates of KL(π‖ref) at single tokens, whose mean over samples is meant (Schulman, 2020).
 
     With d = log(π/ref): k1 = d, k2 = ½d², k3 = ref/π − 1 + d = e^{−d} − 1 + d.
 
-    Without `old_log_probs` the gradient is right on average for k2 alone, and on policy alone:
+    Without `old_log_probs` the mean gradient is right for k2 alone, and on policy alone:
     E_π ∇k1 = 0, E_π ∇k2 = E_π[d ∇log π] = ∇KL(π‖ref), E_π ∇k3 = −E_ref ∇log π = ∇KL(ref‖π).
 
     With them each term is weighted by ρ = π/old (as in DeepSeek-V3.2, arXiv 2512.02556, for k3),
@@ -206,7 +191,8 @@ def kl_terms(
       k2: ρ held constant, E_old[ρ d ∇log π] = Σ π d ∇log π = ∇Σ π d, as Σ π ∇log π = 0.
 
     Args:
-      log_probs: [...] log π of drawn tokens; reference_log_probs: [...] log ref.
+      log_probs: [...] log π of drawn tokens.
+      reference_log_probs: [...] log ref.
       estimator: `k1` | `k2` | `k3`.
       old_log_probs: [...] of the policy that drew them, constants; None: unweighted.
 
@@ -222,10 +208,7 @@ def kl_terms(
     """
     _check_choice("kl_estimator", estimator)
     d = log_probs - reference_log_probs
-    if estimator == "k1":
-        terms = d
-    else:
-        terms = jnp.square(d) / 2 if estimator == "k2" else jnp.expm1(-d) + d
+    terms = {"k1": d, "k2": jnp.square(d) / 2, "k3": jnp.expm1(-d) + d}[estimator]
     if old_log_probs is None:
         return terms
     ratio = jnp.exp(log_probs - old_log_probs)
@@ -233,7 +216,7 @@ def kl_terms(
 
 
 def aggregate(terms: Array, mask: Array, how: str, max_tokens: int = 0) -> tuple[Array, Array]:
-    """One number of many tokens, as a sum and what to divide it by.
+    """One number from many tokens, as a sum and what to divide it by.
 
     grpo: Σ_n (mean over the tokens of n) over the number of completions (Shao et al., 2024);
     dapo: Σ over tokens over their number (Yu et al., 2025, arXiv 2503.14476);
@@ -241,7 +224,8 @@ def aggregate(terms: Array, mask: Array, how: str, max_tokens: int = 0) -> tuple
     Completions without a token count nowhere.
 
     Args:
-      terms: [N, S]; mask: [N, S] bool, or float that is not 0, at tokens that count.
+      terms: [N, S].
+      mask: [N, S] bool, or float that is not 0, at tokens that count.
       how: `grpo` | `dapo` | `dr_grpo`.
       max_tokens: of a completion, for `dr_grpo`.
 
@@ -272,10 +256,10 @@ def grpo_loss(
     """The loss of GRPO and its kin: clipped importance terms, plus a KL term.
 
     Args:
-      log_probs: [N, S] of the policy, the only thing that has a gradient. What stands at tokens
-        that do not count is not read, be it NaN.
-      completions: what is known of them; all of it counts as constant.
-      config: see `GrpoConfig`.
+      log_probs: [N, S] of the policy, the only input with a gradient; not read at tokens that do
+        not count.
+      completions: what is known of them, all constant.
+      config: of the loss.
 
     Returns:
       Sum and denominator of the loss (see `aggregate`), both 0 where nothing counts, and metrics,
@@ -292,27 +276,20 @@ def grpo_loss(
     given = jax.lax.stop_gradient(completions)
     present, truncated = (jnp.asarray(x, bool) for x in (given.mask, given.truncated))
     counted = present & ~truncated[:, None] if config.mask_truncated else present
-    log_probs, old, reference, advantages = (
-        jnp.where(counted, x, 0)
-        for x in (
-            log_probs, given.old_log_probs, given.reference_log_probs, given.advantages[:, None]
-        )
-    )  # fmt: skip
+    known = (given.old_log_probs, given.reference_log_probs, given.advantages[:, None])
+    log_probs, old, reference, advantages = (jnp.where(counted, x, 0) for x in (log_probs, *known))
     terms, clipped = importance_terms(
-        log_probs,
-        old,
-        advantages,
-        clip_low=config.clip_low,
-        clip_high=config.clip_high,
+        log_probs, old, advantages, clip_low=config.clip_low, clip_high=config.clip_high,
         dual_clip=config.dual_clip,
-    )
-    seen = _seen(jax.lax.stop_gradient(log_probs), old, reference, advantages, clipped, config)
+    )  # fmt: skip
     tokens = jnp.sum(counted, dtype=terms.dtype)
-    metrics = {name: (jnp.sum(x, where=counted), tokens) for name, x in seen.items()}
-    exists = jnp.any(present, axis=1)
-    metrics["truncated"] = tuple(
-        jnp.sum(x, dtype=terms.dtype) for x in (exists & truncated, exists)
+    each = _token_metrics(
+        jax.lax.stop_gradient(log_probs), old, reference, advantages < 0, clipped, config
     )
+    metrics = {name: (jnp.sum(x, where=counted), tokens) for name, x in each.items()}
+    exists = jnp.any(present, axis=1)
+    shares = exists & truncated, exists
+    metrics["truncated"] = tuple(jnp.sum(x, dtype=terms.dtype) for x in shares)
     if config.kl_coefficient:
         weight = old if config.kl_unbiased else None
         kl = kl_terms(log_probs, reference, estimator=config.kl_estimator, old_log_probs=weight)
@@ -320,25 +297,23 @@ def grpo_loss(
     return *aggregate(terms, counted, config.aggregation, config.max_tokens), metrics
 
 
-def _seen(
-    log_probs: Array,
-    old: Array,
-    reference: Array,
-    advantages: Array,
-    clipped: Array,
-    config: GrpoConfig,
+def _token_metrics(
+    log_probs: Array, old: Array, reference: Array, bad: Array, clipped: Array, config: GrpoConfig
 ) -> dict[str, Array]:
-    """Metrics before they are summed, [N, S] each."""
-    log_ratio, bad = log_probs - old, advantages < 0
-    seen = {"ratio": jnp.exp(log_ratio), "sampling_logp_difference": jnp.abs(log_ratio)}
-    seen["clip_ratio"] = clipped
-    seen["clip_ratio_low"] = clipped & bad & (log_ratio < 0)
-    seen["clip_ratio_high"] = clipped & ~bad
+    """Metrics before they are summed, [N, S] each; `bad`: where the advantage is negative."""
+    log_ratio = log_probs - old
+    each = {
+        "ratio": jnp.exp(log_ratio),
+        "sampling_logp_difference": jnp.abs(log_ratio),
+        "clip_ratio": clipped,
+        "clip_ratio_low": clipped & bad & (log_ratio < 0),
+        "clip_ratio_high": clipped & ~bad,
+    }
     if config.dual_clip:
-        seen["clip_ratio_dual"] = clipped & bad & (log_ratio > 0)
+        each["clip_ratio_dual"] = clipped & bad & (log_ratio > 0)
     if config.kl_coefficient:
-        seen["kl"] = kl_terms(log_probs, reference, estimator="k3", old_log_probs=old)
-    return {name: x.astype(log_probs.dtype) for name, x in seen.items()}
+        each["kl"] = kl_terms(log_probs, reference, estimator="k3", old_log_probs=old)
+    return {name: x.astype(log_probs.dtype) for name, x in each.items()}
 
 
 def _check_shapes(log_probs: Array, completions: Completions) -> None:
@@ -353,7 +328,8 @@ def _check_shapes(log_probs: Array, completions: Completions) -> None:
 
 
 def _check_choice(name: str, value: str) -> None:
-    check_choice(f"grpo.{name}", value, CHOICES[name])
+    allowed = GrpoConfig.__dataclass_fields__[name].metadata["key"].allowed
+    check_choice(f"grpo.{name}", value, allowed)
 
 
 def _check_max_tokens(how: str, value: int) -> None:

@@ -1,20 +1,12 @@
 """Rewards of reasoner and policy: pure functions over a batch, named, weighted and added up.
 
-Those of likelihoods are functions of arrays that run under `jit` and have gradients; those of
-texts run on the host. `combined` computes the rewards that a configuration names, and `register`
-adds a reward of one's own:
-
-    @register("politeness", "texts")
-    def politeness(batch: RewardBatch, word: str = "please") -> np.ndarray:
-        return np.array([word in text for text in batch.texts], np.float32)
-
-    total, parts = combined(batch, {"likelihood": 1.0, "politeness": 0.5})
+Those of likelihoods run under `jit` and have gradients; those of texts run on the host.
 """
 
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,8 +21,6 @@ from remid_jax.settings import brief, fault_of
 Array = jax.Array
 RewardFunction = Callable[..., Any]
 
-WORDS = 600  # of a thought whose length is rewarded in full
-
 
 @dataclasses.dataclass(frozen=True)
 class RewardBatch:
@@ -39,11 +29,12 @@ class RewardBatch:
     Attributes:
       texts: N thoughts or candidate responses, the texts that are rewarded.
       log_probs: [N, S] token log q(y|x, r) of the golden response y, in nats.
-      mask: [N, S] bool, the scored tokens of y; what stands elsewhere is not read.
+      mask: [N, S] bool, the scored tokens of y; other values are not read.
       negatives: [N, K] log q(y|x_k, r_k) of the same y under K other contexts, summed over its
         tokens, in nats; the own context is not among them.
-      match: ([N], [N]) mean token log p of the answer "100%", in nats, when the reference model is
-        asked how much of the core features the candidate, and the golden response, matches.
+      match: [N] mean token log p of the answer "100%", in nats, when the reference model is asked
+        how much of the core features the candidate matches.
+      golden_match: [N] the same, asked about the golden response.
       truncated: [N] bool, whether a text was cut off at the longest length.
       golden: N golden responses as texts.
 
@@ -55,13 +46,14 @@ class RewardBatch:
     log_probs: Array | None = None
     mask: Array | None = None
     negatives: Array | None = None
-    match: tuple[Array, Array] | None = None
+    match: Array | None = None
+    golden_match: Array | None = None
     truncated: Array | None = None
     golden: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        sizes = dict(_sizes(self))
-        if len(set(sizes.values())) > 1:
+        sizes = self._sizes()
+        if len({*sizes.values()}) > 1:
             named = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise ValueError(f"the fields of a reward batch differ in their rows: {named}")
         if self.log_probs is not None and self.mask is not None:
@@ -70,17 +62,10 @@ class RewardBatch:
     @property
     def size(self) -> int:
         """N; 0 where no field is given."""
-        return next((size for _, size in _sizes(self)), 0)
+        return next(iter(self._sizes().values()), 0)
 
-
-def _sizes(batch: RewardBatch) -> Iterator[tuple[str, int]]:
-    for field in dataclasses.fields(batch):
-        value = getattr(batch, field.name)
-        if field.name == "match" and value is not None:
-            yield "match (candidates)", len(value[0])
-            yield "match (golden)", len(value[1])
-        elif value is not None:
-            yield field.name, len(value)
+    def _sizes(self) -> dict[str, int]:
+        return {name: len(value) for name, value in vars(self).items() if value is not None}
 
 
 def _check_mask(log_probs: Any, mask: Any) -> None:
@@ -98,19 +83,69 @@ def _sums(log_probs: Array, mask: Array) -> tuple[Array, Array]:
     return jnp.sum(scored, axis=-1), jnp.sum(mask, axis=-1, dtype=jnp.float32)
 
 
-def token_log_likelihood_reward(log_probs: Array, mask: Array) -> Array:
-    """(1/n) Σ_t log q(y_t | x, r, y_<t): the mean over the n scored tokens, in nats per token.
+@dataclasses.dataclass(frozen=True)
+class Reward:
+    """A named reward.
+
+    Attributes:
+      function: (batch, **parameters) -> [N].
+      needs: fields of the batch that it reads.
+      by_field: whether it takes these fields in place of the batch.
+    """
+
+    function: RewardFunction
+    needs: tuple[str, ...]
+    by_field: bool
+
+
+REWARDS: dict[str, Reward] = {}
+"""Name -> reward; `register` adds to it."""
+
+
+def register(
+    name: str, *needs: str, by_field: bool = False
+) -> Callable[[RewardFunction], RewardFunction]:
+    """A decorator that makes a function a reward of this name; arguments as of `Reward`.
+
+    Raises:
+      ValueError: the name is taken, or a field that the batch does not have.
+    """
+    if name in REWARDS:
+        raise ValueError(f"there is a reward {name!r} already")
+    for need in needs:
+        if need not in RewardBatch.__dataclass_fields__:
+            raise ValueError(f"reward {name!r} needs {need!r}, no field of a reward batch")
+
+    def added(function: RewardFunction) -> RewardFunction:
+        REWARDS[name] = Reward(function, needs, by_field)
+        return function
+
+    return added
+
+
+@register("likelihood", "log_probs", "mask", by_field=True)
+def likelihood_reward(log_probs: Array, mask: Array) -> Array:
+    """exp((1/n) Σ_t log q(y_t | x, r, y_<t)): the geometric mean of token probabilities, in [0, 1].
 
     Args:
       log_probs: [..., S] token log q, nats.
       mask: [..., S] bool, scored tokens.
 
     Returns:
-      [...] float32. A row without scored tokens is padding: its reward and gradient are 0, and it
-      is to be left out of means.
+      [...] float32; 0 in rows without scored tokens.
 
     Raises:
       ValueError: the shapes differ.
+    """
+    total, count = _sums(log_probs, mask)
+    return jnp.where(count > 0, jnp.exp(total / jnp.maximum(count, 1)), 0)
+
+
+@register("token_log_likelihood", "log_probs", "mask", by_field=True)
+def token_log_likelihood_reward(log_probs: Array, mask: Array) -> Array:
+    """(1/n) Σ_t log q(y_t | x, r, y_<t) over the n scored tokens, in nats; as `likelihood_reward`.
+
+    Rows without scored tokens are 0, with gradient 0: leave them out of means.
 
     >>> token_log_likelihood_reward(jnp.array([-1.0, -3.0, -9.0]), jnp.array([1, 1, 0])).item()
     -2.0
@@ -119,30 +154,11 @@ def token_log_likelihood_reward(log_probs: Array, mask: Array) -> Array:
     return total / jnp.maximum(count, 1)
 
 
-def likelihood_reward(log_probs: Array, mask: Array) -> Array:
-    """exp((1/n) Σ_t log q(y_t | x, r, y_<t)): the geometric mean of token probabilities, in [0, 1].
-
-    Args and Raises as in `token_log_likelihood_reward`.
-
-    Returns:
-      [...] float32; 0 in rows without scored tokens.
-    """
-    total, count = _sums(log_probs, mask)
-    return jnp.where(count > 0, jnp.exp(total / jnp.maximum(count, 1)), 0)
-
-
+@register("sequence_likelihood", "log_probs", "mask", by_field=True)
 def sequence_likelihood_reward(log_probs: Array, mask: Array, scale: float | Array = 1.0) -> Array:
-    """Σ_t log q(y_t | x, r, y_<t) / scale: the response's log-likelihood, in nats where scale is 1.
-
-    Args:
-      log_probs, mask: as in `token_log_likelihood_reward`.
-      scale: nats that count as 1.
-
-    Returns:
-      [...] float32; 0 in rows without scored tokens.
+    """Σ_t log q(y_t | x, r, y_<t) / scale: as `likelihood_reward`, `scale` being nats that count 1.
 
     Raises:
-      ValueError: the shapes differ.
       UserError: the scale is not positive.
     """
     if is_concrete(scale) and not scale > 0:
@@ -150,17 +166,12 @@ def sequence_likelihood_reward(log_probs: Array, mask: Array, scale: float | Arr
     return _sums(log_probs, mask)[0] / scale
 
 
+@register("cross_information", "log_probs", "mask", "negatives", by_field=True)
 def cross_information_reward(log_probs: Array, mask: Array, negatives: Array) -> Array:
     """log q(y|x, r) − log mean_k q(y|x_k, r_k) over the own and K other contexts, in nats.
 
-    At most log(K + 1). A thought that makes the response likely in every context earns nothing.
-
-    Args:
-      log_probs, mask: as in `token_log_likelihood_reward`.
-      negatives: [..., K] log q of the whole response under other contexts, nats; K >= 1.
-
-    Returns:
-      [...] float32; 0 in rows without scored tokens.
+    As `likelihood_reward`, at most log(K + 1); `negatives` are [..., K] log q of the whole response
+    under other contexts, in nats. A thought that makes it likely in every context is not rewarded.
 
     Raises:
       ValueError: the shapes differ, or there are no negatives.
@@ -175,15 +186,11 @@ def cross_information_reward(log_probs: Array, mask: Array, negatives: Array) ->
     return jnp.where(count > 0, value, 0)
 
 
+@register("reference_match", "match", "golden_match", by_field=True)
 def reference_match_reward(candidate: Array, golden: Array) -> Array:
-    """min(1, p("100%" | candidate) / p("100%" | golden)) of a frozen reference model.
+    """min(1, p("100%" | candidate) / p("100%" | golden)) of a frozen model: [...] float32.
 
-    Args:
-      candidate: [...] mean token log p of the answer "100%" about the candidate, nats.
-      golden: [...] the same about the golden response.
-
-    Returns:
-      [...] float32 in [0, 1].
+    Both are mean token log p of the answer "100%" in nats, [...].
 
     >>> reference_match_reward(jnp.array([-2.0, -1.0]), jnp.array([-2.0, -3.0])).tolist()
     [1.0, 1.0]
@@ -192,27 +199,16 @@ def reference_match_reward(candidate: Array, golden: Array) -> Array:
     return jnp.exp(jnp.minimum(candidate - golden, 0))
 
 
+@register("format", "texts", by_field=True)
 def format_reward(texts: Sequence[str]) -> np.ndarray:
-    """.5 for core features with text, and .5 for all three sections with text.
-
-    Order and repetition do not count.
-
-    Returns:
-      [N] float32, each 0, .5 or 1.
-    """
+    """[N] float32: .5 for core features with text, and .5 for all three sections with text."""
     thoughts = [parse_thought(text) for text in texts]
     return np.array([bool(t.core) / 2 + t.complete / 2 for t in thoughts], np.float32)
 
 
-def length_reward(texts: Sequence[str], words: float = WORDS) -> np.ndarray:
-    """min(1, words of the thought / words), the markers' own words not counted.
-
-    Args:
-      texts: N thoughts.
-      words: from which on the reward is 1.
-
-    Returns:
-      [N] float32 in [0, 1].
+@register("length", "texts", by_field=True)
+def length_reward(texts: Sequence[str], words: float = 600) -> np.ndarray:
+    """[N] float32: min(1, words of the thought / words), the markers' own words not counted.
 
     Raises:
       UserError: words is not positive.
@@ -222,18 +218,11 @@ def length_reward(texts: Sequence[str], words: float = WORDS) -> np.ndarray:
     return np.array([min(1.0, parse_thought(text).words / words) for text in texts], np.float32)
 
 
+@register("exact_match", "texts", "golden", by_field=True)
 def exact_match_reward(texts: Sequence[str], golden: Sequence[str]) -> np.ndarray:
-    """The share of words that candidate and golden response have at the same place.
+    """[N] float32: the share of the longer text's words that both texts have at the same place.
 
-    It is a share of the longer one's words, so that words too many count against a candidate. Case
-    and punctuation do not count; texts without any word match where they are equal.
-
-    Args:
-      texts: N candidates.
-      golden: N golden responses.
-
-    Returns:
-      [N] float32 in [0, 1].
+    Case and punctuation are ignored; texts without any word match if they are equal.
 
     Raises:
       ValueError: not one golden response a candidate.
@@ -243,8 +232,7 @@ def exact_match_reward(texts: Sequence[str], golden: Sequence[str]) -> np.ndarra
     """
     if len(texts) != len(golden):
         raise ValueError(f"{len(texts)} candidates, but {len(golden)} golden responses")
-    pairs = zip(texts, golden, strict=True)
-    return np.array([_in_place(text, wanted) for text, wanted in pairs], np.float32)
+    return np.array([*map(_in_place, texts, golden)], np.float32)
 
 
 def _in_place(text: str, golden: str) -> float:
@@ -255,144 +243,71 @@ def _in_place(text: str, golden: str) -> float:
     return sum(a == b for a, b in zip(got, wanted, strict=False)) / longer
 
 
-@dataclasses.dataclass(frozen=True)
-class Reward:
-    """A named reward.
-
-    Attributes:
-      function: (batch, **parameters) -> [N].
-      needs: fields of the batch that it reads.
-    """
-
-    function: RewardFunction
-    needs: tuple[str, ...]
-
-
-REWARDS: dict[str, Reward] = {}
-"""Name -> reward; `register` adds to it."""
-
-
-def register(name: str, *needs: str) -> Callable[[RewardFunction], RewardFunction]:
-    """A decorator that makes a function (batch, **parameters) -> [N] a reward of this name.
-
-    Args:
-      name: for configurations.
-      needs: fields of `RewardBatch` without which it cannot be computed.
-
-    Raises:
-      ValueError: the name is taken, or a field that the batch does not have.
-    """
-    if name in REWARDS:
-        raise ValueError(f"there is a reward {name!r} already")
-    fields = [field.name for field in dataclasses.fields(RewardBatch)]
-    for need in needs:
-        if need not in fields:
-            raise ValueError(f"reward {name!r} needs {need!r}, no field of a reward batch")
-
-    def added(function: RewardFunction) -> RewardFunction:
-        REWARDS[name] = Reward(function, needs)
-        return function
-
-    return added
-
-
-@register("likelihood", "log_probs", "mask")
-def _likelihood(batch: RewardBatch) -> Array:
-    return likelihood_reward(batch.log_probs, batch.mask)
-
-
-@register("sequence_likelihood", "log_probs", "mask")
-def _sequence_likelihood(batch: RewardBatch, scale: float = 1.0) -> Array:
-    return sequence_likelihood_reward(batch.log_probs, batch.mask, scale)
-
-
-@register("token_log_likelihood", "log_probs", "mask")
-def _token_log_likelihood(batch: RewardBatch) -> Array:
-    return token_log_likelihood_reward(batch.log_probs, batch.mask)
-
-
-@register("cross_information", "log_probs", "mask", "negatives")
-def _cross_information(batch: RewardBatch) -> Array:
-    return cross_information_reward(batch.log_probs, batch.mask, batch.negatives)
-
-
-@register("reference_match", "match")
-def _reference_match(batch: RewardBatch) -> Array:
-    return reference_match_reward(*batch.match)
-
-
-@register("format", "texts")
-def _format(batch: RewardBatch) -> np.ndarray:
-    return format_reward(batch.texts)
-
-
-@register("length", "texts")
-def _length(batch: RewardBatch, words: float = WORDS) -> np.ndarray:
-    return length_reward(batch.texts, words)
-
-
-@register("exact_match", "texts", "golden")
-def _exact_match(batch: RewardBatch) -> np.ndarray:
-    return exact_match_reward(batch.texts, batch.golden)
-
-
-@register("finished", "truncated")
-def _finished(batch: RewardBatch) -> np.ndarray:
-    """1 where the text came to its own end."""
-    return 1 - np.asarray(batch.truncated, bool).astype(np.float32)
+@register("finished", "truncated", by_field=True)
+def _finished(truncated: Array) -> np.ndarray:
+    return 1 - np.asarray(truncated, bool).astype(np.float32)
 
 
 def check_rewards(
     weights: Mapping[str, float], parameters: Mapping[str, Any], where: str = ""
 ) -> None:
-    """Refuses what `combined` cannot compute, as far as names, weights and parameters show.
-
-    Args:
-      weights, parameters: see `combined`.
-      where: what stands before `rewards` and `parameters` in messages, as "config.policy.".
+    """Refuses what `combined` cannot compute; `where` begins its messages, as "config.policy.".
 
     Raises:
       UserError: no reward, an unknown one (naming the nearest), a weight that is not finite, or a
         parameter that a reward does not have, or of another type than its default.
     """
-    of_rewards, of_parameters = (
-        f"{where}{group}: " if where else "" for group in ("rewards", "parameters")
-    )
     known = ", ".join(REWARDS)
     if not weights:
-        raise UserError(f"{of_rewards}no reward was named; choose among {known}")
-    for at, names in ((of_rewards, weights), (of_parameters, parameters)):
+        raise UserError(f"{where}rewards: no reward was named; choose among {known}")
+    for group, names in (("rewards", weights), ("parameters", parameters)):
         for name in names:
             if name not in REWARDS:
                 hint = nearest(str(name), REWARDS)
-                raise UserError(f"{at}unknown reward {name!r}{hint}; choose among {known}")
+                unknown = f"unknown reward {name!r}{hint}; choose among {known}"
+                raise UserError(f"{where}{group}: {unknown}")
     for name, weight in weights.items():
         if not math.isfinite(weight):
-            raise UserError(f"{of_rewards}reward {name!r}: its weight must be finite, not {weight}")
+            finite = f"its weight must be finite, not {weight}"
+            raise UserError(f"{where}rewards: reward {name!r}: {finite}")
     for name, given in parameters.items():
-        _check_parameters(name, given, of_parameters)
+        _check_parameters(name, given, f"{where}parameters")
+
+
+def _check_parameters(name: str, given: Mapping[str, Any], where: str) -> None:
+    reward = REWARDS[name]
+    accepted = list(inspect.signature(reward.function).parameters.values())
+    accepted = accepted[len(reward.needs) if reward.by_field else 1 :]
+    if any(p.kind is p.VAR_KEYWORD for p in accepted):
+        return
+    defaults = {p.name: p.default for p in accepted}
+    for parameter, value in given.items():
+        if parameter not in defaults:
+            hint = nearest(str(parameter), defaults)
+            raise UserError(f"{where}: reward {name!r} has no parameter {parameter!r}{hint}")
+        default = defaults[parameter]
+        like = float(default) if type(default) is int else default
+        if isinstance(like, (bool, float, str)) and (needed := fault_of(value, type(like))):
+            raise UserError(f"{where}.{name}.{parameter} is {brief(value)}; it must be {needed}")
 
 
 def combined(
-    batch: RewardBatch,
-    weights: Mapping[str, float],
+    batch: RewardBatch, weights: Mapping[str, float],
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # fmt: skip
     """Σ weight · reward over the named rewards, and each of them.
 
     Args:
       batch: N texts and what else the rewards read.
-      weights: reward -> weight, negative for a penalty; of weight 0 it is computed and shown, but
-        does not count.
+      weights: reward -> weight, negative for a penalty; one of weight 0 is only shown.
       parameters: reward -> its parameters by name.
 
     Returns:
       (total [N], reward -> [N] unweighted), float32.
 
     Raises:
-      UserError: no reward, an unknown one (naming the nearest), an unknown or bad parameter, a
-        weight that is not finite, a field of the batch that a reward needs is missing, or a
-        reward that is NaN or infinite, naming it and the row.
+      UserError: as of `check_rewards`; a field that a reward needs is missing; or a reward that is
+        NaN or infinite, naming it and the row.
 
     >>> batch = RewardBatch(texts=["one two three", "one"], truncated=[True, False])
     >>> combined(batch, {"length": 2.0, "finished": 1.0}, {"length": {"words": 4}})[0].tolist()
@@ -406,31 +321,15 @@ def combined(
 
 
 def _part(name: str, batch: RewardBatch, parameters: dict[str, Any]) -> np.ndarray:
-    """One reward of the batch, checked: [N] float32."""
     reward = REWARDS[name]
     for need in reward.needs:
         if getattr(batch, need) is None:
             raise UserError(f"reward {name!r} needs the field {need!r}, which this batch lacks")
-    values = np.asarray(reward.function(batch, **parameters), np.float32)
+    fields = [getattr(batch, need) for need in reward.needs] if reward.by_field else [batch]
+    values = np.asarray(reward.function(*fields, **parameters), np.float32)
     if values.shape != (batch.size,):
         raise UserError(f"reward {name!r} must be one number a text, got shape {values.shape}")
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise UserError(f"reward {name!r} is {values[bad[0]]} in row {bad[0]} of the batch")
     return values
-
-
-def _check_parameters(name: str, parameters: Mapping[str, Any], at: str) -> None:
-    accepted = list(inspect.signature(REWARDS[name].function).parameters.values())[1:]
-    if any(p.kind is p.VAR_KEYWORD for p in accepted):
-        return
-    known = {p.name: p.default for p in accepted}
-    for parameter, value in parameters.items():
-        if parameter not in known:
-            hint = nearest(str(parameter), known)
-            raise UserError(f"{at}reward {name!r} has no parameter {parameter!r}{hint}")
-        default = known[parameter]
-        like = float(default) if type(default) is int else default
-        if isinstance(like, (bool, float, str)) and (needed := fault_of(value, type(like))):
-            key = f"{at or 'parameters: '}{name}.{parameter}".replace(": ", ".")
-            raise UserError(f"{key} is {brief(value)}; it must be {needed}")

@@ -1,28 +1,26 @@
-"""What a run writes: checkpoints, metrics, evaluations, texts. A resumed run repeats none twice."""
+"""The files of a run: checkpoints, metrics, evaluations, texts. A resumed run repeats nothing."""
 
-import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.checkpoints import load_tree, newest, read_record, save_newest
+from remid_jax.checkpoints import latest_checkpoint, read_record, save_latest
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.files import read_text, write_atomically
 from remid_jax.json_files import parse_json, read_json_object
 from remid_jax.models.fields import is_number, is_whole
 from remid_jax.processes import is_primary
-from remid_jax.training.evaluation import Predicted
+from remid_jax.training.held_out import Predicted
 
 METRICS, EVALUATIONS, CHECKPOINTS = "metrics.jsonl", "evaluations.jsonl", "checkpoints"
-_PLACE = ("stage", "step")
-SHOWN = 2  # samples of a step whose texts are written, and completions of each
+SHOWN = 2  # samples of a step whose texts are written, and completions of each sample
 # Keys that may change between a run and its continuation.
 _FREE = (
     "evaluate", "checkpoint", "log_samples_every", "tensorboard", "mesh", "rollout_weights",
@@ -30,98 +28,83 @@ _FREE = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class Reached:
-    """How far a run came: so many steps of this stage are done."""
+class ResumePoint(NamedTuple):
+    """A checkpoint: so many steps of this stage are done."""
 
     stage: int
     step: int
     path: Path
 
 
-class Records:
-    """The folder of one run. Of several processes the first writes; all of them read."""
+class RunLogger:
+    """The folder of one run. Of several processes the primary writes; all of them read."""
 
     def __init__(self, folder: Path, identity: str, config: ConfigDict):
-        """Opens a folder, new or of the same run.
-
-        Raises:
-          UserError: the folder belongs to a run of another configuration or base.
-        """
+        """Opens a folder, new or of the same run; a `UserError` refuses one of another run."""
         self.folder = folder
-        self._identity = hashlib.sha256(f"{identity}/{_fixed(config)}".encode()).hexdigest()
+        fixed = {k: v for k, v in config.to_dict().items() if k not in _FREE}
+        content = f"{identity}/{json.dumps(fixed, sort_keys=True)}"
+        self._identity = hashlib.sha256(content.encode()).hexdigest()
         self._writes = is_primary()
-        found = self.reached()
+        self._writer, self._count = None, 0
+        found = self.latest()
         if found is not None and read_record(found.path).get("run") != self._identity:
             raise UserError(
                 f"{folder} holds a run of another configuration or base; choose another --workdir"
             )
-        # What was written after the checkpoint will be written again.
-        at = (-1, 0) if found is None else (found.stage, found.step)
-        self._writer, self._count = None, 0
         if not self._writes:
             return
+        # Lines after the checkpoint will be written again.
+        at = (-1, 0) if found is None else (found.stage, found.step)
         _keep(folder / METRICS, lambda line: (line["stage"], line["step"]) < at)  # steps from 0
         _keep(folder / EVALUATIONS, lambda line: (line["stage"], line["step"]) <= at)  # steps done
         self._count = len(read_lines(folder / METRICS))
         if config.tensorboard:
             self._writer = _tensorboard(folder, self._count)
 
-    def reached(self) -> Reached | None:
-        """The last whole checkpoint, or None.
-
-        Raises:
-          UserError: a checkpoint that no run has written.
-        """
-        path = newest(self.folder / CHECKPOINTS)
+    def latest(self) -> ResumePoint | None:
+        """The last complete checkpoint, or None; a `UserError` where no run has written it."""
+        path = latest_checkpoint(self.folder / CHECKPOINTS)
         if path is None:
             return None
         name = re.fullmatch(r"(\d{3,9})-(\d{6,9})", path.name)
         if name is None:
             raise UserError(f"{path}: no checkpoint of a run; move it elsewhere")
-        return Reached(int(name[1]), int(name[2]), path)
+        return ResumePoint(int(name[1]), int(name[2]), path)
 
     def save(self, stage: int, step: int, state: Any) -> None:
-        """Writes a checkpoint, then lets older ones go."""
+        """Writes a checkpoint, then deletes older ones."""
         record = {"kind": "corl", "run": self._identity}
-        save_newest(self.folder / CHECKPOINTS, f"{stage:03}-{step:06}", state, record)
-
-    def load(self, reached: Reached, like: Any) -> Any:
-        """Reads a checkpoint into the structure of `like`."""
-        return load_tree(reached.path, like)
+        save_latest(self.folder / CHECKPOINTS, f"{stage:03}-{step:06}", state, record)
 
     def add_metrics(
         self, stage: int, step: int, kind: str, metrics: Mapping[str, float], seconds: float
     ) -> None:
-        """One line of a step; `seconds` and what depends on it stand apart."""
+        """One line of a step; what depends on its `seconds` is in a group of its own."""
         if not self._writes:
             return
         tokens = metrics.get("completions/tokens", metrics.get("tokens", 0.0))
         time = {"seconds": seconds, "tokens_per_second": tokens / seconds}
         line = {"stage": stage, "step": step, "kind": kind, **metrics, "time": time}
         _append(self.folder / METRICS, line)
-        if self._writer is not None:
-            for name, value in metrics.items():
-                self._writer.add_scalar(f"{kind}/{name}", float(value), self._count)
+        for name, value in metrics.items() if self._writer is not None else ():
+            self._writer.add_scalar(f"{kind}/{name}", float(value), self._count)
         self._count += 1
 
     def close(self) -> None:
-        """Hands over what is not written yet."""
+        """Writes what TensorBoard has not written yet."""
         if self._writer is not None:
             self._writer.close()
 
     def add_evaluation(self, stage: int, step: int, tag: str, predicted: Predicted) -> None:
-        """One line of a subset, and its samples in a file of their own."""
+        """One line for a subset, and its samples in a file of their own."""
         if not self._writes:
             return
         line = {"stage": stage, "step": step, "tag": tag, **predicted.summary()}
         _append(self.folder / EVALUATIONS, line)
+        sums, tokens = predicted.sums.tolist(), predicted.tokens.tolist()
+        content = {"ids": list(predicted.ids), "log_q": sums, "tokens": tokens}
         file = _predictions(self.folder, stage, step, tag)
-        content = {
-            "ids": list(predicted.ids),
-            "log_q": predicted.sums.tolist(),
-            "tokens": predicted.tokens.tolist(),
-        }
         write_atomically(file, [json.dumps(content).encode()])
 
     def add_texts(
@@ -132,17 +115,12 @@ class Records:
         if not self._writes:
             return
         lines = []
-        for s, group, values in list(zip(samples, texts, rewards, strict=True))[:SHOWN]:
+        for s, group, values in zip(samples[:SHOWN], texts, rewards, strict=False):
             lines += [f"== {s.sample_id}", f"user: {s.dialogue[-1][1]}", f"golden: {s.golden}"]
-            for text, value in list(zip(group, values, strict=True))[:SHOWN]:
+            for text, value in zip(group[:SHOWN], values, strict=False):
                 lines += [f"-- reward {value:.4f}", text]
         file = self.folder / "texts" / f"{stage:03}-{step:06}.txt"
         write_atomically(file, ["\n".join([*lines, ""]).encode()])
-
-
-def _fixed(config: ConfigDict) -> str:
-    kept = {k: v for k, v in config.to_dict().items() if k not in _FREE}
-    return json.dumps(kept, sort_keys=True)
 
 
 def _append(file: Path, line: Mapping[str, Any]) -> None:
@@ -155,34 +133,33 @@ def _append(file: Path, line: Mapping[str, Any]) -> None:
 
 
 def _keep(file: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Keeps the whole lines of a file that are wanted; a half-written last one is dropped."""
+    """Keeps the wanted lines of a file; a half-written last one is dropped."""
     if file.exists():
-        kept = [text + "\n" for line, text in _lines(file) if wanted(line)]
-        write_atomically(file, [t.encode() for t in kept])
+        kept = [json.dumps(line) + "\n" for line in read_lines(file) if wanted(line)]
+        write_atomically(file, [text.encode() for text in kept])
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a JSONL file of this module; none where nothing was written.
+    """The complete records of a JSONL file of a run; none where nothing was written.
 
     Raises:
-      UserError: a line that this module has not written.
+      UserError: a line that no run has written.
     """
-    return [line for line, _ in _lines(file)] if file.exists() else []
-
-
-def _lines(file: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each whole line, decoded and as it stands."""
-    *whole, last = read_text(file, "run").split("\n")
-    for n, text in enumerate([*whole, last], 1):
+    if not file.exists():
+        return []
+    *complete, last = read_text(file, "run").split("\n")
+    found = []
+    for n, text in enumerate([*complete, last], 1):
         try:
             line = parse_json(text, f"{file}: line {n}", finite=False)
         except UserError:
-            if n > len(whole):  # nothing, or half written when the process was killed
-                return
+            if n > len(complete):  # nothing, or half written when the process was killed
+                break
             raise
-        if not isinstance(line, dict) or not all(is_whole(line.get(k)) for k in _PLACE):
+        if not isinstance(line, dict) or not all(is_whole(line.get(k)) for k in ("stage", "step")):
             raise UserError(f"{file}: line {n} is no record of a step; delete it, or the file")
-        yield line, text
+        found.append(line)
+    return found
 
 
 def _predictions(folder: Path, stage: int, step: int, tag: str) -> Path:
@@ -190,7 +167,7 @@ def _predictions(folder: Path, stage: int, step: int, tag: str) -> Path:
 
 
 def read_predictions(folder: Path, stage: int, step: int, tag: str) -> dict[str, float]:
-    """log q in nats of a subset's golden responses at one evaluation, by the id of their sample.
+    """Sample id -> log q of its golden response in nats, of a subset at one evaluation.
 
     Raises:
       UserError: the file is missing or damaged.
@@ -198,22 +175,20 @@ def read_predictions(folder: Path, stage: int, step: int, tag: str) -> dict[str,
     file = _predictions(folder, stage, step, tag)
     content = read_json_object(file, "prediction", finite=False)
     ids, sums = (content.get(key) for key in ("ids", "log_q"))
-    lists = isinstance(ids, list) and isinstance(sums, list) and len(ids) == len(sums)
-    texts = lists and all(isinstance(i, str) for i in ids)
-    if not texts or not all(is_number(value) for value in sums):
+    good = isinstance(ids, list) and isinstance(sums, list) and len(ids) == len(sums)
+    if not good or not all(isinstance(i, str) for i in ids) or not all(map(is_number, sums)):
         raise UserError(f"{file}: must hold as many numbers log_q as ids; evaluate again")
     return dict(zip(ids, sums, strict=True))
 
 
 def _tensorboard(folder: Path, count: int) -> Any:
-    """A writer whose next step is `count`; what was written of it and later ones is void."""
+    """A writer whose next step is `count`; TensorBoard forgets what was written from there on."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        raise UserError(
-            "config.tensorboard needs the package tensorboardX: pip install tensorboardX"
-        ) from None
+        needed = "config.tensorboard needs the package tensorboardX: pip install tensorboardX"
+        raise UserError(needed) from None
     events = folder / "tensorboard"
-    # Names end in the second of their making: two of one second must not overwrite each other.
+    # Names end in the second of their creation: two of one second must not be the same.
     suffix = f".{len(list(events.glob('*')))}"
     return SummaryWriter(str(events), purge_step=count, filename_suffix=suffix)

@@ -1,8 +1,9 @@
 """What the reasoner and the policy read and write about one sample, as token ids."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
+
+import numpy as np
 
 from remid_jax.data import prompts, thoughts
 from remid_jax.data.samples import Sample
@@ -12,134 +13,117 @@ from remid_jax.worlds.textual import reasoning as world_reasoning
 from remid_jax.worlds.textual import rendering, tokenisation, truth
 from remid_jax.worlds.textual.facts import TextualWorld
 
+Notes = list[list[str | None]]  # of B samples, G each: what the policy reads of their thoughts
 
-class Task(Protocol):
+
+def notes_of(texts: Sequence[Sequence[str]], how: str) -> Notes:
+    """The policy's notes for B samples with G thoughts each.
+
+    `own` are the core features of each thought, `shuffled` those of the next sample of the batch,
+    and `filler` as many full stops as the core features have words.
+
+    >>> notes_of([["a b"], ["c"]], "shuffled"), notes_of([["a b"]], "filler")
+    ([['c'], ['a b']], [['. .']])
+    """
+    core = [[thoughts.scorer_notes(text) for text in group] for group in texts]
+    if how == "none":
+        return [[None] * len(group) for group in core]
+    if how == "shuffled":
+        return [list(core[k]) for k in np.roll(np.arange(len(core)), -1)]
+    if how == "filler":
+        return [[" ".join(["."] * max(1, len(c.split()))) for c in group] for group in core]
+    return core
+
+
+class Task:
     """Everything that training needs to know of texts.
 
     Attributes:
+      codec: has `encode` and `decode` of texts.
       end: the token that ends a thought and a response.
     """
 
+    codec: Any
     end: int
 
     def reason_prompt(self, sample: Sample) -> Sequence[int]:
-        """What the reasoner reads."""
+        """What the reasoner reads: the context, and that a thought should follow."""
+        raise NotImplementedError
 
     def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:
-        """What the policy reads: the context, and the notes where there are any."""
+        """What the policy reads: the context, notes where there are any, and the instruction."""
+        raise NotImplementedError
+
+    def cold_thought(self, sample: Sample) -> str:
+        """The thought from which the reasoner learns in the cold start."""
+        raise NotImplementedError
+
+    def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
+        """The question which share of the features a reply has, and the answer that it has all."""
+        raise NotImplementedError
 
     def encode(self, text: str) -> Sequence[int]:
         """A thought or a response as it is written, `end` included."""
+        return (*self.codec.encode(text), self.end)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, without the end."""
+        return self.codec.decode([i for i in ids if i != self.end])
+
+
+class ChatTask(Task):
+    """A role-play benchmark and a model with a chat template; prompts as in a diagnosis."""
+
+    def __init__(self, tokenizer: Tokenizer, train_on_test: bool = False):
+        """With `train_on_test`, golden responses outside IDTrain may shape cold thoughts too."""
+        self.codec, self.end, self._train_on_test = tokenizer, tokenizer.end_of_turn, train_on_test
+
+    def reason_prompt(self, sample: Sample) -> Sequence[int]:  # noqa: D102
+        return self.codec.encode_chat(prompts.section_messages(sample))
+
+    def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:  # noqa: D102
+        return self.codec.encode_chat(prompts.scorer_messages(sample, notes))
 
     def cold_thought(self, sample: Sample) -> str:
-        """The thought from which the reasoner learns at first."""
+        """Drafted by rule from the sample."""
+        return thoughts.draft_thought(sample, train_on_test=self._train_on_test)
 
-    def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
-        """The question what share of features a reply has, and the answer that it has all.
-
-        Raises:
-          UserError: the base cannot be asked.
-        """
+    def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:  # noqa: D102
+        question = self.codec.encode_chat(prompts.match_messages(features, reply))
+        return question, self.codec.encode(prompts.FULL_MATCH)
 
 
-@dataclasses.dataclass(frozen=True)
-class ChatTask:
-    """A role-play benchmark and a model with a chat template.
+class WorldTask(Task):
+    """A textual world."""
 
-    Attributes:
-      tokenizer: of the model.
-      leaky: whether golden responses outside IDTrain may shape cold thoughts.
-    """
+    def __init__(self, world: TextualWorld, error: float, seed: int = 0):
+        """Each fact of a cold thought is wrong with probability `error`, drawn with `seed`."""
+        self.codec, self.end = tokenisation, tokenisation.EOS
+        self.world, self._error, self._seed = world, error, seed
 
-    tokenizer: Tokenizer
-    leaky: bool = False
+    def reason_prompt(self, sample: Sample) -> Sequence[int]:  # noqa: D102
+        return _ids(sample, tokenisation.NOTES)
 
-    @property
-    def end(self) -> int:
-        """The end-of-turn token."""
-        return self.tokenizer.end_of_turn
-
-    def reason_prompt(self, sample: Sample) -> Sequence[int]:
-        """Context, and the instruction to write a thought in sections."""
-        return self.tokenizer.encode_chat(prompts.section_messages(sample))
-
-    def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:
-        """Context, notes and instruction, as the main job has them."""
-        return self.tokenizer.encode_chat(prompts.scorer_messages(sample, notes))
-
-    def encode(self, text: str) -> Sequence[int]:
-        """Ids of a text and the end of turn."""
-        return (*self.tokenizer.encode(text), self.end)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids before the end of turn."""
-        return self.tokenizer.decode([i for i in ids if i != self.end])
-
-    def cold_thought(self, sample: Sample) -> str:
-        """Written by rule from the sample."""
-        return thoughts.draft_thought(sample, train_on_test=self.leaky)
-
-    def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
-        """As the base understands it."""
-        question = self.tokenizer.encode_chat(prompts.match_messages(features, reply))
-        return question, self.tokenizer.encode(prompts.FULL_MATCH)
-
-
-@dataclasses.dataclass(frozen=True)
-class WorldTask:
-    """A textual world, whose reasoner at first errs at a known rate.
-
-    Attributes:
-      world: the world.
-      error: probability that one fact of a cold thought is wrong.
-      seed: of these errors.
-    """
-
-    world: TextualWorld
-    error: float
-    seed: int = 0
-    end: int = tokenisation.EOS
-
-    def reason_prompt(self, sample: Sample) -> Sequence[int]:
-        """Context, then the mark of notes."""
-        return _ids(_context(sample), tokenisation.NOTES)
-
-    def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:
-        """Context, notes and the mark of the reply."""
+    def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:  # noqa: D102
         parts = () if notes is None else (tokenisation.NOTES, notes)
-        return _ids(_context(sample), *parts, tokenisation.REPLY)
+        return _ids(sample, *parts, tokenisation.REPLY)
 
     def recall_prompt(self, sample: Sample) -> Sequence[int]:
         """Context and the mark of an agent, after which the base recalls who is what."""
-        return _ids(_context(sample), tokenisation.AGENT)
-
-    def encode(self, text: str) -> Sequence[int]:
-        """Ids of a text and the end."""
-        return (*tokenisation.encode(text), self.end)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids before the end."""
-        return tokenisation.decode([i for i in ids if i != self.end])
+        return _ids(sample, tokenisation.AGENT)
 
     def cold_thought(self, sample: Sample) -> str:
         """Drawn from the world's reasoner; the same for the same sample."""
         x, _ = rendering.parse_sample(self.world, sample)
         number = int(sample.sample_id.rpartition("_")[2])
-        seeds = (self.seed, number, truth.checked_index(x, self.world.num_contexts, "x").item())
-        r = world_reasoning.sample_thoughts(self.world, [x], self.error, seed=seeds)
+        seeds = (self._seed, number, truth.checked_index(x, self.world.num_contexts, "x").item())
+        r = world_reasoning.sample_thoughts(self.world, [x], self._error, seed=seeds)
         return rendering.thought_text(int(r[0]))
 
-    def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:
-        """A world's base judges nothing."""
+    def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:  # noqa: D102
         raise UserError("a world's base cannot judge a reply: reward exact_match instead")
 
 
-def _context(sample: Sample) -> str:
-    return tokenisation.context_text(sample.persona, sample.character, sample.dialogue)
-
-
-def _ids(*parts: str) -> list[int]:
-    return [tokenisation.BOS, *tokenisation.encode(" ".join(parts))]
+def _ids(sample: Sample, *parts: str) -> list[int]:
+    context = tokenisation.context_text(sample.persona, sample.character, sample.dialogue)
+    return [tokenisation.BOS, *tokenisation.encode(" ".join((context, *parts)))]

@@ -8,118 +8,78 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from remid_jax.errors import UserError
-from remid_jax.inference.sizes import HEAD
 from remid_jax.models.sharding import whole_everywhere
-from remid_jax.training.groups import Groups, group_statistics
+from remid_jax.training.groups import GroupedBatch, group_statistics
 from remid_jax.training.grpo import Completions, GrpoConfig, grpo_loss
-from remid_jax.training.optimiser import OptimiserConfig, TrainState, accumulated, updated
+from remid_jax.training.optimiser import OptimiserConfig, TrainState, gradient_step
 
 Array = jax.Array
-_STATIC = ("graphdef", "running")
+_STATIC = ("graphdef", "micro_batches", "remat")
 
 
-@dataclasses.dataclass(frozen=True)
-class Running:
-    """How an update runs; none of it changes what it computes.
-
-    Attributes:
-      micro_batches: parts of a batch that run one after the other.
-      remat: whether layers are computed again for the gradient rather than kept in memory.
-      head: tokens of the vocabulary whose logits stand in memory at once.
-    """
-
-    micro_batches: int = 1
-    remat: bool = False
-    head: int = HEAD
-
-    def __post_init__(self):
-        if self.micro_batches < 1 or self.head < 1:
-            raise UserError(f"micro_batches and head must be at least 1, got {self}")
-
-
-def whole(frozen: Any, params: Any) -> Any:
-    """The parameters of a decoder: what is frozen and what is trained."""
-    return nnx.merge_state(frozen, params)
-
-
-@functools.partial(jax.jit, static_argnames=("graphdef", "head"))
-def score(params: Any, groups: Groups, *, graphdef: Any, head: int = HEAD) -> Array:
+@functools.partial(jax.jit, static_argnames=("graphdef",))
+def score(params: Any, batch: GroupedBatch, *, graphdef: Any) -> Array:
     """log q [B, G, K] of scored tokens in nats; 0 where there is none."""
     with jax.default_matmul_precision("highest"):
-        log_probs, _ = group_statistics(nnx.merge(graphdef, params), groups, head=head)
-    return whole_everywhere(jnp.where(groups.weights > 0, log_probs, 0.0))
+        log_probs, _ = group_statistics(nnx.merge(graphdef, params), batch)
+    return whole_everywhere(jnp.where(batch.weights > 0, log_probs, 0.0))
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames=("state",))
 def sft_update(
-    frozen: Any, state: TrainState, groups: Groups, key: Array, *, graphdef: Any,
-    optimiser: OptimiserConfig, running: Running,
+    frozen: Any, state: TrainState, batch: GroupedBatch, key: Array, *, graphdef: Any,
+    optimiser: OptimiserConfig, micro_batches: int, remat: bool,
 ) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
     """One step of supervised fine-tuning: Σ w · (−log q) / Σ w over scored tokens.
 
     Args:
-      frozen: parameters that stay.
-      state: what is trained; used up.
-      groups: the batch; its weights are those of the tokens.
+      frozen: parameters that stay; `graphdef` is the decoder that they and those of `state` make.
+      state: what is trained; its buffers are donated.
+      batch: prompts and rows with the weights of their tokens.
       key: of the dropout.
-      graphdef: of the decoder.
       optimiser: how parameters follow the gradient.
-      running: how it runs.
+      micro_batches: parts of the batch that run one after the other; changes no result.
+      remat: whether layers are recomputed for the gradient instead of kept; changes no result.
 
     Returns:
-      The new state; `loss` in nats a token, `tokens`, and what `updated` says.
+      The new state; metrics of `gradient_step`, the loss in nats per token, and `tokens`.
     """
 
-    def loss(params: Any, part: Groups, key: Array):
-        decoder = nnx.merge(graphdef, whole(frozen, params))
-        log_probs, _ = group_statistics(
-            decoder, part, head=running.head, key=key, remat=running.remat
-        )
+    def loss(params: Any, part: GroupedBatch, key: Array):
+        decoder = nnx.merge(graphdef, nnx.merge_state(frozen, params))
+        log_probs, _ = group_statistics(decoder, part, key=key, remat=remat)
         total = -jnp.sum(part.weights * log_probs)
         return total, (part.weights.sum(), {})
 
-    with jax.default_matmul_precision("highest"):
-        gradient, total, denominator, _ = accumulated(
-            loss, state.params, groups, running.micro_batches, key
-        )
-    state, said = updated(state, gradient, denominator, optimiser)
-    return state, {"loss": total / jnp.maximum(denominator, 1e-9), "tokens": denominator, **said}
+    state, tokens, metrics = gradient_step(loss, state, batch, key, optimiser, micro_batches)
+    return state, {"tokens": tokens, **metrics}
 
 
 @functools.partial(
     jax.jit, static_argnames=(*_STATIC, "grpo", "on_policy"), donate_argnames=("state",)
 )
 def grpo_update(
-    frozen: Any, state: TrainState, groups: Groups, drawn: Completions, *, graphdef: Any,
-    optimiser: OptimiserConfig, running: Running, grpo: GrpoConfig, on_policy: bool,
+    frozen: Any, state: TrainState, batch: GroupedBatch, drawn: Completions, *, graphdef: Any,
+    optimiser: OptimiserConfig, micro_batches: int, remat: bool, grpo: GrpoConfig,
+    on_policy: bool,
 ) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
-    """One step of group-relative policy optimisation.
+    """One step of group-relative policy optimisation, arguments as of `sft_update`.
 
-    Nothing is dropped out: the ratio is that of the model which draws.
+    There is no dropout: the ratio is that of the model which draws.
 
     Args:
-      frozen: parameters that stay.
-      state: what is trained; used up.
-      groups: prompts and completions, all of whose tokens are scored.
-      drawn: what is known of the completions; its arrays lead with [B, G].
-      graphdef: of the decoder.
-      optimiser: how parameters follow the gradient.
-      running: how it runs.
-      grpo: the loss.
+      drawn: what is known of the completions of `batch`; its arrays lead with [B, G].
       on_policy: whether `state` drew the completions itself: then the importance ratio is 1, and
         `drawn.old_log_probs` is compared but not used.
 
     Returns:
-      The new state; `loss`, `entropy`, the metrics of `grpo_loss`, and what `updated` says.
+      The new state; metrics of `grpo_loss` and `gradient_step`, and `entropy`.
     """
 
-    def loss(params: Any, part: tuple[Groups, Completions], _: Array):
+    def loss(params: Any, part: tuple[GroupedBatch, Completions], _: Array):
         rows, known = part
-        decoder = nnx.merge(graphdef, whole(frozen, params))
-        found = group_statistics(
-            decoder, rows, head=running.head, remat=running.remat, entropy=True
-        )
+        decoder = nnx.merge(graphdef, nnx.merge_state(frozen, params))
+        found = group_statistics(decoder, rows, remat=remat, entropy=True)
         log_probs, entropy = (x.reshape(-1, x.shape[-1]) for x in found)
         known = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), known)
         mask = known.mask.astype(jnp.float32)
@@ -132,10 +92,7 @@ def grpo_update(
         metrics["sampling_logp_difference"] = (jnp.sum(mask * apart), counted)
         return total, (denominator, metrics)
 
-    with jax.default_matmul_precision("highest"):
-        gradient, total, denominator, metrics = accumulated(
-            loss, state.params, (groups, drawn), running.micro_batches, jax.random.key(0)
-        )
-    state, said = updated(state, gradient, denominator, optimiser)
-    means = {name: a / jnp.maximum(b, 1e-9) for name, (a, b) in metrics.items()}
-    return state, {"loss": total / jnp.maximum(denominator, 1e-9), **means, **said}
+    state, _, metrics = gradient_step(
+        loss, state, (batch, drawn), jax.random.key(0), optimiser, micro_batches
+    )
+    return state, metrics

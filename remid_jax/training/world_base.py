@@ -1,8 +1,6 @@
-"""The base of a world's estimators: a small decoder that has read many other worlds.
+"""The base of a world's scorers: a small decoder that has read many worlds with other facts.
 
-As a language model has read much before it is tuned, the base has seen every culture, category
-and kind of dialogue, in worlds whose facts are others: replies with and without notes, thoughts
-that do not err, and lists of what persona and profile say, from which it learns to look things up.
+It reads replies with and without notes, right thoughts, and lists of what persona and profile say.
 """
 
 import hashlib
@@ -15,7 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from remid_jax.checkpoints import load_tree, newest, read_record, save_newest
+from remid_jax.checkpoints import latest_checkpoint, load_tree, read_record, save_latest
 from remid_jax.data import shifts
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import scorer_notes
@@ -23,17 +21,17 @@ from remid_jax.errors import UserError
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.sharding import on_mesh, place, place_rows, using
 from remid_jax.progress import progress
-from remid_jax.training.groups import Row, group
-from remid_jax.training.optimiser import OptimiserConfig, begin
+from remid_jax.training.groups import Example, group_examples
+from remid_jax.training.optimiser import OptimiserConfig, init_state
 from remid_jax.training.tasks import WorldTask
-from remid_jax.training.updates import Running, sft_update
+from remid_jax.training.updates import sft_update
 from remid_jax.worlds.textual import export, facts, tokenisation
 from remid_jax.worlds.textual.words import ITEMS, MOODS, TOPICS
 
 WINDOW = 256  # tokens
 FIRST_WORLD = 10_000  # seeds of the worlds that the base reads: no experiment uses them
-KEEP_EVERY = 500  # steps between checkpoints
-KINDS = ((shifts.ID_TRAIN,), *shifts.SHIFTS.values())  # read alike often
+CHECKPOINT_EVERY = 500  # steps
+KINDS = ((shifts.ID_TRAIN,), *shifts.SHIFTS.values())  # equally frequent
 SOURCES = 4  # pairs of a world and a subset in one batch
 
 
@@ -46,14 +44,8 @@ def world_of(config: ConfigDict, seed: int) -> facts.TextualWorld:
 
 
 def shape_of(config: ConfigDict) -> DecoderConfig:
-    """The decoder's shape.
-
-    Raises:
-      UserError: width and heads do not go together.
-    """
+    """The decoder's shape."""
     d = config.decoder
-    if d.width % (2 * d.heads):
-        raise UserError(f"config.decoder.width {d.width} must be a multiple of twice its heads")
     return DecoderConfig(
         vocab_size=len(tokenisation.vocabulary()), num_layers=d.layers, width=d.width,
         num_heads=d.heads, num_kv_heads=d.heads, head_dim=d.width // d.heads,
@@ -63,7 +55,7 @@ def shape_of(config: ConfigDict) -> DecoderConfig:
 
 
 def base_identity(config: ConfigDict) -> str:
-    """Digest of everything that decides the base."""
+    """Digest of everything that the base depends on."""
     w = config.world
     read = {k: v for k, v in config.pretraining.to_dict().items() if k != "folder"}
     content = (shape_of(config), w.personas, w.characters, w.noise, sorted(read.items()))
@@ -71,7 +63,7 @@ def base_identity(config: ConfigDict) -> str:
 
 
 def base_params(config: ConfigDict, folder: Path, mesh: Mesh | None = None) -> Any:
-    """The base's parameters: read from `folder` where they stand, else trained and kept there.
+    """The base's parameters: read from `folder`, or trained and kept there.
 
     A killed training goes on from its last checkpoint to the same bits.
 
@@ -80,12 +72,10 @@ def base_params(config: ConfigDict, folder: Path, mesh: Mesh | None = None) -> A
     """
     p, identity = config.pretraining, base_identity(config)
     optimiser = OptimiserConfig(p.learning_rate, p.steps, warmup=0.05, clip=1.0)
-    decoder = Decoder(shape_of(config), nnx.Rngs(p.seed))
-    graphdef, params = nnx.split(decoder)
+    graphdef, params = nnx.split(Decoder(shape_of(config), nnx.Rngs(p.seed)))
     with using(mesh):
-        state = on_mesh(begin(place(params, mesh), optimiser), mesh)
-    done = 0
-    kept = newest(folder)
+        state, done = on_mesh(init_state(place(params, mesh), optimiser), mesh), 0
+    kept = latest_checkpoint(folder)
     if kept is not None:
         record = read_record(kept)
         if record.get("base") != identity:
@@ -93,31 +83,31 @@ def base_params(config: ConfigDict, folder: Path, mesh: Mesh | None = None) -> A
                 f"{folder} holds a base of another configuration; choose another folder"
             )
         state, done = load_tree(kept, state), record["step"]
-    worlds = [world_of(config, FIRST_WORLD + i) for i in range(p.worlds)]
-    tasks = [WorldTask(w, error=0.0) for w in worlds]
+    worlds = (world_of(config, FIRST_WORLD + i) for i in range(p.worlds))
+    tasks = [WorldTask(world, error=0.0) for world in worlds]
     with progress("base of the world", p.steps - done) as advance:
-        for step in range(done, p.steps):
-            groups = place_rows(group(_rows(tasks, config, step), WINDOW), mesh)
+        for step in range(done + 1, p.steps + 1):
+            examples = _examples(tasks, config, step - 1)
+            batch = place_rows(group_examples(examples, WINDOW), mesh)
             with using(mesh):
-                state, said = sft_update(
-                    nnx.State({}), state, groups, jax.random.key(0), graphdef=graphdef,
-                    optimiser=optimiser, running=Running(),
+                state, metrics = sft_update(
+                    nnx.State({}), state, batch, jax.random.key(0), graphdef=graphdef,
+                    optimiser=optimiser, micro_batches=1, remat=False,
                 )  # fmt: skip
-            last = step + 1 == p.steps
-            if last or (step + 1) % KEEP_EVERY == 0:
-                if not said["finite"]:
+            if step == p.steps or step % CHECKPOINT_EVERY == 0:
+                if not metrics["finite"]:
                     raise UserError("the base's training diverges: lower pretraining.learning_rate")
-                record = {"kind": "base", "base": identity, "step": step + 1}
-                save_newest(folder, f"{step + 1:06}", state, record)
-            advance(1, f"loss {float(said['loss']):.3f}")
+                record = {"kind": "base", "base": identity, "step": step}
+                save_latest(folder, f"{step:06}", state, record)
+            advance(1, f"loss {float(metrics['loss']):.3f}")
     return state.params
 
 
-def _rows(tasks: list[WorldTask], config: ConfigDict, step: int) -> list[list[Row]]:
-    """A batch: of each context a reply, a thought, a reply to its notes, and what was said."""
+def _examples(tasks: list[WorldTask], config: ConfigDict, step: int) -> list[list[Example]]:
+    """A batch: for each context a reply, a thought, a reply given its notes, and a recall."""
     p = config.pretraining
     rng = np.random.default_rng([p.seed, step])
-    rows = []
+    examples = []
     for _ in range(SOURCES):
         task = tasks[rng.integers(len(tasks))]
         tags = KINDS[rng.integers(len(KINDS))]
@@ -125,17 +115,17 @@ def _rows(tasks: list[WorldTask], config: ConfigDict, step: int) -> list[list[Ro
         x, y = export.sample(task.world, tag, p.batch // SOURCES, seed=int(rng.integers(2**31)))
         for s in export.to_samples(task.world, tag, x, y):
             thought, reply = task.cold_thought(s), task.encode(s.golden)
-            rows.append([
-                Row(task.policy_prompt(s, None), reply),
-                Row(task.reason_prompt(s), task.encode(thought)),
-                Row(task.policy_prompt(s, scorer_notes(thought)), reply),
-                Row(task.recall_prompt(s), task.encode(_recalled(task.world, s, rng))),
+            examples.append([
+                Example(task.policy_prompt(s, None), reply),
+                Example(task.reason_prompt(s), task.encode(thought)),
+                Example(task.policy_prompt(s, scorer_notes(thought)), reply),
+                Example(task.recall_prompt(s), task.encode(_recalled(task.world, s, rng))),
             ])  # fmt: skip
-    return rows
+    return examples
 
 
 def _recalled(world: facts.TextualWorld, sample: Sample, rng: np.random.Generator) -> str:
-    """Every pair of place and mood, then of mood and item: those of this dialogue come first."""
+    """Every pair of place and mood, then of mood and item; those of this dialogue come first."""
     u, c, d = (sample.extra["world"][k] for k in ("user", "character", "dialogue"))
     moods = [f"{TOPICS[t]} {MOODS[m]}" for t, m in enumerate(world.moods[u])]
     items = [f"{MOODS[m]} {ITEMS[i]}" for m, i in enumerate(world.items[c])]

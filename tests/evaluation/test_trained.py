@@ -15,10 +15,9 @@ from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.sampling import SamplingConfig, sample
-from remid_jax.models.adapters import new_adapter, save_adapter
+from remid_jax.models.adapters import load_adapter, new_adapter, save_adapter, with_adapter
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import load_language_model
-from remid_jax.training.estimators import load_estimator
 
 LORA = LoraConfig(rank=2, dropout=0.0)
 
@@ -39,7 +38,10 @@ def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_pat
     c.reasoning.repetition_penalty = 1.0
     results = diagnose(c, tmp_path / "run")
     base = load_language_model(c.model.path)
-    roles = load_estimator(trained, base)
+    roles = {
+        role: with_adapter(base, load_adapter(trained / role, base))
+        for role in ("reasoner", "policy")
+    }
     assert results["provenance"]["model"]["identity"] == roles["policy"].fingerprint
     by_id = {s.sample_id: s for s in load_benchmark(c.benchmark).subsets["german"]}
     with np.load(tmp_path / "run" / "pairs" / "german.npz") as saved:

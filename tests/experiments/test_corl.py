@@ -6,8 +6,8 @@ from tiny_corl import tiny_config
 
 from experiments.corl import gains_of, print_gains
 from remid_jax.training.config import stages
-from remid_jax.training.evaluation import Predicted, change
-from remid_jax.training.run_logger import EVALUATIONS, Records, read_lines
+from remid_jax.training.held_out import Predicted, change
+from remid_jax.training.run_logger import EVALUATIONS, RunLogger, read_lines
 
 BEFORE = np.array([-30.0, -25.0, -28.0, -31.0])
 
@@ -16,7 +16,7 @@ BEFORE = np.array([-30.0, -25.0, -28.0, -31.0])
 def written(tmp_path):
     """(folder, stages) of a run whose two subsets were evaluated after each stage."""
     config = tiny_config()
-    records, planned = Records(tmp_path, "a base", config), stages(config)
+    records, planned = RunLogger(tmp_path, "a base", config), stages(config)
     for i, stage in enumerate(planned):
         for tag, gain in (("IDTest", [2.0, 3.0, 2.5, 2.0]), ("german", [5.0, -5.0, 1.0, 0.0])):
             late = np.array(gain) if i == len(planned) - 1 else np.zeros(4)

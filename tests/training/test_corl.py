@@ -17,10 +17,9 @@ from tiny_corl import lines, tiny_config
 from remid_jax.errors import UserError
 from remid_jax.training.config import ROLES, check_config
 from remid_jax.training.corl import Corl
-from remid_jax.training.estimators import save_estimator
-from remid_jax.training.experiment import make_setting
-from remid_jax.training.groups import Row
-from remid_jax.training.run_logger import EVALUATIONS, METRICS, Records, read_lines
+from remid_jax.training.experiment import make_experiment
+from remid_jax.training.groups import Example
+from remid_jax.training.run_logger import EVALUATIONS, METRICS, RunLogger, read_lines
 
 GRPO_METRICS = {
     "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy", "clip_ratio",
@@ -35,7 +34,7 @@ def arrays(state) -> list[np.ndarray]:
 
 def loop(folder: Path, config=None) -> Corl:
     config = config or tiny_config()
-    return Corl(config, make_setting(config, folder), folder)
+    return Corl(config, make_experiment(config, folder), folder)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +69,8 @@ def test_each_stage_moves_its_role_alone(tmp_path):
     config = tiny_config()
     config.cold_start, config.round = ("reasoner_sft:1",), ("policy_sft:1", "reasoner_grpo:1")
     run = loop(tmp_path, config)
-    start = arrays(run._begin(0).roles["policy"])
-    first = run._stage(0, 0, run._begin(0))
+    start = arrays(run._init_stage(0).roles["policy"])
+    first = run._stage(0, 0, run._init_stage(0))
     assert all(map(np.array_equal, arrays(first.roles["policy"]), start))
     assert not all(map(np.array_equal, arrays(first.roles["reasoner"]), start))
     reasoner = arrays(first.roles["reasoner"])
@@ -85,10 +84,9 @@ def test_a_run_goes_on_from_a_trained_pair(whole, tmp_path):
     config = tiny_config()
     config.cold_start, config.round, config.rounds = (), ("policy_sft:1",), 1
     config.init_from, config.evaluate.ends = str(tmp_path / "pair"), False
-    setting = make_setting(tiny_config(), folder)
-    save_estimator(config.init_from, setting.adapters(state.roles))
+    make_experiment(tiny_config(), folder).save_adapters(tmp_path / "pair", state.roles)
     run = loop(tmp_path / "run", config)
-    begun = run._begin(0)
+    begun = run._init_stage(0)
     for role in ROLES:
         assert all(map(np.array_equal, arrays(begun.roles[role]), arrays(state.roles[role])))
     assert all(map(np.array_equal, arrays(begun.cold), arrays(state.roles["policy"])))
@@ -97,10 +95,10 @@ def test_a_run_goes_on_from_a_trained_pair(whole, tmp_path):
     assert read_lines(tmp_path / "run" / EVALUATIONS) == []
     config.lora.rank += 1
     with pytest.raises(UserError, match="another shape"):
-        make_setting(config, tmp_path)
+        make_experiment(config, tmp_path)
     config.pretraining.seed += 1
     with pytest.raises(UserError, match="trained on another base"):
-        make_setting(config, tmp_path / "other")
+        make_experiment(config, tmp_path / "other")
 
 
 class Stopped(Exception):
@@ -111,7 +109,7 @@ class Stopped(Exception):
 @pytest.mark.parametrize("after", [5, 8])
 def test_stopped_it_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch, after):
     folder, state = whole
-    written = Records.add_metrics
+    written = RunLogger.add_metrics
     count = 0
 
     def stops(self, *arguments):
@@ -121,10 +119,10 @@ def test_stopped_it_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch, after
         if count == after:
             raise Stopped
 
-    monkeypatch.setattr(Records, "add_metrics", stops)
+    monkeypatch.setattr(RunLogger, "add_metrics", stops)
     with pytest.raises(Stopped):
         loop(tmp_path).run()
-    monkeypatch.setattr(Records, "add_metrics", written)
+    monkeypatch.setattr(RunLogger, "add_metrics", written)
     again = loop(tmp_path).run()
     same(folder, state, tmp_path, again)
 
@@ -166,7 +164,7 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_bits(whole, tmp_path):
         subprocess.run(["/bin/rm", "-rf", str(tmp_path / "checkpoints")], check=True)
     assert killed == 20
     run = loop(tmp_path)
-    reached = run.records.reached()
+    reached = run.logger.latest()
     assert (reached.stage, reached.step) == (5, 0)
     same(folder, state, tmp_path, run._restored(reached))
 
@@ -187,34 +185,38 @@ def test_cross_information_compares_with_the_next_contexts(tmp_path):
     config.reasoner.rewards = ConfigDict({"cross_information": 1.0})
     config.reasoner.negatives = 2
     run = loop(tmp_path, config)
-    actors, samples = run.actors, run.setting.train[:4]
-    policy, notes = run.setting.initial, [[f"{t}"] for t in ("Hello", "bold", "surely", "lantern")]
-    got = actors._negatives(policy, samples, notes, 2)
+    worker, samples = run.worker, run.experiment.train[:4]
+    policy, notes = run.experiment.initial, [["Hello"], ["bold"], ["surely"], ["lantern"]]
+    got = worker._negatives(policy, samples, notes, 2)
     for b in range(4):
         for j in (1, 2):
             k = (b + j) % 4
-            task = run.setting.task
-            row = Row(task.policy_prompt(samples[k], notes[k][0]), task.encode(samples[b].golden))
-            alone = np.asarray(actors.score(policy, actors.laid([[row]], 9))).sum()
+            task = run.experiment.task
+            row = Example(
+                task.policy_prompt(samples[k], notes[k][0]), task.encode(samples[b].golden)
+            )
+            alone = np.asarray(worker.score(policy, worker.batch([[row]], 9))).sum()
             assert got[b, j - 1] == pytest.approx(alone, abs=1e-4)
     texts = [["Hello", "bold"]] * 4
-    total, _ = actors.rewards("reasoner", policy, samples, [], texts, np.ones((4, 2), bool))
+    total, _ = worker.rewards("reasoner", policy, samples, [], texts, np.ones((4, 2), bool))
     assert total.shape == (8,) and np.isfinite(total).all()
 
 
 def test_own_thoughts_and_those_of_another_are_scored_as_if_alone(tmp_path):
     run = loop(tmp_path)
-    actors, samples, e = run.actors, run.setting.train[:4], run.config.evaluate
-    roles = run._begin(0).roles
-    got = actors.predict(samples, roles)
-    thoughts = actors.thoughts(
+    worker, samples, e = run.worker, run.experiment.train[:4], run.config.evaluate
+    roles = run._init_stage(0).roles
+    got = worker.predict(samples, roles)
+    thoughts = worker.thoughts(
         roles["reasoner"], samples, jax.random.key(0), e.thoughts, e.temperature
     )
     assert len({tuple(t) for t in thoughts}) > 1
     for shift, values in ((0, got.sums), (1, got.other)):
         for b, sample in enumerate(samples):
-            rows = actors.answer_rows([sample] * 4, [[t] for t in thoughts[(b + shift) % 4]] * 2)
-            alone = actors.score(roles["policy"], actors.laid(rows, actors.golden))
+            rows = worker.answer_examples(
+                [sample] * 4, [[t] for t in thoughts[(b + shift) % 4]] * 2
+            )
+            alone = worker.score(roles["policy"], worker.batch(rows, worker.max_golden))
             n = len(rows[0][0].scored) - 1  # without the end of turn
             assert values[b] == pytest.approx(alone[:2, 0, :n].sum(-1).mean(), abs=1e-4)
 
@@ -223,7 +225,7 @@ def test_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
     config = tiny_config()
     config.cold_start, config.round = ("policy_sft:4",), ()
     run = loop(tmp_path, config)
-    good = run._begin(0)
+    good = run._init_stage(0)
 
     def poisoned(i, step, state):
         train, metrics = Corl._step(run, i, step, state)
@@ -232,7 +234,7 @@ def test_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
     run._step = poisoned
     with pytest.raises(UserError, match="step 2 is not finite; the last good state is kept"):
         run._stage(0, 0, good)
-    assert run.records.reached().step == 2
+    assert run.logger.latest().step == 2
 
 
 @pytest.mark.parametrize(

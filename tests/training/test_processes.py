@@ -25,7 +25,7 @@ from tiny_corl import tiny_config
 from remid_jax.errors import UserError
 from remid_jax.processes import is_primary, join
 from remid_jax.training.corl import Corl
-from remid_jax.training.experiment import make_setting
+from remid_jax.training.experiment import make_experiment
 
 folder, changes = Path(sys.argv[1]), json.loads(sys.argv[2])
 config = tiny_config()
@@ -38,7 +38,7 @@ try:
 except UserError as e:
     sys.exit(f"error: {e}")
 assert jax.process_count() == config.processes.count
-state = Corl(config, make_setting(config, folder), folder).run()
+state = Corl(config, make_experiment(config, folder), folder).run()
 whole = multihost_utils.process_allgather(state.roles, tiled=True)
 values = {r: np.concatenate([np.ravel(x) for x in jax.tree.leaves(p)]) for r, p in whole.items()}
 if is_primary():

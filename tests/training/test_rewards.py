@@ -17,10 +17,11 @@ MASK = np.array([[True, True, False], [True, True, True]])
 NEGATIVES = np.log(np.array([[0.05, 0.1], [0.04, 0.04]], np.float32))
 WHOLE = render_thought("a nurse", "dry, exact", "name the tea")
 TEXTS = (WHOLE, f"{CORE_MARKER} tea")
-MATCH = (np.log(np.float32([0.2, 0.9])), np.log(np.float32([0.4, 0.3])))
+MATCH = np.log(np.float32([0.2, 0.9]))
 BATCH = RewardBatch(
     texts=TEXTS, log_probs=LOG_PROBS, mask=MASK, negatives=NEGATIVES, match=MATCH,
-    truncated=np.array([False, True]), golden=("x", "tea"),
+    golden_match=np.log(np.float32([0.4, 0.3])), truncated=np.array([False, True]),
+    golden=("x", "tea"),
 )  # fmt: skip
 OF_ARRAYS = {
     "likelihood": rewards.likelihood_reward,
@@ -245,8 +246,8 @@ def test_an_impossible_token_has_likelihood_0():
 def test_the_fields_of_a_batch_have_the_same_rows():
     with pytest.raises(ValueError, match=r"texts 1, log_probs 2"):
         RewardBatch(texts=("a",), log_probs=LOG_PROBS)
-    with pytest.raises(ValueError, match=r"match \(candidates\) 2, match \(golden\) 1"):
-        RewardBatch(match=(MATCH[0], MATCH[1][:1]))
+    with pytest.raises(ValueError, match=r"match 2, golden_match 1"):
+        RewardBatch(match=MATCH, golden_match=MATCH[:1])
     with pytest.raises(ValueError, match=r"\(2, 3\), \(2, 2\)"):
         RewardBatch(log_probs=LOG_PROBS, mask=MASK[:, :2])
     assert BATCH.size == 2 and RewardBatch().size == 0

@@ -46,29 +46,31 @@ def test_rollouts_are_the_same_and_gather_weights_once():
 UPDATING = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
+from flax import nnx
 from tiny_model import build_model, filled
 from remid_jax.models.adapters import Adapter, adapted_structure, new_params
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.sharding import MeshConfig, make_mesh, place, place_rows, using
-from remid_jax.training.groups import Row, group
+from remid_jax.training.groups import Example, group_examples
 from remid_jax.training.grpo import Completions, GrpoConfig
-from remid_jax.training.optimiser import OptimiserConfig, begin
-from remid_jax.training.updates import Running, grpo_update, score, sft_update, whole
+from remid_jax.training.optimiser import OptimiserConfig, init_state
+from remid_jax.training.updates import grpo_update, score, sft_update
 
 LORA = LoraConfig(rank=16, alpha=32.0, dropout=0.0)
 OPTIMISER = OptimiserConfig(1e-5, steps=10**6, warmup=0.0, schedule="constant", clip=1.0)
 model, rng = build_model(), np.random.default_rng(0)
 fresh = new_params(model.config, LORA, jax.random.key(1))
-adapter = filled(Adapter(LORA, fresh, model.identity), scale=0.02)
+adapter = filled(Adapter(LORA, fresh, model.fingerprint), scale=0.02)
 graphdef, _ = adapted_structure(model.config, LORA)
 
 def ids(length):
     return rng.integers(3, model.config.vocab_size, length).tolist()
 
 prompts = [ids(n) for n in rng.integers(5, 30, 8)]
-rows = [[Row(p, ids(n)) for n in rng.integers(3, 9, 4)] for p in prompts]
-groups = group(rows, model.config.max_positions)
-old = np.asarray(score(whole(model.params, adapter.params), groups, graphdef=graphdef)) - 0.1
+rows = [[Example(p, ids(n)) for n in rng.integers(3, 9, 4)] for p in prompts]
+groups = group_examples(rows, model.config.max_positions)
+merged = nnx.merge_state(model.params, adapter.params)
+old = np.asarray(score(merged, groups, graphdef=graphdef)) - 0.1
 known = Completions(
     old_log_probs=old, reference_log_probs=old - 0.05,
     advantages=rng.standard_normal(old.shape[:2]).astype(np.float32),
@@ -79,9 +81,9 @@ for shape in json.loads(sys.argv[1]):
     mesh = make_mesh(MeshConfig(*shape))
     params, placed = place(model.params, mesh), place(adapter.params, mesh)
     some, given = place_rows((groups, known), mesh)
-    how = {"graphdef": graphdef, "optimiser": OPTIMISER, "running": Running()}
+    how = {"graphdef": graphdef, "optimiser": OPTIMISER, "micro_batches": 1, "remat": False}
     with using(mesh):
-        begun = [begin(jax.tree.map(jnp.copy, placed), OPTIMISER) for _ in range(2)]
+        begun = [init_state(jax.tree.map(jnp.copy, placed), OPTIMISER) for _ in range(2)]
         _, sft = sft_update(params, begun[0], some, jax.random.key(0), **how)
         _, grpo = grpo_update(
             params, begun[1], some, given, on_policy=False, grpo=GrpoConfig(kl_coefficient=0.1),

@@ -1,4 +1,4 @@
-"""How well a pair of reasoner and policy predicts held-out golden responses."""
+"""How well reasoner and policy predict held-out golden responses, and what their thoughts leak."""
 
 import dataclasses
 import math
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from remid_jax.data.thoughts import comparable_words, without_markers
 from remid_jax.information.uncertainty import t_interval
 
 
@@ -15,12 +16,12 @@ class Predicted:
     """Golden responses of one subset under the policy.
 
     Attributes:
-      ids: sample ids.
+      ids: [n] sample ids.
       sums: [n] log q(y|x, r) in nats, mean over thoughts, the end of turn not counted.
       tokens: [n] tokens of each.
-      other: [n] the same with a thought of another sample's rollout.
-      overlap: [n] share of the golden response's word pairs that stand in its thoughts; NaN where
-        it has one word.
+      other: [n] as `sums`, with the thoughts of another sample.
+      overlap: [n] share of the golden response's word pairs found in its thoughts; NaN where it has
+        one word.
     """
 
     ids: Sequence[str]
@@ -50,8 +51,7 @@ class Predicted:
 
 def ratio_of_sums(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """Σ a / Σ b and its standard error over independent pairs (delta method); 0 for one pair."""
-    ratio = float(a.sum() / b.sum())
-    n = len(a)
+    ratio, n = float(a.sum() / b.sum()), len(a)
     if n < 2:
         return ratio, 0.0
     return ratio, float(np.sqrt(np.sum((a - ratio * b) ** 2) * n / (n - 1)) / b.sum())
@@ -60,9 +60,7 @@ def ratio_of_sums(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 def change(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
     """What log q of responses gained: mean, standard error and 95 % t-interval, in nats.
 
-    Args:
-      before: sample id -> log q(y|x, r).
-      after: the same later; samples that only one of them has are left out.
+    Both map sample id -> log q(y|x, r); samples that only one of them has are left out.
 
     >>> found = change({"a": -9.0, "b": -8.0, "c": -7.0}, {"a": -7.0, "b": -7.0, "c": -7.0})
     >>> found["n"], found["gain"], [round(x, 2) for x in found["interval"]]
@@ -82,3 +80,28 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float | None]:
     """The mean and its standard error, None of a single value."""
     n = len(values)
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+
+
+def ngram_overlap(thought: str, golden: str, n: int) -> float:
+    """The share of the golden response's n-grams of words that occur in the thought.
+
+    A thought that repeats the response makes it likely without any reasoning. Characters take the
+    place of words where a script writes no spaces; case, Unicode form, punctuation and the markers
+    of sections do not count. NaN where the response has fewer than n words.
+
+    Raises:
+      ValueError: n < 1.
+
+    >>> ngram_overlap("offer the green tea", "Drink the green tea!", 2).__round__(3)
+    0.667
+    """
+    if n < 1:
+        raise ValueError(f"n-grams need n >= 1, got {n}")
+    wanted = _ngrams(golden, n)
+    known = set(_ngrams(without_markers(thought), n))
+    return sum(gram in known for gram in wanted) / len(wanted) if wanted else math.nan
+
+
+def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
+    words = comparable_words(text)
+    return list(zip(*(words[start:] for start in range(n)), strict=False))

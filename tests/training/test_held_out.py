@@ -1,4 +1,4 @@
-"""Overlap of thoughts and golden responses, counted by hand."""
+"""Overlap of thoughts and golden responses, and the figures of an evaluation."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remid_jax.data.thoughts import CORE_MARKER, render_thought
-from remid_jax.training.leaks import Leak, leak_table, ngram_overlap
+from remid_jax.training.held_out import Predicted, ngram_overlap, ratio_of_sums
 
 GOLDEN = "Drink the green tea, then drink the milk."
 
@@ -68,25 +68,20 @@ def test_longer_sequences_are_found_less_often(thought, golden, n):
         assert ngram_overlap(f"x {thought} y", golden, n) == shorter
 
 
-def test_the_table_has_means_and_their_errors():
-    thoughts, goldens = ["green tea", "milk", "red wine now"], ["green tea", "red milk", "wine"]
-    table = leak_table(thoughts, goldens)
-    assert list(table) == [1, 2, 3, 4]
-    shares = np.array([1.0, 0.5, 1.0])
-    assert table[1].mean == pytest.approx(shares.mean())
-    assert table[1].standard_error == pytest.approx(shares.std(ddof=1) / math.sqrt(3))
-    assert (table[1].pairs, table[2].pairs, table[3].pairs) == (3, 2, 0)
-    assert (table[2].mean, table[2].standard_error) == pytest.approx((0.5, 0.5))
-    assert math.isnan(table[4].mean) and math.isnan(table[4].standard_error)
+def test_ratio_of_sums():
+    rng = np.random.default_rng(0)
+    sets = rng.gamma(2.0, size=(2000, 60, 2))
+    sets[..., 1] += 1
+    sets[..., 0] += sets[..., 1]
+    found = [ratio_of_sums(s[:, 0], s[:, 1]) for s in sets]
+    spread = np.std([r for r, _ in found])
+    assert np.mean([e for _, e in found]) == pytest.approx(spread, rel=0.05)
+    assert ratio_of_sums(np.array([3.0]), np.array([2.0])) == (1.5, 0.0)
 
 
-def test_one_pair_has_no_error_and_none_no_mean():
-    row = leak_table(["tea"], ["tea"], n=[1])[1]
-    assert row.mean == 1.0 and math.isnan(row.standard_error) and row.pairs == 1
-    empty = leak_table([], [], n=(2,))[2]
-    assert isinstance(empty, Leak) and empty.pairs == 0 and math.isnan(empty.mean)
-
-
-def test_unequal_lists():
-    with pytest.raises(ValueError, match="2 thoughts, but 1 golden"):
-        leak_table(["a", "b"], ["a"])
+def test_summary():
+    sums, tokens = np.array([-4.0, -8.0]), np.array([2, 4])
+    said = Predicted(["a", "b"], sums, tokens, sums * 2, np.array([0.0, 1.0])).summary()
+    assert said["perplexity"] == pytest.approx(math.exp(2)) and said["perplexity_se"] == 0
+    assert said["perplexity_other_thought"] == pytest.approx(math.exp(4))
+    assert said["overlap"] == 0.5 and said["log_q"] == -6 and said["n"] == 2
