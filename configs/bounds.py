@@ -19,7 +19,9 @@ class _Prediction:
     contexts: int = key(256, "N a distribution", "[3, inf) contexts")
     worlds: int = key(40, "a family", "[2, inf) worlds")
     shifts: int = key(12, "graded shifts a world", "[3, inf)")
-    logit_noise: float = key(0.5, "s.d. of the error of q's logits", "[0, inf) nats")
+    logit_noise: float = key(
+        0.5, "s.d. of the error of q's logits", "[0, inf) nats", formerly="prediction.misfit"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

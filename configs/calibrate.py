@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.settings import ExperimentKeys, defaults_of, group, key, keys_of
 
-MISFIT = "s.d. of the error of q's logits"
+NOISE = "s.d. of the error of q's logits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class _Coverage:
     clusters: tuple[int, ...] = key((0, 8, 16), "drawn; 0: iid", "[0, inf) characters")
     worlds: int = key(20, "in all", "[1, inf) worlds")
     draws: int = key(4000, "in all worlds together", "[1, inf) draws")
-    logit_noise: float = key(0.5, MISFIT, "[0, inf) nats")
+    logit_noise: float = key(0.5, NOISE, "[0, inf) nats", formerly="coverage.misfit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,14 +26,16 @@ class _Negatives:
     worlds: int = key(4, "in all", "[1, inf) worlds")
     data_sets: int = key(40, "in all worlds together", "[2, inf) data sets")
     choices: int = key(200, "of negatives a data set", "[2, inf)")
-    logit_noise: float = key(0.5, MISFIT, "[0, inf) nats")
+    logit_noise: float = key(0.5, NOISE, "[0, inf) nats", formerly="negatives.misfit")
     surfaces: tuple[float, ...] = key((0.0, 10.0), "s.d. of surface forms", "[0, inf) nats")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Accuracy:
     contexts: tuple[int, ...] = key((16, 64, 256, 1024), "N a subset", "[10, inf) contexts")
-    logit_noises: tuple[float, ...] = key((0.0, 0.5, 1.0), MISFIT, "[0, inf) nats")
+    logit_noises: tuple[float, ...] = key(
+        (0.0, 0.5, 1.0), NOISE, "[0, inf) nats", formerly="accuracy.misfits"
+    )
     draws: int = key(500, "one sample each", "[2, inf) worlds")
     sets: int = key(32, "a response, for cross-information", "[1, inf) context sets")
     calibration_contexts: int = key(256, "held out, for the scale of q", "[10, inf) contexts")
@@ -44,14 +46,16 @@ class _Faults:
     contexts: int = key(64, "N", "[3, inf) contexts")
     worlds: int = key(20, "in all", "[1, inf) worlds")
     draws: int = key(1000, "in all worlds together", "[1, inf) draws")
-    logit_noise: float = key(0.3, MISFIT, "[0, inf) nats")
+    logit_noise: float = key(0.3, NOISE, "[0, inf) nats", formerly="faults.misfit")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Shapley:
     contexts: int = key(128, "a cell", "[3, inf) contexts")
     worlds: int = key(1000, "in all", "[1, inf) worlds")
-    logit_noises: tuple[float, ...] = key((0.0, 0.5, 1.0), MISFIT, "[0, inf) nats")
+    logit_noises: tuple[float, ...] = key(
+        (0.0, 0.5, 1.0), NOISE, "[0, inf) nats", formerly="shapley.misfits"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,7 @@ class _Study:
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig(CorlConfig):
-    """All keys of the study; those of its runs are not heeded."""
+    """All keys of the study; those of its runs are fixed by the study."""
 
     study: Any = group("which runs there are", _Study)
 

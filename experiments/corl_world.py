@@ -45,10 +45,10 @@ def check(config: ConfigDict) -> None:
     check_config(own)
     known = module.get_config()
     for name, one in walk(KEYS):
-        heeded = name == "experiment" or not isinstance(one, Key)
-        if not heeded and value_of(own, name) != value_of(known, name):
+        used = name == "experiment" or not isinstance(one, Key)
+        if used and value_of(own, name) != value_of(known, name):
             raise UserError(
-                f"config.{name} is not heeded: the runs of the study are corl_world:VARIANT,SEED "
+                f"config.{name} has no effect: the runs of the study are corl_world:VARIANT,SEED "
                 "as they are; run one by that name to change it"
             )
 

@@ -12,7 +12,7 @@ from .configurations import packaged_module
 SHOWN = {
     "diagnose": "a diagnosis",
     "corl": "training",
-    "corl_world": "the study of training on worlds; beside those of training, which are not heeded",
+    "corl_world": "the study of training on worlds",
     "calibrate": "the study of estimators and intervals",
     "bounds": "the study of bounds",
 }

@@ -133,7 +133,8 @@ def run(what: str, requests: Sequence[Request], cache: Cache, batch_rows: int, p
         error = e
     if part.together:
         agree(error)
-        cache.refresh()
+    if part.count > 1:
+        cache.refresh()  # others have written meanwhile
 
 
 def _execute(piece: Piece, cache: Cache, writes: bool) -> None:

@@ -15,6 +15,9 @@ def print_cost(record: Mapping[str, Any]) -> None:
         it is an upper estimate, `known_share`; `rate` in FLOP/s; and what `memory_line` reads.
     """
     stages = record["stages"]
+    if not stages:
+        print("nothing is left to do: every result is in the cache")
+        return
     columns = ("", "contexts", "pairs", "TFLOP", "expected time")
     table = new_table("what this run would do, at most", columns, map(_row, stages))
     table.add_section()

@@ -28,7 +28,9 @@ class GrpoConfig:
     clip_low: float = key(0.2, "ratios below 1 − this have no gradient where A < 0", "[0, 1]")
     # Larger than clip_low it is DAPO's clip-higher.
     clip_high: float = key(0.2, "ratios above 1 + this have none where A > 0", "[0, 1e9]")
-    dual_clip: float = key(0.0, "c > 1 bounds the loss at c·|A| where A < 0; 0: off", "[0, 1e9]")
+    dual_clip: float = key(
+        0.0, "c > 1 bounds the loss of a negative advantage A at −c·A; 0: off", "[0, 1e9]"
+    )
     kl_coefficient: float = key(0.0, "of the KL from the stage's beginning; 0: none", "[0, 1e9]")
     kl_estimator: str = key("k3", "of the KL term, see `kl_terms`", ("k1", "k2", "k3"))
     kl_unbiased: bool = key(True, "weigh the estimate so that its gradient is that of the KL")
