@@ -35,7 +35,7 @@ def files() -> list[Path]:
 
 
 def row_of(path: Path, rows: set[str]) -> str:
-    """The row of a file or folder: the module's own, its package's, or that of the other modules."""
+    """The row of a file or folder: the module's own, its package's, or that of the others."""
     parts = path.relative_to(ROOT).parts
     package = "/".join(parts[: 2 if parts[0] == "remid_jax" else 1])
     row = package if package in rows else package.removesuffix(".py") + "/"
