@@ -1,6 +1,7 @@
 """CONTRIBUTING.md's table of what imports what, held against the code."""
 
 import ast
+import importlib
 import importlib.metadata
 import re
 import subprocess
@@ -105,6 +106,13 @@ def test_analysis_and_report_know_no_configuration(package):
     for file in (ROOT / "remid_jax" / package).rglob("*.py"):
         for word in ("ConfigDict", "ml_collections"):
             assert word not in file.read_text(encoding="utf-8"), f"{file} names {word}"
+
+
+def test_every_step_of_the_walk_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    steps = re.findall(r"`(\w+\.\w+)\.(\w+)`", text[text.index("## The walk") :])
+    found = [f"{m}.{n}" for m, n in steps if hasattr(importlib.import_module(f"remid_jax.{m}"), n)]
+    assert len(steps) > 6 and found == [f"{module}.{name}" for module, name in steps]
 
 
 def is_command(node: ast.stmt) -> bool:

@@ -1,1 +1,1 @@
-"""Measurements on worlds with known truth: each module answers one question, in resumable pieces."""
+"""Measurements on worlds with known truth: one question a module, in resumable pieces."""

@@ -1,1 +1,1 @@
-"""What is asked of models: requests, their cache, what executes them, and the arrays they become."""
+"""What is asked of models: requests, their cache, what executes them, and the resulting arrays."""
