@@ -1,1 +1,1 @@
-"""Programs: one module an experiment, run by `main`."""
+"""One module for each experiment, run by `main`."""

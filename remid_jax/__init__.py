@@ -1,6 +1,6 @@
 """How much a role-playing language model degrades when the world shifts, in nats, with error bars.
 
-Names are loaded when first used, so that importing the package costs little more than jax.
+Names are loaded when they are first used: importing the package loads nothing else.
 """
 
 import importlib

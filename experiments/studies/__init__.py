@@ -1,1 +1,1 @@
-"""Measurements on worlds with known truth: each module is one question, each piece resumable."""
+"""Measurements on worlds with known truth: one question a module, in resumable pieces."""

@@ -1,1 +1,1 @@
-"""What is asked of models: requests, their cache, and what executes them."""
+"""What is asked of models: requests, their cache, what executes them, and the resulting arrays."""

@@ -1,1 +1,1 @@
-"""Prefix caches, pair log-likelihoods and sampling."""
+"""The engine: prefix caches, packed log-likelihoods, sampling, and what they cost."""
