@@ -27,7 +27,7 @@ from remid_jax.training.groups import Example, GroupedBatch
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
 from remid_jax.training.optimiser import OptimiserConfig, TrainState, init_state
 from remid_jax.training.rollout_worker import RolloutWorker
-from remid_jax.training.run_logger import RunLogger
+from remid_jax.training.run_logger import ResumePoint, RunLogger
 from remid_jax.training.tasks import Notes, notes_of
 from remid_jax.training.updates import grpo_update, sft_update
 
@@ -68,9 +68,7 @@ class Corl:
             with using(self.experiment.mesh):
                 point = self.logger.latest()
                 first, step = (0, 0) if point is None else (point.stage, point.step)
-                state = self._init_stage(first)
-                if point is not None:
-                    state = load_tree(point.path, state)
+                state = self._init_stage(0) if point is None else self._restored(point)
                 for i in range(first, len(self.stages)):
                     state = self._stage(i, step if i == first else 0, state)
                 return state
@@ -91,6 +89,9 @@ class Corl:
         params = jax.tree.map(jnp.copy, roles[self.stages[last].role])
         train = init_state(params, self.optimisers[last])
         return on_mesh(State(roles, train, cold), self.experiment.mesh)
+
+    def _restored(self, point: ResumePoint) -> State:
+        return load_tree(point.path, self._init_stage(point.stage))
 
     def _stage(self, i: int, first: int, state: State) -> State:
         stage, c = self.stages[i], self.config
