@@ -14,6 +14,11 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from remid_jax.errors import UserError, nearest
 from remid_jax.files import path_of
 
+# Modules that configurations imported before -> where they are.
+MOVED = {
+    "remid_jax.diagnosis.config": "remid_jax.evaluation.config",
+    "remid_jax.benchmark": "remid_jax.data",
+}
 FOLDER = Path(__file__).parents[1] / "configs"
 
 
@@ -96,5 +101,8 @@ def _line_of(error: BaseException, file: Path) -> str:
 
 def _reason(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
+    if isinstance(error, ImportError) and (name := error.name or "").startswith(tuple(MOVED)):
+        new = next(b for a, b in MOVED.items() if name.startswith(a))
+        return f"module {name} has moved: see {new}"
     plain = type(error) is ValueError and text
     return text if plain else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -19,11 +19,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
     if not is_primary():
         return
     if config.dry_run:
+        if config.shard:
+            print(f"config.shard is {config.shard!r}; this is what is left of all parts")
         print_cost(results["plan"])
     elif "unfinished" in results:
         print(
-            f"part {config.shard} is done as far as it can be; {results['unfinished']} requests of "
-            "other parts are left: run again where their files are in the cache"
+            f"part {config.shard} is done as far as it can be; requests that are left: "
+            f"{results['unfinished']}; run again when the files of all parts are in the cache"
         )
     else:
         print_report(results, workdir)

@@ -41,7 +41,10 @@ def print_keys(experiment: str) -> None:
     from remid_jax.report.tables import new_table, print_whole
 
     title = f"keys of {experiment}, set as --config.KEY=VALUE"
-    print_whole(new_table(title, COLUMNS, _rows(keys_for(experiment)), left=COLUMNS))
+    rows = [
+        (n, d if len(d) < 40 else "{...}", *rest) for n, d, *rest in _rows(keys_for(experiment))
+    ]
+    print_whole(new_table(title, COLUMNS, rows, left=COLUMNS))
 
 
 def _rows(keys: Keys) -> Iterator[tuple[str, str, str, str]]:

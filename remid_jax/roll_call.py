@@ -43,8 +43,8 @@ def roll_call(coordinator: str, count: int, index: int, digest: str, patience: f
         except OSError as e:
             reason = os.strerror(e.errno)
             raise UserError(
-                f"process 0 cannot listen at port {port} ({reason}); choose another in "
-                "config.processes.coordinator"
+                f"process 0 cannot listen at port {port} ({reason}): is another process 0 "
+                "running? Choose another in config.processes.coordinator"
             ) from None
         there: dict[int, socket.socket] = {}
         fault = ""

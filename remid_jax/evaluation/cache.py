@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from remid_jax.errors import UserError
 from remid_jax.evaluation.requests import Embed, Generate, Request, Score, key_of
 from remid_jax.files import write_atomically
 from remid_jax.inference.sampling import Sampled
@@ -60,8 +61,16 @@ class Cache:
         self._known: dict[str, dict[str, Path]] = {}  # key -> digest of a response -> its file
         self._damaged: dict[str, list[Path]] = {}
         for kind in KINDS.values() if self._folder else ():
-            for path in sorted((self._folder / kind).glob("*.result")):
+            for path in self._listed(self._folder / kind):
                 self._files.setdefault(path.name.partition(".")[0], []).append(path)
+
+    def _listed(self, folder: Path) -> list[Path]:
+        try:
+            return sorted(p for p in folder.iterdir() if p.suffix == ".result")
+        except FileNotFoundError:
+            return []
+        except OSError as e:
+            raise UserError(f"the cache cannot be read: {folder}: {e.strerror or e}") from None
 
     def __contains__(self, request: Request) -> bool:
         """Whether the whole result is there."""
@@ -87,12 +96,14 @@ class Cache:
         return self._known[key]
 
     def _read(self, path: Path, key: str) -> Arrays | None:
+        why = "was cut or altered"
         try:
             arrays = from_bytes(key, path.read_bytes())
-        except OSError:
-            arrays = None
+        except OSError as e:
+            arrays, why = None, f"cannot be read ({e.strerror})"
         if arrays is None:
-            print(f"note: {path} was cut or altered; it is made again", file=sys.stderr, flush=True)
+            said = f"note: {path} {why} and is not used; what is missing is made again"
+            print(said, file=sys.stderr, flush=True)
             self._damaged.setdefault(key, []).append(path)
         return arrays
 

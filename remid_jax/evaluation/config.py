@@ -164,7 +164,7 @@ def _check_subsets(config: ConfigDict) -> None:
 
 
 def _check_shard(shard: str) -> None:
-    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
+    found = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", shard)
     if shard and not (found and int(found[1]) < int(found[2])):
         raise UserError(
             f"config.shard is {shard!r}; it must be I/N with 0 <= I < N, as '0/4', or empty"

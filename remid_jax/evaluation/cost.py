@@ -6,7 +6,7 @@ from typing import Any
 
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.plan import Plan, Task
-from remid_jax.evaluation.requests import Generate, Request, Score, costs
+from remid_jax.evaluation.requests import UNKNOWN, Generate, Request, Score, costs
 from remid_jax.evaluation.runner import pieces_of
 from remid_jax.inference import cost
 from remid_jax.inference.cost import probe
@@ -47,13 +47,11 @@ def left_of(requests: Sequence[Request], cache: Cache) -> list[Request]:
     """Requests that are not in the cache, those of which a part is there without that part."""
     left: list[Request] = []
     for r in requests:
-        if not r.is_known:
-            left.append(r)
-        elif isinstance(r, Score):
+        if isinstance(r, Score) and UNKNOWN not in r.prompt:
             if chosen := cache.missing(r):
                 some = tuple(r.responses[j] for j in chosen)
                 left.append(dataclasses.replace(r, responses=some))
-        elif r not in cache:
+        elif not r.is_known or r not in cache:
             left.append(r)
     return left
 

@@ -93,12 +93,12 @@ class Texts:
     """What was answered and noted in one subset.
 
     Attributes:
-      answers: rpm -> sample id -> its answer.
-      thoughts: sample id -> R.
+      answers: rpm -> sample id -> its answer; without the rpms of which some are not drawn yet.
+      thoughts: sample id -> R; None where some are not drawn yet.
     """
 
     answers: Answers
-    thoughts: Mapping[str, str]
+    thoughts: Mapping[str, str] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,14 +135,20 @@ class SubsetPlan:
       scores: pair matrices with reasoning and without.
       swapped: for each sample the matrix of its swapped contexts.
       responses: golden's and every rpm's answers as they are scored; None: nothing to score.
-      texts: answers and thoughts; None where some are not drawn yet, and the scores an estimate.
+      texts: answers and thoughts, as far as they are drawn.
     """
 
     generated: Mapping[str, Sequence[Generate]]
     scores: tuple[Matrix, Matrix]
     swapped: Sequence[Matrix]
     responses: Mapping[str, Sequence[Response | None]]
-    texts: Texts | None
+    texts: Texts
+
+    @property
+    def is_final(self) -> bool:
+        """Whether all answers and thoughts are there, and no score is an estimate."""
+        drawn = {name for name in self.generated if name} <= set(self.texts.answers)
+        return drawn and self.texts.thoughts is not None
 
     @property
     def requests(self) -> list[Request]:
@@ -182,14 +188,14 @@ class Plan:
     @property
     def is_final(self) -> bool:
         """Whether nothing is estimated any more."""
-        return all(s.texts is not None for s in self.subsets.values())
+        return all(s.is_final for s in self.subsets.values())
 
 
 def make_plan(task: Task, cache: Cache) -> Plan:
     """Turns what is evaluated into requests.
 
-    Scores need the answers and thoughts that are scored: until all of these are in the cache, the
-    scores are upper estimates, with unknown tokens, as many as there can be.
+    Scores need the answers and thoughts that are scored: until these are in the cache, scores are
+    upper estimates, with unknown tokens, as many as there can be.
 
     Args:
       task: what is evaluated.
@@ -201,15 +207,12 @@ def make_plan(task: Task, cache: Cache) -> Plan:
     """
     generated = {tag: _generated(task, tag, s) for tag, s in task.selection.subsets.items()}
     every = [r for subset in generated.values() for column in subset.values() for r in column]
-    texts: dict[str, Texts] = {}
-    if all(r in cache for r in every):
-        for tag, samples in task.selection.subsets.items():
-            texts[tag] = _texts(task, samples, generated[tag], cache)
-            check_excluded(tag, samples, texts[tag].answers, task.config)
     subsets = {}
     with progress("prompts", len(every)) as advance:  # a run of thousands tokenises for minutes
         for tag, samples in task.selection.subsets.items():
-            subsets[tag] = _subset_plan(task, tag, samples, generated[tag], texts.get(tag))
+            texts = _texts(task, samples, generated[tag], cache)
+            check_excluded(tag, samples, texts.answers, task.config)
+            subsets[tag] = _subset_plan(task, tag, samples, generated[tag], texts)
             advance(sum(map(len, generated[tag].values())))
     return Plan(subsets, _features(task))
 
@@ -270,23 +273,27 @@ def _texts(
     task: Task, samples: Sequence[Sample], generated: Mapping[str, Sequence[Generate]], cache: Cache
 ) -> Texts:
     """What was drawn, or is given, as it is scored."""
-    own_law = is_own_law(task.config.sampling)
+    own_law, thoughts = is_own_law(task.config.sampling), None
     answers = {
         name: {s.sample_id: column[s.sample_id] for s in samples}
         for name, column in (task.given or {}).items()
     }
+    ids = [s.sample_id for s in samples]
     for name, requests in generated.items():
+        if not all(r in cache for r in requests):
+            continue
         drawn = [cache.generated(r)[0] for r in requests]
+        tokenizer = requests[0].model.tokenizer
         if name:
-            answers[name] = {
-                s.sample_id: spoken_answer(d, s, requests[0].model.tokenizer, own_law)
-                for s, d in zip(samples, drawn, strict=True)
-            }
+            spoken = (
+                spoken_answer(d, s, tokenizer, own_law) for s, d in zip(samples, drawn, strict=True)
+            )
+            answers[name] = dict(zip(ids, spoken, strict=True))
         else:
             read = scorer_notes if task.models.trained else str.strip
-            decode = task.models.reasoner.tokenizer.decode
-            noted = [read(decode(d.tokens)) for d in drawn]
-    thoughts = dict(zip((s.sample_id for s in samples), noted, strict=True))
+            thoughts = {
+                i: read(tokenizer.decode(d.tokens)) for i, d in zip(ids, drawn, strict=True)
+            }
     return Texts(answers, thoughts)
 
 
@@ -308,13 +315,13 @@ def sampling_of(config: ConfigDict) -> tuple[SamplingConfig, SamplingConfig]:
 
 def _subset_plan(
     task: Task, tag: str, samples: Sequence[Sample], generated: Mapping[str, Sequence[Generate]],
-    texts: Texts | None,
+    texts: Texts,
 ) -> SubsetPlan:  # fmt: skip
     responses = _responses(task, samples, texts)
     columns = [r for column in responses.values() for r in column]
     n, rpms = len(samples), len(responses) - 1
     wanted = pairs.wanted_columns(n, rpms, task.settings, task.labels[tag])
-    thoughts = [texts.thoughts[s.sample_id] if texts else None for s in samples]
+    thoughts = [texts.thoughts and texts.thoughts[s.sample_id] for s in samples]
     asked = [_with_thought(task, s, r) for s, r in zip(samples, thoughts, strict=True)]
     plain = [_without_thought(task, s) for s in samples]
 
@@ -335,12 +342,12 @@ def _subset_plan(
 
 
 def _responses(
-    task: Task, samples: Sequence[Sample], texts: Texts | None
+    task: Task, samples: Sequence[Sample], texts: Texts
 ) -> dict[str, list[Response | None]]:
     """Golden's and every rpm's answers as the scorer reads them; unknown ones at full length."""
     tokenizer, config = task.models.scorer.tokenizer, task.config
     answers = {GOLDEN: golden_answers(samples)}
-    answers |= texts.answers if texts else task.given or {}
+    answers |= texts.answers
     found = {
         name: [
             to_response(tokenizer, by_id[s.sample_id], config.estimator.span)

@@ -116,7 +116,8 @@ class JaxEngine:
         """See `Engine.score`; errors as of `pair_log_likelihoods`, values in float64."""
 
         def run() -> list[np.ndarray]:
-            prefix = self._cache.prefix(prompt, prefix_lengths)
+            shared = [n for n in prefix_lengths if n < len(prompt)]
+            prefix = self._cache.prefix(prompt, shared)
             return score_responses(
                 self.model, prefix, responses, self.sizes, end_of_turn=False, work=self.work
             )

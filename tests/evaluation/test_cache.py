@@ -74,7 +74,7 @@ def test_every_altered_byte_is_noticed(tmp_path, capsys):
         file.write_bytes(content[:k])
         assert row not in Cache(tmp_path)
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == len(places) + 4 and "was cut or altered; it is made again" in said[0]
+    assert len(said) == len(places) + 4 and "was cut or altered and is not used" in said[0]
     file.write_bytes(content)
     file.rename(file.with_name(f"{score([2]).key}.x.result"))  # what another prompt gave
     assert score([2], RESPONSES) not in Cache(tmp_path)

@@ -152,7 +152,7 @@ def test_damaged_results_are_said_and_made_again(finished, small_config, capsys,
     assert diagnose(small_config, folder)["rows"] == results["rows"]
     said = capsys.readouterr().err
     for file in (altered, cut):
-        assert f"note: {file} was cut or altered; it is made again" in said
+        assert f"note: {file} was cut or altered and is not used" in said
     assert altered.read_bytes() == content
 
 

@@ -149,14 +149,14 @@ def test_clusters_are_not_permuted_one_by_one(config, tmp_path):
 
 def test_too_few_clusters_for_a_classifier(config, short_benchmark, tmp_path):
     records = json.loads(Path(short_benchmark).read_text())
-    for split, names in (("IDTest", "abbc"), ("OOD1Test", "aabc")):  # together: one cluster
+    for split, names in (("IDTest", "abbc"), ("OOD1Test", "aabc")):  # together: two clusters
         for record, name in zip(records[split], names, strict=True):
             record["agent_character"] = {"name": name}
     config.benchmark = str(tmp_path / "b.json")
     Path(config.benchmark).write_text(json.dumps(records))
     config.shifts, config.estimator.clusters = ("german",), "character"
     with pytest.raises(
-        UserError, match=r"'german' and IDTest form 1 clusters by character.*needs 3"
+        UserError, match=r"'german' and IDTest form 2 clusters by character.*needs 3"
     ):
         diagnose(config, tmp_path / "run")
     assert not (tmp_path / "run" / "cache").exists()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from tiny_checkpoint import tiny_tensors, write_hugging_face, write_reader
 
 from remid_jax.diagnosis import diagnose
@@ -50,8 +51,9 @@ def test_a_dry_run_counts_what_is_left(small_config, tmp_path):
     assert set(stages) <= {"likelihoods with reasoning", "likelihoods without"}
     assert 0 < flops_of(plan) < flops_of(whole)
     next((tmp_path / "cache" / "generate").iterdir()).unlink()
-    plan, _ = planned(small_config, tmp_path)
-    assert sum(s["contexts"] for s in plan["stages"] if s["known_share"]) == 1
+    _, stages = planned(small_config, tmp_path)
+    drawn = [s["contexts"] for what, s in stages.items() if "likelihoods" not in what]
+    assert drawn == [1]
 
 
 def test_planned_pairs_and_operations_are_those_of_the_run(small_config, tmp_path, monkeypatch):
@@ -182,3 +184,15 @@ def test_stop_strings_end_answers(small_config, tmp_path):
     cut = stopped["cut_at_max_tokens"]["IDTest"]["full_context"]
     assert cut <= free["cut_at_max_tokens"]["IDTest"]["full_context"]
     assert np.isfinite(stopped["provenance"]["planned_flops"])
+
+
+def test_a_model_more_is_what_is_left(small_config, tmp_path):
+    both = small_config.rpms.to_dict()
+    del small_config.rpms.last_turn_only
+    diagnose(small_config, tmp_path)
+    small_config.rpms.last_turn_only = ConfigDict(both["last_turn_only"])
+    _, stages = planned(small_config, tmp_path)
+    assert list(stages) == [
+        "answers of last_turn_only", "likelihoods with reasoning", "likelihoods without",
+    ]  # fmt: skip
+    assert stages["likelihoods with reasoning"]["pairs"] == 3 * 3 * 3  # its answers alone
