@@ -36,7 +36,7 @@ MEASURES = {
 
 
 def check(config: ConfigDict) -> None:
-    """Raises a UserError for a key that the study cannot run with, or would not heed."""
+    """Raises a UserError for a key that the study cannot run with, or that has no effect."""
     module = packaged_module("corl_world")
     check_keys(config, module.KEYS)
     if not config.study.variants:
@@ -45,8 +45,8 @@ def check(config: ConfigDict) -> None:
     check_config(own)
     known = module.get_config()
     for name, one in walk(KEYS):
-        used = name == "experiment" or not isinstance(one, Key)
-        if used and value_of(own, name) != value_of(known, name):
+        free = name == "experiment" or not isinstance(one, Key)
+        if not free and value_of(own, name) != value_of(known, name):
             raise UserError(
                 f"config.{name} has no effect: the runs of the study are corl_world:VARIANT,SEED "
                 "as they are; run one by that name to change it"
