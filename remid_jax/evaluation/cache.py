@@ -136,7 +136,7 @@ class Cache:
     def _whole(self, path: Path, key: str) -> Arrays:
         arrays = self._read(path, key)
         if arrays is None:
-            raise OSError(f"{path} was altered while the run was reading it")
+            raise UserError(f"{path} was altered while the run was reading it; run again")
         return arrays
 
     def put_generated(self, request: Generate, drawn: Sequence[Sampled]) -> None:

@@ -116,7 +116,7 @@ def test_off_by_default_and_refused_before_work(finished, tmp_path):
     config.factors.swaps = -1
     with pytest.raises(UserError, match="swaps is -1; it must be whole and at least 0"):
         diagnose(config, tmp_path)
-    assert not (tmp_path / "store").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_swapped_context_that_does_not_fit(finished):

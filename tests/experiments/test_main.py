@@ -275,10 +275,10 @@ def test_killed_at_every_stage_it_ends_with_the_same_numbers(tiny_path, tmp_path
     workdir = tmp_path / "killed"
 
     def files(kind: str) -> int:
-        return len(list((workdir / "store" / kind).glob("[!.]*")))
+        return len(list((workdir / "cache" / kind).glob("[!.]*")))
 
     # In one work folder: while answering, while reasoning, and twice while scoring.
-    for kind, count in (("responses", 1), ("thoughts", 1), ("rows", 2), ("rows", 9)):
+    for kind, count in (("generate", 1), ("generate", 7), ("score", 2), ("score", 9)):
         kill_when(tiny_path, workdir, lambda kind=kind, count=count: files(kind) >= count)
     _, resumed = finish(tiny_path, workdir)
     for part in ("rows", "worst", "comparisons", "excluded"):
