@@ -146,6 +146,8 @@ class JaxEngine:
         Raises:
           UserError: as of `sampling.sample`.
         """
+        if draws < 1:
+            raise UserError(f"draws is {draws}; it must be at least 1")
         shared = branch_points(prompts) if prefix_lengths is None else prefix_lengths
 
         def run(part: list[int], rows: int) -> list[Sampled]:

@@ -65,6 +65,8 @@ def test_generate(make_model, draw):
     short = engine.generate(prompts, config, 2, limits=limits)
     assert [d.tokens for d in short] == [t[:n] for t, n in zip(expected, limits, strict=True)]
     assert engine.generate([], config) == []
+    with pytest.raises(UserError, match="draws is 0"):
+        engine.generate(prompts, config, draws=0)
     crowded = JaxEngine(model, memory=6 * 2**20, longest=300)
     assert [d.tokens for d in crowded.generate(prompts, config, draws=2)] == expected
 
