@@ -12,7 +12,6 @@ from remid_jax.analysis import schema
 from remid_jax.analysis.divergences import estimate_divergences
 from remid_jax.analysis.records import analyse
 from remid_jax.data.responses import Answers, counts_of
-from remid_jax.evaluation.answers import golden_answers
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import check_config
 from remid_jax.evaluation.cost import (
@@ -88,7 +87,7 @@ def diagnose(
         return {"unfinished": left}
     engine = task.models.scorer.loaded
     _say_cost(programs, engine)
-    origin |= _numbers_of(task, plan) | {
+    origin |= _numbers_of(task) | {
         "sizes": dataclasses.asdict(getattr(engine, "sizes", sizes)),
         "planned_flops": sum(s.flops for s in stages_of(most.requests, 1)),
         "programs": dataclasses.asdict(programs),
@@ -130,7 +129,7 @@ def _finish(
         "excluded": [
             x
             for tag, samples in selection.subsets.items()
-            for x in find_excluded(samples, {**texts[tag].answers, GOLDEN: golden_answers(samples)})
+            for x in find_excluded(samples, {**texts[tag].answers, GOLDEN: task.golden})
         ],
         "answers": _answer_counts(plan),
         "cut_at_max_tokens": {tag: _unfinished(texts[tag].answers) for tag in selection.subsets},
@@ -162,7 +161,7 @@ def _unfinished(answers: Answers) -> dict[str, int]:
     return {rpm: sum(not a.stopped for a in by_id.values()) for rpm, by_id in answers.items()}
 
 
-def _numbers_of(task: Task, plan: Plan) -> dict[str, Any]:
+def _numbers_of(task: Task) -> dict[str, Any]:
     """Provenance: models, and what was taken, left out and changed."""
     selection, scorer, config = task.selection, task.models.scorer, task.config
     return {

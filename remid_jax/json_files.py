@@ -1,12 +1,12 @@
-"""JSON that others wrote: whatever is wrong with it is a `UserError`."""
+"""JSON files: whatever is wrong with one that others wrote is a `UserError`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from remid_jax.errors import UserError
-from remid_jax.files import read_text
+from remid_jax.files import read_text, write_atomically
 
 T = TypeVar("T")
 
@@ -122,3 +122,9 @@ def _check_depth(value: Any) -> None:
             raise RecursionError
         parts = (x.values() if isinstance(x, dict) else x for x in level)
         level = [v for part in parts for v in part if isinstance(v, (dict, list))]
+
+
+def write_json_lines(file: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes one JSON object a line, the file whole or not at all; errors as of `files`."""
+    lines = ((json.dumps(record, ensure_ascii=False) + "\n").encode() for record in records)
+    write_atomically(file, lines)

@@ -46,22 +46,22 @@ def roll_call(coordinator: str, count: int, index: int, digest: str, patience: f
                 f"process 0 cannot listen at port {port} ({reason}): is another process 0 "
                 "running? Choose another in config.processes.coordinator"
             ) from None
-        there: dict[int, socket.socket] = {}
-        fault = ""
-        while len(there) < count - 1 and not fault:
+        there, connections, fault = {0}, [], ""
+        while len(there) < count and not fault:
             server.settimeout(max(0.01, deadline - time.monotonic()))
             try:
                 connection = stack.enter_context(server.accept()[0])
             except TimeoutError:
-                missing = ", ".join(str(i) for i in range(1, count) if i not in there)
+                missing = ", ".join(str(i) for i in range(count) if i not in there)
                 fault = f"{absent} (missing: {missing})"
                 break
             connection.settimeout(1)
             with contextlib.suppress(OSError, ValueError, TypeError):  # not one of ours
                 other, theirs = json.loads(connection.recv(_LONGEST))
-                fault = _fault_of(other, theirs, digest, {0, *there})
-                there[other if not fault else -1] = connection
-        for connection in there.values():
+                fault = _fault_of(other, theirs, digest, there)
+                there.add(other)
+                connections.append(connection)
+        for connection in connections:
             with contextlib.suppress(OSError):
                 connection.sendall(fault.encode() or b"ok")
                 connection.shutdown(socket.SHUT_WR)

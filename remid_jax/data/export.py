@@ -6,10 +6,8 @@ python -m remid_jax.data.export --collect BATCH_OUTPUT.jsonl --rpm NAME --out FI
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from remid_jax.arguments import Parser
@@ -30,8 +28,8 @@ from remid_jax.data.responses import (
 )
 from remid_jax.data.samples import Sample, read_name
 from remid_jax.errors import UserError, visible
-from remid_jax.files import path_of, write_atomically
-from remid_jax.json_files import LINES, part_of, read_json_lines
+from remid_jax.files import path_of
+from remid_jax.json_files import LINES, part_of, read_json_lines, write_json_lines
 
 PROMPTS, BATCH = "prompts.jsonl", "openai_batch.jsonl"
 _TAKEN = ("model", "messages", "temperature")  # keys of a request
@@ -50,8 +48,8 @@ def export(args: argparse.Namespace) -> Iterator[str]:
         {"sample_ID": s.sample_id, "subset_tag": s.tag, "messages": reply_messages(s, args.view)}
         for s in samples
     ]
-    write_jsonl(folder / PROMPTS, prompts)
-    write_jsonl(folder / BATCH, (_request(prompt, args) for prompt in prompts))
+    write_json_lines(folder / PROMPTS, prompts)
+    write_json_lines(folder / BATCH, (_request(prompt, args) for prompt in prompts))
     counts = ", ".join(f"{tag} {len(subset)}" for tag, subset in chosen.items())
     yield f"{len(samples)} prompts ({counts}) in {folder / PROMPTS} and {folder / BATCH}"
     if absent := absent_subsets(benchmark, names):
@@ -74,12 +72,6 @@ def _request(prompt: Record, args: argparse.Namespace) -> Record:
     return {**request, "body": body}
 
 
-def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one JSON object a line, the file whole or not at all."""
-    lines = ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
-    write_atomically(file, lines)
-
-
 def collect(args: argparse.Namespace) -> Iterator[str]:
     """Turns a batch output into a response file; yields the lines to print."""
     out, rpm = path_of(args.out, "--out"), args.rpm
@@ -94,7 +86,8 @@ def collect(args: argparse.Namespace) -> Iterator[str]:
     for name, answer in answers.items():
         records.setdefault(name, {"sample_ID": name, RESPONSE: {}, DETAILS: {}})
         _add_answer(records[name], name, rpm, answer)
-    write_jsonl(out, ({k: v for k, v in r.items() if k != DETAILS or v} for r in records.values()))
+    kept = ({k: v for k, v in r.items() if k != DETAILS or v} for r in records.values())
+    write_json_lines(out, kept)
     good = [a for a in answers.values() if not a.failure]
     yield f"{len(good)} responses of {rpm!r} in {args.out}"
     if lacking := [name for name, record in records.items() if rpm not in record[RESPONSE]]:

@@ -22,11 +22,16 @@ KINDS = {Generate: "generate", Score: "score", Embed: "embed"}
 Arrays = dict[str, np.ndarray]
 
 
-def to_bytes(key: str, arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Content of a file: a line with its key and the SHA-256 of what follows, an .npz archive."""
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Content of an .npz archive."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    content = buffer.getvalue()
+    return buffer.getvalue()
+
+
+def to_bytes(key: str, arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Content of a file: a line with its key and the SHA-256 of what follows, an .npz archive."""
+    content = npz_bytes(arrays)
     return _head(key, content) + content
 
 
@@ -109,7 +114,7 @@ class Cache:
 
     def generated(self, request: Generate) -> list[Sampled]:
         """The responses that were drawn."""
-        arrays = self._arrays(request.key, "")
+        arrays = self._arrays(request)
         ends = np.cumsum(arrays["lengths"])[:-1]
         parts = (np.split(arrays[name], ends) for name in ("tokens", "log_probs"))
         return [
@@ -128,10 +133,10 @@ class Cache:
 
     def embedded(self, request: Embed) -> np.ndarray:
         """The feature vector [d]."""
-        return self._arrays(request.key, "")["vector"]
+        return self._arrays(request)["vector"]
 
-    def _arrays(self, key: str, digest: str) -> Arrays:
-        return self._whole(self._found(key)[digest], key)
+    def _arrays(self, request: Generate | Embed) -> Arrays:
+        return self._whole(self._found(request.key)[""], request.key)
 
     def _whole(self, path: Path, key: str) -> Arrays:
         arrays = self._read(path, key)

@@ -9,7 +9,6 @@ from remid_jax.evaluation.plan import Plan, Task
 from remid_jax.evaluation.requests import UNKNOWN, Generate, Request, Score, costs
 from remid_jax.evaluation.runner import pieces_of
 from remid_jax.inference import cost
-from remid_jax.inference.cost import probe
 from remid_jax.inference.sizes import Sizes, share_of, sizes_for
 
 
@@ -113,7 +112,7 @@ def cost_record(task: Task, plan: Plan, longest: int, cache: Cache) -> dict[str,
     """
     stages = stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows)
     shapes = {s.model.config: s.model.dtype for s in stages if s.model.config}
-    machines = {shape: probe(shape, dtype) for shape, dtype in shapes.items()}
+    machines = {shape: cost.probe(shape, dtype) for shape, dtype in shapes.items()}
     records = []
     for s in stages:
         seconds = 0.0

@@ -87,7 +87,7 @@ class Models:
         self._weights: dict[Path, LanguageModel] = {}
         self.longest = 1
         self.base = self._given(engine) if engine else self._open(config.model.path)
-        self._opened |= dict.fromkeys(("", config.model.path), self.base)
+        self._opened[config.model.path] = self.base
         self.trained = bool(config.scorer.checkpoint)
         self.scorer = self.reasoner = self.base
         if self.trained:
@@ -98,7 +98,9 @@ class Models:
                 self._described(opened, role) for role in ("policy", "reasoner")
             )
         specs = {} if collected else config.rpms
-        self.rpms = {name: self._open(spec.path) for name, spec in specs.items()}
+        self.rpms = {
+            name: self._open(spec.path or config.model.path) for name, spec in specs.items()
+        }
 
     @property
     def all(self) -> list[Model]:

@@ -1,8 +1,6 @@
 """Files that a run leaves beside results.json."""
 
 import hashlib
-import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +10,11 @@ import numpy as np
 
 from remid_jax.data.responses import DETAILS, RESPONSE
 from remid_jax.data.shifts import ALL_TAGS
+from remid_jax.evaluation.cache import npz_bytes
 from remid_jax.evaluation.plan import Plan, Task
 from remid_jax.files import write_atomically
 from remid_jax.information.pairs import GOLDEN, REFERENCE_ROWS, Subset
+from remid_jax.json_files import write_json_lines
 
 
 def write_matrices(folder: Path, subset: Subset) -> None:
@@ -26,9 +26,7 @@ def write_matrices(folder: Path, subset: Subset) -> None:
         arrays[f"{name}/scores_without_reasoning"] = block.plain
         arrays[f"{name}/num_tokens"] = block.lengths
         arrays[f"{name}/where"] = block.where
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    write_atomically(folder / "pairs" / f"{_file_name(subset.tag)}.npz", [buffer.getvalue()])
+    write_atomically(folder / "pairs" / f"{_file_name(subset.tag)}.npz", [npz_bytes(arrays)])
 
 
 def _file_name(tag: str) -> str:
@@ -42,20 +40,19 @@ def _file_name(tag: str) -> str:
 
 def write_texts(folder: Path, task: Task, plan: Plan) -> None:
     """responses.jsonl, which `config.responses` reads again, with the thought of each sample."""
-    lines = []
+    records = []
     for tag, samples in task.selection.subsets.items():
         texts = plan.subsets[tag].texts
         for sample in samples:
             i = sample.sample_id
             answers = {name: by_id[i] for name, by_id in texts.answers.items()}
-            record = {
+            records.append({
                 **sample.to_record(),
                 RESPONSE: {name: a.text for name, a in answers.items() if a.text},
                 DETAILS: {name: d for name, a in answers.items() if (d := a.details())},
                 "thought": texts.thoughts[i],
-            }
-            lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-    write_atomically(folder / "responses.jsonl", ["".join(lines).encode()])
+            })  # fmt: skip
+    write_json_lines(folder / "responses.jsonl", records)
 
 
 def write_contributions(folder: Path, records: Sequence[Mapping[str, Any]]) -> str | None:
@@ -64,6 +61,5 @@ def write_contributions(folder: Path, records: Sequence[Mapping[str, Any]]) -> s
     if not records:
         path.unlink(missing_ok=True)
         return None
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    write_atomically(path, ["".join(lines).encode()])
+    write_json_lines(path, records)
     return path.name

@@ -8,16 +8,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.data import prompts
-from remid_jax.data.responses import Answers
+from remid_jax.data.responses import Answer, Answers
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import scorer_notes
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import (
-    Response,
-    golden_answers,
-    spoken_answer,
-    to_response,
-)
+from remid_jax.evaluation.answers import Response, spoken_answer, to_response
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
 from remid_jax.evaluation.models import Model, Models
@@ -39,7 +34,7 @@ from remid_jax.information.pairs import GOLDEN, EstimatorSettings
 from remid_jax.progress import progress
 from remid_jax.settings import made_from
 
-THOUGHTS = "thoughts"
+FULL, THOUGHTS = "full", "thoughts"
 WITH_REASONING, WITHOUT = "likelihoods with reasoning", "likelihoods without"
 SWAPPED = "contexts with a swapped factor"
 FEATURES = "features of contexts"
@@ -56,6 +51,7 @@ class Task:
       encoder: makes features of contexts, or None.
       selection: the chosen contexts, as they fit.
       labels: tag -> clusters of its contexts, or None.
+      golden: sample id -> golden response of every chosen context.
       given: collected answers, or None.
       swaps: tag -> contexts with one factor swapped.
     """
@@ -66,9 +62,11 @@ class Task:
     encoder: Model | None
     selection: Selection
     labels: Mapping[str, pairs.Labels | None]
+    golden: Mapping[str, Answer]
     given: Answers | None
     swaps: Mapping[str, Swaps]
     _encoded: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
+    _shared: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
 
     def encode(self, model: Model, sample: Sample, role: str, messages: Any) -> Tokens:
         """Prompt of a model in a role about a sample, tokenised once."""
@@ -79,12 +77,13 @@ class Task:
 
     def prefix_lengths(self, model: Model, sample: Sample, prompt: Tokens) -> Tokens:
         """Where a prompt is cut so that its sample's beginning is computed once for all roles."""
-        roles = {
-            "full": prompts.reply_messages(sample), THOUGHTS: prompts.reason_messages(sample),
-        }  # fmt: skip
-        both = [self.encode(model, sample, role, chat) for role, chat in roles.items()]
-        n = common_prefix_length(*both)
-        shares = LEAST_SHARED <= n < len(prompt) and prompt[:n] == both[0][:n]
+        place = (model.tokenizer.fingerprint, id(sample))
+        if place not in self._shared:
+            full = self.encode(model, sample, FULL, prompts.reply_messages(sample))
+            reason = self.encode(model, sample, THOUGHTS, prompts.reason_messages(sample))
+            self._shared[place] = full[: common_prefix_length(full, reason)]
+        n = len(self._shared[place])
+        shares = LEAST_SHARED <= n < len(prompt) and prompt[:n] == self._shared[place]
         return (n,) if shares else ()
 
 
@@ -131,14 +130,16 @@ class SubsetPlan:
     """What one subset needs.
 
     Attributes:
-      generated: "" for thoughts, or an rpm -> its requests, one a sample.
+      answers: rpm -> its requests, one a sample; none where answers are collected.
+      thoughts: requests, one a sample.
       scores: pair matrices with reasoning and without.
       swapped: for each sample the matrix of its swapped contexts.
       responses: golden's and every rpm's answers as they are scored; None: nothing to score.
       texts: answers and thoughts, as far as they are drawn.
     """
 
-    generated: Mapping[str, Sequence[Generate]]
+    answers: Mapping[str, Sequence[Generate]]
+    thoughts: Sequence[Generate]
     scores: tuple[Matrix, Matrix]
     swapped: Sequence[Matrix]
     responses: Mapping[str, Sequence[Response | None]]
@@ -147,15 +148,14 @@ class SubsetPlan:
     @property
     def is_final(self) -> bool:
         """Whether all answers and thoughts are there, and no score is an estimate."""
-        drawn = {name for name in self.generated if name} <= set(self.texts.answers)
-        return drawn and self.texts.thoughts is not None
+        return self.answers.keys() <= self.texts.answers.keys() and self.texts.thoughts is not None
 
     @property
     def requests(self) -> list[Request]:
         """All of them, in the order in which they run."""
         matrices = (*self.scores, *self.swapped)
         scores = [r for m in matrices for r in m.requests if r is not None]
-        return [r for column in self.generated.values() for r in column] + scores
+        return [r for column in (*self.answers.values(), self.thoughts) for r in column] + scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,15 +205,12 @@ def make_plan(task: Task, cache: Cache) -> Plan:
       UserError: a prompt and its answer exceed an evaluated model's window, or too many answers
         cannot be scored.
     """
-    generated = {tag: _generated(task, tag, s) for tag, s in task.selection.subsets.items()}
-    every = [r for subset in generated.values() for column in subset.values() for r in column]
-    subsets = {}
-    with progress("prompts", len(every)) as advance:  # a run of thousands tokenises for minutes
-        for tag, samples in task.selection.subsets.items():
-            texts = _texts(task, samples, generated[tag], cache)
-            check_excluded(tag, samples, texts.answers, task.config)
-            subsets[tag] = _subset_plan(task, tag, samples, generated[tag], texts)
-            advance(sum(map(len, generated[tag].values())))
+    chosen, subsets = task.selection.subsets, {}
+    total = sum(map(len, chosen.values()))
+    with progress("prompts", total) as advance:  # a run of thousands tokenises for minutes
+        for tag, samples in chosen.items():
+            subsets[tag] = _subset_plan(task, tag, samples, cache)
+            advance(len(samples))
     return Plan(subsets, _features(task))
 
 
@@ -229,26 +226,31 @@ def _features(task: Task) -> dict[str, Embed]:
     return requests
 
 
-def _generated(task: Task, tag: str, samples: Sequence[Sample]) -> dict[str, list[Generate]]:
-    """Requests for the answers of every rpm and, under "", for thoughts."""
-    reply, reason = sampling_of(task.config)
-    requests: dict[str, list[Generate]] = {}
-    rpms = {} if task.given is not None else task.config.rpms
-    for name, spec in rpms.items():
-        requests[name] = [
+def _answers(task: Task, tag: str, samples: Sequence[Sample]) -> dict[str, list[Generate]]:
+    """Requests for the answers of every rpm that is run."""
+    reply, _ = sampling_of(task.config)
+    specs = {} if task.given is not None else task.config.rpms
+    return {
+        name: [
             _generate(
                 task, task.models.rpms[name], tag, s, f"answers of {name}", spec.view,
                 prompts.reply_messages(s, spec.view), reply, name,
             )
             for s in samples
-        ]  # fmt: skip
+        ]
+        for name, spec in specs.items()
+    }  # fmt: skip
+
+
+def _thoughts(task: Task, tag: str, samples: Sequence[Sample]) -> list[Generate]:
+    """Requests for thoughts; a trained reasoner writes in sections."""
+    _, reason = sampling_of(task.config)
     role = "sections" if task.models.trained else THOUGHTS
     asks = prompts.section_messages if task.models.trained else prompts.reason_messages
-    requests[""] = [
+    return [
         _generate(task, task.models.reasoner, tag, s, THOUGHTS, role, asks(s), reason, "reasoner")
         for s in samples
     ]
-    return requests
 
 
 def _generate(
@@ -270,31 +272,24 @@ def _generate(
 
 
 def _texts(
-    task: Task, samples: Sequence[Sample], generated: Mapping[str, Sequence[Generate]], cache: Cache
-) -> Texts:
+    task: Task, samples: Sequence[Sample], answers: Mapping[str, Sequence[Generate]],
+    thoughts: Sequence[Generate], cache: Cache,
+) -> Texts:  # fmt: skip
     """What was drawn, or is given, as it is scored."""
-    own_law, thoughts = is_own_law(task.config.sampling), None
-    answers = {
-        name: {s.sample_id: column[s.sample_id] for s in samples}
-        for name, column in (task.given or {}).items()
-    }
-    ids = [s.sample_id for s in samples]
-    for name, requests in generated.items():
-        if not all(r in cache for r in requests):
-            continue
-        drawn = [cache.generated(r)[0] for r in requests]
-        tokenizer = requests[0].model.tokenizer
-        if name:
-            spoken = (
-                spoken_answer(d, s, tokenizer, own_law) for s, d in zip(samples, drawn, strict=True)
-            )
-            answers[name] = dict(zip(ids, spoken, strict=True))
-        else:
-            read = scorer_notes if task.models.trained else str.strip
-            thoughts = {
-                i: read(tokenizer.decode(d.tokens)) for i, d in zip(ids, drawn, strict=True)
+    own_law, ids = is_own_law(task.config.sampling), [s.sample_id for s in samples]
+    known = {name: {i: column[i] for i in ids} for name, column in (task.given or {}).items()}
+    for name, requests in answers.items():
+        if all(r in cache for r in requests):
+            known[name] = {
+                s.sample_id: spoken_answer(cache.generated(r)[0], s, r.model.tokenizer, own_law)
+                for s, r in zip(samples, requests, strict=True)
             }
-    return Texts(answers, thoughts)
+    if not all(r in cache for r in thoughts):
+        return Texts(known, None)
+    read = scorer_notes if task.models.trained else str.strip
+    decode = task.models.reasoner.tokenizer.decode
+    notes = (read(decode(cache.generated(r)[0].tokens)) for r in thoughts)
+    return Texts(known, dict(zip(ids, notes, strict=True)))
 
 
 def is_own_law(config: Any) -> bool:
@@ -313,10 +308,10 @@ def sampling_of(config: ConfigDict) -> tuple[SamplingConfig, SamplingConfig]:
     return reply, made_from(SamplingConfig, config.reasoning, seed=config.seed)
 
 
-def _subset_plan(
-    task: Task, tag: str, samples: Sequence[Sample], generated: Mapping[str, Sequence[Generate]],
-    texts: Texts,
-) -> SubsetPlan:  # fmt: skip
+def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) -> SubsetPlan:
+    generated = _answers(task, tag, samples), _thoughts(task, tag, samples)
+    texts = _texts(task, samples, *generated, cache)
+    check_excluded(tag, samples, texts.answers, task.config)
     responses = _responses(task, samples, texts)
     columns = [r for column in responses.values() for r in column]
     n, rpms = len(samples), len(responses) - 1
@@ -338,7 +333,7 @@ def _subset_plan(
         for i, contexts in enumerate(task.swaps[tag].contexts if tag in task.swaps else ())
     ]
     both = matrix(WITH_REASONING, asked, wanted[0]), matrix(WITHOUT, plain, wanted[1])
-    return SubsetPlan(generated, both, swapped, responses, texts)
+    return SubsetPlan(*generated, both, swapped, responses, texts)
 
 
 def _responses(
@@ -346,8 +341,7 @@ def _responses(
 ) -> dict[str, list[Response | None]]:
     """Golden's and every rpm's answers as the scorer reads them; unknown ones at full length."""
     tokenizer, config = task.models.scorer.tokenizer, task.config
-    answers = {GOLDEN: golden_answers(samples)}
-    answers |= texts.answers
+    answers = {GOLDEN: task.golden, **texts.answers}
     found = {
         name: [
             to_response(tokenizer, by_id[s.sample_id], config.estimator.span)

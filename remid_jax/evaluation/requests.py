@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -86,17 +86,13 @@ class Generate:
     about: About
     expected: int = 0
     draws: int = 1
+    is_known: ClassVar[bool] = True  # whether it can be executed
 
     @functools.cached_property
     def key(self) -> str:
         """Equal exactly when the result must be."""
         settings = dataclasses.asdict(self.sampling)
         return _key("generate", self.model, digest_of(self.prompt), settings, self.draws)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it can be executed."""
-        return True
 
     def cost(self, shared: int = 0) -> Cost:
         """Operations at most, with `shared` leading tokens of the prompt in a cache."""
@@ -162,18 +158,14 @@ class Embed:
     model: Model
     text: str
     about: About
-    prompt: Tokens = ()
-    prefix_lengths: Tokens = ()
+    is_known: ClassVar[bool] = True
+    prompt: ClassVar[Tokens] = ()  # it shares no cache
+    prefix_lengths: ClassVar[Tokens] = ()
 
     @functools.cached_property
     def key(self) -> str:
         """Equal exactly when the result must be."""
         return _key("embed", self.model, self.text)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it can be executed."""
-        return True
 
     def cost(self, shared: int = 0) -> Cost:
         """Operations, at four characters a token."""

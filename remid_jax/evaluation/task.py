@@ -54,7 +54,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
         known = _longest(selection, given, scorer)
         longest = {tag: max(n, known[tag]) for tag, n in longest.items()}
     swaps = plan_swaps(selection, scorer, config, longest)
-    return Task(config, settings, models, encoder, selection, labels, given, swaps)
+    return Task(config, settings, models, encoder, selection, labels, golden, given, swaps)
 
 
 def _labels(

@@ -10,6 +10,7 @@ from export_files import lines_of, refused, run, write_lines
 from remid_jax.data import export, prompts, shifts
 from remid_jax.data.reading import Benchmark, load_benchmark
 from remid_jax.errors import UserError
+from remid_jax.json_files import write_json_lines
 
 # Prompts out
 
@@ -205,7 +206,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export.write_jsonl(file, rows())
+        write_json_lines(file, rows())
     assert lines_of(file) == [{"old": 1}]
     assert os.listdir(tmp_path) == ["r.jsonl"]
 
