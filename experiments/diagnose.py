@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.diagnosis import diagnose
 from remid_jax.evaluation.config import check_config
+from remid_jax.models.sharding import MeshConfig
 from remid_jax.processes import is_primary, join
 from remid_jax.report.cost import print_cost
 from remid_jax.report.terminal import print_report
@@ -14,7 +15,7 @@ from remid_jax.report.terminal import print_report
 def run(config: ConfigDict, workdir: Path) -> None:
     """Runs the diagnosis and prints its report; with `config.dry_run` only what it would cost."""
     check_config(config)
-    join(config)
+    join(config, devices=MeshConfig(**config.mesh).size > 1)
     results = diagnose(config, workdir)
     if not is_primary():
         return

@@ -49,9 +49,9 @@ def save_tree(folder: str | Path, tree: Any, record: Mapping[str, Any]) -> Path:
         if is_primary():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        barrier("the folder of a tree is made")
+        barrier()
         _orbax("save")(folder / _ARRAYS, _named(jax.tree.leaves(tree)))
-        barrier("the arrays of a tree are written")
+        barrier()
         if is_primary():
             content = json.dumps(dict(record), indent=1).encode()
             digests = {**_digests(folder), RECORD: hashlib.sha256(content).hexdigest()}
@@ -59,7 +59,7 @@ def save_tree(folder: str | Path, tree: Any, record: Mapping[str, Any]) -> Path:
             write_atomically(folder / RECORD, [content])
     except OSError as e:
         raise UserError(f"cannot write {folder}: {e.strerror or e}") from None
-    barrier("the record of a tree is written")
+    barrier()
     return folder
 
 

@@ -1,7 +1,8 @@
-"""Several processes that run together, by JAX's own runtime."""
+"""Several processes that run together: each by itself, or joined by JAX's own runtime."""
 
 import dataclasses
 import hashlib
+import json
 import re
 import secrets
 import socket
@@ -16,12 +17,13 @@ from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
-from remid_jax.roll_call import roll_call
+from remid_jax.roll_call import Roll, roll_call
 from remid_jax.settings import key
 
 _ADDRESS = re.compile(r"(\[[\da-fA-F:.%]+\]|[^\s:/\[\]]+):(\d{1,5})")
 AUTOMATIC = "auto"  # coordinator: JAX finds it and the other processes, as on a TPU pod
 PATIENCE = 120  # seconds for all processes to come
+_roll: Roll | None = None  # of processes that JAX has not joined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +35,13 @@ class ProcessConfig:
     index: int = key(0, "of this one", "[0, inf)")
 
 
-def join(config: ConfigDict) -> None:
-    """Joins the other processes; their devices are one machine's from now on.
+def join(config: ConfigDict, devices: bool = True) -> None:
+    """Joins the other processes.
+
+    Args:
+      config: with the group `processes`.
+      devices: whether JAX joins them too, so that a mesh may lie over the devices of all. Without,
+        each process compiles and computes by itself, and finds the programs that it compiled.
 
     Raises:
       UserError: numbers that do not go together, an address that cannot be, processes that do not
@@ -67,7 +74,12 @@ def join(config: ConfigDict) -> None:
     print(
         f"waiting for {p.count} processes at {p.coordinator}, at most {PATIENCE} s", file=sys.stderr
     )
-    roll_call(p.coordinator, p.count, p.index, digest, PATIENCE)
+    roll = roll_call(p.coordinator, p.count, p.index, digest, PATIENCE)
+    if not devices:
+        global _roll
+        _roll = roll
+        return
+    roll.close()
     _initialize(
         coordinator_address=p.coordinator, num_processes=p.count, process_id=p.index,
         initialization_timeout=PATIENCE,
@@ -98,13 +110,62 @@ def _initialize(**named: Any) -> None:
         ) from None
 
 
+def process_count() -> int:
+    """Processes that run together."""
+    return _roll.count if _roll else jax.process_count()
+
+
+def process_index() -> int:
+    """Of this process."""
+    return _roll.index if _roll else jax.process_index()
+
+
+def is_primary() -> bool:
+    """Whether this process writes what is written once."""
+    return process_index() == 0
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process says, in their order: all of them call this, and wait for one another.
+
+    Args:
+      value: that JSON can hold.
+
+    Raises:
+      UserError: a process is gone, where JAX has not joined them.
+    """
+    if _roll:
+        return _roll.gather(value)
+    if jax.process_count() == 1:
+        return [value]
+    said = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    longest = int(multihost_utils.process_allgather(np.array([len(said)])).max())
+    padded = np.pad(said, (0, longest - len(said)), constant_values=ord(" "))
+    every = multihost_utils.process_allgather(padded).reshape(-1, longest)
+    return [json.loads(row.tobytes()) for row in every]
+
+
+def barrier() -> None:
+    """Waits until all processes are here."""
+    gather(None)
+
+
+def agree(error: UserError | None) -> None:
+    """Waits for all processes; raises a UserError in each of them where one has failed."""
+    failed = gather(error is not None)
+    if error is not None:
+        raise error
+    if any(failed):
+        raise UserError(f"process {failed.index(True)} has failed; it says why")
+
+
 def check_folder(folder: Path) -> None:
     """Refuses a work folder that is not the same for all processes; all of them call this.
 
     Raises:
       UserError: some process has another path, or sees another folder there.
     """
-    if jax.process_count() == 1:
+    if process_count() == 1:
         return
     if index := _first_other(str(folder.absolute())):
         raise UserError(
@@ -114,7 +175,7 @@ def check_folder(folder: Path) -> None:
     sign = folder / ".processes"
     if is_primary():
         write_atomically(sign, [secrets.token_bytes(8)])
-    barrier("process 0 has written its sign")
+    barrier()
     index = _first_other(sign.read_bytes().hex() if sign.exists() else "")
     if is_primary():
         sign.unlink(missing_ok=True)
@@ -127,31 +188,5 @@ def check_folder(folder: Path) -> None:
 
 def _first_other(text: str) -> int:
     """The first process whose text is not that of process 0; 0 where all are equal."""
-    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
-    every = multihost_utils.process_allgather(digest).reshape(-1, len(digest))
-    return int(np.argmax((every != every[0]).any(-1)))
-
-
-def is_primary() -> bool:
-    """Whether this process writes what is written once."""
-    return jax.process_index() == 0
-
-
-def barrier(where: str) -> None:
-    """Waits until all processes are here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(where)
-
-
-def agree(error: UserError | None) -> None:
-    """Waits for all processes; raises a UserError in each of them where one has failed."""
-    failed = multihost_utils.process_allgather(np.array([error is not None])).reshape(-1)
-    if error is not None:
-        raise error
-    if failed.any():
-        raise UserError(f"process {int(failed.argmax())} has failed; it says why")
-
-
-def broadcast(values: np.ndarray) -> np.ndarray:
-    """The array that process 0 has."""
-    return np.asarray(multihost_utils.broadcast_one_to_all(values))
+    every = gather(text)
+    return next((i for i, other in enumerate(every) if other != every[0]), 0)

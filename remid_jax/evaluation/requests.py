@@ -190,10 +190,14 @@ def costs(requests: Iterable[Request]) -> list[Cost]:
     found = []
     for request in requests:
         shared = 0
-        for length in request.prefix_lengths:
-            place = (request.model.fingerprint, request.prompt[:length])
+        for place in beginnings(request):
             if place in read:
-                shared = length
+                shared = len(place[1])
             read.add(place)
         found.append(request.cost(shared))
     return found
+
+
+def beginnings(request: Request) -> list[tuple[str, Tokens]]:
+    """The beginnings of its prompt that others may share, as (model, tokens)."""
+    return [(request.model.fingerprint, request.prompt[:n]) for n in request.prefix_lengths]

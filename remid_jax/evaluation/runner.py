@@ -1,16 +1,17 @@
 """Executes requests: which run together, which process runs them, in which order."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from remid_jax.errors import UserError
 from remid_jax.evaluation.cache import Cache
-from remid_jax.evaluation.requests import Embed, Generate, Request, Score, costs
-from remid_jax.processes import agree, broadcast, is_primary
+from remid_jax.evaluation.requests import Embed, Generate, Request, Score, beginnings, costs
+from remid_jax.information.uncertainty import clusters
+from remid_jax.processes import agree, gather, is_primary, process_count, process_index
 from remid_jax.progress import OPERATIONS, progress
 
 EMBEDDED = 32  # texts that are encoded together
@@ -86,13 +87,43 @@ def _batches(requests: Sequence[Request], size: int) -> list[Piece]:
 
 
 def shares(pieces: Sequence[Piece], count: int) -> list[list[Piece]]:
-    """Pieces for each of `count` processes: the costliest left goes to who has least, in order."""
-    flops = [sum(c.flops for c in costs(piece)) for piece in pieces]
-    load, owner = [0.0] * count, [0] * len(pieces)
-    for k in sorted(range(len(pieces)), key=lambda k: -flops[k]):
-        owner[k] = load.index(min(load))
-        load[owner[k]] += flops[k]
-    return [[p for p, o in zip(pieces, owner, strict=True) if o == i] for i in range(count)]
+    """Pieces for each of `count` processes: the costliest left goes to who has least.
+
+    What shares the beginning of a prompt stays together, so that it is read once, unless the
+    slowest process is done earlier where it does not.
+    """
+    if count == 1 or not pieces:
+        return [list(pieces), *([] for _ in range(count - 1))]
+    ways = [_dealt(pieces, units, count) for units in (_sharing(pieces), range(len(pieces)))]
+    return min(ways, key=lambda parts: max(_flops(itertools.chain(*part)) for part in parts))
+
+
+def _sharing(pieces: Sequence[Piece]) -> Sequence[int]:
+    """A number for each piece, equal where they share a beginning."""
+    entries = [
+        (k, place)
+        for k, piece in enumerate(pieces)
+        for place in dict.fromkeys(place for r in piece for place in beginnings(r)) or (k,)
+    ]
+    unit_of = dict(zip((k for k, _ in entries), clusters(*zip(*entries, strict=True)), strict=True))
+    return [unit_of[k] for k in range(len(pieces))]
+
+
+def _dealt(pieces: Sequence[Piece], units: Sequence[int], count: int) -> list[list[Piece]]:
+    """Pieces of each process, in order; those of one unit stay together."""
+    of_unit: dict[int, list[int]] = {}
+    for k, unit in enumerate(units):
+        of_unit.setdefault(unit, []).append(k)
+    flops = {u: _flops(r for k in own for r in pieces[k]) for u, own in of_unit.items()}
+    load, owner = [0.0] * count, {}
+    for unit in sorted(of_unit, key=lambda u: -flops[u]):
+        owner[unit] = load.index(min(load))
+        load[owner[unit]] += flops[unit]
+    return [[p for p, u in zip(pieces, units, strict=True) if owner[u] == i] for i in range(count)]
+
+
+def _flops(requests: Iterable[Request]) -> float:
+    return sum(c.flops for c in costs(requests))
 
 
 def _is_left(piece: Piece, cache: Cache) -> bool:
@@ -101,8 +132,7 @@ def _is_left(piece: Piece, cache: Cache) -> bool:
 
 def _agreed(pieces: Sequence[Piece], cache: Cache) -> list[bool]:
     """Which pieces are left, the same in all processes: what process 0 finds."""
-    left = np.array([is_primary() and _is_left(p, cache) for p in pieces], np.int32)
-    return broadcast(left).astype(bool).tolist()
+    return gather(is_primary() and [_is_left(p, cache) for p in pieces])[0]
 
 
 def run(what: str, requests: Sequence[Request], cache: Cache, batch_rows: int, part: Part) -> None:
@@ -119,7 +149,7 @@ def run(what: str, requests: Sequence[Request], cache: Cache, batch_rows: int, p
       UserError: naming the sample at fault.
     """
     chosen = part.chosen(pieces_of(requests, batch_rows), cache)
-    flops = [sum(c.flops for c in costs(piece)) for piece in chosen]
+    flops = [_flops(piece) for piece in chosen]
     writes = not part.lockstep or is_primary()
     error = None
     try:
@@ -170,11 +200,12 @@ def _score(request: Score, cache: Cache, writes: bool) -> None:
 
 
 def part_of(shard: str, mesh_size: int) -> Part:
-    """This process's part, from `config.shard`, or from the processes that JAX has joined."""
+    """This process's part, from `config.shard`, or from the processes that run together."""
     if shard:
         index, count = map(int, shard.split("/"))
         return Part(index, count)
-    if jax.process_count() == 1:
+    if process_count() == 1:
         return Part()
-    lockstep = mesh_size > jax.local_device_count()
-    return Part(jax.process_index(), jax.process_count(), together=True, lockstep=lockstep)
+    # Where JAX has joined the processes, their devices may bear one mesh.
+    lockstep = jax.process_count() > 1 and mesh_size > jax.local_device_count()
+    return Part(process_index(), process_count(), together=True, lockstep=lockstep)

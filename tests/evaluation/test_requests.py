@@ -74,6 +74,13 @@ def test_shares_are_even_and_hold_each_piece_once():
     assert shares(pieces, 3) == parts and shares(pieces, 1) == [pieces]
 
 
+def test_what_shares_a_beginning_stays_in_one_process():
+    rows = [score((k,) * 300 + (i,), lengths=(300,)) for k in range(4) for i in range(3)]
+    parts = shares([[row] for row in rows], 2)
+    began = [{piece[0].prompt[0] for piece in part} for part in parts]
+    assert [len(part) for part in parts] == [6, 6] and not began[0] & began[1]
+
+
 def test_parts_of_an_array_do_not_depend_on_what_is_finished(tmp_path):
     requests = [generate([i], sample=str(i)) for i in range(9)]
     pieces, cache = pieces_of(requests, 1), Cache(tmp_path)
