@@ -121,8 +121,7 @@ def _finish(
     write_texts(folder, task, plan)
     selection = task.selection
     texts = {tag: plan.subsets[tag].texts for tag in selection.subsets}
-    swaps = {tag: (task.swaps[tag].sources, scores) for tag, scores in found.swapped.items()}
-    tables = analyse(found.subsets, task.settings, found.log_p, swaps)
+    tables = analyse(found.subsets, task.settings, found.log_p, found.swapped)
     results = {
         "schema": schema.VERSION,
         "provenance": origin,

@@ -3,20 +3,21 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 TOP = {
     "schema": f"version of these keys, {VERSION}",
     "provenance": "configuration, command, revision, versions, devices, counts and costs",
     "excluded": "table: answers that could not be scored",
     "answers": "RPM -> what was cut from its answers, and why servers ended them",
     "cut_at_max_tokens": "subset -> RPM -> number of answers that did not end by themselves",
-    "rows": "table: each RPM, golden and shuffled golden in each subset",
+    "profile": "table: what of each factor the answers carry; empty without `profile.swaps`",
+    "flags": "table: faults that the profile shows with 95 % confidence",
+    "rows": "table: each RPM and reference row in each subset",
     "by_language": "table: `rows` by language, for paired subsets that hold several",
     "by_shift": "table: mean R-EMID of each RPM under each shift",
     "worst": "table: the subset of largest R-EMID of each RPM",
     "comparisons": "table: every two RPMs on the same contexts of each subset",
     "warnings": "table: answers more predictable than the golden ones",
-    "factors": "table: factor-wise information; empty without `config.factors.swaps`",
     "divergences": "table: of the contexts' features; empty without `config.divergences.features`",
     "contributions": "name of the file of what each sample adds to R-EMI, or None",
 }
@@ -68,6 +69,37 @@ TABLES: dict[str, dict[str, str]] = {
         "sample_ID": "of the context",
         "reason": "why there is nothing to score",
     },
+    "profile": {
+        **_PLACE,
+        "factor": "user, character, dialogue, or its parts history and last_turn",
+        "n": "contexts with an answer and a partner whose factor differs",
+        "left_out": "contexts with an answer but without such a partner",
+        "reason": "why there is no share, or None",
+        "info": "mean δ: what own words of the answers lose with the factor of a partner, nats",
+        "info_se": "its standard error, nats; contexts are deleted as rows and as partners",
+        "info_golden": "the same of the golden responses, nats",
+        "info_golden_se": "its standard error, nats",
+        "share": "`info` / `info_golden`, no unit; None unless shown",
+        "share_low": "lower end of its interval (Fieller), no unit",
+        "share_high": "upper end of its interval, no unit",
+        "shown": "whether golden's information is known well enough to divide by it",
+        "lost": "`info_golden` − `info`, nats",
+        "lost_se": "its standard error over contexts, nats",
+        "p_value": "two-sided, of no loss (paired t)",
+        "p_holm": "`p_value` adjusted over user, character, dialogue; or over the two parts",
+        "copied": "share of the answers' tokens that are copied from the context",
+        "info_copied": "mean δ of copied words, nats; `info` goes without it",
+        "info_copied_golden": "the same of the golden responses, nats",
+        "share_drop": "`share` in distribution − `share` here, no unit; None unless both are shown",
+        "share_drop_low": "lower end of its interval (MOVER), no unit",
+        "share_drop_high": "upper end of its interval, no unit",
+    },
+    "flags": {
+        **_PLACE,
+        "flag": "ignores, contradicts, copies_last_turn, echo, copies_persona, context_free or "
+        "colder_than_golden",
+        "factor": "of ignores and contradicts; None of others",
+    },
     "rows": {
         **_LEVEL,
         "cross_information": "minus golden's, nats; None if pairs or contexts lack",
@@ -115,19 +147,6 @@ TABLES: dict[str, dict[str, str]] = {
         "kind": "`r_emi_above_golden` or `baseline_above_golden`",
         "p_holm": "of a true value of 0, adjusted over the subsets of the RPM",
         "text": "the same in words",
-    },
-    "factors": {
-        **_PLACE,
-        "factor": "user, character or dialogue",
-        "n": "contexts used that have enough others to take the factor from",
-        "K": "contexts compared: the own one and K − 1 with the factor swapped",
-        "model": "factor-wise information of the answers, nats",
-        "golden": "factor-wise information of the golden responses, nats",
-        **_DIFFERENCE,
-        "difference": "`model` − `golden`, nats",
-        "p_value": _TEST["p_value"],
-        "p_holm": "`p_value` adjusted over the factors of the subset",
-        "named": "whether this is the factor that the answers ignore or get wrong",
     },
     "divergences": {
         "subset": "its tag",

@@ -14,6 +14,7 @@ from remid_jax.arguments import Parser
 from remid_jax.cli import run_command
 from remid_jax.data import measures, shifts
 from remid_jax.data.characters import character_text
+from remid_jax.data.factors import FIELDS as FACTOR_FIELDS
 from remid_jax.data.factors import Factor
 from remid_jax.data.options import add_file, load_with_options
 from remid_jax.data.reading import BUNDLED, Benchmark, bundled_path
@@ -123,7 +124,7 @@ def _one_factor(s: Sample, counterpart: Sample, factor: Factor) -> Found:
     for field in (PERSONA, PROFILE, DIALOGUE, GOLDEN):
         attribute = FIELDS[field]
         same = getattr(s, attribute) == getattr(counterpart, attribute)
-        changed = attribute in (factor.field, "golden")
+        changed = attribute in (FACTOR_FIELDS[factor], "golden")
         if changed and same:
             yield field, f"must differ from {counterpart.sample_id}'s"
         # The dialogue follows the new persona or character, so there it may differ.

@@ -4,9 +4,11 @@ import collections
 import difflib
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 CHARACTERS_PER_WORD = {"zh": 1.7, "ja": 2.2}  # in languages without spaces
+KANA = 0.1  # share of the letters from which a text is Japanese
 NEAR_DUPLICATE = 0.6  # similarity from which two texts count as the same
 
 SCRIPTS = {  # script -> its letters, as the inside of a regular expression's class
@@ -69,6 +71,27 @@ def stop_word_counts(text: str) -> dict[str, int]:
     """
     words = units(text)
     return {lang: sum(w in stop for w in words) for lang, stop in STOP_WORDS.items()}
+
+
+def likely_language(text: str) -> str:
+    """The language of a text by its letters and commonest words; else the script of its letters.
+
+    >>> likely_language("Ich sehe das Haus."), likely_language("これは家です")
+    ('de', 'ja')
+    >>> likely_language("Это дом")
+    'cyrillic'
+    """
+    if script_share(text, "kana") > KANA:
+        return "ja"
+    for language, script in (("zh", "han"), ("ko", "hangul")):
+        if script_share(text, script) > 0.5:
+            return language
+    counts = stop_word_counts(text)
+    if any(counts.values()):
+        return max(counts, key=counts.__getitem__)
+    names = (unicodedata.name(c, "") for c in text if c.isalpha())
+    scripts = collections.Counter(name.partition(" ")[0].lower() for name in names)
+    return max(scripts, key=scripts.__getitem__, default="")
 
 
 def similarity(a: Sequence[str], b: Sequence[str]) -> float:

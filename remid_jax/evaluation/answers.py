@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from remid_jax.data.characters import name_in
 from remid_jax.data.responses import Answer, read_answer, why_silent
@@ -18,6 +18,7 @@ from remid_jax.data.speech import (
 from remid_jax.data.texts import strip_edges
 from remid_jax.errors import UserError
 from remid_jax.inference.sampling import Sampled
+from remid_jax.information.pairs import ECHO, UNSHIFTED
 from remid_jax.models.tokenizer import Tokenizer
 
 
@@ -59,6 +60,37 @@ def _fits(ids: tuple[int, ...], text: str, tokenizer: Tokenizer) -> bool:
 def golden_answers(samples: Iterable[Sample]) -> dict[str, Answer]:
     """Sample id -> its golden response, by the rule of all answers."""
     return {s.sample_id: read_answer(s.golden, s) for s in samples}
+
+
+def reference_answers(
+    subsets: Mapping[str, Sequence[Sample]], home: Sequence[Sample]
+) -> dict[str, dict[str, Answer]]:
+    """Name -> sample id -> response, of the reference rows that the golden responses do not hold.
+
+    Args:
+      subsets: tag -> chosen samples, the in-distribution ones first.
+      home: all in-distribution samples, of which `pair_id` names one.
+    """
+    counterparts = {s.sample_id: s for s in home}
+    first, *shifted = subsets.values()
+    partner = {s.sample_id: s for s in first}
+    partner |= {s.sample_id: counterparts.get(s.pair_id) for part in shifted for s in part}
+    samples = [s for part in subsets.values() for s in part]
+    rows = {ECHO: {s.sample_id: _echo(s) for s in samples}}
+    if any(partner[s.sample_id] for part in shifted for s in part):
+        rows[UNSHIFTED] = {i: _golden_of(s) for i, s in partner.items()}
+    return rows
+
+
+def _echo(sample: Sample) -> Answer:
+    said = sample.dialogue[-1][1]
+    return Answer(said[slice(*strip_edges(said, 0, len(said)))])
+
+
+def _golden_of(sample: Sample | None) -> Answer:
+    if sample is None:
+        return Answer(failure="no in-distribution sample is its counterpart")
+    return read_answer(sample.golden, sample)
 
 
 def spoken_answer(drawn: Sampled, sample: Sample, tokenizer: Tokenizer, own_law: bool) -> Answer:

@@ -65,8 +65,13 @@ class _Estimator:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Factors:
-    swaps: int = key(0, "contexts with one factor swapped, a factor (K − 1); 0: off", "[0, inf)")
+class _Profile:
+    swaps: int = key(
+        1,
+        "contexts with one factor swapped, a factor; 0: off",
+        "[0, inf)",
+        formerly="factors.swaps",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +113,7 @@ class DiagnosisConfig(RunKeys):
     )  # fmt: skip
     scorer: Any = group("the scorer q, where it was trained", _Scorer)
     estimator: Any = group("how information is estimated", _Estimator)
-    factors: Any = group("factor-wise information: which factor do answers ignore?", _Factors)
+    profile: Any = group("the profile: which factors do answers carry?", _Profile)
     divergences: Any = group("of contexts from those that are not shifted", _Divergences)
     limits: Any = group("how much is taken", _Limits)
     shard: str = key("", "part of the work that is done, as '0/4' to '3/4'; empty: all")

@@ -13,7 +13,7 @@ from remid_jax.arguments import Parser
 from remid_jax.cli import run_command
 from remid_jax.data import prompts, shifts
 from remid_jax.data.check import Violation, language_of
-from remid_jax.data.factors import Factor, differing, swapped
+from remid_jax.data.factors import FACTORS, Factor, differing, swapped
 from remid_jax.data.options import add_file, load_with_options
 from remid_jax.data.reading import Benchmark
 from remid_jax.data.samples import Sample
@@ -65,7 +65,7 @@ def replaced(samples: Sequence[Sample], i: int, factor: Factor) -> Sample | None
 
 def _sample_effects(model: LanguageModel, samples: Sequence[Sample], i: int) -> list[Effect]:
     sample = samples[i]
-    changed = {f: r for f in Factor if (r := replaced(samples, i, f)) is not None}
+    changed = {f: r for f in FACTORS if (r := replaced(samples, i, f)) is not None}
     contexts = [
         model.tokenizer.encode_chat(prompts.reply_messages(s)) for s in (sample, *changed.values())
     ]
@@ -100,7 +100,7 @@ def factor_effects(
 def row(name: str, effects: Sequence[Effect]) -> str:
     """A table's line: the share of samples in which each factor matters."""
     cells = []
-    for factor in Factor:
+    for factor in FACTORS:
         found = [e.matters for e in effects if e.factor == factor]
         yes, n = sum(found), len(found)
         cells.append(f"{yes}/{n} = {yes / n:.0%}" if n else "none")
@@ -114,7 +114,7 @@ def _line(name: str, cells: Iterable[str]) -> str:
 def summary(effects: Sequence[Effect]) -> list[str]:
     """Lines with the overall shares, and with the median drop of each factor."""
     lines = [row("all", effects)]
-    for factor in Factor:
+    for factor in FACTORS:
         if drops := [e.drop for e in effects if e.factor == factor]:
             lines.append(f"{factor}: median drop {np.median(drops):.1f} nats per response")
     return lines
@@ -122,7 +122,7 @@ def summary(effects: Sequence[Effect]) -> list[str]:
 
 def weak_factors(effects: Sequence[Effect]) -> Iterator[Violation]:
     """Yields a violation for each factor that matters in too small a share of the samples."""
-    for factor in Factor:
+    for factor in FACTORS:
         chosen = [e for e in effects if e.factor == factor]
         against = [e.sample_id for e in chosen if not e.matters]
         yes, n = len(chosen) - len(against), len(chosen)
@@ -151,7 +151,7 @@ def _run(argv: Sequence[str] | None) -> int:
     benchmark = load_with_options(args.file, args)
     model = load_language_model(args.model)
     effects: list[Effect] = []
-    print(_line("factor matters in", Factor), flush=True)
+    print(_line("factor matters in", FACTORS), flush=True)
     for part in factor_effects(model, english_subsets(benchmark), args.limit):
         if part:
             print(row(part[0].tag, part), flush=True)

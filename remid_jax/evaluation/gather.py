@@ -5,12 +5,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.responses import Answer
+from remid_jax.evaluation.answers import Response
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
-from remid_jax.evaluation.plan import Plan, Task
+from remid_jax.evaluation.plan import Plan, Task, own_answers
 from remid_jax.information import pairs
-from remid_jax.information.pairs import GOLDEN
+from remid_jax.information.pairs import GOLDEN, SHUFFLED
+from remid_jax.models.tokenizer import token_offsets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,13 +23,13 @@ class Gathered:
     Attributes:
       subsets: pair matrices of golden, all rpms and the reference rows, in distribution first.
       log_p: tag -> rpm -> [N] log p of its own answers in nats, NaN where it is not known.
-      swapped: tag -> rpm or golden -> factor -> [N, K − 1] scores under swapped contexts.
+      swapped: tag -> scores under contexts with a swapped factor.
       features: tag -> factor -> [N, d].
     """
 
     subsets: list[pairs.Subset]
     log_p: Mapping[str, Mapping[str, np.ndarray]]
-    swapped: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
+    swapped: Mapping[str, pairs.Swapped]
     features: Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -96,21 +99,43 @@ def _own_log_probs(task: Task, plan: Plan, tag: str) -> dict[str, np.ndarray]:
     }
 
 
-def _swapped(task: Task, plan: Plan, cache: Cache, tag: str) -> dict[str, dict[str, np.ndarray]]:
-    """rpm or golden -> factor -> [N, K − 1] in nats, NaN where there is no such context."""
+def _swapped(task: Task, plan: Plan, cache: Cache, tag: str) -> pairs.Swapped:
+    """Sums over own words and over copied ones, under the own context and swapped ones."""
     swaps, found = task.swaps[tag], plan.subsets[tag]
-    shape = next(iter(swaps.sources.values())).shape
-    scores = {name: {f: np.full(shape, np.nan) for f in swaps.sources} for name in found.responses}
-    for i, matrix in enumerate(found.swapped):
-        values, place = matrix.values(cache), 0
-        for factor, sources in swaps.sources.items():
-            if sources[i, 0] < 0:
+    names = [*found.responses, SHUFFLED]
+    n, k = next(iter(swaps.sources.values())).shape
+    own = {name: np.full((n, 2), np.nan) for name in names}
+    scores = {name: {f: np.full((n, k, 2), np.nan) for f in swaps.sources} for name in names}
+    copied = {name: np.zeros((n, 2), int) for name in names}
+    for i, (sample, answers) in enumerate(
+        zip(task.selection.subsets[tag], own_answers(found.responses), strict=True)
+    ):
+        places = [(f, c) for f, js in swaps.sources.items() for c in np.flatnonzero(js[i] >= 0)]
+        under = [found.swapped[i].log_probs(cache, row) for row in range(len(places))]
+        plain = found.scores[1].log_probs(cache, i)
+        for name, y in zip(names, answers, strict=True):
+            if y is None:
                 continue
-            rows = values[place : place + shape[1]]
-            for name, column in zip(scores, rows.T, strict=True):
-                scores[name][factor][i] = column
-            place += shape[1]
-    return scores
+            mask = _copied(task, sample, y)
+            copied[name][i] = np.sum(~mask), np.sum(mask)
+            own[name][i] = _by_origin(plain[y.tokens][y.skip :], mask)
+            for (factor, column), found_there in zip(places, under, strict=True):
+                values = found_there[y.tokens][y.skip :]
+                scores[name][factor][i, column] = _by_origin(values, mask)
+    return pairs.Swapped(swaps.sources, swaps.weights, own, scores, copied)
+
+
+def _copied(task: Task, sample: Sample, response: Response) -> np.ndarray:
+    """Which counted tokens of a response are copied from its context."""
+    tokenizer = task.models.scorer.tokenizer
+    text = tokenizer.decode(response.tokens)
+    offsets = token_offsets(tokenizer, response.tokens, text)
+    mask = copied_tokens(text, context_texts(sample), names_of(sample), offsets)
+    return mask[response.skip :]
+
+
+def _by_origin(values: np.ndarray, copied: np.ndarray) -> tuple[float, float]:
+    return values[~copied].sum(), values[copied].sum()
 
 
 def _features(task: Task, plan: Plan, cache: Cache, tag: str) -> dict[str, np.ndarray]:

@@ -52,6 +52,7 @@ class Task:
       selection: the chosen contexts, as they fit.
       labels: tag -> clusters of its contexts, or None.
       golden: sample id -> golden response of every chosen context.
+      references: name -> sample id -> response of a reference row that the matrices do not hold.
       given: collected answers, or None.
       swaps: tag -> contexts with one factor swapped.
     """
@@ -63,6 +64,7 @@ class Task:
     selection: Selection
     labels: Mapping[str, pairs.Labels | None]
     golden: Mapping[str, Answer]
+    references: Answers
     given: Answers | None
     swaps: Mapping[str, Swaps]
     _encoded: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
@@ -117,12 +119,19 @@ class Matrix:
     def values(self, cache: Cache) -> np.ndarray:
         """[N, M] float64 sums of log q over a response's tokens in nats, NaN where not wanted."""
         out = np.full(self.wanted.shape, np.nan)
-        for i, request in enumerate(self.requests):
-            found = request and dict(zip(request.responses, cache.scored(request), strict=True))
+        for i in range(len(out)):
+            found = self.log_probs(cache, i)
             for j in np.flatnonzero(self.wanted[i]):
                 if (y := self.columns[j]) is not None:
-                    out[i, j] = found[y.tokens][y.skip :].astype(np.float64).sum()
+                    out[i, j] = found[y.tokens][y.skip :].sum()
         return out
+
+    def log_probs(self, cache: Cache, i: int) -> dict[Tokens, np.ndarray]:
+        """Response -> float64 log q of each of its tokens under prompt i, in nats."""
+        if (request := self.requests[i]) is None:
+            return {}
+        scores = (x.astype(np.float64) for x in cache.scored(request))
+        return dict(zip(request.responses, scores, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,34 +323,44 @@ def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) 
     check_excluded(tag, samples, texts.answers, task.config)
     responses = _responses(task, samples, texts)
     columns = [r for column in responses.values() for r in column]
-    n, rpms = len(samples), len(responses) - 1
-    wanted = pairs.wanted_columns(n, rpms, task.settings, task.labels[tag])
+    n, others, scorer = len(samples), len(responses) - 1, task.models.scorer
+    wanted = pairs.wanted_columns(n, others, task.settings, task.labels[tag])
     thoughts = [texts.thoughts and texts.thoughts[s.sample_id] for s in samples]
     asked = [_with_thought(task, s, r) for s, r in zip(samples, thoughts, strict=True)]
     plain = [_without_thought(task, s) for s in samples]
-
-    def matrix(stage: str, rows: Sequence[Tokens], wanted: np.ndarray) -> Matrix:
-        lengths = [
-            task.prefix_lengths(task.models.scorer, s, p)
-            for s, p in zip(samples, rows, strict=True)
-        ]
-        names = [s.sample_id for s in samples]
-        return _matrix(task.models.scorer, stage, tag, names, rows, lengths, columns, wanted)
-
+    contexts = task.swaps[tag].contexts if tag in task.swaps else [()] * n
+    changed = [[_without_thought(task, c) for c in some] for some in contexts]
+    # Where the prompts of one sample part: what they share is read once.
+    rows = [(a, p, *more) for a, p, more in zip(asked, plain, changed, strict=True)]
+    points = [[tuple(found) for found in branch_points(row)] for row in rows]
+    ids = [s.sample_id for s in samples]
+    both = tuple(
+        _matrix(scorer, stage, tag, ids, prompts, [p[k] for p in points], columns, wanted[k])
+        for k, (stage, prompts) in enumerate(((WITH_REASONING, asked), (WITHOUT, plain)))
+    )
     swapped = [
-        _swapped(task, tag, contexts, [column[i] for column in responses.values()])
-        for i, contexts in enumerate(task.swaps[tag].contexts if tag in task.swaps else ())
-    ]
-    both = matrix(WITH_REASONING, asked, wanted[0]), matrix(WITHOUT, plain, wanted[1])
+        _matrix(
+            scorer, SWAPPED, tag, ids[i : i + 1] * len(changed[i]), changed[i], points[i][2:], own,
+            np.ones((len(changed[i]), len(own)), bool),
+        )
+        for i, own in enumerate(own_answers(responses))
+    ]  # fmt: skip
     return SubsetPlan(*generated, both, swapped, responses, texts)
+
+
+def own_answers(responses: Mapping[str, Sequence[Response | None]]) -> list[list[Response | None]]:
+    """[N], for each sample its own answers: of all names, and of `SHUFFLED`, last."""
+    golden = responses[GOLDEN]
+    shuffled = [*golden[1:], golden[0]]
+    return [list(own) for own in zip(*responses.values(), shuffled, strict=True)]
 
 
 def _responses(
     task: Task, samples: Sequence[Sample], texts: Texts
 ) -> dict[str, list[Response | None]]:
-    """Golden's and every rpm's answers as the scorer reads them; unknown ones at full length."""
+    """Golden's, the references' and the rpms' answers as they are scored; unknown: full length."""
     tokenizer, config = task.models.scorer.tokenizer, task.config
-    answers = {GOLDEN: task.golden, **texts.answers}
+    answers = {GOLDEN: task.golden, **task.references, **texts.answers}
     found = {
         name: [
             to_response(tokenizer, by_id[s.sample_id], config.estimator.span)
@@ -366,17 +385,6 @@ def _with_thought(task: Task, sample: Sample, thought: str | None) -> Tokens:
 
 def _without_thought(task: Task, sample: Sample) -> Tokens:
     return task.encode(task.models.scorer, sample, "score", prompts.scorer_messages(sample))
-
-
-def _swapped(
-    task: Task, tag: str, contexts: Sequence[Sample], own: Sequence[Response | None]
-) -> Matrix:
-    """A sample's responses under its context with one factor of other samples."""
-    asked = [_without_thought(task, c) for c in contexts]
-    lengths = [tuple(points) for points in branch_points(asked)]
-    names = [c.sample_id for c in contexts]
-    wanted = np.ones((len(asked), len(own)), bool)
-    return _matrix(task.models.scorer, SWAPPED, tag, names, asked, lengths, own, wanted)
 
 
 def _matrix(

@@ -1,23 +1,25 @@
 """Contexts with one factor of another sample: which, and how many.
 
-Each context is scored again with its user persona, its character or its dialogue taken from other
-samples of the subset. No reasoning is read, neither under the own context nor under these: a
-thought belongs to the context it was written for.
+No reasoning is read, neither under the own context nor under these: a thought belongs to the
+context it was written for.
 """
 
 import dataclasses
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.data.factors import Factor, differing, swapped
+from remid_jax.data.check import language_of
+from remid_jax.data.factors import DIALOGUE_PARTS, FACTORS, Factor, differing, swapped
+from remid_jax.data.measures import likely_language
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.models import Model
 from remid_jax.evaluation.selection import Selection, fit_sample
 from remid_jax.progress import progress
+
+SWAPPED = (*FACTORS, *DIALOGUE_PARTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +27,15 @@ class Swaps:
     """The contexts of one subset with one factor swapped.
 
     Attributes:
-      sources: factor -> int [N, K − 1], the sample that the factor is taken from; −1 throughout
-        the row of a context for which fewer than K − 1 samples have another one.
+      sources: factor -> int [N, K], the samples that the factor is taken from; −1 where a sample
+        has fewer than K partners.
+      weights: factor -> [N], the share of a sample's possible partners whose factor differs.
       contexts: [N], each sample's swapped ones, factor by factor.
       shortened: how many of them lost turns under `drop_oldest_turns`.
     """
 
-    sources: Mapping[str, np.ndarray]
+    sources: Mapping[Factor, np.ndarray]
+    weights: Mapping[Factor, np.ndarray]
     contexts: tuple[tuple[Sample, ...], ...]
     shortened: int = 0
 
@@ -46,8 +50,9 @@ def plan_swaps(
 ) -> dict[str, Swaps]:
     """The swapped contexts of every subset, checked to fit the context window; none when off.
 
-    The K − 1 samples are the next in cyclic order whose factor differs, so that each sample's
-    factors are used equally often where all differ.
+    Partners of a sample are of its language and source. A factor is taken from the next of them in
+    cyclic order that have another one, so that each sample's is used equally often where all
+    differ.
 
     Args:
       selection: the chosen contexts, as they fit.
@@ -56,30 +61,31 @@ def plan_swaps(
       longest_given: tag -> tokens of the longest response that is already known.
 
     Raises:
-      UserError: a subset has too few contexts, or a swapped context does not fit.
+      UserError: more swaps than there are other contexts, or a swapped context does not fit.
     """
-    swaps, plans = config.factors.swaps, {}
+    swaps, plans = config.profile.swaps, {}
     if not swaps:
         return plans
     for tag, samples in selection.subsets.items():
         if swaps > len(samples) - 1:
             raise UserError(
-                f"config.factors.swaps is {swaps}, but subset {tag!r} has {len(samples)} contexts; "
+                f"config.profile.swaps is {swaps}, but subset {tag!r} has {len(samples)} contexts; "
                 f"set it to at most {len(samples) - 1}, or take more config.limits.contexts"
             )
     total = sum(len(s) for s in selection.subsets.values())
     with progress("lengths of contexts with a swapped factor", total) as advance:
         for tag, samples in selection.subsets.items():
             room = max(longest_given[tag], config.sampling.max_tokens)
-            sources = {f: _sources(samples, f, swaps) for f in Factor}
+            found = {f: partners(samples, f, swaps) for f in SWAPPED}
             contexts, dropped = [], 0
             for i, sample in enumerate(samples):
-                pairs = [(samples[j], f) for f in Factor for j in sources[f][i] if j >= 0]
+                pairs = [(samples[j], f) for f in SWAPPED for j in found[f][0][i] if j >= 0]
                 made = [_fitting(swapped(sample, s, f), f, model, config, room) for s, f in pairs]
                 contexts.append(tuple(s for s, _ in made))
                 dropped += sum(turns > 0 for _, turns in made)
                 advance(1)
-            plans[tag] = Swaps(sources, tuple(contexts), dropped)
+            sources, weights = ({f: both[k] for f, both in found.items()} for k in (0, 1))
+            plans[tag] = Swaps(sources, weights, tuple(contexts), dropped)
     return plans
 
 
@@ -89,13 +95,27 @@ def _fitting(
     try:
         return fit_sample(sample, model, config, room)
     except UserError as e:
-        raise UserError(f"config.factors.swaps: with the {factor} of another sample, {e}") from None
+        raise UserError(f"config.profile.swaps: with the {factor} of another sample, {e}") from None
 
 
-def _sources(samples: Sequence[Sample], factor: Factor, swaps: int) -> np.ndarray:
-    rows = np.full((len(samples), swaps), -1)
+def partners(
+    samples: Sequence[Sample], factor: Factor, swaps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`sources` [N, K] and `weights` [N] of `Swaps` for one factor.
+
+    A dialogue in another language than the response would be off by more than any factor tells.
+    """
+    groups = [_group(s) for s in samples]
+    sources, weights = np.full((len(samples), swaps), -1), np.zeros(len(samples))
     for i in range(len(samples)):
-        found = list(itertools.islice(differing(samples, i, factor), swaps))
-        if len(found) == swaps:
-            rows[i] = found
-    return rows
+        found = [j for j in differing(samples, i, factor) if groups[j] == groups[i]]
+        weights[i] = len(found) / max(1, groups.count(groups[i]) - 1)
+        sources[i, : len(found[:swaps])] = found[:swaps]
+    return sources, weights
+
+
+def _group(sample: Sample) -> Hashable:
+    """Language and source of a sample, as far as they are known."""
+    said = "\n".join((*(text for _, text in sample.dialogue), sample.golden))
+    language = language_of(sample) or likely_language(said)
+    return language, str(sample.extra.get("source"))

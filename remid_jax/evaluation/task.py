@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from remid_jax.data.reading import load_benchmark
 from remid_jax.data.responses import Answers, read_responses
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import golden_answers, with_own_tokens
+from remid_jax.evaluation.answers import golden_answers, reference_answers, with_own_tokens
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.models import Model, Models
 from remid_jax.evaluation.plan import Task, check_excluded
@@ -48,13 +48,17 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     golden = golden_answers(s for part in selection.subsets.values() for s in part)
     longest = _longest(selection, {GOLDEN: golden}, scorer)
     selection = fit_window(selection, scorer, config, longest)
+    references = reference_answers(selection.subsets, benchmark.subsets[config.in_distribution])
+    references = without_too_long(selection, references, scorer, config, longest)
     given = None
     if collected is not None:
         given = _given(collected, selection, longest, scorer, config)
-        known = _longest(selection, given, scorer)
-        longest = {tag: max(n, known[tag]) for tag, n in longest.items()}
+    known = _longest(selection, {**references, **(given or {})}, scorer)
+    longest = {tag: max(n, known[tag]) for tag, n in longest.items()}
     swaps = plan_swaps(selection, scorer, config, longest)
-    return Task(config, settings, models, encoder, selection, labels, golden, given, swaps)
+    return Task(
+        config, settings, models, encoder, selection, labels, golden, references, given, swaps
+    )
 
 
 def _labels(

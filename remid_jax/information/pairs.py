@@ -16,7 +16,9 @@ from remid_jax.information.uncertainty import clustered_negatives, clusters
 MIN_CONTEXTS = 3  # a jackknife of a pair statistic needs them
 GOLDEN = "golden"
 SHUFFLED = "shuffled golden"
-REFERENCE_ROWS = (GOLDEN, SHUFFLED)
+UNSHIFTED = "unshifted"  # the golden response of a sample's in-distribution counterpart
+ECHO = "echo"  # the last user turn
+REFERENCE_ROWS = (GOLDEN, SHUFFLED, UNSHIFTED, ECHO)
 Labels = tuple[str, ...]
 
 
@@ -195,9 +197,33 @@ class Subset:
 
 
 def with_reference_rows(subset: Subset) -> Subset:
-    """Adds golden and shuffled golden, which the matrices hold: ceiling and floor of all rows."""
-    rows = {GOLDEN: subset.golden, SHUFFLED: subset.golden.shifted()}
-    return dataclasses.replace(subset, rpms={**subset.rpms, **rows})
+    """Adds golden and shuffled golden, which the matrices hold, and puts reference rows last."""
+    rows = {**subset.rpms, GOLDEN: subset.golden, SHUFFLED: subset.golden.shifted()}
+    names = [name for name in rows if name not in REFERENCE_ROWS]
+    names += [name for name in REFERENCE_ROWS if name in rows]
+    return dataclasses.replace(subset, rpms={name: rows[name] for name in names})
+
+
+@dataclasses.dataclass(frozen=True)
+class Swapped:
+    """Scores of a subset's answers under contexts with one factor of other samples.
+
+    Scores are sums of log q in nats over two parts of an answer's tokens, the last axis: those of
+    its own words, and those copied from its context.
+
+    Attributes:
+      sources: factor -> int [N, K], the samples that a factor is taken from; −1 for none.
+      weights: factor -> [N], the share of possible partners whose factor differs.
+      own: name -> [N, 2], under the own context; NaN where there is no answer.
+      scores: name -> factor -> [N, K, 2]; NaN where there is no source.
+      copied: name -> int [N, 2], tokens of own words and copied ones.
+    """
+
+    sources: Mapping[str, np.ndarray]
+    weights: Mapping[str, np.ndarray]
+    own: Mapping[str, np.ndarray]
+    scores: Mapping[str, Mapping[str, np.ndarray]]
+    copied: Mapping[str, np.ndarray]
 
 
 def is_paired(subset: Subset, home: Subset) -> bool:

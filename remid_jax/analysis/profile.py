@@ -1,0 +1,198 @@
+"""The information profile: what of each factor the answers carry, beside the golden ones."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from remid_jax.analysis.contrast import Record, count_groups, number, with_holm
+from remid_jax.analysis.measures import Estimates
+from remid_jax.data.factors import DIALOGUE_PARTS, FACTORS
+from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS, Subset, Swapped, groups_of
+from remid_jax.information.profile import factor_gaps, profile_information
+from remid_jax.information.profile_flags import profile_flags
+from remid_jax.information.profile_shares import Share, lost, share, share_change
+
+OWN, ALL = 0, 1  # words of an answer that a sum goes over
+
+
+class Cell(NamedTuple):
+    """One factor in the answers of one row to one subset.
+
+    Attributes:
+      used: [N] bool, contexts with an answer and a partner.
+      gaps: [2, N] δ of own words and of all words in nats, NaN where not used; golden likewise.
+      errors: standard errors of the information of own words, of the answers and of golden.
+      copied: share of the answers' tokens that are copied; NaN without an answer.
+    """
+
+    used: np.ndarray
+    gaps: np.ndarray
+    golden: np.ndarray
+    errors: tuple[float, float]
+    copied: float
+
+
+def profile_records(
+    estimates: Estimates, swaps: Mapping[str, Swapped]
+) -> tuple[list[Record], list[Record]]:
+    """The tables `profile` and `flags` of results.json: each row in each subset.
+
+    Shares and losses are tested over contexts (over clusters, where contexts depend), `p_holm`
+    adjusts over user, character and dialogue, and apart from them over the dialogue's two parts.
+
+    Args:
+      estimates: of all subsets.
+      swaps: tag -> scores under contexts with a swapped factor.
+    """
+    records, flags = [], []
+    for rpm in estimates.names:
+        home: dict[str, Share] = {}
+        for subset in (s for s in estimates.subsets if s.tag in swaps):
+            cells = _cells(subset, swaps[subset.tag], rpm)
+            for factors in (FACTORS, DIALOGUE_PARTS):
+                block = []
+                for factor in factors:
+                    found, record = _record(estimates, subset, rpm, factor, cells[factor])
+                    at_home = home.setdefault(factor, found)
+                    block.append({**record, **_drop(at_home, found, subset is estimates.home)})
+                records += with_holm(block, "p_value")
+            flags += _flags(subset, rpm, cells) if rpm != GOLDEN else []
+    return records, flags
+
+
+def _cells(subset: Subset, swaps: Swapped, rpm: str) -> dict[str, Cell]:
+    found = {}
+    tokens = swaps.copied[rpm][subset.used(rpm)].sum(axis=0)
+    for factor, sources in swaps.sources.items():
+        used = subset.used(rpm) & (sources >= 0).any(axis=1)
+        sides, errors = [], []
+        for name in (rpm, GOLDEN):
+            changes, taken = _changes(swaps, name, factor)
+            weights = swaps.weights[factor]
+            zero = np.zeros(len(used))
+            parts = [
+                factor_gaps(zero, part, weights, where=used)
+                for part in (changes[..., 0], changes.sum(axis=-1))
+            ]
+            sides.append(np.stack([np.asarray(p, np.float64) for p in parts]))
+            error = np.nan
+            if used.sum() >= MIN_CONTEXTS:
+                own = profile_information(zero, changes[..., 0], weights, taken, where=used)
+                error = float(own.se)
+            errors.append(error)
+        share_copied = tokens[1] / tokens.sum() if tokens.sum() else np.nan
+        found[factor] = Cell(used, *sides, tuple(errors), share_copied)
+    return found
+
+
+def _changes(swaps: Swapped, name: str, factor: str) -> tuple[np.ndarray, np.ndarray]:
+    """What swapping a factor changes [N, K, 2], and its sources [N, K].
+
+    A row with fewer than K sources repeats those that it has.
+    """
+    sources, scores = swaps.sources[factor], swaps.scores[name][factor]
+    rows = np.arange(len(sources))[:, None]
+    some = np.maximum((sources >= 0).sum(axis=1, keepdims=True), 1)
+    place = np.arange(sources.shape[1]) % some
+    return scores[rows, place] - swaps.own[name][:, None], sources[rows, place]
+
+
+def _record(
+    estimates: Estimates, subset: Subset, rpm: str, factor: str, cell: Cell
+) -> tuple[Share, Record]:
+    level, n = estimates.settings.confidence, int(cell.used.sum())
+    enough = count_groups(groups_of(cell.used, subset)) >= MIN_CONTEXTS
+    found, less = Share(np.nan, np.nan, np.nan, False), (np.nan,) * 3
+    means = np.full((2, 2), np.nan)
+    if enough:
+        (model, _), (golden, _), there = _by_cluster(cell, subset)
+        found = Share(*map(np.asarray, share(model, golden, level, there)))
+        less = lost(model, golden, there)
+        means = np.stack([x[:, cell.used].mean(axis=1) for x in (cell.gaps, cell.golden)])
+    may = bool(found.shown)
+    return found, {
+        "rpm": rpm,
+        "subset": subset.tag,
+        "factor": str(factor),
+        "n": n,
+        "left_out": int(subset.used(rpm).sum()) - n,
+        "reason": _reason(subset, rpm, factor, cell, enough, may),
+        "info": number(means[0, OWN]),
+        "info_se": number(cell.errors[0]),
+        "info_golden": number(means[1, OWN]),
+        "info_golden_se": number(cell.errors[1]),
+        "share": number(found.value) if may else None,
+        "share_low": number(found.low),
+        "share_high": number(found.high),
+        "shown": may,
+        "lost": number(less[0]),
+        "lost_se": number(less[1]),
+        "p_value": number(less[2]),
+        "copied": number(cell.copied),
+        "info_copied": number(means[0, ALL] - means[0, OWN]),
+        "info_copied_golden": number(means[1, ALL] - means[1, OWN]),
+    }
+
+
+def _reason(
+    subset: Subset, rpm: str, factor: str, cell: Cell, enough: bool, may: bool
+) -> str | None:
+    """Why a cell has no share."""
+    n, answered = int(cell.used.sum()), int(subset.used(rpm).sum())
+    if not enough and answered < MIN_CONTEXTS:
+        return f"{answered} contexts have an answer and a golden response"
+    if not enough:
+        return f"{n} of {answered} contexts have a partner with another {factor}"
+    return None if may else f"golden answers show nothing of the {factor} at n = {n}"
+
+
+def _by_cluster(cell: Cell, subset: Subset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """δ [2, G] of clusters, the answers' and golden's, whose means are those of the contexts.
+
+    Also [G] bool, clusters that count. Without clusters each context is its own.
+    """
+    groups = groups_of(np.ones(len(cell.used), bool), subset)[cell.used]
+    size = np.bincount(groups, minlength=len(cell.used))
+    scale = (size > 0).sum() / cell.used.sum()
+    sides = (
+        np.stack([np.bincount(groups, part[cell.used], len(size)) * scale for part in side])
+        for side in (cell.gaps, cell.golden)
+    )
+    return (*sides, size > 0)
+
+
+def _drop(home: Share, found: Share, is_home: bool) -> Record:
+    """share(ID) − share here."""
+    keys = ("share_drop", "share_drop_low", "share_drop_high")
+    if is_home or not (home.shown and found.shown):
+        return dict.fromkeys(keys)
+    return dict(zip(keys, map(number, share_change(home, found)[:3]), strict=True))
+
+
+def _flags(subset: Subset, rpm: str, cells: Mapping[str, Cell]) -> Iterator[Record]:
+    """The faults that are shown."""
+    sides: list[dict[str, np.ndarray]] = [{}, {}, {}, {}]  # own words, golden's; all, golden's
+    where = {}
+    for factor, cell in cells.items():
+        if count_groups(groups_of(cell.used, subset)) >= MIN_CONTEXTS:
+            model, golden, where[str(factor)] = _by_cluster(cell, subset)
+            rows = (model[OWN], golden[OWN], model[ALL], golden[ALL])
+            for by_factor, row in zip(sides, rows, strict=True):
+                by_factor[str(factor)] = row
+    if not where:
+        return
+    found = profile_flags(*sides, baseline=_baseline(subset, rpm), where=where)
+    for flag, value in found._asdict().items():
+        by_factor = value.items() if isinstance(value, Mapping) else [(None, value)]
+        for factor, shown in by_factor:
+            if shown:
+                yield {"rpm": rpm, "subset": subset.tag, "flag": flag, "factor": factor}
+
+
+def _baseline(subset: Subset, rpm: str) -> np.ndarray:
+    """[G] log q a token minus golden's, by cluster; 0 without an answer."""
+    used = subset.used(rpm)
+    both = (np.diagonal(b.scores) / b.lengths for b in (subset.rpms[rpm], subset.golden))
+    gaps = np.subtract(*both)[None]
+    return _by_cluster(Cell(used, gaps, gaps, (np.nan, np.nan), np.nan), subset)[0][0]
