@@ -46,6 +46,7 @@ _NAMES = {
     ),
     "information.power": ("detectable", "power", "samples_needed"),
     "data.samples": ("Sample",),
+    "data.own_words": ("copied_tokens",),
     "data.reading": ("load_benchmark", "load_responses"),
     "models.pretrained": ("load_language_model",),
     "inference.likelihood": ("pair_log_likelihoods",),
