@@ -7,13 +7,14 @@ import numpy as np
 
 from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.responses import Answer
+from remid_jax.data.samples import Sample
 from remid_jax.evaluation.answers import Response
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
 from remid_jax.evaluation.plan import Plan, Task, own_answers
 from remid_jax.information import pairs
 from remid_jax.information.pairs import GOLDEN, SHUFFLED
-from remid_jax.models.tokenizer import token_offsets
+from remid_jax.models.tokenizer_offsets import token_offsets
 
 
 @dataclasses.dataclass(frozen=True)
