@@ -303,7 +303,7 @@ def test_clusters_are_the_units():
 
 def test_excluded_answers_leave_their_contexts_out():
     answered = np.arange(6) != 2
-    records, flags = lookup_world(6, np.random.default_rng(1), None, answered=answered)
+    records, _ = lookup_world(6, np.random.default_rng(1), None, answered=answered)
     for row in of(records, rpm="model"):
         assert row["n"] == 5 and np.isfinite(row["info_se"])
     few, none = lookup_world(6, np.random.default_rng(1), None, answered=np.arange(6) < 2)
