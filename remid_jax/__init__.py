@@ -36,6 +36,11 @@ _NAMES = {
         "factor_bound", "linear_bound", "mixture_bound", "paper_bound", "phi", "psi",
     ),
     "information.bound_estimates": ("BoundBlocks", "linear_bound_estimate", "predict_worst_case"),
+    "information.profile": ("factor_gaps", "profile_information"),
+    "information.profile_shares": (
+        "factor_uncertainty", "has_collapsed", "lost", "share", "share_change",
+    ),
+    "information.profile_flags": ("profile_flags",),
     "information.attribution": ("attribute", "contribution_table", "shapley"),
     "information.uncertainty": (
         "clustered_negatives", "clusters", "combined_error", "delete_one", "jackknife",

@@ -18,6 +18,9 @@ from remid_jax.information import (
     group_sums,
     mutual_information,
     power,
+    profile,
+    profile_flags,
+    profile_shares,
     repeated,
     representation,
     significance,
@@ -58,6 +61,8 @@ GROUPS = np.array([0, 0, 1, 2, 2, 3])
 SETS = cross_information.context_sets(N, 3, draws=12)
 REPEATED = RNG.normal(size=(N, N, M))
 VALUES = RNG.normal(size=(N, M))
+WEIGHTS = np.array([1.0, 0.4, 0.6, 0.0, 0.8, 0.2])
+GAPS = {"model": VALUES[:, 0], "golden": 3 + VALUES[:, 1]}
 RESPONSES = np.arange(N * M).reshape(N, M) % 5 != 3
 FEATURES = RNG.normal(size=(9, 4))
 CELLS = RNG.normal(size=(2, 2, 2))
@@ -182,6 +187,52 @@ CALLS: dict[str, Call] = {
         ("log_p", "log_q"),
     ),
     "rank_agreement": Call(repeated.rank_agreement, {"a": VALUES[:, 0], "b": VALUES[:, 1]}),
+    "factor_gaps": Call(
+        profile.factor_gaps,
+        {"own": VALUES[:, 0], "swapped": VALUES[:, 1:], "weights": WEIGHTS, "where": WHERE},
+        ("own", "swapped", "weights"),
+    ),
+    "profile_information": Call(
+        profile.profile_information,
+        {
+            "own": VALUES[:, 0],
+            "swapped": VALUES[:, 1:],
+            "weights": WEIGHTS,
+            "sources": SETS[:, 0],
+            "where": WHERE,
+        },
+        ("own", "swapped", "weights"),
+    ),
+    "share": Call(
+        profile_shares.share, {**GAPS, "level": 0.9, "where": WHERE}, ("model", "golden")
+    ),
+    "lost": Call(profile_shares.lost, {**GAPS, "where": WHERE}, ("model", "golden")),
+    "share_change": Call(
+        lambda value, low, high: profile_shares.share_change(
+            profile_shares.Share(value, low, high, True),
+            profile_shares.Share(0.2, -0.1, 0.6, True),
+        ),
+        {"value": 0.9, "low": 0.6, "high": 1.3},
+        ("value", "low", "high"),
+    ),
+    "factor_uncertainty": Call(
+        profile_shares.factor_uncertainty,
+        {"gaps": GAPS["model"], "all_swapped": S[0], "level": 0.9, "where": WHERE},
+        ("gaps", "all_swapped"),
+    ),
+    "has_collapsed": Call(
+        lambda value, low, high: profile_shares.has_collapsed(
+            profile_shares.FactorUncertainty(value, low, high),
+            profile_shares.FactorUncertainty(0.1, 0.0, 0.2),
+        ),
+        {"value": 0.9, "low": 0.6, "high": 1.3},
+    ),
+    "profile_flags": Call(
+        lambda model, golden, **rest: profile_flags.profile_flags(
+            *[{"user": x} for x in (model, golden) * 2], **rest
+        ),
+        {**GAPS, "baseline": VALUES[:, 0], "where": WHERE},
+    ),
     "group_sums": Call(
         group_sums.group_sums, {"scores": S, "groups": GROUPS, "num_groups": 4}, ("scores",)
     ),
@@ -404,6 +455,7 @@ CALLS: dict[str, Call] = {
 
 NOT_FINITE = {  # where NaN or infinity is documented
     "contributions", "repeated_contributions", "factor_terms", "expected_kl", "holm", "phi", "kl",
+    "factor_gaps", "profile_information", "share",
     "responses_worth_it", "pair_matrix", "linear_bound",
     "bound linear", "bound linear_tv", "bound linear_js", "bound factor", "delete_one",
 }  # fmt: skip

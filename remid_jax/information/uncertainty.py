@@ -132,15 +132,22 @@ def jackknife_error(replicates: Array) -> tuple[Array, int]:
     return checks.result(replicate_error(replicates), "jackknife_error of replicates")
 
 
-def replicate_error(replicates: Array) -> tuple[Array, int]:
-    """`jackknife_error` of replicates that may be NaN, as their error then is."""
+def replicate_error(replicates: Array, where: Array | None = None) -> tuple[Array, int | Array]:
+    """`jackknife_error` of replicates that may be NaN, as their error then is.
+
+    `where` [G] marks the groups that exist, and may be traced.
+    """
     replicates = floating(real(replicates, "replicates", empty=True))
     g = replicates.shape[0] if replicates.ndim else 0
     if g < MIN_GROUPS:
         raise ValueError(
             f"replicates of shape {replicates.shape}: a jackknife needs {MIN_GROUPS} groups"
         )
-    spread = jnp.sum(jnp.square(replicates - jnp.mean(replicates, axis=0, keepdims=True)), axis=0)
+    if where is not None:
+        g = jnp.sum(where, dtype=replicates.dtype)
+        where = where.reshape(-1, *(1,) * (replicates.ndim - 1))
+    centre = jnp.mean(replicates, axis=0, keepdims=True, where=where)
+    spread = jnp.sum(jnp.square(replicates - centre), axis=0, where=where)
     return jnp.sqrt((g - 1) / g * spread), g - 1
 
 

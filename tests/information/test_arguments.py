@@ -22,6 +22,9 @@ from remid_jax.information import (
     group_sums,
     mutual_information,
     power,
+    profile,
+    profile_flags,
+    profile_shares,
     repeated,
     representation,
     significance,
@@ -31,15 +34,17 @@ from remid_jax.worlds import channels, distributions, draws, exact, families
 
 MODULES = (
     attribution, bound_estimates, bounds, classifier, cross_information, divergences, group_sums,
-    mutual_information, power, repeated, representation, significance, uncertainty, channels, draws,
-    exact, families, distributions,
+    mutual_information, power, profile, profile_flags, profile_shares, repeated, representation,
+    significance, uncertainty, channels, draws, exact, families, distributions,
 )  # fmt: skip
 NO_ESTIMATORS = {
     "estimator", "bound",  # by their names
     "read_pairs", "check_pair", "check_channel", "checked_mechanisms",  # checks
-    "replicate_error",  # NaN for what has no value
+    "replicate_error", "limits_of_mean",  # NaN for what has no value
 }  # fmt: skip
-OPTIONAL = {"where", "lengths", "negatives", "correlation", "mechanisms_P", "mechanisms_Q"}
+OPTIONAL = {
+    "where", "lengths", "negatives", "correlation", "mechanisms_P", "mechanisms_Q", "baseline",
+}  # fmt: skip
 NEVER = {
     "nan", "inf", "-inf", "complex", "text", "object", "dict", "set", "None", "None inside",
     "ragged", "masked", "empty", "10^400", "two", "number", "floats", "keys", "a inside",
