@@ -364,6 +364,14 @@ def test_fiellers_limits_are_where_the_test_just_rejects(seed, n, level):
     assert less.value / less.se == pytest.approx(expected.statistic, rel=1e-10)
 
 
+def test_p_values_far_out_keep_their_digits():
+    model, golden = paired(5, 12)
+    for more in (20.0, 200.0):
+        expected = stats.ttest_rel(golden + more, model).pvalue
+        assert expected < 1e-9
+        assert lost(model, golden + more).p == pytest.approx(expected, rel=1e-7, abs=0)
+
+
 def test_the_rule_of_refusal():
     model, golden = paired(0)
     assert [float(x) for x in share(golden, golden)] == [1, 1, 1, 1]

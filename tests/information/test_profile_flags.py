@@ -70,6 +70,8 @@ FAULTS = {  # own words, all words, baseline, what is raised
         LIKELIER,
         {"ignores user", "ignores character", "copies_last_turn", "echo"},
     ),
+    "a little of the persona": (scaled(), scaled(user=1.9), None, set()),
+    "more of the persona": (scaled(), scaled(user=2.1), None, {"copies_persona"}),
     "copies the persona": (scaled(), scaled(user=8.0), LIKELIER, {"copies_persona"}),
     "generic": (scaled(**NOTHING), scaled(**NOTHING), LIKELIER, IGNORES_ALL | {"context_free"}),
     "of other contexts": (
@@ -110,6 +112,15 @@ def test_golden_itself_raises_none():
         assert not raised(flags)
 
 
+@pytest.mark.parametrize("times, copies", [(2.9, False), (3.1, True)])
+def test_a_last_turn_that_golden_itself_takes_up(times, copies):
+    golden = {**golden_of(), "last_turn": golden_of()["user"]}  # half of all is less than thrice it
+    whole = {**scaled(), "last_turn": times * golden["last_turn"]}
+    assert raised(profile_flags(golden, golden, whole, golden)) == (
+        {"copies_last_turn"} if copies else set()
+    )
+
+
 def plain_flags(own, golden, whole, golden_whole, baseline):
     """The table of the flags, read once more."""
 
@@ -137,12 +148,13 @@ def plain_flags(own, golden, whole, golden_whole, baseline):
 @given(st.integers(0, 10**6))
 def test_flags_equal_their_table(seed):
     rng = np.random.default_rng(seed)
+    means = 10 * np.exp(rng.normal(size=len(NAMES)))
     golden, golden_whole = (
-        {f: rng.normal(mean, 2 * mean * rng.random(), N) for f, mean in MEANS.items()}
+        {f: rng.normal(m, 2 * m * rng.random(), N) for f, m in zip(NAMES, means, strict=True)}
         for _ in range(2)
     )
     own, whole = (
-        {f: rng.choice([-1.0, 0, 0.3, 1, 1.5, 4, 20]) * x + rng.normal(0, 3, N)
+        {f: rng.choice([-1.0, 0, 0.3, 1, 1.5, 2.5, 4, 20]) * x + rng.normal(0, 3, N)
          for f, x in side.items()}
         for side in (golden, golden_whole)
     )  # fmt: skip
