@@ -45,7 +45,10 @@ class Estimates:
         key = (subset.tag, rpm, groups.tobytes())
         if key not in self._done:
             blocks = subset.rpms[rpm], subset.golden, subset.negatives
-            how = {"name": self.settings.name, "by_token": self.settings.by_token}
+            how = {
+                "name": self.settings.name, "by_token": self.settings.by_token,
+                "with_emi": not subset.negatives[1].is_empty,
+            }  # fmt: skip
             self._done[key] = replicates(
                 lambda mask: _columns(*blocks, mask, **how), groups, (len(COLUMNS),)
             )
@@ -84,7 +87,7 @@ class Estimates:
         return contrast(*families)
 
 
-@functools.partial(jax.jit, static_argnames=("name", "by_token"))
+@functools.partial(jax.jit, static_argnames=("name", "by_token", "with_emi"))
 def _columns(
     model: Block,
     golden: Block,
@@ -93,6 +96,7 @@ def _columns(
     *,
     name: str,
     by_token: bool,
+    with_emi: bool,
 ) -> jax.Array:
     """The values of `COLUMNS` on the contexts of a mask [N]."""
     mask = mask & model.where & golden.where
@@ -111,12 +115,13 @@ def _columns(
 
     with_r, without_r = negatives
     both = sides("scores", with_r, by_token)
+    emi = mi.effective(*sides("plain", without_r, by_token)) if with_emi else jnp.nan
     own = [x for b in (model, golden) for x in (jnp.diagonal(b.scores), b.lengths)]
     return jnp.stack(
         [
             mi.effective(*both),
             mi.effective(*sides("scores", with_r, by_token=True)),
-            mi.effective(*sides("plain", without_r, by_token)),
+            jnp.asarray(emi, both[0].dtype),
             mi.retained(*both),
             mi.likelihood_baseline(*own, where=mask),
         ]

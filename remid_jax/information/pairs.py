@@ -31,7 +31,7 @@ class EstimatorSettings:
       normalisation: `sequence` gives nats per response, `token` nats per token.
       negatives: all, cyclic or random.
       num_negatives: shifts of cyclic negatives, or random draws in all.
-      emi_shifts: cyclic shifts of EMI without reasoning; 0 takes the pairs of R-EMI.
+      emi_shifts: cyclic shifts of EMI without reasoning; 0 takes the pairs of R-EMI, −1 none.
       confidence: level of all intervals and tests, in (0, 1).
       seed: of random negatives, context sets and permutations.
     """
@@ -86,6 +86,11 @@ class Negatives:
 
     model: np.ndarray
     golden: np.ndarray
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is none, and nothing to estimate."""
+        return not (self.model.any() or self.golden.any())
 
     def wanted(self, golden: bool) -> np.ndarray:
         """[N, N] bool, the pairs that a block must hold; the golden one also serves `SHUFFLED`."""
@@ -143,10 +148,13 @@ def negatives_for(
             f"config.estimator.emi_shifts is {s.emi_shifts}, but {n} contexts have only {n - 1} "
             "cyclic shifts; lower it, or set it to 0 for the pairs of R-EMI"
         )
-    if s.name == "club" and 0 < s.emi_shifts < n - 1:  # only club can leave pairs out
+    if s.emi_shifts < 0:
+        without_r = Negatives(np.zeros((n, n)), np.zeros((n, n)))
+    elif s.name == "club" and 0 < s.emi_shifts < n - 1:  # only club can leave pairs out
         weights = mi.cyclic_negatives(n, s.emi_shifts) * between
         without_r = Negatives(weights, weights)
-    for weights in (with_r.model, with_r.golden, without_r.model):
+    used = (with_r, without_r) if s.emi_shifts >= 0 else (with_r,)
+    for weights in (w for pair in used for w in (pair.model, pair.golden)):
         if not weights.any():
             raise UserError(
                 "config.estimator: all negative pairs lie within a cluster; take more of them, or "
