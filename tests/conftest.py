@@ -93,4 +93,5 @@ def small_config(tiny_path, short_benchmark):
     c.sampling.max_tokens = 6
     c.sampling.batch_rows = 3
     c.reasoning.max_tokens = 5
+    c.profile.swaps = 0  # tests/analysis/test_profile.py has them
     return c

@@ -52,7 +52,7 @@ def profile_records(
             cells = _cells(subset, swaps[subset.tag], rpm)
             for factors in (FACTORS, DIALOGUE_PARTS):
                 block = []
-                for factor in factors:
+                for factor in (f for f in factors if f in cells):
                     found, record = _record(estimates, subset, rpm, factor, cells[factor])
                     at_home = home.setdefault(factor, found)
                     block.append({**record, **_drop(at_home, found, subset is estimates.home)})

@@ -5,6 +5,7 @@ context it was written for.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
@@ -12,13 +13,14 @@ from ml_collections import ConfigDict
 
 from remid_jax.data.check import language_of
 from remid_jax.data.factors import DIALOGUE_PARTS, FACTORS, Factor, differing, swapped
-from remid_jax.data.measures import likely_language
+from remid_jax.data.measures import STOP_WORDS, likely_language
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.models import Model
 from remid_jax.evaluation.selection import Selection, fit_sample
 from remid_jax.progress import progress
 
+LATIN = "latin"  # letters that do not tell a language
 SWAPPED = (*FACTORS, *DIALOGUE_PARTS)
 
 
@@ -105,7 +107,7 @@ def partners(
 
     A dialogue in another language than the response would be off by more than any factor tells.
     """
-    groups = [_group(s) for s in samples]
+    groups = _groups(samples)
     sources, weights = np.full((len(samples), swaps), -1), np.zeros(len(samples))
     for i in range(len(samples)):
         found = [j for j in differing(samples, i, factor) if groups[j] == groups[i]]
@@ -114,8 +116,15 @@ def partners(
     return sources, weights
 
 
-def _group(sample: Sample) -> Hashable:
-    """Language and source of a sample, as far as they are known."""
-    said = "\n".join((*(text for _, text in sample.dialogue), sample.golden))
-    language = language_of(sample) or likely_language(said)
-    return language, str(sample.extra.get("source"))
+def _groups(samples: Sequence[Sample]) -> list[Hashable]:
+    """Language and source of each sample, as far as they are known."""
+    texts = ["\n".join((*(text for _, text in s.dialogue), s.golden)) for s in samples]
+    languages = [
+        language_of(s) or likely_language(text) for s, text in zip(samples, texts, strict=True)
+    ]
+    told = Counter(language for language in languages if language in STOP_WORDS)
+    common = told.most_common(1)[0][0] if told else LATIN  # of a text too short to tell
+    return [
+        (common if language == LATIN else language, str(s.extra.get("source")))
+        for s, language in zip(samples, languages, strict=True)
+    ]

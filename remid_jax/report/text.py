@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from remid_jax.errors import visible
 
 WIDTH = 120  # cells of a line
-REFERENCES = ("golden", "shuffled golden")  # rows that belong to no RPM
+REFERENCES = ("golden", "shuffled golden", "unshifted", "echo")  # rows that belong to no RPM
 NO_BREAK = "\u00a0"  # a space where no line is broken
 Row = Mapping[str, Any]
 

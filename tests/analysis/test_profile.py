@@ -35,6 +35,10 @@ def finished(tiny_path, tmp_path_factory):
     c = default_config()
     c.model.path = tiny_path
     c.benchmark = write_benchmark(folder / "benchmark.json")
+    content = json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))
+    for record in content["OOD1Test"]:
+        record["agent_golden_response"] += " In Bonn?"
+    (folder / "benchmark.json").write_text(json.dumps(content), encoding="utf-8")
     c.shifts = ("german",)
     c.sampling.max_tokens = 6
     c.sampling.batch_rows = 4

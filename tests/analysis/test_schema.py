@@ -13,13 +13,13 @@ DOCS = Path(__file__).parents[2] / "docs" / "results_schema.md"
 
 
 def test_a_diagnosis_has_these_keys(small_config, tmp_path):
-    small_config.factors.swaps = 1
+    small_config.profile.swaps = 1
     small_config.divergences.features = "hidden"
     small_config.divergences.permutations = 9
     diagnose(small_config, tmp_path)
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     schema.check_results(results)
-    filled = ("rows", "by_shift", "worst", "comparisons", "factors", "divergences")
+    filled = ("rows", "by_shift", "worst", "comparisons", "profile", "divergences")
     assert all(results[table] for table in filled)
     lines = (tmp_path / results["contributions"]).read_text(encoding="utf-8").splitlines()
     assert {tuple(json.loads(line)) for line in lines} == {
@@ -39,7 +39,7 @@ def test_a_diagnosis_has_these_keys(small_config, tmp_path):
         schema.check_results(broken(lambda r: r["by_shift"][0]["shifts"][1].pop("p_holm")))
     with pytest.raises(ValueError, match=r"missing keys \['worst'\], unknown keys \['best'\]"):
         schema.check_results(broken(lambda r: r.update(best=r.pop("worst"))))
-    with pytest.raises(ValueError, match="schema is 1, not 2"):
+    with pytest.raises(ValueError, match="schema is 1, not 3"):
         schema.check_results({**results, "schema": 1})
 
 

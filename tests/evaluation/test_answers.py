@@ -210,7 +210,7 @@ def test_subsets_of_ones_own(small_config, tmp_path, capsys):
     small_config.shifts = ("hour",)
     small_config.divergences.features = "hidden"
     small_config.divergences.permutations = 4
-    small_config.factors.swaps = 1
+    small_config.profile.swaps = 1
     results = diagnose(small_config, tmp_path / "run")
     row = row_of(results, "full_context", "night & shift")
     assert row["shift"] == "hour" and row["paired"] is True and row["r_emid"] is not None

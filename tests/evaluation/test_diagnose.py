@@ -37,7 +37,7 @@ def club_of(scores):
 def test_results_hold_what_the_matrices_say(finished, capsys):
     results, folder = finished
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
-    policies = ["full_context", "last_turn_only", "golden", "shuffled golden"]
+    policies = ["full_context", "last_turn_only", "golden", "shuffled golden", "unshifted", "echo"]
     subsets = ["IDTest", "german", "Literature"]
     assert [(r["rpm"], r["subset"]) for r in results["rows"]] == [
         (p, s) for p in policies for s in subsets

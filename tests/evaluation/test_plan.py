@@ -32,8 +32,8 @@ def test_a_dry_run_touches_nothing(small_config, tmp_path):
         "answers of full_context", "answers of last_turn_only", "thoughts",
         "likelihoods with reasoning", "likelihoods without",
     ]  # fmt: skip
-    # All pairs of 3 contexts for golden and two RPMs, in three subsets.
-    assert stages["likelihoods with reasoning"]["pairs"] == 3 * 3 * 9
+    # All pairs of 3 contexts for golden (and unshifted, the same), echo and two RPMs, 3 subsets.
+    assert stages["likelihoods with reasoning"]["pairs"] == 3 * 3 * 12
     assert [s["known_share"] for s in plan["stages"]] == [1, 1, 1, 0, 0]
     full, last = (stages[f"answers of {n}"]["flops"] for n in ("full_context", "last_turn_only"))
     assert full > last
@@ -86,16 +86,13 @@ def test_planned_pairs_and_operations_are_those_of_the_run(small_config, tmp_pat
 def test_swapped_contexts_are_counted(small_config, tmp_path):
     small_config.shifts = ("german",)
     plain, _ = planned(small_config, tmp_path)
-    small_config.factors.swaps = 1
+    small_config.profile.swaps = 1
     plan, stages = planned(small_config, tmp_path)
-    # One of another sample for each factor of 3 contexts, 3 responses each, in two subsets.
-    assert (
-        stages["contexts with a swapped factor"]["contexts"] == 2 * 3 * 3
-        and stages["contexts with a swapped factor"]["pairs"] == 3 * 18
-    )
-    assert flops_of(plan) == pytest.approx(
-        flops_of(plain) + stages["contexts with a swapped factor"]["flops"]
-    )
+    # Of 3 contexts in two subsets; no dialogue has a history. Golden, shuffled, echo and two RPMs.
+    changed = stages["contexts with a swapped factor"]
+    assert (changed["contexts"], changed["pairs"]) == (2 * 3 * 4, 2 * 3 * 4 * 5)
+    # Other prompts part at other places, where what is shared is cut.
+    assert flops_of(plan) == pytest.approx(flops_of(plain) + changed["flops"], rel=0.02)
 
 
 def test_collected_responses_are_counted_at_their_own_length(small_config, tmp_path):

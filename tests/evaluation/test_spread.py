@@ -121,7 +121,7 @@ def test_a_dead_process_ends_the_job_and_a_restart_completes_it(small_config, al
 @pytest.mark.parametrize("features", ["none", "hidden"])
 def test_one_mesh_over_two_processes(small_config, tmp_path, features):
     small_config.divergences.features = features
-    small_config.factors.swaps = 1
+    small_config.profile.swaps = 1
     expected = diagnose(small_config, tmp_path / "alone")
     mesh = {"data": 2, "fsdp": 2, "tensor": 2}
     for process in pair(small_config, tmp_path / "two", devices=4, mesh=mesh):
