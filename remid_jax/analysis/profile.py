@@ -7,10 +7,9 @@ import numpy as np
 
 from remid_jax.analysis.contrast import Record, count_groups, number, with_holm
 from remid_jax.analysis.measures import Estimates
-from remid_jax.data.factors import DIALOGUE_PARTS, FACTORS
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS, Subset, Swapped, groups_of
 from remid_jax.information.profile import factor_gaps, profile_information
-from remid_jax.information.profile_flags import profile_flags
+from remid_jax.information.profile_flags import DIALOGUE_PARTS, FACTORS, profile_flags
 from remid_jax.information.profile_shares import Share, lost, share, share_change
 
 OWN, ALL = 0, 1  # words of an answer that a sum goes over

@@ -9,7 +9,7 @@ from remid_jax.errors import UserError, nearest
 
 
 def choose_contexts(
-    benchmark: Benchmark, names: Iterable[str], contexts: int = 0
+    benchmark: Benchmark, names: Iterable[str], contexts: int = 0, at_home: int = 0
 ) -> dict[str, tuple[Sample, ...]]:
     """Tag -> samples of a diagnosis, the in-distribution subset first.
 
@@ -18,6 +18,7 @@ def choose_contexts(
       names: shifts or subset tags; the in-distribution subset always belongs.
       contexts: number for each subset, 0 for all: the first in-distribution samples and their
         variants where subsets vary these (`pair_id`), otherwise samples at even distances.
+      at_home: number for the in-distribution subset where that is more; it is not paired then.
 
     Raises:
       UserError: unknown shift or none, or the benchmark lacks the in-distribution subset or all
@@ -42,6 +43,9 @@ def choose_contexts(
     else:
         first = _take(subsets[home], contexts, ())
     ids = [s.sample_id for s in first]
+    if contexts and at_home > contexts:
+        others = [s for s in subsets[home] if s.sample_id not in ids]
+        first = (*first, *_take(others, min(at_home - contexts, len(others)), ()))
     return {home: first, **{tag: _take(subsets[tag], contexts, ids) for tag in present}}
 
 

@@ -87,6 +87,11 @@ class _Divergences:
 @dataclasses.dataclass(frozen=True)
 class _Limits:
     contexts: int = key(0, f"a subset, {MIN_CONTEXTS} or more; 0: all", "[0, inf) contexts")
+    in_distribution_contexts: int = key(
+        0,
+        "of the subset that all shifts share, if more than `contexts`; pairs are lost then",
+        "[0, inf) contexts",
+    )
     too_long: str = key(
         "error", "what becomes of prompts beyond the window", ("error", "drop_oldest_turns")
     )

@@ -1,6 +1,7 @@
 """What a run costs: the sum over its requests that are not in the cache, by stage."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,7 +109,9 @@ def cost_record(task: Task, plan: Plan, longest: int, cache: Cache) -> dict[str,
 
     Returns:
       `stages` with `what`, `contexts`, `pairs`, `flops`, `seconds` and `known_share`, `rate` in
-      operations a second, and `memory_record`.
+      operations a second, `memory_record`, and `at_home`: how many shifted subsets share the
+      in-distribution one, its contexts, and the number `best` of them that minimises the variance
+      of all unpaired R-EMIDs at one number in all (√k as many as each of k shifted subsets).
     """
     stages = stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows)
     shapes = {s.model.config: s.model.dtype for s in stages if s.model.config}
@@ -126,4 +129,7 @@ def cost_record(task: Task, plan: Plan, longest: int, cache: Cache) -> dict[str,
             "seconds": seconds, "known_share": 1 - s.estimated / s.contexts,
         })  # fmt: skip
     rate = min((m.flops for m in machines.values()), default=0.0)
-    return {"stages": records, "rate": rate, **memory_record(task, longest)}
+    home, *shifted = (len(s) for s in task.selection.subsets.values())
+    best = math.ceil(math.sqrt(len(shifted)) * max(shifted))
+    share = {"shifted": len(shifted), "contexts": home, "best": best}
+    return {"stages": records, "rate": rate, "at_home": share, **memory_record(task, longest)}

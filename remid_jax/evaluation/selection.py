@@ -43,7 +43,9 @@ def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
     Raises:
       UserError: the in-distribution or all chosen subsets are absent, or one has too few samples.
     """
-    chosen = choose_contexts(benchmark, config.shifts, config.limits.contexts)
+    chosen = choose_contexts(
+        benchmark, config.shifts, config.limits.contexts, config.limits.in_distribution_contexts
+    )
     for tag, samples in chosen.items():
         if len(samples) < MIN_CONTEXTS:
             raise UserError(

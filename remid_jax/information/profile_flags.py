@@ -18,7 +18,8 @@ from remid_jax.information.profile_shares import limits_of_mean
 Array = jax.Array
 ByFactor = Mapping[str, Array]
 FACTORS = ("user", "character", "dialogue")  # what Σ goes over
-NAMES = (*FACTORS, "history", "last_turn")  # the dialogue's parts are swapped on their own
+DIALOGUE_PARTS = ("history", "last_turn")  # swapped on their own
+NAMES = (*FACTORS, *DIALOGUE_PARTS)
 
 
 class Flags(NamedTuple):

@@ -12,7 +12,8 @@ def print_cost(record: Mapping[str, Any]) -> None:
 
     Args:
       record: `stages`, each with `what`, `contexts`, `pairs`, `flops`, `seconds` and, where some of
-        it is an upper estimate, `known_share`; `rate` in FLOP/s; and what `memory_line` reads.
+        it is an upper estimate, `known_share`; `rate` in FLOP/s; `at_home`; and what `memory_line`
+        reads.
     """
     stages = record["stages"]
     if not stages:
@@ -27,6 +28,13 @@ def print_cost(record: Mapping[str, Any]) -> None:
     time = f"time at {record['rate'] / 1e9:.0f} GFLOP/s, measured just now"
     print(f"{time}, without compilation (once); what is in the cache is not counted")
     print(memory_line(record))
+    at_home = record["at_home"]
+    if at_home["best"] > at_home["contexts"]:
+        print(
+            f"{at_home['shifted']} shifted subsets share {at_home['contexts']} in-distribution "
+            f"contexts; where samples are not pairs, {at_home['best']} are best "
+            "(config.limits.in_distribution_contexts)"
+        )
 
 
 def _row(stage: Mapping[str, Any]) -> tuple[str, ...]:

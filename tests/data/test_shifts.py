@@ -86,3 +86,16 @@ def test_an_unknown_name_gets_the_nearest(wrong, right):
 def test_training_samples_are_no_shift():
     with pytest.raises(UserError, match="unknown shift 'IDTrain'"):
         resolve(["IDTrain"])
+
+
+def test_more_contexts_in_distribution():
+    few = choose_contexts(BENCHMARK, ["user"], 4)
+    more = choose_contexts(BENCHMARK, ["user"], 4, 9)
+    assert (
+        more["IDTest"][:4] == few["IDTest"] and len(set(s.sample_id for s in more["IDTest"])) == 9
+    )
+    assert {tag: more[tag] for tag in few if tag != "IDTest"} == {
+        tag: few[tag] for tag in few if tag != "IDTest"
+    }
+    assert choose_contexts(BENCHMARK, ["user"], 4, 3) == few
+    assert len(choose_contexts(BENCHMARK, ["user"], 4, 100)["IDTest"]) == 16

@@ -10,7 +10,8 @@ RECORD = {
         {"what": "answers of [bold]\x1bm", **STAGE},
         {"what": "likelihoods", **STAGE, "pairs": 1200, "seconds": 150.0, "known_share": 0.4},
     ],
-    "rate": 250e9, "weights": 2**30, "memory": 2**31, "devices": 1, "longest": 1500,
+    "rate": 250e9, "weights": 2**30, "memory": 2**31, "devices": 1,
+    "at_home": {"shifted": 4, "contexts": 10, "best": 20}, "longest": 1500,
     "sizes": {"chunk": 1024, "call": 512, "head": 4096, "cache": 2**30},
 }  # fmt: skip
 
@@ -43,3 +44,9 @@ def test_rate_and_memory_are_said(shown):
     said = memory_line({**RECORD, "devices": 4})
     assert said.startswith("memory of each device: 1.00 GiB of weights, 2.00 GiB beside them")
     assert "prompts of up to 1,500 tokens" in said and "logits of 4,096 tokens" in said
+
+
+def test_more_contexts_in_distribution_are_advised(shown):
+    assert "4 shifted subsets share 10 in-distribution contexts; where" in shown(RECORD)
+    few = {**RECORD, "at_home": {"shifted": 1, "contexts": 10, "best": 10}}
+    assert "in_distribution_contexts" not in shown(few)
