@@ -45,8 +45,10 @@ class _Batch:
 
 @dataclasses.dataclass(frozen=True)
 class _Thoughts:
-    draws: int = key(1, "a context; q is the mean over them; above 1: at temperature 1", "[1, inf)")
-    thought_free: float = key(0.0, "weight of the prompt without a thought in that mean", "[0, 1)")
+    draws: int = key(
+        1, "a context, whose mean q is scored; several: at temperature 1", "[1, inf) thoughts"
+    )
+    thought_free: float = key(0.0, "weight in that mean of the prompt without thoughts", "[0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,12 +18,14 @@ def log_mixture(log_q: np.ndarray, weights: np.ndarray) -> np.ndarray:
     Returns:
       [...] float64.
 
-    >>> log_mixture(np.array([-1.0, -800.0]), np.array([0.5, 0.5])).item() + np.log(2)
-    -1.0
+    >>> log_mixture(np.array([-1.0, -800.0]), np.array([0.5, 0.5])).item()  # -1 - log 2
+    -1.6931471805599454
     """
     log_q = np.asarray(log_q, np.float64)
     shape = (-1,) + (1,) * (log_q.ndim - 1)
-    return np.logaddexp.reduce(log_q + np.log(weights).reshape(shape), axis=0)
+    parts = log_q + np.log(weights).reshape(shape)
+    most = parts.max(axis=0)
+    return most + np.log(np.exp(parts - most).sum(axis=0))
 
 
 def effective_components(log_q: np.ndarray, counts: np.ndarray) -> np.ndarray:
