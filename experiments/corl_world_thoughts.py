@@ -1,8 +1,9 @@
 """Why variants of the world study differ: right facts of thoughts, and log q slot by slot.
 
 Reads the pairs that `configs/corl_world.py` trained; --workdir is that study's folder. On the same
-held-out samples: which facts of drawn thoughts are right, and how far log q lies from log p in each
-slot of the response, with the drawn thoughts and with right ones.
+held-out samples: which facts of drawn thoughts are right, how far log q lies from log p in each
+slot of the response, with the drawn thoughts and with right ones, and how far the log of the mean
+q of several thoughts lies from log p.
 """
 
 import json
@@ -19,6 +20,7 @@ from remid_jax.data.samples import Sample
 from remid_jax.data.shifts import SHIFTS
 from remid_jax.errors import UserError
 from remid_jax.files import open_workdir, write_atomically
+from remid_jax.information.mixture import log_mixture
 from remid_jax.progress import progress
 from remid_jax.provenance import provenance
 from remid_jax.report.tables import new_table, print_whole
@@ -37,10 +39,14 @@ PLACES = (*COLUMNS, *SHIFTS["dialogue"])
 SLOTS = ("greeting", "voice", "verb", "item")
 FACTS = ("mood", *SLOTS)
 WORD_PLACES = (0, 2, 4, 6)  # tokens of "Hello, surely, buy the lantern."
+DRAWS = (1, 2, 4, 8)  # thoughts of a mixture
+FREE = 0.02  # weight of the prompt without a thought beside the most of them
+MIXED = (*map(str, DRAWS), f"{DRAWS[-1]} and {FREE:g} free")
 TITLES = {
     "right": ("share of drawn thoughts in which a fact is right", FACTS),
     "kl": ("E[log p - log q] of a slot in nats, drawn thoughts", SLOTS),
     "kl_right": ("the same with right thoughts", SLOTS),
+    "mixture": ("E KL(p || q) of a response in nats, q a mixture over so many thoughts", MIXED),
 }
 Means = dict[str, float]
 
@@ -69,11 +75,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
 def _measured(variant: str, seed: int, folder: Path) -> Any:
     """Measures of one run, from its file where they stand there."""
     where = folder / f"{variant}-{seed}"
+    config = packaged_module("corl_world").get_config(f"{variant},{seed}")
     if (where / THOUGHTS).exists():
-        return json.loads((where / THOUGHTS).read_text(encoding="utf-8"))
+        known = json.loads((where / THOUGHTS).read_text(encoding="utf-8"))
+        if config.notes == "none" or all("mixture" in v for v in known.values()):
+            return known  # a file of an earlier version has no mixtures
     if not (where / ESTIMATOR).exists():
         raise UserError(f"{where} holds no trained pair: run configs/corl_world.py here first")
-    config = packaged_module("corl_world").get_config(f"{variant},{seed}")
     config.pretraining.folder = str(folder / "base")
     config.init_from = str(where / ESTIMATOR)
     experiment = make_experiment(config, where)
@@ -98,8 +106,9 @@ def measure_pair(worker: RolloutWorker, roles: Mapping[str, Any]) -> dict[str, d
     """Column or subset -> measure -> name -> mean, where subsets of a column weigh the same.
 
     Measures: `right`, share of drawn thoughts in which a fact is right (a malformed thought is
-    wrong in all), `kl`, E[log p − log q] of each slot in nats with the drawn thoughts, and
-    `kl_right`, the same with right thoughts. Those of thoughts are left out where there are none.
+    wrong in all), `kl`, E[log p − log q] of each slot in nats with the drawn thoughts, `kl_right`,
+    the same with right thoughts, and `mixture`, E[log p − log mean_k q(y|x, r_k)] of a response for
+    numbers of thoughts. Those of thoughts are left out where there are none.
     """
     found: dict[str, list[dict[str, Means]]] = {}
     for tag, samples in worker.experiment.tests.items():
@@ -119,7 +128,7 @@ def _subset(
     exact = truth.slot_log_prob(world, y, x)
     right = [rendering.thought_text(int(r)) for r in reasoning.right_thought(world, x)]
     plain = worker.config.notes == "none"
-    rights, by_drawn, by_right = [], [], []
+    rights, by_drawn, by_right, mixed = [], [], [], []
     for a in range(0, len(samples), e.batch):
         places = [k % len(samples) for k in range(a, a + e.batch)]  # the last batch is whole
         part = [samples[k] for k in places]
@@ -132,6 +141,7 @@ def _subset(
         for blocks, texts in ((by_drawn, thoughts), (by_right, [[right[k]] for k in places])):
             notes = notes_of(texts, worker.config.notes)
             blocks.append(_slot_log_q(worker, part, notes, roles["policy"]))
+        mixed.append(_mixtures(worker, part, roles, a))
         rights += [right_facts(world, x[k], t) for k, t in zip(places, thoughts, strict=True)]
 
     def kl(blocks: list[np.ndarray]) -> Means:
@@ -141,7 +151,29 @@ def _subset(
     if plain:
         return {"kl": kl(by_drawn)}
     share = dict(zip(FACTS, np.array(rights)[: len(samples)].mean(0).tolist(), strict=True))
-    return {"kl": kl(by_drawn), "kl_right": kl(by_right), "right": share}
+    apart = truth.log_prob(world, y, x)[:, None] - np.concatenate(mixed)[: len(samples)]
+    mixture = dict(zip(MIXED, apart.mean(0).tolist(), strict=True))
+    return {"kl": kl(by_drawn), "kl_right": kl(by_right), "right": share, "mixture": mixture}
+
+
+def _mixtures(
+    worker: RolloutWorker, samples: Sequence[Sample], roles: Mapping[str, Any], seed: int
+) -> np.ndarray:
+    """log q of golden responses as `MIXED`: [n, 5].
+
+    Of fewer than all thoughts, the mean over the mixtures that are made of all.
+    """
+    most = DRAWS[-1]
+    thoughts = worker.thoughts(roles["reasoner"], samples, jax.random.key(seed), most, 1.0)
+    notes = [[*own, None] for own in notes_of(thoughts, worker.config.notes)]
+    sums, _ = worker.answers(roles["policy"], worker.answer_examples(samples, notes))
+    by_draw, free = sums[:, :most].T, sums[:, most]  # [8, n], [n]
+    columns = [
+        np.mean([log_mixture(part, np.full(k, 1 / k)) for part in np.split(by_draw, most // k)], 0)
+        for k in DRAWS
+    ]
+    both = np.stack([columns[-1], free])
+    return np.stack([*columns, log_mixture(both, np.array([1 - FREE, FREE]))], axis=1)
 
 
 def _slot_log_q(

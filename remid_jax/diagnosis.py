@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.analysis import schema
+from remid_jax.analysis.contrast import number
 from remid_jax.analysis.divergences import estimate_divergences
 from remid_jax.analysis.records import analyse
 from remid_jax.data.responses import Answers, counts_of
@@ -126,6 +128,8 @@ def _finish(
     write_texts(folder, task, plan)
     selection = task.selection
     texts = {tag: plan.subsets[tag].texts for tag in selection.subsets}
+    if task.config.reasoning.draws > 1:
+        origin |= {"effective_thoughts": {t: _mean(x) for t, x in found.effective.items()}}
     tables = analyse(found.subsets, task.settings, found.log_p, found.swapped)
     results = {
         "schema": schema.VERSION,
@@ -144,6 +148,15 @@ def _finish(
     schema.check_results(results)
     write_results(folder, results)
     return results
+
+
+def _mean(values: np.ndarray) -> dict[str, Any]:
+    """Mean of the values [N] that are known, its standard error, and how many there are."""
+    known = values[np.isfinite(values)]
+    error, n = np.nan, len(known)
+    if n > 1:
+        error = known.std(ddof=1) / np.sqrt(n)
+    return {"mean": number(known.mean() if n else np.nan), "se": number(error), "n": n}
 
 
 def _divergences(found: Gathered, config: ConfigDict) -> list[dict[str, Any]]:

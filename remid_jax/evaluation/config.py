@@ -44,6 +44,14 @@ class _Batch:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Thoughts:
+    draws: int = key(
+        1, "a context, whose mean q is scored; several: at temperature 1", "[1, inf) thoughts"
+    )
+    thought_free: float = key(0.0, "weight in that mean of the prompt without thoughts", "[0, 1)")
+
+
+@dataclasses.dataclass(frozen=True)
 class _Scorer:
     checkpoint: str = key(
         "", "folder of a trained pair; empty: the model as it is", formerly="estimator.checkpoint"
@@ -115,8 +123,8 @@ class DiagnosisConfig(RunKeys):
         "how evaluated models answer", SamplingConfig, _Batch, repetition_penalty=REPETITION_PENALTY
     )
     reasoning: Any = group(
-        "how the reasoner writes R", SamplingConfig, without=("top_p", "stop_strings"),
-        max_tokens=48, repetition_penalty=REPETITION_PENALTY,
+        "how the reasoner writes R, and how R enters q", SamplingConfig, _Thoughts,
+        without=("top_p", "stop_strings"), max_tokens=48, repetition_penalty=REPETITION_PENALTY,
     )  # fmt: skip
     scorer: Any = group("the scorer q, where it was trained", _Scorer)
     estimator: Any = group("how information is estimated", _Estimator)
@@ -154,6 +162,7 @@ def check_config(config: ConfigDict) -> None:
         )
     if not all(config.sampling.stop_strings):
         raise UserError("config.sampling.stop_strings holds an empty text, which ends every answer")
+    _check_thoughts(config.reasoning)
     if 0 < config.limits.contexts < MIN_CONTEXTS:
         raise UserError(
             f"config.limits.contexts must be at least {MIN_CONTEXTS}: a standard error needs them"
@@ -173,6 +182,15 @@ def _check_subsets(config: ConfigDict) -> None:
     for name in (*config.shifts, *config.subset_shifts):
         check_name("config.shifts and config.subset_shifts", name)
     parse_subset_shifts(config.subset_shifts)
+
+
+def _check_thoughts(reasoning: ConfigDict) -> None:
+    if reasoning.draws > 1 and reasoning.temperature != 1:
+        raise UserError(
+            f"config.reasoning.draws is {reasoning.draws} and config.reasoning.temperature "
+            f"{reasoning.temperature:g}: a mixture is of thoughts drawn at temperature 1; set "
+            "config.reasoning.temperature=1.0, or draws=1"
+        )
 
 
 def _check_shard(shard: str) -> None:

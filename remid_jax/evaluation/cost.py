@@ -7,7 +7,7 @@ from typing import Any
 
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.plan import Plan, Task
-from remid_jax.evaluation.requests import UNKNOWN, Generate, Request, Score, costs
+from remid_jax.evaluation.requests import Generate, Request, Score, costs, is_drawn
 from remid_jax.evaluation.runner import pieces_of
 from remid_jax.inference import cost
 from remid_jax.inference.sizes import Sizes, share_of, sizes_for
@@ -47,7 +47,7 @@ def left_of(requests: Sequence[Request], cache: Cache) -> list[Request]:
     """Requests that are not in the cache, those of which a part is there without that part."""
     left: list[Request] = []
     for r in requests:
-        if isinstance(r, Score) and UNKNOWN not in r.prompt:
+        if isinstance(r, Score) and is_drawn(r.prompt):
             if chosen := cache.missing(r):
                 some = tuple(r.responses[j] for j in chosen)
                 left.append(dataclasses.replace(r, responses=some))
@@ -69,7 +69,9 @@ def stages_of(requests: Sequence[Request], batch_rows: int) -> list[Stage]:
         stage.decoding += paid.decoding
         stage.estimated += not r.is_known
     for piece in pieces_of([r for r in requests if isinstance(r, Generate)], batch_rows):
-        stages[piece[0].about.stage].steps += piece[0].sampling.max_tokens
+        first = piece[0]
+        calls = math.ceil(len(piece) / max(1, batch_rows // first.draws))
+        stages[first.about.stage].steps += calls * first.sampling.max_tokens
     return list(stages.values())
 
 

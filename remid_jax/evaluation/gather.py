@@ -26,12 +26,14 @@ class Gathered:
       log_p: tag -> rpm -> [N] log p of its own answers in nats, NaN where it is not known.
       swapped: tag -> scores under contexts with a swapped factor.
       features: tag -> factor -> [N, d].
+      effective: tag -> [N], how many thoughts carry each golden response's likelihood.
     """
 
     subsets: list[pairs.Subset]
     log_p: Mapping[str, Mapping[str, np.ndarray]]
     swapped: Mapping[str, pairs.Swapped]
     features: Mapping[str, Mapping[str, np.ndarray]]
+    effective: Mapping[str, np.ndarray]
 
 
 def gather(task: Task, plan: Plan, cache: Cache) -> Gathered:
@@ -43,19 +45,22 @@ def gather(task: Task, plan: Plan, cache: Cache) -> Gathered:
       cache: that holds every result.
     """
     tags = list(task.selection.subsets)
+    scores = {tag: plan.subsets[tag].scores.values(cache) for tag in tags}
     return Gathered(
-        [_subset(task, plan, cache, tag) for tag in tags],
+        [_subset(task, plan, tag, *scores[tag][:2]) for tag in tags],
         {tag: _own_log_probs(task, plan, tag) for tag in tags},
         {tag: _swapped(task, plan, cache, tag) for tag in task.swaps},
         {tag: _features(task, plan, cache, tag) for tag in tags} if plan.features else {},
+        {tag: effective for tag, (*_, effective) in scores.items()},
     )
 
 
-def _subset(task: Task, plan: Plan, cache: Cache, tag: str) -> pairs.Subset:
+def _subset(
+    task: Task, plan: Plan, tag: str, scores: np.ndarray, plain: np.ndarray
+) -> pairs.Subset:
     """The pair matrices of one subset, with and without reasoning."""
     samples, found = task.selection.subsets[tag], plan.subsets[tag]
     n = len(samples)
-    scores, plain = (matrix.values(cache) for matrix in found.scores)
     blocks = {
         name: pairs.Block(
             scores[:, a : a + n],
@@ -113,7 +118,7 @@ def _swapped(task: Task, plan: Plan, cache: Cache, tag: str) -> pairs.Swapped:
     ):
         places = [(f, c) for f, js in swaps.sources.items() for c in np.flatnonzero(js[i] >= 0)]
         under = [found.swapped[i].log_probs(cache, row) for row in range(len(places))]
-        plain = found.scores[1].log_probs(cache, i)
+        plain = found.scores.plain.log_probs(cache, i)
         for name, y in zip(names, answers, strict=True):
             if y is None:
                 continue

@@ -39,18 +39,22 @@ def _file_name(tag: str) -> str:
 
 
 def write_texts(folder: Path, task: Task, plan: Plan) -> None:
-    """responses.jsonl, which `config.responses` reads again, with the thought of each sample."""
-    records = []
+    """responses.jsonl, which `config.responses` reads again, with the thought of each sample.
+
+    Where several are drawn, it is a list of them.
+    """
+    records, several = [], task.config.reasoning.draws > 1
     for tag, samples in task.selection.subsets.items():
         texts = plan.subsets[tag].texts
         for sample in samples:
             i = sample.sample_id
             answers = {name: by_id[i] for name, by_id in texts.answers.items()}
+            thoughts = texts.thoughts[i]
             records.append({
                 **sample.to_record(),
                 RESPONSE: {name: a.text for name, a in answers.items() if a.text},
                 DETAILS: {name: d for name, a in answers.items() if (d := a.details())},
-                "thought": texts.thoughts[i],
+                "thought": list(thoughts) if several else thoughts[0],
             })  # fmt: skip
     write_json_lines(folder / "responses.jsonl", records)
 

@@ -1,5 +1,6 @@
 """From a configuration and samples to requests: the one description of what a run does."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import Response, spoken_answer, to_response
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
+from remid_jax.evaluation.matrices import Matrix, Mixture, matrix_of
 from remid_jax.evaluation.models import Model, Models
 from remid_jax.evaluation.requests import (
     UNKNOWN,
@@ -95,43 +97,11 @@ class Texts:
 
     Attributes:
       answers: rpm -> sample id -> its answer; without the rpms of which some are not drawn yet.
-      thoughts: sample id -> R; None where some are not drawn yet.
+      thoughts: sample id -> draws of R; None where some are not drawn yet.
     """
 
     answers: Answers
-    thoughts: Mapping[str, str] | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Matrix:
-    """Scores of responses under prompts, as requests.
-
-    Attributes:
-      requests: [N], one a prompt, or None where nothing of its row is wanted.
-      columns: [M] responses; None is never scored.
-      wanted: [N, M] bool.
-    """
-
-    requests: Sequence[Score | None]
-    columns: Sequence[Response | None]
-    wanted: np.ndarray
-
-    def values(self, cache: Cache) -> np.ndarray:
-        """[N, M] float64 sums of log q over a response's tokens in nats, NaN where not wanted."""
-        out = np.full(self.wanted.shape, np.nan)
-        for i in range(len(out)):
-            found = self.log_probs(cache, i)
-            for j in np.flatnonzero(self.wanted[i]):
-                if (y := self.columns[j]) is not None:
-                    out[i, j] = found[y.tokens][y.skip :].sum()
-        return out
-
-    def log_probs(self, cache: Cache, i: int) -> dict[Tokens, np.ndarray]:
-        """Response -> float64 log q of each of its tokens under prompt i, in nats."""
-        if (request := self.requests[i]) is None:
-            return {}
-        scores = (x.astype(np.float64) for x in cache.scored(request))
-        return dict(zip(request.responses, scores, strict=True))
+    thoughts: Mapping[str, tuple[str, ...]] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +111,7 @@ class SubsetPlan:
     Attributes:
       answers: rpm -> its requests, one a sample; none where answers are collected.
       thoughts: requests, one a sample.
-      scores: pair matrices with reasoning and without.
+      scores: the pair matrix with reasoning, and that without in it.
       swapped: for each sample the matrix of its swapped contexts.
       responses: golden's and every rpm's answers as they are scored; None: nothing to score.
       texts: answers and thoughts, as far as they are drawn.
@@ -149,7 +119,7 @@ class SubsetPlan:
 
     answers: Mapping[str, Sequence[Generate]]
     thoughts: Sequence[Generate]
-    scores: tuple[Matrix, Matrix]
+    scores: Mixture
     swapped: Sequence[Matrix]
     responses: Mapping[str, Sequence[Response | None]]
     texts: Texts
@@ -162,9 +132,9 @@ class SubsetPlan:
     @property
     def requests(self) -> list[Request]:
         """All of them, in the order in which they run."""
-        matrices = (*self.scores, *self.swapped)
-        scores = [r for m in matrices for r in m.requests if r is not None]
-        return [r for column in (*self.answers.values(), self.thoughts) for r in column] + scores
+        drawn = [r for column in (*self.answers.values(), self.thoughts) for r in column]
+        swapped = [r for m in self.swapped for r in m.requests if r is not None]
+        return [*drawn, *self.scores.requests, *swapped]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,15 +226,18 @@ def _thoughts(task: Task, tag: str, samples: Sequence[Sample]) -> list[Generate]
     _, reason = sampling_of(task.config)
     role = "sections" if task.models.trained else THOUGHTS
     asks = prompts.section_messages if task.models.trained else prompts.reason_messages
+    draws = task.config.reasoning.draws
     return [
-        _generate(task, task.models.reasoner, tag, s, THOUGHTS, role, asks(s), reason, "reasoner")
+        _generate(
+            task, task.models.reasoner, tag, s, THOUGHTS, role, asks(s), reason, "reasoner", draws
+        )
         for s in samples
     ]
 
 
 def _generate(
     task: Task, model: Model, tag: str, sample: Sample, stage: str, role: str, messages: Any,
-    sampling: SamplingConfig, name: str,
+    sampling: SamplingConfig, name: str, draws: int = 1,
 ) -> Generate:  # fmt: skip
     prompt = task.encode(model, sample, role, messages)
     window = model.config.max_positions
@@ -277,7 +250,7 @@ def _generate(
     expected = len(model.tokenizer.encode(sample.golden))
     lengths = task.prefix_lengths(model, sample, prompt)
     about = About(stage, tag, sample.sample_id)
-    return Generate(model, prompt, lengths, sampling, about, expected)
+    return Generate(model, prompt, lengths, sampling, about, expected, draws)
 
 
 def _texts(
@@ -297,7 +270,7 @@ def _texts(
         return Texts(known, None)
     read = scorer_notes if task.models.trained else str.strip
     decode = task.models.reasoner.tokenizer.decode
-    notes = (read(decode(cache.generated(r)[0].tokens)) for r in thoughts)
+    notes = (tuple(read(decode(d.tokens)) for d in cache.generated(r)) for r in thoughts)
     return Texts(known, dict(zip(ids, notes, strict=True)))
 
 
@@ -324,28 +297,36 @@ def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) 
     responses = _responses(task, samples, texts)
     columns = [r for column in responses.values() for r in column]
     n, others, scorer = len(samples), len(responses) - 1, task.models.scorer
-    wanted = pairs.wanted_columns(n, others, task.settings, task.labels[tag])
+    wanted, plainly = pairs.wanted_columns(n, others, task.settings, task.labels[tag])
+    if thought_free := task.config.reasoning.thought_free:
+        plainly = plainly | wanted
     thoughts = [texts.thoughts and texts.thoughts[s.sample_id] for s in samples]
-    asked = [_with_thought(task, s, r) for s, r in zip(samples, thoughts, strict=True)]
+    asked = [_with_thoughts(task, s, r) for s, r in zip(samples, thoughts, strict=True)]
     plain = [_without_thought(task, s) for s in samples]
     contexts = task.swaps[tag].contexts if tag in task.swaps else [()] * n
     changed = [[_without_thought(task, c) for c in some] for some in contexts]
     # Where the prompts of one sample part: what they share is read once.
-    rows = [(a, p, *more) for a, p, more in zip(asked, plain, changed, strict=True)]
+    rows = [(*a, p, *more) for a, p, more in zip(asked, plain, changed, strict=True)]
     points = [[tuple(found) for found in branch_points(row)] for row in rows]
-    ids = [s.sample_id for s in samples]
-    both = tuple(
-        _matrix(scorer, stage, tag, ids, prompts, [p[k] for p in points], columns, wanted[k])
-        for k, (stage, prompts) in enumerate(((WITH_REASONING, asked), (WITHOUT, plain)))
-    )
+    ids, ends = [s.sample_id for s in samples], [len(a) for a in asked]
+    reasoned = [
+        matrix_of(
+            scorer, WITH_REASONING, tag, ids[i : i + 1] * ends[i], list(asked[i]),
+            points[i][: ends[i]], columns, wanted[i : i + 1].repeat(ends[i], axis=0),
+        )
+        for i in range(n)
+    ]  # fmt: skip
+    beside = [p[k] for p, k in zip(points, ends, strict=True)]
+    without = matrix_of(scorer, WITHOUT, tag, ids, plain, beside, columns, plainly)
+    scores = Mixture(reasoned, [list(a.values()) for a in asked], without, thought_free)
     swapped = [
-        _matrix(
-            scorer, SWAPPED, tag, ids[i : i + 1] * len(changed[i]), changed[i], points[i][2:], own,
-            np.ones((len(changed[i]), len(own)), bool),
+        matrix_of(
+            scorer, SWAPPED, tag, ids[i : i + 1] * len(changed[i]), changed[i],
+            points[i][ends[i] + 1 :], own, np.ones((len(changed[i]), len(own)), bool),
         )
         for i, own in enumerate(own_answers(responses))
     ]  # fmt: skip
-    return SubsetPlan(*generated, both, swapped, responses, texts)
+    return SubsetPlan(*generated, scores, swapped, responses, texts)
 
 
 def own_answers(responses: Mapping[str, Sequence[Response | None]]) -> list[list[Response | None]]:
@@ -375,31 +356,24 @@ def _responses(
     return found
 
 
-def _with_thought(task: Task, sample: Sample, thought: str | None) -> Tokens:
-    scorer = task.models.scorer
-    if thought is not None:
-        return tuple(scorer.tokenizer.encode_chat(prompts.scorer_messages(sample, thought)))
+def _with_thoughts(
+    task: Task, sample: Sample, thoughts: Sequence[str] | None
+) -> collections.Counter[Tokens]:
+    """The distinct prompts with a thought, and how many of the draws give each."""
+    scorer, config = task.models.scorer, task.config.reasoning
+    if thoughts is not None:
+        asked = (prompts.scorer_messages(sample, r) for r in thoughts)
+        return collections.Counter(tuple(scorer.tokenizer.encode_chat(a)) for a in asked)
     known = task.encode(scorer, sample, "no thought", prompts.scorer_messages(sample, ""))
-    return known + (UNKNOWN,) * task.config.reasoning.max_tokens
+    # Thoughts that are not drawn yet may all differ, from their first token on.
+    k = common_prefix_length(known, _without_thought(task, sample))
+    ahead, behind = known[:k], known[k:]
+    unknown = ((UNKNOWN - i,) * config.max_tokens for i in range(config.draws))
+    return collections.Counter((*ahead, *u, *behind) for u in unknown)
 
 
 def _without_thought(task: Task, sample: Sample) -> Tokens:
     return task.encode(task.models.scorer, sample, "score", prompts.scorer_messages(sample))
-
-
-def _matrix(
-    model: Model, stage: str, tag: str, names: Sequence[str], rows: Sequence[Tokens],
-    prefix_lengths: Sequence[Tokens], columns: Sequence[Response | None], wanted: np.ndarray,
-) -> Matrix:  # fmt: skip
-    """One request a prompt for the distinct responses that are wanted under it."""
-    requests = []
-    for row, lengths, sample, keep in zip(rows, prefix_lengths, names, wanted, strict=True):
-        chosen = [y.tokens for y, k in zip(columns, keep, strict=True) if k and y is not None]
-        known = dict.fromkeys(y for y in chosen if UNKNOWN not in y)
-        responses = (*known, *(y for y in chosen if UNKNOWN in y))
-        about = About(stage, tag, sample)
-        requests.append(Score(model, row, lengths, responses, about) if responses else None)
-    return Matrix(requests, columns, wanted)
 
 
 def find_excluded(samples: Sequence[Sample], answers: Answers) -> list[dict[str, str]]:

@@ -14,8 +14,13 @@ from remid_jax.inference import cost
 from remid_jax.inference.token_sampling import SamplingConfig
 
 NUMERICS = 1  # goes up when the same request gives other numbers than before
-UNKNOWN = -1  # a token that an answer or a thought may have that is not drawn yet
+UNKNOWN = -1  # a token that an answer or a thought may have that is not drawn yet, as all below
 Tokens = tuple[int, ...]
+
+
+def is_drawn(tokens: Tokens) -> bool:
+    """Whether none of these tokens is unknown."""
+    return min(tokens, default=0) > UNKNOWN
 
 
 def key_of(*parts: Any) -> str:
@@ -136,7 +141,7 @@ class Score:
     @functools.cached_property
     def is_known(self) -> bool:
         """Whether it can be executed."""
-        return UNKNOWN not in self.prompt and not any(UNKNOWN in y for y in self.responses)
+        return all(map(is_drawn, (self.prompt, *self.responses)))
 
     def cost(self, shared: int = 0) -> Cost:
         """Operations at most, with `shared` leading tokens of the prompt in a cache."""

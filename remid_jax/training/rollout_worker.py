@@ -169,7 +169,7 @@ class RolloutWorker:
             notes = notes_of(thoughts, self.config.notes)
             # In one group what the prompt says before its notes is computed once for both.
             both = [own + other for own, other in zip(notes, notes[1:] + notes[:1], strict=True)]
-            values, tokens = self._answers(roles["policy"], self.answer_examples(part, both))
+            values, tokens = self.answers(roles["policy"], self.answer_examples(part, both))
             sums, other = (x.mean(-1) for x in np.split(values, 2, axis=1))
             overlap = [
                 np.mean([ngram_overlap(t, s.golden, 2) for t in group])
@@ -199,10 +199,10 @@ class RolloutWorker:
                 [Example(task.policy_prompt(s, n), y) for y in scored]
                 for s, (n,) in zip(part, notes, strict=True)
             ]
-            blocks.append(self._answers(roles["policy"], examples)[0])
+            blocks.append(self.answers(roles["policy"], examples)[0])
         return np.concatenate(blocks)[: len(samples)]
 
-    def _answers(self, policy: Any, examples: list[list[Example]]) -> tuple[np.ndarray, np.ndarray]:
+    def answers(self, policy: Any, examples: list[list[Example]]) -> tuple[np.ndarray, np.ndarray]:
         """log q of scored responses in nats, and their tokens, the end not counted: [B, G] both."""
         values = self.score(policy, self.batch(examples, self.max_golden)).astype(np.float64)
         tokens = np.array([[len(e.scored) - 1 for e in group] for group in examples])

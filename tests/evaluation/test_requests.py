@@ -8,6 +8,7 @@ import pytest
 from small_requests import MODEL, SHAPE, generate, score
 
 from remid_jax.evaluation.cache import Cache
+from remid_jax.evaluation.cost import stages_of
 from remid_jax.evaluation.requests import About, Embed, costs
 from remid_jax.evaluation.runner import Part, pieces_of, shares
 from remid_jax.inference import cost
@@ -63,6 +64,13 @@ def test_pieces_hold_what_shares_a_batch_or_a_beginning():
     ]  # fmt: skip
     assert pieces[3] == [elsewhere]
     assert pieces[4:] == [[rows[3]], rows[:3]]  # the costliest beginning first
+
+
+@pytest.mark.parametrize(("draws", "calls"), [(1, 2), (4, 4), (20, 7)])
+def test_draws_of_a_prompt_share_a_batch(draws, calls):
+    asked = [generate([i], draws=draws) for i in range(7)]
+    (stage,) = stages_of(asked, batch_rows=8 if draws > 1 else 4)
+    assert stage.steps == calls * asked[0].sampling.max_tokens
 
 
 def test_shares_are_even_and_hold_each_piece_once():

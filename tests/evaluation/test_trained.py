@@ -61,6 +61,26 @@ def test_the_reasoner_notes_and_the_policy_scores(small_config, trained, tmp_pat
     assert scores[0, 0] == pytest.approx(alone, abs=1e-3)
 
 
+def test_the_policy_reads_the_core_of_each_of_several_thoughts(small_config, trained, tmp_path):
+    c = small_config
+    c.shifts, c.scorer.checkpoint, c.profile.swaps = ("german",), str(trained), 0
+    c.reasoning.temperature, c.reasoning.draws, c.reasoning.max_tokens = 1.0, 2, 12
+    diagnose(c, tmp_path / "run")
+    base = load_language_model(c.model.path)
+    policy = with_adapter(base, load_adapter(trained / "policy", base))
+    by_id = {s.sample_id: s for s in load_benchmark(c.benchmark).subsets["german"]}
+    with np.load(tmp_path / "run" / "pairs" / "german.npz") as saved:
+        ids, scores = saved["sample_ids"].tolist(), saved["golden/scores"]
+    lines = (tmp_path / "run" / "responses.jsonl").read_text().splitlines()
+    thoughts = {r["sample_ID"]: r["thought"] for r in map(json.loads, lines)}
+    first, encode = by_id[ids[0]], base.tokenizer.encode_chat
+    assert [scorer_notes(t) for t in thoughts[ids[0]]] == thoughts[ids[0]]
+    asked = [encode(prompts.scorer_messages(first, t)) for t in thoughts[ids[0]]]
+    golden = base.tokenizer.encode(first.golden)
+    each = pair_log_likelihoods(policy, asked, [golden]).sums[:, 0]
+    assert scores[0, 0] == pytest.approx(np.logaddexp(*each) - np.log(2), abs=1e-3)
+
+
 def test_an_estimator_of_another_base_is_refused(small_config, trained, tmp_path):
     small_config.model.path = str(write_reader(tmp_path / "other", seed=2))
     small_config.scorer.checkpoint = str(trained)

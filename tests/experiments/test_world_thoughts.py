@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_corl import tiny_config
 
-from experiments.corl_world_thoughts import FACTS, SLOTS, measure_pair, right_facts
+from experiments.corl_world_thoughts import FACTS, MIXED, SLOTS, measure_pair, right_facts
 from remid_jax.training.experiment import make_experiment
 from remid_jax.training.rollout_worker import RolloutWorker
 from remid_jax.worlds.textual import reasoning, rendering
@@ -30,10 +30,15 @@ def test_slots_add_up_to_what_evaluation_says(tmp_path, notes):
     worker = RolloutWorker(config, experiment)
     found = measure_pair(worker, experiment.start)
     assert set(found) == {"id", "user", "IDTest", "german"}
-    assert set(found["id"]) == ({"kl"} if notes == "none" else {"kl", "kl_right", "right"})
+    assert set(found["id"]) == (
+        {"kl"} if notes == "none" else {"kl", "kl_right", "right", "mixture"}
+    )
     assert found["id"] == found["IDTest"]
     samples = experiment.tests["IDTest"]
     whole = -worker.predict(samples, experiment.start).sums.mean()
     # A response has as many marks and function words as words of slots; the exact log p is small.
     assert set(found["id"]["kl"]) == set(SLOTS)
     assert 0 < sum(found["id"]["kl"].values()) < whole
+    if notes == "own":  # more thoughts predict better, on the same draws
+        values = [found["id"]["mixture"][name] for name in MIXED[:-1]]
+        assert values == sorted(values, reverse=True) and values[-1] < values[0]
