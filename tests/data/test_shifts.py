@@ -91,9 +91,7 @@ def test_training_samples_are_no_shift():
 def test_more_contexts_in_distribution():
     few = choose_contexts(BENCHMARK, ["user"], 4)
     more = choose_contexts(BENCHMARK, ["user"], 4, 9)
-    assert (
-        more["IDTest"][:4] == few["IDTest"] and len(set(s.sample_id for s in more["IDTest"])) == 9
-    )
+    assert more["IDTest"][:4] == few["IDTest"] and len({s.sample_id for s in more["IDTest"]}) == 9
     assert {tag: more[tag] for tag in few if tag != "IDTest"} == {
         tag: few[tag] for tag in few if tag != "IDTest"
     }
