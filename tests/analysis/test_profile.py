@@ -191,8 +191,10 @@ def test_partners_speak_one_language_and_weights_count_them(finished):
         samples[1], dialogue=(("user", "Ich habe das nicht gesehen, und du?"),),
         golden="Das ist nicht von mir.", extra={},
     )  # fmt: skip
-    found, _ = partners([samples[0], german, samples[2]], Factor.USER, 1)
-    assert found[:, 0].tolist() == [2, -1, 0]
+    english = dataclasses.replace(samples[0], dialogue=(("user", "What is it that you have?"),))
+    # The last text is too short to tell, and is taken for the commonest language.
+    found, _ = partners([english, german, english, samples[2]], Factor.USER, 1)
+    assert found[:, 0].tolist() == [3, -1, 3, 0]
 
 
 def test_a_factor_that_all_share_is_refused_with_its_reason(finished, tmp_path, capsys):
