@@ -1,17 +1,20 @@
 """The information profile: what of each factor the answers carry, beside the golden ones."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from remid_jax.analysis.contrast import Record, count_groups, number, with_holm
+from remid_jax.analysis.contrast import POWER, Record, count_groups, number, with_holm
 from remid_jax.analysis.measures import Estimates
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS, Subset, Swapped, groups_of
+from remid_jax.information.power import samples_needed
 from remid_jax.information.profile import factor_gaps, profile_information
 from remid_jax.information.profile_flags import DIALOGUE_PARTS, FACTORS, profile_flags
 from remid_jax.information.profile_shares import Share, lost, share, share_change
 
+MOST_NEEDED = 10_000  # contexts; more are not worth naming
 OWN, ALL = 0, 1  # words of an answer that a sum goes over
 
 
@@ -125,6 +128,8 @@ def _record(
         "share_low": number(found.low),
         "share_high": number(found.high),
         "shown": may,
+        "n_to_show": _needed(means[1, OWN], cell.errors[1], n, 1 - level),
+        "n_to_tell_half": _needed(means[1, OWN] / 2, less[1], n, (1 - level) / len(FACTORS)),
         "lost": number(less[0]),
         "lost_se": number(less[1]),
         "p_value": number(less[2]),
@@ -144,6 +149,14 @@ def _reason(
     if not enough:
         return f"{n} of {answered} contexts have a partner with another {factor}"
     return None if may else f"golden answers show nothing of the {factor} at n = {n}"
+
+
+def _needed(difference: float, error: float, n: int, level: float) -> int | None:
+    """Contexts with which a t-test shows a positive mean, given its error at n of them."""
+    deviation = float(error) * math.sqrt(n)
+    if not (difference > 0 and 0 < deviation < difference * math.sqrt(MOST_NEEDED) / 3):
+        return None
+    return samples_needed(float(difference), deviation, 0.0, POWER, level, correlation=0.0)
 
 
 def _by_cluster(cell: Cell, subset: Subset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -83,6 +83,8 @@ TABLES: dict[str, dict[str, str]] = {
         "share_low": "lower end of its interval (Fieller), no unit",
         "share_high": "upper end of its interval, no unit",
         "shown": "whether golden's information is known well enough to divide by it",
+        "n_to_show": "contexts that would show golden's information with power .8; None: too many",
+        "n_to_tell_half": "contexts that would show a loss of half of it; None: too many",
         "lost": "`info_golden` − `info`, nats",
         "lost_se": "its standard error over contexts, nats",
         "p_value": "two-sided, of no loss (paired t)",

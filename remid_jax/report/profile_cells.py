@@ -1,15 +1,11 @@
 """The information profile of a run as a report reads it: its cells, its flags and its figures."""
 
-import math
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 from typing import Any
 
 from remid_jax.report.text import NO_BREAK, WIDTH, Figures, Row, fit, short, span, wrapped
 
 FACTORS = ("user", "character", "dialogue")
-POWER = 0.8  # with which the contexts that are named would show what is said of them
-MOST_CONTEXTS = 9_999  # more are not worth naming
 SLACK = 20  # cells that breaking a line may cost
 MOST_PERCENT = 999  # beyond which only the side is written
 
@@ -60,18 +56,6 @@ class Profile:
         """Whether it carries less than golden answers do, after Holm's correction."""
         return cell["p_holm"] is not None and cell["p_holm"] < self._alpha and cell["lost"] > 0
 
-    def contexts_to_show(self, cell: Row) -> int | None:
-        """Contexts that would show golden's information of the factor; None if hardly any would."""
-        needed = contexts_needed(
-            cell["info_golden"], cell["info_golden_se"], cell["n"], self._alpha
-        )
-        return needed if needed and needed > cell["n"] else None
-
-    def contexts_to_miss_half(self, cell: Row) -> int | None:
-        """Contexts that would show a loss of half of golden's information, the first of Holm's."""
-        half, level = cell["info_golden"] / 2, self._alpha / len(FACTORS)
-        return contexts_needed(half, cell["lost_se"], cell["n"], level)
-
     def slashed(self, rpm: str, subset: str) -> str:
         """`2*/48/–` of user, character and dialogue, in percent."""
         return "/".join(self.cell(cell, interval=False) for cell in self.row(rpm, subset))
@@ -85,24 +69,6 @@ class Profile:
             value, *ends = (percent(cell[key]) for key in ("share", "share_low", "share_high"))
             text = f"{value} [{', '.join(ends)}]" if interval else value
         return text + "*" * self.is_lost(cell)
-
-
-def contexts_needed(difference: float, error: float, n: int, level: float) -> int | None:
-    """Contexts with which a t-test shows a mean difference with power `POWER`.
-
-    With the normal approximation of Guenther (1981), (z₁ + z₂)² s²/d² + z₁²/2, which is that of
-    `information.power.samples_needed` to within a context or two, without arrays.
-
-    Args:
-      difference: as estimated; None is given where it is not above 0.
-      error: its standard error at n contexts.
-      level: of the two-sided test.
-    """
-    if difference is None or error is None or difference <= 0:
-        return None
-    limit, reserve = (NormalDist().inv_cdf(p) for p in (1 - level / 2, POWER))
-    found = ((limit + reserve) * error / difference) ** 2 * n + limit**2 / 2
-    return math.ceil(found) if found <= MOST_CONTEXTS else None
 
 
 def percent(share: float) -> str:
@@ -133,7 +99,7 @@ def refused_lines(profile: Profile, rpms: Sequence[str], figures: Figures, lines
         place = "at home" if profile.is_home(cell) else f"under {short(cell['subset'], 18)}"
         found = figures.estimate(cell, "info_golden").replace(NO_BREAK, "")
         found = f"{found} nats, n = {cell['n']}"
-        if needed := profile.contexts_to_show(cell):
+        if (needed := cell["n_to_show"]) and needed > cell["n"]:
             found += f"; about {needed} might do"
         parts.append(f"{cell['factor']} {place} ({found})")
     start = "– golden answers say too little of: " if silent else "– no share: "

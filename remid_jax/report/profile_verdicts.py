@@ -7,7 +7,7 @@ a share above 100 % is no merit.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from remid_jax.report.profile_cells import FACTORS, POWER, Profile, counted, said_share
+from remid_jax.report.profile_cells import FACTORS, Profile, counted, said_share
 from remid_jax.report.text import Figures, Row, short, wrapped
 
 LINES = 2  # of a verdict
@@ -95,7 +95,7 @@ def _kind(cell: Row, profile: Profile) -> str:
         if (low := cell["share_drop_low"]) is None:
             return "less"  # in distribution, or nothing to compare with there
         return "drops" if low > 0 else "steady"
-    needed = profile.contexts_to_miss_half(cell)
+    needed = cell["n_to_tell_half"]
     return "unsure" if needed is not None and needed > cell["n"] else "kept"
 
 
@@ -165,10 +165,10 @@ def _under_shift(kinds: Mapping[str, Sequence[Row]], profile: Profile) -> Iterat
 def _unsure(kinds: Mapping[str, Sequence[Row]], profile: Profile) -> Iterator[Clause]:
     """Cells with too few contexts to show a loss of half, and how many would do."""
     if cells := kinds.get("unsure", ()):
-        most = max(profile.contexts_to_miss_half(c) for c in cells)
+        most = max(c["n_to_tell_half"] for c in cells)
         places = f"{cells[0]['factor']} {_place(cells[0]['subset'], profile)}"
         places += f" and {len(cells) - 1} more" * (len(cells) > 1)
-        would = f"{most} contexts would, power {POWER:g}"
+        would = f"{most} contexts would, power 0.8"
         yield (Piece(UNSURE, f"cannot tell a loss of half ({would}): {places}"),)
 
 

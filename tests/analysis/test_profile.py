@@ -8,7 +8,7 @@ import pytest
 from made_up_subsets import estimates_of, settings_of
 from short_benchmark import write_benchmark
 
-from remid_jax.analysis.profile import profile_records
+from remid_jax.analysis.profile import _needed, profile_records
 from remid_jax.data import prompts
 from remid_jax.data.factors import DIALOGUE_PARTS, FACTORS, Factor, swapped
 from remid_jax.data.own_words import context_texts, copied_tokens, names_of
@@ -20,6 +20,7 @@ from remid_jax.evaluation.selection import Selection
 from remid_jax.evaluation.swaps import partners, plan_swaps
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.information.pairs import Block, Subset, Swapped, negatives_for, with_reference_rows
+from remid_jax.information.power import samples_needed
 from remid_jax.models.pretrained import load_language_model
 from remid_jax.models.tokenizer_offsets import token_offsets
 from remid_jax.report.terminal import print_report
@@ -317,3 +318,16 @@ def test_excluded_answers_leave_their_contexts_out():
         "2 contexts have an answer and a golden response"
     }
     assert not of(none, rpm="model")
+
+
+def test_contexts_that_would_show_it_are_those_of_the_power_function():
+    (row, *_), _ = lookup_world(12, np.random.default_rng(5), None)
+    assert row["rpm"] == "model" and row["info_golden"] > 0
+    exact = samples_needed(
+        row["info_golden"], row["info_golden_se"] * np.sqrt(12), 0.0, correlation=0.0
+    )
+    assert row["n_to_show"] == exact
+    half = row["info_golden"] / 2, row["lost_se"] * np.sqrt(12), 0.0
+    assert row["n_to_tell_half"] == samples_needed(*half, level=0.05 / 3, correlation=0.0)
+    assert _needed(-1.0, 1.0, 9, 0.05) is _needed(np.nan, 1.0, 9, 0.05) is None
+    assert _needed(1e-6, 1.0, 9, 0.05) is None

@@ -131,7 +131,9 @@ def cell(rpm, subset, factor, share=1.0, half=0.1, golden=20.0, n=10, **more):
         "share_high": share + half if known else None, "info": golden - lost, "info_se": error,
         "info_golden": golden if known else 0.6, "info_golden_se": 0.4, "lost": lost,
         "lost_se": error, "p_value": 0.01, "p_holm": 0.01 if abs(lost) > 2 * error else 0.4,
-        "share_drop": None, "share_drop_low": None, "share_drop_high": None, **more,
+        "n_to_show": None if known else 37,
+        "n_to_tell_half": 4 if known else None,
+        **dict.fromkeys(("share_drop", "share_drop_low", "share_drop_high")), **more,
     }  # fmt: skip
 
 
