@@ -117,6 +117,13 @@ def test_golden_is_compared_with_contexts_that_are_drawn_apart():
     assert not np.array_equal(model.own, golden.own)
     assert (draws.golden == draws.others).mean() == pytest.approx(1 / N, abs=0.02)
     assert draws.replaced.mean() == pytest.approx(0.3, abs=0.03)
+    for fault, index in ((GOLDEN, draws.others), (SHUFFLED, draws.golden)):
+        of_model, of_golden = draws.negatives(fault)
+        for pairs, drawn in ((of_model, index), (of_golden, draws.golden)):
+            assert not pairs[:, np.arange(8), np.arange(8)].any()
+            copies = [[a == b for b in drawn[7]] for a in drawn[7]]
+            assert np.array_equal(pairs[7], ~np.array(copies))
+            assert pairs.mean() == pytest.approx(7 / 8 * 15 / 16, abs=0.02)  # copies are none
     again = Draws.of(0, N, 8, 500, 0.3)
     assert np.array_equal(draws.golden, again.golden)
 
