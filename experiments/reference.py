@@ -15,6 +15,7 @@ SHOWN = {
     "corl_world": "the study of training on worlds",
     "calibrate": "the study of estimators and intervals",
     "bounds": "the study of bounds",
+    "study_faults": "the study of known faults on real prose",
 }
 _HEAD = """\
 # Configuration

@@ -118,7 +118,7 @@ def _expected_kl(subset: Subset, rpm: str, log_p: np.ndarray | None) -> Record:
     """The mean over contexts of log p_θ(y|x) − log q(y|x, r) of the RPM's own answers y."""
     groups = groups_of(subset.used(rpm), subset)
     kept, value, error = groups >= 0, None, None
-    if log_p is not None and np.isfinite(log_p[kept]).all():
+    if log_p is not None and kept.any() and np.isfinite(log_p[kept]).all():
         gaps = log_p - np.diagonal(subset.rpms[rpm].scores)  # in float64: large, little apart
         _, each = expected_kl(gaps[:, None], np.zeros((len(gaps), 1)), kept[:, None])
         value, without = replicates(lambda mask: jnp.mean(each, where=mask), groups)

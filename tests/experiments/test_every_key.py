@@ -11,7 +11,8 @@ from ml_collections import ConfigDict, FieldReference
 from configs import bounds as bounds_configs
 from configs import calibrate as calibrate_configs
 from configs import corl_world as world_configs
-from experiments import bounds, calibrate, corl_world
+from configs import study_faults as faults_configs
+from experiments import bounds, calibrate, corl_world, study_faults
 from experiments.reference import keys_for, page
 from remid_jax.errors import UserError
 from remid_jax.evaluation import config as diagnosis
@@ -24,6 +25,7 @@ EXPERIMENTS = {
     "bounds": (bounds_configs.get_config, bounds.check),
     "calibrate": (calibrate_configs.get_config, calibrate.check),
     "corl_world": (world_configs.get_config, corl_world.check),
+    "study_faults": (faults_configs.get_config, study_faults.check),
     "corl_world_thoughts": (lambda: world_configs.get_config("thoughts"), corl_world.check),
 }
 NO_NUMBER = (math.nan, math.inf, -math.inf, (), (1,))
@@ -155,6 +157,9 @@ BEYOND: dict[str, dict[str, tuple[Any, ...]]] = {  # what no range says
         "reasoner.parameters": ({"length": {"words": 0}}, {"length": {"words": None}},
                                 {"length": {"word": 3}}, {"length": 3}, {"no": {}}),
         "evaluate.tags": (("a\x1bb",), ("",)), "cold_start": (("x",),), "pretraining.batch": (6,),
+    },
+    "study_faults": {
+        "shifts": ((), ("a", "a"), ("IDTest",)), "pairs": (("no",),), "contexts": ((),),
     },
     "calibrate": {"coverage.contexts": ((),), "shapley.logit_noises": ((),)},
     "corl_world": {
