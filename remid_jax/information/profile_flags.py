@@ -60,11 +60,13 @@ def profile_flags(
     of `share`, which is that the lower limit of d* is above 0.
       ignores f: golden shown, upper(d − d*/2) < 0.
       contradicts f: golden shown, upper(d) < 0 and upper(d + .05 d*) < 0.
-      copies_last_turn: on all words, lower(d − 3 d*) > 0 of it, and lower(d − Σd*/2) > 0.
+      copies_last_turn: on all words, lower(d − 3 d*) > 0 of it, and lower(d − Σd*/2) > 0, and
+        lower(d) > 0.
       echo: the former, with user and character ignored.
-      copies_persona: on all words, lower(d − 2 d*) > 0 of the user.
-      context_free: upper(Σd − Σd*/4) < 0.
+      copies_persona: on all words, lower(d − 2 d*) > 0 of the user, and lower(d) > 0.
+      context_free: lower(Σd*) > 0, upper(Σd − Σd*/4) < 0.
       colder_than_golden: lower(baseline) > 0, lower(Σd − Σd*) > 0, and nothing is copied.
+    So golden answers raise none of them, whatever their own δ is.
 
     Args:
       own_words: factor -> [n] nats of `factor_gaps`, of the words that are not copied from the
@@ -165,13 +167,15 @@ def _flags(
     if last in whole and among:
         copies_last = above(whole[last] - 3 * golden_whole[last], last)
         copies_last &= above(whole[last] - _sum(golden_whole, among) / 2, last, *among)
+        copies_last &= above(whole[last], last)
     if "user" in whole:
         copies_persona = above(whole["user"] - 2 * golden_whole["user"], "user")
+        copies_persona &= above(whole["user"], "user")
     among = [f for f in FACTORS if f in own]
     context_free = colder = never
     if among:
         sums = _sum(own, among), _sum(golden, among)
-        context_free = below(sums[0] - sums[1] / 4, *among)
+        context_free = above(sums[1], *among) & below(sums[0] - sums[1] / 4, *among)
         if baseline is not None:
             any_factor = functools.reduce(jnp.logical_or, masks.values())
             colder = limits_of_mean(baseline, any_factor)[0] > 0

@@ -107,7 +107,8 @@ def test_faults(fault):
 
 def test_golden_itself_raises_none():
     for seed in range(20):
-        golden = golden_of(seed)
+        sign = np.random.default_rng(seed).choice([-1, 1], len(NAMES))
+        golden = {f: s * x for s, (f, x) in zip(sign, golden_of(seed).items(), strict=True)}
         flags = profile_flags(golden, golden, golden, golden, baseline=np.zeros(N))
         assert not raised(flags)
 
@@ -136,9 +137,9 @@ def plain_flags(own, golden, whole, golden_whole, baseline):
         f: known[f] and high(own[f]) < 0 and high(own[f] + 0.05 * golden[f]) < 0 for f in own
     }
     turn, its = whole["last_turn"], golden_whole["last_turn"]
-    last = low(turn - 3 * its) > 0 and low(turn - total(golden_whole) / 2) > 0
-    persona = low(whole["user"] - 2 * golden_whole["user"]) > 0
-    free = high(total(own) - total(golden) / 4) < 0
+    last = low(turn - 3 * its) > 0 and low(turn - total(golden_whole) / 2) > 0 and low(turn) > 0
+    persona = low(whole["user"] - 2 * golden_whole["user"]) > 0 and low(whole["user"]) > 0
+    free = low(total(golden)) > 0 and high(total(own) - total(golden) / 4) < 0
     cold = low(baseline) > 0 and low(total(own) - total(golden)) > 0 and not last and not persona
     echo = last and ignores["user"] and ignores["character"]
     return Flags(ignores, contradicts, last, echo, persona, free, cold)
