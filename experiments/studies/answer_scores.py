@@ -90,8 +90,8 @@ class Scorer:
     def requests(self, tag: str) -> list[Score]:
         """What a subset needs; without its pairs, nothing under contexts with a thought."""
         found = self._plan.subsets[tag]
-        pairs = found.scores[:1] if self._has_pairs(tag) else ()
-        matrices = (*pairs, found.scores[1], *found.swapped)
+        pairs = found.scores.thoughts if self._has_pairs(tag) else ()
+        matrices = (*pairs, found.scores.plain, *found.swapped)
         return [r for matrix in matrices for r in matrix.requests if r is not None]
 
     def flops(self, tag: str) -> float:
@@ -125,7 +125,7 @@ class Scorer:
                 limits = limits_of(self._config)
                 rows[name] = _row(self._task, found, self._cache, tag, columns, limits)
         if self._has_pairs(tag):
-            scores = found.scores[0].values(self._cache)
+            scores = found.scores.values(self._cache)[0]
             blocks = np.split(scores, len(found.responses), axis=1)
             for name, block in zip(found.responses, blocks, strict=True):
                 if name in rows:
@@ -168,7 +168,7 @@ def _row(
         if y is None:
             continue
         masks = {None: np.ones(y.counted, bool), **_own_tokens(task, tag, i, y, limits)}
-        plain = found.scores[1].log_probs(cache, i)[y.tokens][y.skip :]
+        plain = found.scores.plain.log_probs(cache, i)[y.tokens][y.skip :]
         lengths[i], own[i] = y.counted, plain.sum()
         places = [(f, k) for f, js in swaps.sources.items() for k in np.flatnonzero(js[i] >= 0)]
         for which, mask in masks.items():
