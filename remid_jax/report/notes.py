@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
-from remid_jax.report.text import REFERENCES, Figures, Row, fit, n_and_p, short, span
+from remid_jax.report.text import REFERENCES, Figures, Row, fit, short
 
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
 
@@ -17,7 +17,8 @@ def warning_lines(results: Mapping[str, Any]) -> Iterator[str]:
         if found := [w for w in results["warnings"] if w["kind"] == kind]:
             start = f"warning: answers too predictable, {what} above golden's: "
             yield fit(start, _places(found, own))
-    if saturated := [r for r in own if r["saturated"]]:
+    saturated = [r for r in own if r["saturated"]]
+    if saturated and not results["profile"]:  # a profile does not saturate
         most = saturated[0]["cross_information_K"]
         start = f"warning: cross-information (K = {most}) saturated, no verdict: "
         yield fit(start, _places(saturated, own))
@@ -47,28 +48,22 @@ def _places(rows: Sequence[Row], own: Sequence[Row]) -> list[str]:
     return [name for part in parts for name in part]
 
 
+def seen_with_power(rows: Sequence[Row], figures: Figures) -> str:
+    """The R-EMID that these contexts are likely to show, or nothing."""
+    sizes = [r["detectable"] for r in rows if r["rpm"] not in REFERENCES and r["detectable"]]
+    if not sizes:
+        return ""
+    low, high = figures.value(min(sizes)), figures.value(max(sizes))
+    least = low if low == high else f"{low} to {high}"
+    return f"R-EMID seen with power 0.8 at these n: {least}"
+
+
 def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     """What else was measured, and what the answers went through."""
-    own = [r for r in results["rows"] if r["rpm"] not in REFERENCES]
-    if sizes := [r["detectable"] for r in own if r["detectable"]]:
-        low, high = figures.value(min(sizes)), figures.value(max(sizes))
-        least = low if low == high else f"{low} to {high}"
-        yield f"R-EMID seen with power 0.8 at these n: {least}; half of it takes 4x the contexts"
-    yield from _factor_line(results["factors"])
+    if not results["profile"] and (seen := seen_with_power(results["rows"], figures)):
+        yield f"{seen}; half of it takes 4x the contexts"
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)
-
-
-def _factor_line(rows: Sequence[Row]) -> Iterator[str]:
-    named = sorted((r for r in rows if r["named"]), key=lambda r: r["p_holm"])
-    if named:
-        r, more = named[0], f" and {len(named) - 1} more" * (len(named) > 1)
-        place = f"{short(r['rpm'], 22)} {r['factor']} in {short(r['subset'], 22)}"
-        found = f"{r['difference']:.2f} ± {r['se']:.2f} nats, {n_and_p(r)}"
-        yield f"factor ignored or wrong: {place}: {found}{more}"
-    elif rows:
-        n, most = span([r["n"] for r in rows]), rows[0]["K"]
-        yield f"factors: none stands out as ignored or wrong (n = {n}, K = {most})"
 
 
 def _divergence_line(rows: Sequence[Row]) -> Iterator[str]:

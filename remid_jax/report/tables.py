@@ -1,5 +1,6 @@
 """Tables for the terminal."""
 
+import io
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -30,3 +31,11 @@ def new_table(
 def print_whole(table: Table) -> None:
     """Prints at the width that the table needs, whatever the terminal: no figure is cut."""
     Console(width=10_000).print(table)
+
+
+def rendered(table: Table) -> list[str]:
+    """The lines of a table, without its edge."""
+    table.show_edge = False
+    console = Console(file=io.StringIO(), width=10_000, color_system=None)
+    console.print(table)
+    return [line.rstrip() for line in console.file.getvalue().rstrip("\n").split("\n")]

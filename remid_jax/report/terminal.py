@@ -1,19 +1,29 @@
 """What a diagnosis shows on the terminal: verdicts, one table, warnings, and where the rest is."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.cells import cell_len, chop_cells
-from rich.console import Console
-from rich.table import Table
+from rich.cells import chop_cells
 from rich.text import Text
 
 from remid_jax.errors import visible
 from remid_jax.report.notes import note_lines, warning_lines
-from remid_jax.report.tables import new_table
-from remid_jax.report.text import NO_BREAK, REFERENCES, WIDTH, Figures, Row, short, span
+from remid_jax.report.profile_cells import Profile, refused_lines
+from remid_jax.report.profile_table import long_table, ruler_lines, wide_table
+from remid_jax.report.profile_verdicts import profile_verdict
+from remid_jax.report.tables import new_table, rendered
+from remid_jax.report.text import (
+    NO_BREAK,
+    REFERENCES,
+    SHUFFLED,
+    WIDTH,
+    Figures,
+    Row,
+    short,
+    span,
+    wrapped,
+)
 from remid_jax.report.verdicts import comparison_lines, verdict
 
 FEW_ROWS = 12  # of a table with a row an RPM and subset; where there are more, an RPM has a column
@@ -26,23 +36,30 @@ def print_report(results: Mapping[str, Any], folder: str | Path) -> None:
     rows, figures = results["rows"], Figures(results["provenance"]["config"]["estimator"])
     rpms = list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
     few = sum(r["rpm"] in rpms for r in rows) <= FEW_ROWS
-    verdicts = [line for rpm in rpms for line in _wrapped(verdict(rpm, results, figures))]
-    table = (_long if few else _wide)(rows, rpms, figures) + _wrapped(_references(rows, figures))
     notes = (*warning_lines(results), *note_lines(results, figures))
-    below = [*(x for line in notes for x in _wrapped(line)), *_files(results, folder)]
-    room = (LINES if few else MANY_LINES) - len(verdicts) - len(table) - len(below) - 1
+    below = [*(x for line in notes for x in wrapped(line)), *_files(results, folder)]
+    room = (LINES if few else MANY_LINES) - len(below) - 1
+    if results["profile"]:
+        verdicts, table = _profile(results, rpms, figures, few, room)
+    else:
+        verdicts = [line for rpm in rpms for line in wrapped(verdict(rpm, results, figures))]
+        table = (_long if few else _wide)(rows, rpms, figures)
+        table += wrapped(_references(rows, figures))
+    room -= len(verdicts) + len(table)
     compared = comparison_lines(results, figures, max(room, 1))
     print("\n".join((*verdicts, *compared, "", *table, *below)).replace(NO_BREAK, " "))
 
 
-def _wrapped(text: str) -> list[str]:
-    first, *words = text.split(" ")
-    lines = [first]
-    for word in words:
-        if cell_len(f"{lines[-1]} {word}") > WIDTH:
-            lines.append(" ")
-        lines[-1] += f" {word}"
-    return lines
+def _profile(
+    results: Mapping[str, Any], rpms: Sequence[str], figures: Figures, few: bool, room: int
+) -> tuple[list[str], list[str]]:
+    """Verdicts, and the table with what belongs to it; there is room for so many lines."""
+    profile = Profile(results, figures)
+    verdicts = [x for rpm in rpms for x in profile_verdict(rpm, results, profile, figures)]
+    table = (long_table if few else wide_table)(results, profile, rpms, figures)
+    rulers = ruler_lines(results, profile, figures)
+    room -= len(verdicts) + len(table) + len(rulers) + bool(results["comparisons"])
+    return verdicts, [*table, *refused_lines(profile, rpms, figures, 1 + (room > 1)), *rulers]
 
 
 def _long(rows: Sequence[Row], rpms: Sequence[str], figures: Figures) -> list[str]:
@@ -56,7 +73,7 @@ def _long(rows: Sequence[Row], rpms: Sequence[str], figures: Figures) -> list[st
             levels = (figures.estimate(row, key, 2) for key in ("retained", "baseline"))
             table.add_row(*map(Text, (*cells, *found, *levels)))
     shares = "retained: share of golden's information; baseline: log q per token minus golden's"
-    return [*_rendered(table), f"* p < {figures.alpha:.2g} (Holm over the subsets); {shares}"]
+    return [*rendered(table), f"* p < {figures.alpha:.2g} (Holm over the subsets); {shares}"]
 
 
 def _wide(rows: Sequence[Row], rpms: Sequence[str], figures: Figures) -> list[str]:
@@ -75,20 +92,13 @@ def _wide(rows: Sequence[Row], rpms: Sequence[str], figures: Figures) -> list[st
             found = (figures.r_emid(r) if i else figures.estimate(r, "r_emi") for r in own)
             cells = (name, span([r["n"] for r in own]), *(f.replace(NO_BREAK, "") for f in found))
             table.add_row(*map(Text, cells))
-        lines += _rendered(table)
+        lines += rendered(table)
     return [*lines, f"* p < {figures.alpha:.2g} (Holm over the subsets of an RPM)"]
-
-
-def _rendered(table: Table) -> list[str]:
-    table.show_edge = False
-    console = Console(file=io.StringIO(), width=10_000, color_system=None)
-    console.print(table)
-    return [line.rstrip() for line in console.file.getvalue().rstrip("\n").split("\n")]
 
 
 def _references(rows: Sequence[Row], figures: Figures) -> str:
     """The rows that serve as a ruler: golden responses, and those of other contexts."""
-    home, *shifted = own = [r for r in rows if r["rpm"] == REFERENCES[1]]
+    home, *shifted = own = [r for r in rows if r["rpm"] == SHUFFLED]
     known = sorted((r for r in shifted if r["r_emid"] is not None), key=lambda r: r["r_emid"])
     ends = [
         f"{figures.r_emid(r)} ({short(r['subset'], 18)})" for r in (*known[:1], *known[1:][-1:])

@@ -8,7 +8,8 @@ from rich.cells import cell_len, set_cell_size
 from remid_jax.errors import visible
 
 WIDTH = 120  # cells of a line
-REFERENCES = ("golden", "shuffled golden", "unshifted", "echo")  # rows that belong to no RPM
+GOLDEN, SHUFFLED, UNSHIFTED, ECHO = "golden", "shuffled golden", "unshifted", "echo"
+REFERENCES = (GOLDEN, SHUFFLED, UNSHIFTED, ECHO)  # rows that belong to no RPM
 NO_BREAK = "\u00a0"  # a space where no line is broken
 Row = Mapping[str, Any]
 
@@ -34,6 +35,17 @@ def fit(start: str, parts: Sequence[str], end: str = "", width: int = WIDTH) -> 
     return set_cell_size(line, width - 1) + "…"
 
 
+def wrapped(text: str) -> list[str]:
+    """Lines of at most `WIDTH` cells, broken at spaces."""
+    first, *words = text.split(" ")
+    lines = [first]
+    for word in words:
+        if cell_len(f"{lines[-1]} {word}") > WIDTH:
+            lines.append(" ")
+        lines[-1] += f" {word}"
+    return lines
+
+
 def span(values: Sequence[Any]) -> str:
     """`10`, or `8-10` where they differ."""
     low, high = min(values), max(values)
@@ -56,7 +68,8 @@ class Figures:
         self.unit, self._digits = ("nats per response", 1) if whole else ("nats per token", 3)
         self.level = f"{100 * estimator['confidence']:g} %"
         how = f"{estimator['name']}, {estimator['negatives']} negatives"
-        self.about = f"{self.unit} ({how}); intervals at {self.level}"
+        self.how = f"{self.unit} ({how})"
+        self.about = f"{self.how}; intervals at {self.level}"
         self.alpha = 1 - estimator["confidence"]
 
     def value(self, value: float, digits: int | None = None) -> str:

@@ -1,0 +1,147 @@
+"""The information profile of a run as a report reads it: its cells, its flags and its figures."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+from remid_jax.report.text import NO_BREAK, WIDTH, Figures, Row, fit, short, span, wrapped
+
+FACTORS = ("user", "character", "dialogue")
+POWER = 0.8  # with which the contexts that are named would show what is said of them
+MOST_CONTEXTS = 9_999  # more are not worth naming
+SLACK = 20  # cells that breaking a line may cost
+MOST_PERCENT = 999  # beyond which only the side is written
+
+
+class Profile:
+    """`profile` and `flags` of the results, by RPM, subset and factor.
+
+    Attributes:
+      shifts: subset -> what is shifted, None where nothing is; in distribution first.
+      home: the subset in distribution.
+    """
+
+    def __init__(self, results: Mapping[str, Any], figures: Figures):
+        self._cells = {(r["rpm"], r["subset"], r["factor"]): r for r in results["profile"]}
+        self._flags = [(r["rpm"], r["flag"], r["factor"], r["subset"]) for r in results["flags"]]
+        self._alpha = figures.alpha
+        self.shifts = {r["subset"]: r["shift"] for r in results["rows"]}
+        self.home = next(iter(self.shifts))
+
+    def cells(self, rpm: str, factors: Sequence[str] = FACTORS) -> list[Row]:
+        """Cells of an RPM or reference row, subset by subset."""
+        places = ((rpm, tag, factor) for tag in self.shifts for factor in factors)
+        return [self._cells[place] for place in places if place in self._cells]
+
+    def row(self, rpm: str, subset: str) -> list[Row | None]:
+        """Its cells of user, character and dialogue."""
+        return [self._cells.get((rpm, subset, factor)) for factor in FACTORS]
+
+    def count_shown(self, rpm: str, factor: str) -> int:
+        """Subsets in which a factor has a share."""
+        return sum(cell["shown"] for cell in self.cells(rpm, [factor]))
+
+    def is_home(self, cell: Row) -> bool:
+        """Whether it is of the subset in distribution."""
+        return cell["subset"] == self.home
+
+    def flagged(self, rpm: str, flag: str, factor: str | None = None) -> list[str]:
+        """Subsets in which a flag is raised."""
+        found = {tag for *key, tag in self._flags if key == [rpm, flag, factor]}
+        return [tag for tag in self.shifts if tag in found]
+
+    def tells(self, cell: Row) -> bool:
+        """Whether a cell is of a factor that its subset shifts; in distribution all count."""
+        shift = self.shifts[cell["subset"]]
+        return shift not in FACTORS or shift == cell["factor"]
+
+    def is_lost(self, cell: Row) -> bool:
+        """Whether it carries less than golden answers do, after Holm's correction."""
+        return cell["p_holm"] is not None and cell["p_holm"] < self._alpha and cell["lost"] > 0
+
+    def contexts_to_show(self, cell: Row) -> int | None:
+        """Contexts that would show golden's information of the factor; None if hardly any would."""
+        needed = contexts_needed(
+            cell["info_golden"], cell["info_golden_se"], cell["n"], self._alpha
+        )
+        return needed if needed and needed > cell["n"] else None
+
+    def contexts_to_miss_half(self, cell: Row) -> int | None:
+        """Contexts that would show a loss of half of golden's information, the first of Holm's."""
+        half, level = cell["info_golden"] / 2, self._alpha / len(FACTORS)
+        return contexts_needed(half, cell["lost_se"], cell["n"], level)
+
+    def slashed(self, rpm: str, subset: str) -> str:
+        """`2*/48/–` of user, character and dialogue, in percent."""
+        return "/".join(self.cell(cell, interval=False) for cell in self.row(rpm, subset))
+
+    def cell(self, cell: Row | None, interval: bool = True) -> str:
+        """`48 [20, 75]*` in percent; the mark is that of a significant loss."""
+        if cell is None:
+            return "–"
+        text = "–"
+        if cell["shown"]:
+            value, *ends = (percent(cell[key]) for key in ("share", "share_low", "share_high"))
+            text = f"{value} [{', '.join(ends)}]" if interval else value
+        return text + "*" * self.is_lost(cell)
+
+
+def contexts_needed(difference: float, error: float, n: int, level: float) -> int | None:
+    """Contexts with which a t-test shows a mean difference with power `POWER`.
+
+    With the normal approximation of Guenther (1981), (z₁ + z₂)² s²/d² + z₁²/2, which is that of
+    `information.power.samples_needed` to within a context or two, without arrays.
+
+    Args:
+      difference: as estimated; None is given where it is not above 0.
+      error: its standard error at n contexts.
+      level: of the two-sided test.
+    """
+    if difference is None or error is None or difference <= 0:
+        return None
+    limit, reserve = (NormalDist().inv_cdf(p) for p in (1 - level / 2, POWER))
+    found = ((limit + reserve) * error / difference) ** 2 * n + limit**2 / 2
+    return math.ceil(found) if found <= MOST_CONTEXTS else None
+
+
+def percent(share: float) -> str:
+    """A whole number; `>999` where it is beyond what means anything."""
+    value = round(100 * share)
+    if abs(value) <= MOST_PERCENT:
+        return str(value)
+    return f">{MOST_PERCENT}" if value > 0 else f"<-{MOST_PERCENT}"
+
+
+def said_share(cell: Row) -> str:
+    """`7 % (0 to 21)`, unbroken."""
+    value, low, high = (percent(cell[key]) for key in ("share", "share_low", "share_high"))
+    return f"{value} % ({low} to {high})".replace(" ", NO_BREAK)
+
+
+def refused_lines(profile: Profile, rpms: Sequence[str], figures: Figures, lines: int) -> list[str]:
+    """Why cells have no share, in so many lines; what the data cannot test stands first."""
+    silent: dict[tuple[str, str], Row] = {}
+    others: dict[str, Row] = {}
+    for cell in (c for rpm in rpms for c in profile.cells(rpm) if not c["shown"]):
+        if cell["info_golden"] is None:
+            others.setdefault(f"{short(cell['subset'], 18)}: {cell['reason']}", cell)
+        else:
+            silent.setdefault((cell["factor"], cell["subset"]), cell)
+    parts = []
+    for cell in sorted(silent.values(), key=lambda c: not profile.tells(c)):
+        place = "at home" if profile.is_home(cell) else f"under {short(cell['subset'], 18)}"
+        found = figures.estimate(cell, "info_golden").replace(NO_BREAK, "")
+        found = f"{found} nats, n = {cell['n']}"
+        if needed := profile.contexts_to_show(cell):
+            found += f"; about {needed} might do"
+        parts.append(f"{cell['factor']} {place} ({found})")
+    start = "– golden answers say too little of: " if silent else "– no share: "
+    width = WIDTH * lines - SLACK * (lines - 1)
+    return wrapped(fit(start, [*parts, *others], width=width)) if silent or others else []
+
+
+def counted(cells: Sequence[Row]) -> str:
+    """`n = 10` of cells that have an estimate, or else of all."""
+    known = [c["n"] for c in cells if c["info"] is not None] or [c["n"] for c in cells]
+    return f"n{NO_BREAK}={NO_BREAK}{span(known)}"
