@@ -15,7 +15,9 @@ from remid_jax.settings import check_choice, new_names
 
 from .configurations import load_config, packaged
 
-EXPERIMENTS = ("bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose")
+EXPERIMENTS = (
+    "bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose", "monitor",
+)  # fmt: skip
 FLAGS = ("--config", "--workdir", "--help")
 _HELP = ("-h", "--help", "-help")
 _USE = "use --config NAME or FILE and --workdir DIR; --help says more"

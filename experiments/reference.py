@@ -11,11 +11,13 @@ from .configurations import packaged_module
 
 SHOWN = {
     "diagnose": "a diagnosis",
+    "monitor": "watching logs, beside most of those of a diagnosis",
     "corl": "training",
     "corl_world": "the study of training on worlds",
     "calibrate": "the study of estimators and intervals",
     "bounds": "the study of bounds",
 }
+OWN = {"monitor": ("before", "after"), "corl_world": ("study",)}  # keys that no other page part has
 _HEAD = """\
 # Configuration
 
@@ -66,8 +68,8 @@ def page() -> str:
     parts = [_HEAD]
     for experiment, title in SHOWN.items():
         keys = keys_for(experiment)
-        if experiment == "corl_world":
-            keys = {"study": keys["study"]}
+        if experiment in OWN:
+            keys = {name: keys[name] for name in OWN[experiment]}
         rows = [COLUMNS, ["---"] * len(COLUMNS)]
         rows += [(f"`{n}`", f"`{d}`" if d else "", *rest) for n, d, *rest in _rows(keys)]
         lines = [f"| {' | '.join(row)} |" for row in rows]

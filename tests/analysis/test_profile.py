@@ -191,7 +191,9 @@ def test_partners_speak_one_language_and_weights_count_them(finished):
         samples[1], dialogue=(("user", "Ich habe das nicht gesehen, und du?"),),
         golden="Das ist nicht von mir.", extra={},
     )  # fmt: skip
-    found, _ = partners([samples[0], german, samples[2]], Factor.USER, 1)
+    said = (("user", "I saw what you and the others have seen."),)
+    english = [dataclasses.replace(samples[i], dialogue=said, extra={}) for i in (0, 2)]
+    found, _ = partners([english[0], german, english[1]], Factor.USER, 1)
     assert found[:, 0].tolist() == [2, -1, 0]
 
 

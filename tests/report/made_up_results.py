@@ -43,7 +43,7 @@ def row(rpm, subset, n=10, **found):
         "rpm": rpm, "subset": subset, "shift": shift_of(subset), "n": n,
         "r_emi": -5.0, "r_emi_se": 1.0, "retained": 0.5, "retained_se": 0.1, "baseline": 1.0,
         "baseline_se": 0.1, "n_paired": None if subset == HOME else n, "saturated": False,
-        "cross_information_K": 8, **{keys.get(k, k): v for k, v in parts.items()},
+        "cross_information_K": 8, "reason": None, **{keys.get(k, k): v for k, v in parts.items()},
     }  # fmt: skip
 
 
@@ -131,7 +131,9 @@ def cell(rpm, subset, factor, share=1.0, half=0.1, golden=20.0, n=10, **more):
         "share_high": share + half if known else None, "info": golden - lost, "info_se": error,
         "info_golden": golden if known else 0.6, "info_golden_se": 0.4, "lost": lost,
         "lost_se": error, "p_value": 0.01, "p_holm": 0.01 if abs(lost) > 2 * error else 0.4,
-        "share_drop": None, "share_drop_low": None, "share_drop_high": None, **more,
+        "share_drop": None, "share_drop_low": None, "share_drop_high": None, "copied": 0.1,
+        "u": 0.1, "u_low": 0.05, "u_high": 0.15, "collapsed": None if subset == HOME else False,
+        **more,
     }  # fmt: skip
 
 
