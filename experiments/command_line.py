@@ -16,7 +16,7 @@ from remid_jax.settings import check_choice, new_names
 from .configurations import load_config, packaged
 
 EXPERIMENTS = (
-    "bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose",
+    "bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose", "monitor",
     "study_faults",
 )  # fmt: skip
 FLAGS = ("--config", "--workdir", "--help")

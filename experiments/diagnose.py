@@ -1,6 +1,8 @@
 """R-EMID of role-playing models: answers, likelihoods, estimates, and the report."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -12,7 +14,11 @@ from remid_jax.report.cost import print_cost
 from remid_jax.report.terminal import print_report
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(
+    config: ConfigDict,
+    workdir: Path,
+    report: Callable[[Mapping[str, Any], Path], None] = print_report,
+) -> None:
     """Runs the diagnosis and prints its report; with `config.dry_run` only what it would cost."""
     check_config(config)
     join(config, devices=MeshConfig(**config.mesh).size > 1)
@@ -29,4 +35,4 @@ def run(config: ConfigDict, workdir: Path) -> None:
             f"{results['unfinished']}; run again when the files of all parts are in the cache"
         )
     else:
-        print_report(results, workdir)
+        report(results, workdir)

@@ -11,12 +11,14 @@ from .configurations import packaged_module
 
 SHOWN = {
     "diagnose": "a diagnosis",
+    "monitor": "watching logs, beside most of those of a diagnosis",
     "corl": "training",
     "corl_world": "the study of training on worlds",
     "calibrate": "the study of estimators and intervals",
     "bounds": "the study of bounds",
     "study_faults": "the study of known faults on real prose",
 }
+OWN = {"monitor": ("before", "after"), "corl_world": ("study",)}  # keys that no other page part has
 _HEAD = """\
 # Configuration
 
@@ -67,8 +69,8 @@ def page() -> str:
     parts = [_HEAD]
     for experiment, title in SHOWN.items():
         keys = keys_for(experiment)
-        if experiment == "corl_world":
-            keys = {"study": keys["study"]}
+        if experiment in OWN:
+            keys = {name: keys[name] for name in OWN[experiment]}
         rows = [COLUMNS, ["---"] * len(COLUMNS)]
         rows += [(f"`{n}`", f"`{d}`" if d else "", *rest) for n, d, *rest in _rows(keys)]
         lines = [f"| {' | '.join(row)} |" for row in rows]

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from remid_jax.analysis.contrast import number
 from remid_jax.analysis.divergences import estimate_divergences
 from remid_jax.analysis.records import analyse
 from remid_jax.data.responses import Answers, counts_of
+from remid_jax.data.samples import Sample
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import check_config
 from remid_jax.evaluation.cost import (
@@ -32,7 +34,7 @@ from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
 from remid_jax.inference.compilations import Compilations, count_compilations
 from remid_jax.inference.engine import Engine
-from remid_jax.information.pairs import GOLDEN
+from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS
 from remid_jax.models.sharding import MeshConfig
 from remid_jax.processes import check_folder, is_primary
 from remid_jax.progress import progress
@@ -137,7 +139,7 @@ def _finish(
         "excluded": [
             x
             for tag, samples in selection.subsets.items()
-            for x in find_excluded(samples, {**texts[tag].answers, GOLDEN: task.golden})
+            for x in find_excluded(samples, {**texts[tag].answers, **_compared(task, samples)})
         ],
         "answers": _answer_counts(plan),
         "cut_at_max_tokens": {tag: _unfinished(texts[tag].answers) for tag in selection.subsets},
@@ -148,6 +150,12 @@ def _finish(
     schema.check_results(results)
     write_results(folder, results)
     return results
+
+
+def _compared(task: Task, samples: Sequence[Sample]) -> Answers:
+    """The golden responses of a subset, where it has enough of them to compare with."""
+    known = sum(bool(task.golden[s.sample_id].text) for s in samples)
+    return {GOLDEN: task.golden} if known >= MIN_CONTEXTS else {}
 
 
 def _mean(values: np.ndarray) -> dict[str, Any]:

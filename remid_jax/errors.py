@@ -24,12 +24,14 @@ def visible(text: str) -> str:
     return "".join(repr(c)[1:-1] if s else c for c, s in zip(text, steers, strict=True))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """A hint ` (did you mean 'x'?)` for a misspelt name, or an empty string.
+
+    `likeness` is the least similarity, in (0, 1], of what is hinted at.
 
     >>> nearest("germn", ["german", "spanish"])
     " (did you mean 'german'?)"
     """
     folded = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(name.lower(), folded, n=1)
+    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=likeness)
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""

@@ -12,7 +12,15 @@ from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS, Subset, Swapped, g
 from remid_jax.information.power import samples_needed
 from remid_jax.information.profile import factor_gaps, profile_information
 from remid_jax.information.profile_flags import DIALOGUE_PARTS, FACTORS, profile_flags
-from remid_jax.information.profile_shares import Share, lost, share, share_change
+from remid_jax.information.profile_shares import (
+    FactorUncertainty,
+    Share,
+    factor_uncertainty,
+    has_collapsed,
+    lost,
+    share,
+    share_change,
+)
 
 MOST_NEEDED = 10_000  # contexts; more are not worth naming
 OWN, ALL = 0, 1  # words of an answer that a sum goes over
@@ -23,9 +31,11 @@ class Cell(NamedTuple):
 
     Attributes:
       used: [N] bool, contexts with an answer and a partner.
-      gaps: [2, N] δ of own words and of all words in nats, NaN where not used; golden likewise.
+      gaps: [2, N] δ of own words and of all words in nats, NaN where not used; golden likewise,
+        NaN where there are no golden responses.
       errors: standard errors of the information of own words, of the answers and of golden.
       copied: share of the answers' tokens that are copied; NaN without an answer.
+      whole: [N] log q of own words under the whole context of another sample, NaN where not known.
     """
 
     used: np.ndarray
@@ -33,6 +43,7 @@ class Cell(NamedTuple):
     golden: np.ndarray
     errors: tuple[float, float]
     copied: float
+    whole: np.ndarray
 
 
 def profile_records(
@@ -42,6 +53,7 @@ def profile_records(
 
     Shares and losses are tested over contexts (over clusters, where contexts depend), `p_holm`
     adjusts over user, character and dialogue, and apart from them over the dialogue's two parts.
+    Where a subset has no golden responses, only what needs none is known, and no fault is flagged.
 
     Args:
       estimates: of all subsets.
@@ -50,26 +62,37 @@ def profile_records(
     records, flags = [], []
     for rpm in estimates.names:
         home: dict[str, Share] = {}
-        for subset in (s for s in estimates.subsets if s.tag in swaps):
+        u_home: dict[str, FactorUncertainty | None] = {}
+        for subset in (s for s in estimates.subsets if s.tag in swaps and s.has_row(rpm)):
             cells = _cells(subset, swaps[subset.tag], rpm)
             for factors in (FACTORS, DIALOGUE_PARTS):
                 block = []
                 for factor in (f for f in factors if f in cells):
                     found, record = _record(estimates, subset, rpm, factor, cells[factor])
-                    at_home = home.setdefault(factor, found)
-                    block.append({**record, **_drop(at_home, found, subset is estimates.home)})
+                    is_home = subset is estimates.home
+                    if is_home:
+                        home[factor] = found
+                    u = _uncertainty(subset, cells[factor], estimates.settings.confidence)
+                    u_home |= {factor: u} if is_home else {}
+                    told = _uncertainty_record(u_home.get(factor), u, is_home)
+                    block.append({**record, **_drop(home.get(factor), found, is_home), **told})
                 records += with_holm(block, "p_value")
-            flags += _flags(subset, rpm, cells) if rpm != GOLDEN else []
+            flags += _flags(subset, rpm, cells) if rpm != GOLDEN and subset.has_golden else []
     return records, flags
 
 
 def _cells(subset: Subset, swaps: Swapped, rpm: str) -> dict[str, Cell]:
-    found = {}
-    tokens = swaps.copied[rpm][subset.used(rpm)].sum(axis=0)
+    found, answered = {}, subset.answered(rpm)
+    tokens = swaps.copied[rpm][answered].sum(axis=0)
+    whole = swaps.whole.get(rpm, np.full((len(answered), 2), np.nan))[:, OWN]
     for factor, sources in swaps.sources.items():
-        used = subset.used(rpm) & (sources >= 0).any(axis=1)
+        used = answered & (sources >= 0).any(axis=1)
         sides, errors = [], []
         for name in (rpm, GOLDEN):
+            if name == GOLDEN and not subset.has_golden:
+                sides.append(np.full((2, len(used)), np.nan))
+                errors.append(np.nan)
+                continue
             changes, taken = _changes(swaps, name, factor)
             weights = swaps.weights[factor]
             zero = np.zeros(len(used))
@@ -84,7 +107,7 @@ def _cells(subset: Subset, swaps: Swapped, rpm: str) -> dict[str, Cell]:
                 error = float(own.se)
             errors.append(error)
         share_copied = tokens[1] / tokens.sum() if tokens.sum() else np.nan
-        found[factor] = Cell(used, *sides, tuple(errors), share_copied)
+        found[factor] = Cell(used, *sides, tuple(errors), share_copied, whole)
     return found
 
 
@@ -109,8 +132,9 @@ def _record(
     means = np.full((2, 2), np.nan)
     if enough:
         (model, _), (golden, _), there = _by_cluster(cell, subset)
-        found = Share(*map(np.asarray, share(model, golden, level, there)))
-        less = lost(model, golden, there)
+        if subset.has_golden:
+            found = Share(*map(np.asarray, share(model, golden, level, there)))
+            less = lost(model, golden, there)
         means = np.stack([x[:, cell.used].mean(axis=1) for x in (cell.gaps, cell.golden)])
     may = bool(found.shown)
     return found, {
@@ -118,7 +142,7 @@ def _record(
         "subset": subset.tag,
         "factor": str(factor),
         "n": n,
-        "left_out": int(subset.used(rpm).sum()) - n,
+        "left_out": int(subset.answered(rpm).sum()) - n,
         "reason": _reason(subset, rpm, factor, cell, enough, may),
         "info": number(means[0, OWN]),
         "info_se": number(cell.errors[0]),
@@ -143,11 +167,14 @@ def _reason(
     subset: Subset, rpm: str, factor: str, cell: Cell, enough: bool, may: bool
 ) -> str | None:
     """Why a cell has no share."""
-    n, answered = int(cell.used.sum()), int(subset.used(rpm).sum())
+    n, answered = int(cell.used.sum()), int(subset.answered(rpm).sum())
     if not enough and answered < MIN_CONTEXTS:
-        return f"{answered} contexts have an answer and a golden response"
+        beside = " and a golden response" * subset.has_golden
+        return f"{answered} contexts have an answer{beside}"
     if not enough:
         return f"{n} of {answered} contexts have a partner with another {factor}"
+    if not subset.has_golden:
+        return subset.lack_of_golden
     return None if may else f"golden answers show nothing of the {factor} at n = {n}"
 
 
@@ -174,12 +201,37 @@ def _by_cluster(cell: Cell, subset: Subset) -> tuple[np.ndarray, np.ndarray, np.
     return (*sides, size > 0)
 
 
-def _drop(home: Share, found: Share, is_home: bool) -> Record:
+def _drop(home: Share | None, found: Share, is_home: bool) -> Record:
     """share(ID) − share here."""
     keys = ("share_drop", "share_drop_low", "share_drop_high")
-    if is_home or not (home.shown and found.shown):
+    if home is None or is_home or not (home.shown and found.shown):
         return dict.fromkeys(keys)
     return dict(zip(keys, map(number, share_change(home, found)[:3]), strict=True))
+
+
+def _uncertainty(subset: Subset, cell: Cell, level: float) -> FactorUncertainty | None:
+    """u of the contexts that have a partner and another whole context, or None."""
+    used = cell.used & np.isfinite(cell.whole)
+    if count_groups(groups_of(used, subset)) < MIN_CONTEXTS:
+        return None
+    whole = np.minimum(cell.whole, 0)  # a sum of log q may round to more
+    rows = np.stack([cell.gaps[OWN], whole])
+    (gaps, whole), _, there = _by_cluster(cell._replace(used=used, gaps=rows), subset)
+    if np.sum(whole[there] < 0) < 2:  # every word is copied
+        return None
+    return factor_uncertainty(gaps, whole, level, there)
+
+
+def _uncertainty_record(
+    home: FactorUncertainty | None, found: FactorUncertainty | None, is_home: bool
+) -> Record:
+    """u with its limits, and whether it has collapsed against that in distribution."""
+    record = dict.fromkeys(("u", "u_low", "u_high", "collapsed"))
+    if found is not None:
+        record |= zip(("u", "u_low", "u_high"), map(number, found), strict=True)
+        if home is not None and not is_home:
+            record["collapsed"] = bool(has_collapsed(home, found))
+    return record
 
 
 def _flags(subset: Subset, rpm: str, cells: Mapping[str, Cell]) -> Iterator[Record]:
@@ -207,4 +259,5 @@ def _baseline(subset: Subset, rpm: str) -> np.ndarray:
     used = subset.used(rpm)
     both = (np.diagonal(b.scores) / b.lengths for b in (subset.rpms[rpm], subset.golden))
     gaps = np.subtract(*both)[None]
-    return _by_cluster(Cell(used, gaps, gaps, (np.nan, np.nan), np.nan), subset)[0][0]
+    nothing = np.full(len(used), np.nan)
+    return _by_cluster(Cell(used, gaps, gaps, (np.nan, np.nan), np.nan, nothing), subset)[0][0]

@@ -34,8 +34,9 @@ def estimate_rows(estimates: Estimates, own_log_probs: LogProbs) -> list[Record]
     cross = cross_columns(estimates)
     records = []
     for rpm in estimates.names:
-        block = [_row(estimates, s, rpm) for s in estimates.subsets]
-        for subset, row in zip(estimates.subsets, with_holm(block), strict=True):
+        subsets = [s for s in estimates.subsets if s.has_row(rpm)]
+        block = [{**_row(estimates, s, rpm), "reason": s.lack_of_golden} for s in subsets]
+        for subset, row in zip(subsets, with_holm(block), strict=True):
             kl = _expected_kl(subset, rpm, own_log_probs.get(subset.tag, {}).get(rpm))
             records.append({**row, **cross[rpm, subset.tag], **kl})
     return records
@@ -116,7 +117,7 @@ def _drop(
 
 def _expected_kl(subset: Subset, rpm: str, log_p: np.ndarray | None) -> Record:
     """The mean over contexts of log p_θ(y|x) − log q(y|x, r) of the RPM's own answers y."""
-    groups = groups_of(subset.used(rpm), subset)
+    groups = groups_of(subset.answered(rpm), subset)
     kept, value, error = groups >= 0, None, None
     if log_p is not None and kept.any() and np.isfinite(log_p[kept]).all():
         gaps = log_p - np.diagonal(subset.rpms[rpm].scores)  # in float64: large, little apart

@@ -95,6 +95,10 @@ TABLES: dict[str, dict[str, str]] = {
         "share_drop": "`share` in distribution − `share` here, no unit; None unless both are shown",
         "share_drop_low": "lower end of its interval (MOVER), no unit",
         "share_drop_high": "upper end of its interval, no unit",
+        "u": "Σ δ / Σ −log q of own words under another sample's context, no unit; needs no golden",
+        "u_low": "lower end of its interval, no unit",
+        "u_high": "upper end of its interval, no unit",
+        "collapsed": "whether `u` is shown to be below .3 of that in distribution; None if unknown",
     },
     "flags": {
         **_PLACE,
@@ -104,6 +108,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "rows": {
         **_LEVEL,
+        "reason": "why nothing is compared with golden responses, or None",
         "cross_information": "minus golden's, nats; None if pairs or contexts lack",
         "cross_information_se": "its standard error, nats",
         "cross_information_K": "contexts that it tells apart, the same in all rows",

@@ -85,7 +85,8 @@ def _texts(s: Sample, whole: bool = False, keys: bool = True) -> Found:
         yield DIALOGUE, "\n".join(messages)
     else:
         yield from ((f"{DIALOGUE} message {i}", text) for i, text in enumerate(messages))
-    yield GOLDEN, s.golden
+    if s.golden:
+        yield GOLDEN, s.golden
 
 
 def _name(s: Sample) -> str:
@@ -125,7 +126,7 @@ def _one_factor(s: Sample, counterpart: Sample, factor: Factor) -> Found:
         attribute = FIELDS[field]
         same = getattr(s, attribute) == getattr(counterpart, attribute)
         changed = attribute in (FACTOR_FIELDS[factor], "golden")
-        if changed and same:
+        if changed and same and getattr(s, attribute):
             yield field, f"must differ from {counterpart.sample_id}'s"
         # The dialogue follows the new persona or character, so there it may differ.
         if not changed and field != DIALOGUE and not same:
@@ -274,11 +275,17 @@ def all_paired(s: Sample) -> Found:
         yield "pair_id", "is missing"
 
 
+def all_golden(s: Sample) -> Found:
+    """Each sample has a golden response."""
+    if not s.golden:
+        yield GOLDEN, "is missing"
+
+
 def linked_responses(s: Sample) -> Found:
     """A response takes up a word of the persona, and of the profile, that the dialogue lacks."""
     language, texts = language_of(s), dict(_texts(s, whole=True, keys=False))
     linked = {PERSONA: language in measures.STOP_WORDS, PROFILE: language == "en"}
-    for field in (f for f, applies in linked.items() if applies):
+    for field in (f for f, applies in linked.items() if applies and s.golden):
         new = _stems(texts[field], COMMON) - _stems(texts[DIALOGUE])
         if not _stems(s.golden, COMMON) & new:
             yield GOLDEN, f"takes up no word of {field} that the dialogue has not given"
@@ -308,7 +315,7 @@ def composition(benchmark: Benchmark) -> Iterator[str]:
 GENERAL = (sample_ids, pairing, leakage, similar_responses), (readable, languages)
 STRICT = (
     (sizes, language_halves),
-    (turns, profile_keys, word_counts, plain_prose, all_paired, linked_responses),
+    (turns, profile_keys, word_counts, plain_prose, all_paired, all_golden, linked_responses),
 )
 
 

@@ -74,7 +74,7 @@ def load_benchmark(
     subsets: dict[str, list[Sample]] = {}
     own: dict[str, str] = {}
     seen: set[str] = set()
-    for where, split, record in _records(file):
+    for where, split, record in sample_records(file):
         sample = Sample.from_record(record, where)
         tag = sample.tag
         # Tags that are not the paper's may stand under any split.
@@ -117,8 +117,14 @@ def _add_shift(own: dict[str, str], tag: str, shift: str | None, home: str, wher
         )
 
 
-def _records(file: Path) -> Iterator[tuple[str, str, Any]]:
-    """(file and place, split, record) of each sample; the split is empty where there are none."""
+def sample_records(file: Path) -> Iterator[tuple[str, str, Any]]:
+    """(file and place, split, record) of each sample, decoded but not checked.
+
+    The split is empty where the file has none.
+
+    Raises:
+      UserError: missing or broken file, or one of another layout.
+    """
     if file.suffix.lower() in LINES:
         for n, row in read_json_lines(file, "benchmark"):
             yield f"{file}: line {n}", "", row

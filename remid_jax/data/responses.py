@@ -176,8 +176,8 @@ def response_records(file: Path) -> dict[str, dict[str, Any]]:
         sample_id = read_name(given, f"{where}: 'sample_ID'")
         if sample_id in records:
             raise UserError(f"{where}: duplicate sample_ID {sample_id!r}")
-        by_rpm = {key: _by_rpm(row, key, where) for key in (RESPONSE, DETAILS)}
-        records[sample_id] = {**row, **by_rpm}
+        found = {key: by_rpm(row, key, where) for key in (RESPONSE, DETAILS)}
+        records[sample_id] = {**row, **found}
     return records
 
 
@@ -195,7 +195,12 @@ def _rows(file: Path) -> Iterator[tuple[str, Any, Any]]:
     raise UserError(f"response file {file} must be an object keyed by sample_ID, or a list")
 
 
-def _by_rpm(row: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+def by_rpm(row: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    """What a record holds under `RESPONSE` or `DETAILS`: model -> answer or details.
+
+    Raises:
+      UserError: naming the place `where`: no object, or a model's name that is none.
+    """
     value = {} if row.get(key) is None else row[key]
     if not isinstance(value, dict):
         raise UserError(f"{where}: {key!r} must be an object by model, not {kind_of(value)}")

@@ -19,6 +19,8 @@ FIELDS = {  # key of an RPGBench record -> attribute of `Sample`
     "agent_golden_response": "golden",
     "subset_tag": "tag",
 }
+GOLDEN = "agent_golden_response"  # the one key that a record may lack
+MISSPELT = 0.82  # likeness of a key that is taken for it: `golden_response`, not `agent_response`
 SPEAKERS = {"user_query": "user", "agent_response": "character"}  # key of a message -> role
 
 
@@ -31,7 +33,7 @@ class Sample:
       persona: the user persona U.
       character: the character profile C, an object or a text.
       dialogue: messages of D as (role, text), role `user` or `character`; the last is the user's.
-      golden: the reference response Y.
+      golden: the reference response Y; empty where there is none.
       tag: subset tag, one of `shifts.ALL_TAGS` or of one's own.
       extra: all further keys of the record, kept as they were (`pair_id`, `language`, ...).
     """
@@ -79,10 +81,10 @@ class Sample:
         if not is_unicode(record):
             raise UserError(f"{where}: holds a \\ud8.. escape without its other half")
         for field in FIELDS:
-            if field not in record:
-                raise UserError(f"{where}: field {field!r} is missing{nearest(field, record)}")
-        for field in ("user_persona", "agent_golden_response"):
-            _require_text(record[field], f"{where}: field {field!r}")
+            hint = "" if field in record else _hint(field, record)
+            if field not in record and (hint or field != GOLDEN):
+                raise UserError(f"{where}: field {field!r} is missing{hint}")
+        _require_text(record["user_persona"], f"{where}: field 'user_persona'")
         extra = {k: v for k, v in record.items() if k not in FIELDS}
         for field in ("pair_id", "shift"):
             if extra.get(field) is not None:
@@ -92,7 +94,7 @@ class Sample:
             persona=record["user_persona"],
             character=read_character(record["agent_character"], f"{where}: 'agent_character'"),
             dialogue=_dialogue(record["dialogue_context"], where),
-            golden=record["agent_golden_response"],
+            golden=_golden(record.get(GOLDEN), f"{where}: field {GOLDEN!r}"),
             tag=read_name(record["subset_tag"], f"{where}: field 'subset_tag'"),
             extra=extra,
         )
@@ -133,6 +135,20 @@ def read_name(value: Any, what: str) -> str:
     if found := control_characters(value) + [c for c in value if c in "\n\r\t"]:
         raise UserError(f"{what} is {value!r}: it holds the control character {found[0]}")
     return value
+
+
+def _hint(field: str, record: Mapping[str, Any]) -> str:
+    """The key that stands for a missing field; of a golden response only one that must be it."""
+    if field != GOLDEN:
+        return nearest(field, record)
+    return nearest(field, (key for key in record if key not in FIELDS), MISSPELT)
+
+
+def _golden(value: Any, what: str) -> str:
+    """A golden response; empty for null, and where nothing of it can be seen."""
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{what} must be a string or null, not {kind_of(value)}")
+    return value if value and has_text(value) else ""
 
 
 def _require_text(value: Any, what: str) -> None:

@@ -59,7 +59,7 @@ def _fits(ids: tuple[int, ...], text: str, tokenizer: Tokenizer) -> bool:
 
 def golden_answers(samples: Iterable[Sample]) -> dict[str, Answer]:
     """Sample id -> its golden response, by the rule of all answers."""
-    return {s.sample_id: read_answer(s.golden, s) for s in samples}
+    return {s.sample_id: _golden_of(s, s) for s in samples}
 
 
 def reference_answers(
@@ -77,8 +77,10 @@ def reference_answers(
     partner |= {s.sample_id: counterparts.get(s.pair_id) for part in shifted for s in part}
     samples = [s for part in subsets.values() for s in part]
     rows = {ECHO: {s.sample_id: _echo(s) for s in samples}}
-    if any(partner[s.sample_id] for part in shifted for s in part):
-        rows[UNSHIFTED] = {i: _golden_of(s) for i, s in partner.items()}
+    named = (partner[s.sample_id] for part in shifted for s in part)
+    if any(s is not None and s.golden for s in named):
+        own = {s.sample_id: s for s in samples}
+        rows[UNSHIFTED] = {i: _golden_of(s, own[i]) for i, s in partner.items()}
     return rows
 
 
@@ -87,9 +89,13 @@ def _echo(sample: Sample) -> Answer:
     return Answer(said[slice(*strip_edges(said, 0, len(said)))])
 
 
-def _golden_of(sample: Sample | None) -> Answer:
+def _golden_of(sample: Sample | None, asked: Sample) -> Answer:
+    """The golden response of a sample, as the answer to it or to another one."""
     if sample is None:
         return Answer(failure="no in-distribution sample is its counterpart")
+    if not sample.golden:
+        whose = "the sample" if sample is asked else f"its counterpart {sample.sample_id!r}"
+        return Answer(failure=f"{whose} has no golden response")
     return read_answer(sample.golden, sample)
 
 

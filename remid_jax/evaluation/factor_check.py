@@ -48,9 +48,9 @@ class Effect:
 
 
 def english_subsets(benchmark: Benchmark) -> dict[str, list[Sample]]:
-    """The English samples of each subset beside IDTrain that has any."""
+    """The English samples with a golden response, of each subset beside IDTrain that has any."""
     chosen = {
-        tag: [s for s in samples if language_of(s) == "en"]
+        tag: [s for s in samples if language_of(s) == "en" and s.golden]
         for tag, samples in benchmark.subsets.items()
         if tag != shifts.ID_TRAIN
     }
@@ -149,6 +149,8 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.limit is not None and args.limit < 1:
         raise UserError(f"--limit is {args.limit}; it must be at least 1")
     benchmark = load_with_options(args.file, args)
+    if not any(s.golden for s in benchmark):
+        raise UserError(f"{benchmark.name}: no sample has a golden response, which would be scored")
     model = load_language_model(args.model)
     effects: list[Effect] = []
     print(_line("factor matters in", FACTORS), flush=True)

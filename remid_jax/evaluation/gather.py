@@ -113,22 +113,27 @@ def _swapped(task: Task, plan: Plan, cache: Cache, tag: str) -> pairs.Swapped:
     own = {name: np.full((n, 2), np.nan) for name in names}
     scores = {name: {f: np.full((n, k, 2), np.nan) for f in swaps.sources} for name in names}
     copied = {name: np.zeros((n, 2), int) for name in names}
+    whole = {name: np.full((n, 2), np.nan) for name in names}
     for i, (sample, answers) in enumerate(
         zip(task.selection.subsets[tag], own_answers(found.responses), strict=True)
     ):
         places = [(f, c) for f, js in swaps.sources.items() for c in np.flatnonzero(js[i] >= 0)]
         under = [found.swapped[i].log_probs(cache, row) for row in range(len(places))]
-        plain = found.scores.plain.log_probs(cache, i)
+        rows = {i, swaps.whole[i], swaps.whole[(i + 1) % n]} - {-1}
+        plain = {j: found.scores.plain.log_probs(cache, j) for j in rows}
         for name, y in zip(names, answers, strict=True):
             if y is None:
                 continue
             mask = _copied(task, sample, y)
             copied[name][i] = np.sum(~mask), np.sum(mask)
-            own[name][i] = _by_origin(plain[y.tokens][y.skip :], mask)
+            own[name][i] = _by_origin(plain[i][y.tokens][y.skip :], mask)
+            whose = (i + 1) % n if name == SHUFFLED else i
+            if (j := swaps.whole[whose]) >= 0:
+                whole[name][i] = _by_origin(plain[j][y.tokens][y.skip :], mask)
             for (factor, column), found_there in zip(places, under, strict=True):
                 values = found_there[y.tokens][y.skip :]
                 scores[name][factor][i, column] = _by_origin(values, mask)
-    return pairs.Swapped(swaps.sources, swaps.weights, own, scores, copied)
+    return pairs.Swapped(swaps.sources, swaps.weights, own, scores, copied, whole)
 
 
 def _copied(task: Task, sample: Sample, response: Response) -> np.ndarray:

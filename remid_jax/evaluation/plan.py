@@ -300,6 +300,8 @@ def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) 
     wanted, plainly = pairs.wanted_columns(n, others, task.settings, task.labels[tag])
     if thought_free := task.config.reasoning.thought_free:
         plainly = plainly | wanted
+    if tag in task.swaps:
+        plainly = plainly | task.swaps[tag].wanted(len(responses))
     thoughts = [texts.thoughts and texts.thoughts[s.sample_id] for s in samples]
     asked = [_with_thoughts(task, s, r) for s, r in zip(samples, thoughts, strict=True)]
     plain = [_without_thought(task, s) for s in samples]

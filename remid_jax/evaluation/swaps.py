@@ -33,18 +33,27 @@ class Swaps:
         has fewer than K partners.
       weights: factor -> [N], the share of a sample's possible partners whose factor differs.
       contexts: [N], each sample's swapped ones, factor by factor.
+      whole: int [N], the sample whose whole context takes the place of a sample's own; −1 for none.
       shortened: how many of them lost turns under `drop_oldest_turns`.
     """
 
     sources: Mapping[Factor, np.ndarray]
     weights: Mapping[Factor, np.ndarray]
     contexts: tuple[tuple[Sample, ...], ...]
+    whole: np.ndarray
     shortened: int = 0
 
     @property
     def size(self) -> int:
         """Number of swapped contexts."""
         return sum(len(c) for c in self.contexts)
+
+    def wanted(self, blocks: int) -> np.ndarray:
+        """[N, blocks·N] bool, the pairs of a matrix that put responses under `whole` contexts."""
+        responses = np.flatnonzero(self.whole >= 0)
+        found = np.zeros((len(self.whole),) * 2, bool)
+        found[self.whole[responses], responses] = True
+        return np.tile(found, (1, blocks))
 
 
 def plan_swaps(
@@ -87,7 +96,7 @@ def plan_swaps(
                 dropped += sum(turns > 0 for _, turns in made)
                 advance(1)
             sources, weights = ({f: both[k] for f, both in found.items()} for k in (0, 1))
-            plans[tag] = Swaps(sources, weights, tuple(contexts), dropped)
+            plans[tag] = Swaps(sources, weights, tuple(contexts), whole_contexts(samples), dropped)
     return plans
 
 
@@ -114,6 +123,14 @@ def partners(
         weights[i] = len(found) / max(1, groups.count(groups[i]) - 1)
         sources[i, : len(found[:swaps])] = found[:swaps]
     return sources, weights
+
+
+def whole_contexts(samples: Sequence[Sample]) -> np.ndarray:
+    """`whole` of `Swaps`: the next sample in cyclic order of the same language and source."""
+    groups, n = _groups(samples), len(samples)
+    others = ([(i + k) % n for k in range(1, n)] for i in range(n))
+    found = (next((j for j in js if groups[j] == groups[i]), -1) for i, js in enumerate(others))
+    return np.array(list(found), int)
 
 
 def _groups(samples: Sequence[Sample]) -> list[Hashable]:

@@ -200,8 +200,35 @@ class Subset:
     shift: str | None = None
 
     def used(self, rpm: str) -> np.ndarray:
-        """[N] bool, contexts that count for an RPM."""
+        """[N] bool, contexts that count for an RPM beside golden."""
         return self.rpms[rpm].where & self.golden.where
+
+    @property
+    def has_golden(self) -> bool:
+        """Whether it has golden responses enough to compare with."""
+        return int(self.golden.where.sum()) >= MIN_CONTEXTS
+
+    def answered(self, rpm: str) -> np.ndarray:
+        """[N] bool, contexts that count in what needs no golden response.
+
+        They are those of `used`, so that all figures are of the same contexts, where there are
+        golden ones.
+        """
+        return self.used(rpm) if self.has_golden else self.rpms[rpm].where
+
+    def has_row(self, name: str) -> bool:
+        """Whether there is such a row: one made of golden responses needs them."""
+        made_of_golden = name in REFERENCE_ROWS and name != ECHO
+        enough = int(self.rpms[name].where.sum()) >= MIN_CONTEXTS
+        return self.has_golden or enough or not made_of_golden
+
+    @property
+    def lack_of_golden(self) -> str | None:
+        """Why nothing can be compared with golden responses, or None."""
+        if self.has_golden:
+            return None
+        n = int(self.golden.where.sum())
+        return f"{n} of {len(self.sample_ids)} contexts have a golden response"
 
 
 def with_reference_rows(subset: Subset) -> Subset:
@@ -225,6 +252,7 @@ class Swapped:
       own: name -> [N, 2], under the own context; NaN where there is no answer.
       scores: name -> factor -> [N, K, 2]; NaN where there is no source.
       copied: name -> int [N, 2], tokens of own words and copied ones.
+      whole: name -> [N, 2], under the whole context of another sample; NaN where there is none.
     """
 
     sources: Mapping[str, np.ndarray]
@@ -232,6 +260,7 @@ class Swapped:
     own: Mapping[str, np.ndarray]
     scores: Mapping[str, Mapping[str, np.ndarray]]
     copied: Mapping[str, np.ndarray]
+    whole: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def is_paired(subset: Subset, home: Subset) -> bool:

@@ -10,8 +10,16 @@ from remid_jax.report.text import REFERENCES, Figures, Row, fit, short
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
 
 
+def subsets_without_golden(results: Mapping[str, Any]) -> dict[str, str]:
+    """Subset -> why nothing in it is compared with golden responses."""
+    return {r["subset"]: r["reason"] for r in results["rows"] if r["reason"]}
+
+
 def warning_lines(results: Mapping[str, Any]) -> Iterator[str]:
     """What makes figures of the table suspect, a line a kind."""
+    if lacking := subsets_without_golden(results):
+        places = [f"{short(tag, 22)} ({reason})" for tag, reason in lacking.items()]
+        yield fit("no R-EMI, share or flag without golden responses: ", places)
     own = [r for r in results["rows"] if r["rpm"] not in REFERENCES]
     for kind, what in ABOVE_GOLDEN.items():
         if found := [w for w in results["warnings"] if w["kind"] == kind]:

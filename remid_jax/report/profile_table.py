@@ -37,7 +37,7 @@ def long_table(
     found = [_figures_of(r, profile, figures) for r in rows]
     heads = ("n", *(f"{factor} %" for factor in FACTORS), "R-EMI", "R-EMID", "baseline")
     used = sum(max(map(cell_len, column)) + GAP for column in zip(heads, *found, strict=True))
-    rpm_room, room = _rooms(
+    rpm_room, room = rooms(
         [r["rpm"] for r in rows], [r["subset"] for r in rows], WIDTH + 1 - used - 2 * GAP
     )
     title = f"% of golden's information in the answers [{figures.level}]; R-EMI, R-EMID ± s.e. in "
@@ -58,7 +58,7 @@ def _figures_of(row: Row, profile: Profile, figures: Figures) -> list[str]:
     return [span(counts), *map(profile.cell, cells), *(x.replace(NO_BREAK, "") for x in levels)]
 
 
-def _rooms(rpms: Sequence[str], subsets: Sequence[str], room: int) -> tuple[int, int]:
+def rooms(rpms: Sequence[str], subsets: Sequence[str], room: int) -> tuple[int, int]:
     """Cells for the names of RPMs and subsets, of those that the figures leave."""
     first, second = (max(cell_len(short(n)) for n in names) for names in (rpms, subsets))
     second = min(second, MOST, max(room - min(first, room // 2), LEAST))
@@ -134,7 +134,9 @@ def ruler_lines(results: Mapping[str, Any], profile: Profile, figures: Figures) 
             cells = [c for c in cells if not profile.is_home(c)]
         if cells:
             tags = dict.fromkeys(c["subset"] for c in cells if c["shown"])
-            said = [counted(cells), f"R-EMI {figures.estimate(home[name], 'r_emi')}"]
+            said = [counted(cells)]
+            if name in home:
+                said.append(f"R-EMI {figures.estimate(home[name], 'r_emi')}")
             about = ", ".join(said if lines else [SLASHED, *said[: 1 + (name != UNSHIFTED)]])
             parts = [f"{short(tag, 20)} {profile.slashed(name, tag)}" for tag in tags]
             lines.append(fit(f"{name} ({about}): ", parts or ["–"]))

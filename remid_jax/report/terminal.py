@@ -8,7 +8,7 @@ from rich.cells import chop_cells
 from rich.text import Text
 
 from remid_jax.errors import visible
-from remid_jax.report.notes import note_lines, warning_lines
+from remid_jax.report.notes import note_lines, subsets_without_golden, warning_lines
 from remid_jax.report.profile_cells import Profile, refused_lines
 from remid_jax.report.profile_table import long_table, ruler_lines, wide_table
 from remid_jax.report.profile_verdicts import profile_verdict
@@ -23,6 +23,11 @@ from remid_jax.report.text import (
     short,
     span,
     wrapped,
+)
+from remid_jax.report.uncertainty import (
+    collapse_sentences,
+    collapse_verdict,
+    uncertainty_table,
 )
 from remid_jax.report.verdicts import comparison_lines, verdict
 
@@ -39,22 +44,48 @@ def print_report(results: Mapping[str, Any], folder: str | Path) -> None:
     notes = (*warning_lines(results), *note_lines(results, figures))
     below = [*(x for line in notes for x in wrapped(line)), *_files(results, folder)]
     room = (LINES if few else MANY_LINES) - len(below) - 1
+    lacking = subsets_without_golden(results)
+    all_lack = {r["subset"] for r in rows} <= {*lacking}
     if results["profile"]:
-        verdicts, table = _profile(results, rpms, figures, few, room)
+        verdicts, table = _profile(results, rpms, figures, few, room, all_lack)
+        if lacking:
+            profile = Profile(results, figures)
+            if not all_lack:
+                verdicts += [collapse_verdict(rpm, profile, lacking) for rpm in rpms]
+            tags = [tag for tag in profile.shifts if tag in lacking or tag == profile.home]
+            table += [""] * bool(table) + uncertainty_table(profile, rpms, tags, figures)
     else:
         verdicts = [line for rpm in rpms for line in wrapped(verdict(rpm, results, figures))]
         table = (_long if few else _wide)(rows, rpms, figures)
         table += wrapped(_references(rows, figures))
     room -= len(verdicts) + len(table)
-    compared = comparison_lines(results, figures, max(room, 1))
+    compared = [] if all_lack else comparison_lines(results, figures, max(room, 1))
     print("\n".join((*verdicts, *compared, "", *table, *below)).replace(NO_BREAK, " "))
 
 
-def _profile(
-    results: Mapping[str, Any], rpms: Sequence[str], figures: Figures, few: bool, room: int
-) -> tuple[list[str], list[str]]:
-    """Verdicts, and the table with what belongs to it; there is room for so many lines."""
+def print_monitor(results: Mapping[str, Any], folder: str | Path) -> None:
+    """Prints what has collapsed: a sentence an RPM and factor, the table, and where the rest is."""
+    figures = Figures(results["provenance"]["config"]["estimator"])
     profile = Profile(results, figures)
+    rpms = list(dict.fromkeys(r["rpm"] for r in results["rows"] if r["rpm"] not in REFERENCES))
+    said = [x for rpm in rpms for s in collapse_sentences(rpm, profile) for x in wrapped(s)]
+    table = uncertainty_table(profile, rpms, list(profile.shifts), figures)
+    notes = (*warning_lines(results), *note_lines(results, figures))
+    below = [*(x for line in notes for x in wrapped(line)), *_files(results, folder)]
+    print("\n".join((*said, "", *table, *below)).replace(NO_BREAK, " "))
+
+
+def _profile(
+    results: Mapping[str, Any], rpms: Sequence[str], figures: Figures, few: bool, room: int,
+    all_lack: bool,
+) -> tuple[list[str], list[str]]:  # fmt: skip
+    """Verdicts, and the table with what belongs to it; there is room for so many lines.
+
+    Where all subsets lack golden responses the verdicts are about collapse, without this table.
+    """
+    profile = Profile(results, figures)
+    if all_lack:
+        return [collapse_verdict(rpm, profile, profile.shifts) for rpm in rpms], []
     verdicts = [x for rpm in rpms for x in profile_verdict(rpm, results, profile, figures)]
     table = (long_table if few else wide_table)(results, profile, rpms, figures)
     rulers = ruler_lines(results, profile, figures)
@@ -98,7 +129,10 @@ def _wide(rows: Sequence[Row], rpms: Sequence[str], figures: Figures) -> list[st
 
 def _references(rows: Sequence[Row], figures: Figures) -> str:
     """The rows that serve as a ruler: golden responses, and those of other contexts."""
-    home, *shifted = own = [r for r in rows if r["rpm"] == SHUFFLED]
+    own = [r for r in rows if r["rpm"] == SHUFFLED]
+    if not own:
+        return "no golden responses, and so no row of them"
+    home, *shifted = own
     known = sorted((r for r in shifted if r["r_emid"] is not None), key=lambda r: r["r_emid"])
     ends = [
         f"{figures.r_emid(r)} ({short(r['subset'], 18)})" for r in (*known[:1], *known[1:][-1:])

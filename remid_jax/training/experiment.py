@@ -120,6 +120,11 @@ def _train_and_tests(
         train += [s for tag in config.evaluate.tags for s in subsets.get(tag, ())]
     limit = config.evaluate.samples or None
     tests = {tag: subsets[tag][:limit] for tag in config.evaluate.tags if subsets.get(tag)}
+    for sample in (s for part in (train, *tests.values()) for s in part if not s.golden):
+        raise UserError(
+            f"sample {sample.sample_id!r} has no golden response, from which CoRL learns; leave it "
+            "out, or name other subsets in config.evaluate.tags"
+        )
     missing = [tag for tag in config.evaluate.tags if tag not in tests]
     if missing or not train:
         hint = nearest(missing[0], subsets) if missing else ""

@@ -322,6 +322,20 @@ def test_a_response_takes_up_persona_and_profile(broken):
     ]
 
 
+@pytest.mark.parametrize("value", [None, "", "\u200b"])
+def test_a_golden_response_lacks_in_the_bundled_benchmark_alone(broken, value):
+    sample = subset(BUNDLED, "chinese")[3]["sample_ID"]
+
+    def change(data):  # with its counterpart's, and with another one of its subset
+        for i in ("IDTrain_20", sample, find(data, sample)["pair_id"], "IDTest_01", "IDTest_02"):
+            find(data, i)["agent_golden_response"] = value
+
+    assert broken(change, strict=False) == []
+    found = broken(change)
+    assert {x for x in found if x[0] == sample} == {(sample, "agent_golden_response", "is missing")}
+    assert {problem for *_, problem in found} == {"is missing"}
+
+
 # --- the command line -----------------------------------------------------------------------------
 
 

@@ -206,14 +206,12 @@ def test_wrong_files(tmp_path, data, parts):
         ("user_persona", " \n", "is empty"),
         ("user_persona", None, "must be a string, not null"),
         ("user_persona", ["x"], "must be a string, not list"),
-        ("agent_golden_response", "", "is empty"),
-        ("agent_golden_response", None, "must be a string, not null"),
+        ("agent_golden_response", 3, "must be a string or null, not int"),
         ("sample_ID", "", "is empty"),
         ("sample_ID", 7.5, "must be a string, not float"),
         ("sample_ID", True, "must be a string, not bool"),
         ("subset_tag", "a\x1bb", "control character U+001B"),
         ("user_persona", "\u2060\u200b", "nothing in it can be seen"),
-        ("agent_golden_response", "\u200e", "nothing in it can be seen"),
         ("agent_character", {"age": None, "kin": {"sister": None}}, "is empty"),
         ("agent_character", {"spec": "chara_card_v3", "data": []}, "without an object 'data'"),
         ("pair_id", ["IDTest_0"], "must be a string, not list"),
@@ -251,6 +249,22 @@ def test_every_field_is_needed_and_a_misspelt_one_is_named(tmp_path):
         lacking[field + "s"] = lacking.pop(field)
         message = error_of(load_benchmark, write(tmp_path / "b.json", {"IDTest": [lacking]}))
         assert f"field {field!r} is missing (did you mean {field + 's'!r}?)" in message
+
+
+def test_golden_responses_may_lack(tmp_path):
+    """Absent, null, or nothing that can be seen."""
+    lacking = record("a")
+    del lacking["agent_golden_response"]
+    lacking["model_response"] = lacking["agent_response"] = "Aye."  # no misspelt golden response
+    values = (None, "", " \n", "\u200e")
+    rows = [lacking, *(record(str(i), agent_golden_response=v) for i, v in enumerate(values))]
+    read = load_benchmark(write(tmp_path / "b.json", rows)).subsets["IDTest"]
+    assert [s.golden for s in read] == [""] * 5
+    again = load_benchmark(write(tmp_path / "again.json", [s.to_record() for s in read]))
+    assert tuple(again) == read
+    lacking["golden_response"] = "Aye."
+    said = "'agent_golden_response' is missing (did you mean 'golden_response'?)"
+    assert said in error_of(load_benchmark, write(tmp_path / "c.json", [lacking]))
 
 
 @pytest.mark.parametrize("field", ["user_persona", "agent_golden_response", "pair_id"])

@@ -61,6 +61,13 @@ def test_what_a_user_can_get_wrong(tmp_path, capsys):
     assert capsys.readouterr().err == "error: --limit is 0; it must be at least 1\n"
     assert factor_check.main(["--model", str(tmp_path / "none.gguf")]) == 2
     assert "none.gguf" in capsys.readouterr().err
+    records = [s.to_record() for s in reading.load_benchmark().subsets["IDTest"][:3]]
+    for r in records:
+        r["agent_golden_response"] = None
+    (tmp_path / "b.json").write_text(json.dumps(records), encoding="utf-8")
+    assert factor_check.english_subsets(reading.load_benchmark(tmp_path / "b.json")) == {}
+    assert factor_check.main([str(tmp_path / "b.json")]) == 2
+    assert "no sample has a golden response" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict, FieldReference
 from configs import bounds as bounds_configs
 from configs import calibrate as calibrate_configs
 from configs import corl_world as world_configs
+from configs import monitor as monitor_configs
 from configs import study_faults as faults_configs
-from experiments import bounds, calibrate, corl_world, study_faults
+from experiments import bounds, calibrate, corl_world, monitor, study_faults
 from experiments.reference import keys_for, page
 from remid_jax.errors import UserError
 from remid_jax.evaluation import config as diagnosis
@@ -22,6 +23,7 @@ from remid_jax.training import config as training
 EXPERIMENTS = {
     "diagnose": (diagnosis.default_config, diagnosis.check_config),
     "corl": (training.default_config, training.check_config),
+    "monitor": (monitor_configs.get_config, monitor.check),
     "bounds": (bounds_configs.get_config, bounds.check),
     "calibrate": (calibrate_configs.get_config, calibrate.check),
     "corl_world": (world_configs.get_config, corl_world.check),

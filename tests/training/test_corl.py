@@ -1,5 +1,6 @@
 """The loop as a whole, on the smallest world: what it writes, and how it is stopped and resumed."""
 
+import json
 import random
 import signal
 import subprocess
@@ -235,6 +236,22 @@ def test_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
     with pytest.raises(UserError, match="step 2 is not finite; the last good state is kept"):
         run._stage(0, 0, good)
     assert run.logger.latest().step == 2
+
+
+def test_samples_without_golden_responses_are_refused_in_one_line(short_benchmark, tmp_path):
+    content = json.loads(Path(short_benchmark).read_text(encoding="utf-8"))
+    train = [{**r, "sample_ID": f"IDTrain_{r['sample_ID']}"} for r in content["IDTest"]]
+    content["IDTrain"] = [{**r, "subset_tag": "IDTrain"} for r in train]
+    file = tmp_path / "benchmark.json"
+    config = tiny_config()
+    config.task, config.benchmark = "benchmark", str(file)
+    for split in ("IDTrain", "OOD1Test"):
+        lacking = json.loads(json.dumps(content))
+        lacking[split][2]["agent_golden_response"] = None
+        file.write_text(json.dumps(lacking), encoding="utf-8")
+        name = lacking[split][2]["sample_ID"]
+        with pytest.raises(UserError, match=f"sample '{name}' has no golden response, from which"):
+            make_experiment(config, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""What can be said without golden responses: the uncertainty that factors take away, its collapse.
+
+A collapse is a drop to less than .3 of the share in distribution, shown with its interval. Smaller
+drops tell nothing: golden responses themselves differ as much between subsets.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from remid_jax.report.profile_cells import FACTORS, Profile, counted, percent
+from remid_jax.report.profile_table import GAP, rooms
+from remid_jax.report.tables import new_table, rendered
+from remid_jax.report.text import ECHO, NO_BREAK, WIDTH, Figures, Row, fit, short
+
+SMALL = 0.0995  # a share below it is written with a decimal
+
+
+def collapse_verdict(rpm: str, profile: Profile, subsets: Collection[str]) -> str:
+    """A line: which factors have collapsed in these subsets, and where."""
+    shown = profile.cells(rpm)
+    home = {c["factor"]: c for c in shown if profile.is_home(c)}
+    cells = [c for c in shown if not profile.is_home(c) and c["subset"] in subsets]
+    found = [c for c in cells if c["collapsed"]]
+    able = [c for c in cells if c["collapsed"] is not None and home[c["factor"]]["u_low"] > 0]
+    start = f"{short(rpm)}: {counted(cells or shown)}; "
+    if not found:
+        return f"{start}no collapse shown; {len(able)} of {len(cells)} cells could show one"
+    said = [f"{c['factor']} under {short(c['subset'], 22)} {_said(c)}" for c in found]
+    return fit(f"{start}collapsed: ", said)
+
+
+def collapse_sentences(rpm: str, profile: Profile) -> Iterator[str]:
+    """For each factor and shifted subset a sentence: collapsed, not shown to have, or not told."""
+    home = {c["factor"]: c for c in profile.cells(rpm) if profile.is_home(c)}
+    for cell in sorted(profile.cells(rpm), key=lambda c: FACTORS.index(c["factor"])):
+        if not profile.is_home(cell):
+            before, start = home[cell["factor"]], f"{short(rpm)}, {cell['factor']}: "
+            yield start + _sentence(before, cell)
+
+
+def _sentence(home: Row, cell: Row) -> str:
+    for one in (home, cell):
+        if one["u"] is None:
+            why = one["reason"] or "too few own words"
+            return f"cannot be told; {short(one['subset'], 22)}: {why}"
+    both = f"{_place(cell)}, {_place(home)}"
+    if cell["collapsed"]:
+        return f"COLLAPSED: {both}"
+    if home["u_low"] <= 0:
+        return f"cannot be told: {_place(home)} is not shown to be above 0"
+    return f"no collapse shown: {both}"
+
+
+def _place(cell: Row) -> str:
+    return f"{short(cell['subset'], 22)} {_said(cell)}"
+
+
+def _said(cell: Row) -> str:
+    value, low, high = (_percent(cell[key]) for key in ("u", "u_low", "u_high"))
+    return f"{value} % ({low} to {high})".replace(" ", NO_BREAK)
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:.1f}" if abs(share) < SMALL else percent(share)
+
+
+def uncertainty_table(
+    profile: Profile, rpms: Sequence[str], subsets: Sequence[str], figures: Figures
+) -> list[str]:
+    """A row an RPM and subset, for each factor nats and u; echo stands last, as a ruler."""
+    places = [(rpm, tag) for rpm in (*rpms, ECHO) for tag in subsets if profile.cells(rpm)]
+    found = [_figures_of(profile, rpm, tag, figures) for rpm, tag in places]
+    heads = ("n", *(head for factor in FACTORS for head in (factor, "u %")), "copied")
+    used = sum(max(map(cell_len, column)) + GAP for column in zip(heads, *found, strict=True))
+    rpm_room, room = rooms(
+        [rpm for rpm, _ in places], [tag for _, tag in places], WIDTH + 1 - used - 2 * GAP
+    )
+    title = "information in own words ± s.e. in nats per response; u: % of their uncertainty"
+    table = new_table(
+        f"{title} [{figures.level}]", ("RPM", "subset", *heads), left=("RPM", "subset")
+    )
+    before = None
+    for (rpm, tag), cells in zip(places, found, strict=True):
+        name = "" if rpm == before else short(rpm, rpm_room)
+        table.add_row(*map(Text, (name, short(tag, room), *cells)))
+        before = rpm
+    return [*rendered(table), f"! collapsed: shown to be below .3 of that of {profile.home}"]
+
+
+def _figures_of(profile: Profile, rpm: str, tag: str, figures: Figures) -> list[str]:
+    cells = profile.row(rpm, tag)
+    known = [c for c in cells if c]
+    said = [counted(known).rpartition(NO_BREAK)[2] if known else "–"]
+    for cell in cells:
+        said.append(figures.estimate(cell, "info").replace(NO_BREAK, "") if cell else "–")
+        u = "–"
+        if cell and cell["u"] is not None:
+            value, low, high = (_percent(cell[key]) for key in ("u", "u_low", "u_high"))
+            u = f"{value} [{low}, {high}]" + "!" * bool(cell["collapsed"])
+        said.append(u)
+    copied = next((c["copied"] for c in known if c["copied"] is not None), None)
+    return [*said, "–" if copied is None else f"{percent(copied)} %"]
