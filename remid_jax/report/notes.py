@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
-from remid_jax.report.text import REFERENCES, Figures, Row, fit, n_and_p, short, span
+from remid_jax.report.text import NO_BREAK, REFERENCES, Figures, Row, fit, n_and_p, short, span
 
+ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
 
 
@@ -54,6 +55,7 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
         low, high = figures.value(min(sizes)), figures.value(max(sizes))
         least = low if low == high else f"{low} to {high}"
         yield f"R-EMID seen with power 0.8 at these n: {least}; half of it takes 4x the contexts"
+    yield from _prediction_lines(results, figures)
     yield from _factor_line(results["factors"])
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)
@@ -69,6 +71,29 @@ def _factor_line(rows: Sequence[Row]) -> Iterator[str]:
     elif rows:
         n, most = span([r["n"] for r in rows]), rows[0]["K"]
         yield f"factors: none stands out as ignored or wrong (n = {n}, K = {most})"
+
+
+def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
+    """What was predicted beside what was measured, and how far to trust that."""
+    known = [r for r in results.get("prediction", ()) if r["predicted"] is not None]
+    if not known:
+        return
+    told = []
+    for r in sorted(known, key=lambda r: -r["predicted"]):
+        said = f"{short(r['rpm'], 22)} {short(r['subset'], 22)} {figures.value(r['predicted'])}"
+        if r["predicted_low"] is not None:
+            ends = figures.value(r["predicted_low"]), figures.value(r["predicted_high"])
+            said += f" [{ends[0]},{NO_BREAK}{ends[1]}]"
+        if r["measured"] is not None:
+            said += f" (measured {figures.value(r['measured'])})"
+        told.append(said)
+    yield fit("predicted R-EMID, a prediction: ", told)
+    (rank,) = results["prediction_rank"]
+    orders = f"fewer than 4 pairs with a measured R-EMID (n = {rank['n']})"
+    if rank["spearman"] is not None:
+        found = f"{rank['spearman']:.2f} (n = {rank['n']}, p = {rank['p_value']:.2g})"
+        orders = f"rank correlation with the measured {found}"
+    yield f"it neither bounds nor ranks quality: {orders}; with exact EMID on worlds {ON_WORLDS}"
 
 
 def _divergence_line(rows: Sequence[Row]) -> Iterator[str]:
