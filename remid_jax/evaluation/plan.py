@@ -18,14 +18,7 @@ from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
 from remid_jax.evaluation.matrices import Asked, Matrix, Mixture, matrix_of, mixture_of
 from remid_jax.evaluation.models import Model, Models
-from remid_jax.evaluation.prediction import (
-    STAND_INS,
-    Prediction,
-    plan_prediction,
-    prompt_drawn_from,
-    spread_evenly,
-    to_stand_in,
-)
+from remid_jax.evaluation.prediction import STAND_INS, Prediction, plan_prediction
 from remid_jax.evaluation.requests import (
     UNKNOWN,
     About,
@@ -217,28 +210,20 @@ def make_plan(task: Task, cache: Cache) -> Plan:
 
 def _prediction(task: Task, subsets: Mapping[str, SubsetPlan], cache: Cache) -> Prediction | None:
     """What predicting the worst case of each shifted subset needs."""
-    config, scorer = task.config, task.models.scorer
-    if not config.prediction.enabled:
+    if not task.config.prediction.enabled:
         return None
-    reply, _ = sampling_of(config)
-    own_law = dataclasses.replace(reply, temperature=1.0, top_p=1.0, repetition_penalty=1.0)
-    unknown = Response((UNKNOWN,) * config.sampling.max_tokens)
+    chosen, scorer, (reply, _) = (
+        task.selection.subsets,
+        task.models.scorer,
+        sampling_of(task.config),
+    )
+
+    def prefix_lengths(tag: str, i: int, prompt: Tokens) -> Tokens:
+        return task.prefix_lengths(scorer, chosen[tag][i], prompt)
+
     known = all(s.texts.thoughts is not None for s in subsets.values())
-    drawn, stand_ins = {}, {}
-    for tag in list(subsets)[1:]:
-        samples, asked = task.selection.subsets[tag], subsets[tag].asked
-        drawn[tag] = []
-        for i in spread_evenly(len(samples), config.prediction.contexts):
-            prompt = prompt_drawn_from(asked, i, config.reasoning.thought_free, config.seed)
-            lengths = task.prefix_lengths(scorer, samples[i], prompt)
-            about = About(STAND_INS, tag, samples[i].sample_id)
-            drawn[tag].append(Generate(scorer, prompt, lengths, own_law, about))
-        there = known and all(r in cache for r in drawn[tag])
-        stand_ins[tag] = (
-            [to_stand_in(cache.generated(r)[0]) for r in drawn[tag]]
-            if there else [unknown] * len(drawn[tag])
-        )  # fmt: skip
-    return plan_prediction(scorer, config, subsets, drawn, stand_ins)
+    there = cache if known else Cache()
+    return plan_prediction(scorer, task.config, subsets, reply, prefix_lengths, there)
 
 
 def _features(task: Task) -> dict[str, Embed]:

@@ -6,7 +6,7 @@ for them. Golden ones are scored where there are any, for the sampled linear bou
 
 import dataclasses
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +16,8 @@ from remid_jax.evaluation.answers import Response
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.matrices import Asked, Mixture, mixture_of
 from remid_jax.evaluation.models import Model
-from remid_jax.evaluation.requests import Generate, Request, Tokens, is_drawn
-from remid_jax.inference.sampling import Sampled
+from remid_jax.evaluation.requests import UNKNOWN, About, Generate, Request, Tokens, is_drawn
+from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.information.bound_estimates import BoundBlocks, PredictionBlocks
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS, REFERENCE_ROWS
 
@@ -105,24 +105,55 @@ def prompt_drawn_from(asked: Asked, i: int, thought_free: float, seed: int) -> T
     return random.Random(f"{seed} {asked.ids[i]}").choices(prompts, weights)[0]
 
 
-def to_stand_in(drawn: Sampled) -> Response | None:
-    """A response of q as it was drawn; None where it is empty."""
-    return Response(tuple(drawn.tokens)) if drawn.tokens else None
-
-
 def plan_prediction(
-    scorer: Model, config: ConfigDict, subsets: Mapping[str, Scored],
-    draws: Mapping[str, Sequence[Generate]], stand_ins: Mapping[str, Sequence[Response | None]],
+    scorer: Model, config: ConfigDict, subsets: Mapping[str, Scored], reply: SamplingConfig,
+    prefix_lengths: Callable[[str, int, Tokens], Tokens], cache: Cache,
 ) -> Prediction:  # fmt: skip
-    """The pairs that `BoundBlocks` takes and that the diagnosis does not score.
+    """Responses of q to shifted contexts, and the pairs of `BoundBlocks` that a diagnosis lacks.
+
+    Responses are drawn from q's own law, and are no longer than the longest golden one in
+    distribution, whatever `sampling.max_tokens` of the evaluated models.
 
     Args:
       scorer: q.
       config: of the diagnosis.
       subsets: tag -> its plan, the in-distribution one first.
-      draws: shifted tag -> requests for responses of q.
-      stand_ins: shifted tag -> these responses, of unknown tokens where they are not drawn yet.
+      reply: how the evaluated models answer, of which seed and stop strings are kept.
+      prefix_lengths: of a subset's tag, a context's index and a prompt about it: the beginnings
+        that other prompts share.
+      cache: of results, empty until all thoughts are known.
     """
+    home, *shifted = subsets
+    longest = max(len(y.tokens) for y in subsets[home].responses[GOLDEN] if y)
+    own_law = dataclasses.replace(
+        reply, max_tokens=longest, temperature=1.0, top_p=1.0, repetition_penalty=1.0
+    )
+    draws: dict[str, list[Generate]] = {}
+    for tag in shifted:
+        asked, draws[tag] = subsets[tag].asked, []
+        for i in spread_evenly(len(asked.ids), config.prediction.contexts):
+            prompt = prompt_drawn_from(asked, i, config.reasoning.thought_free, config.seed)
+            about = About(STAND_INS, tag, asked.ids[i])
+            shared = prefix_lengths(tag, i, prompt)
+            draws[tag].append(Generate(scorer, prompt, shared, own_law, about))
+    stand_ins = {tag: _stand_ins(some, cache) for tag, some in draws.items()}
+    extras = _extras(scorer, config, subsets, stand_ins)
+    return Prediction(home, draws, stand_ins, extras)
+
+
+def _stand_ins(draws: Sequence[Generate], cache: Cache) -> list[Response | None]:
+    """Responses of q as they were drawn, None where empty; of unknown tokens until all are."""
+    if not all(r in cache for r in draws):
+        return [Response((UNKNOWN,) * r.sampling.max_tokens) for r in draws]
+    drawn = (tuple(cache.generated(r)[0].tokens) for r in draws)
+    return [Response(tokens) if tokens else None for tokens in drawn]
+
+
+def _extras(
+    scorer: Model, config: ConfigDict, subsets: Mapping[str, Scored],
+    stand_ins: Mapping[str, Sequence[Response | None]],
+) -> dict[str, Extra]:  # fmt: skip
+    """Tag -> the pairs to score under its contexts."""
     home, *shifted = subsets
     rows = {
         tag: spread_evenly(len(s.asked.ids), config.prediction.contexts)
@@ -154,7 +185,7 @@ def plan_prediction(
             wanted, np.zeros_like(wanted), config.reasoning.thought_free,
         )  # fmt: skip
         extras[tag] = Extra(rows[tag], columns[tag], scores)
-    return Prediction(home, draws, stand_ins, extras)
+    return extras
 
 
 def _lacking(subset: Scored, rows: Sequence[int], tag: str, column: Column) -> np.ndarray | None:

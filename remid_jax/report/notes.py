@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
-from remid_jax.report.text import NO_BREAK, REFERENCES, Figures, Row, fit, n_and_p, short, span
+from remid_jax.report.text import REFERENCES, Figures, Row, fit, n_and_p, short, span
 
 ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
@@ -80,20 +80,19 @@ def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[
         return
     told = []
     for r in sorted(known, key=lambda r: -r["predicted"]):
-        said = f"{short(r['rpm'], 22)} {short(r['subset'], 22)} {figures.value(r['predicted'])}"
-        if r["predicted_low"] is not None:
-            ends = figures.value(r["predicted_low"]), figures.value(r["predicted_high"])
-            said += f" [{ends[0]},{NO_BREAK}{ends[1]}]"
+        said = f"{short(r['rpm'], 22)} {short(r['subset'], 22)} {figures.estimate(r, 'predicted')}"
         if r["measured"] is not None:
-            said += f" (measured {figures.value(r['measured'])})"
+            said += f" ({figures.value(r['measured'])})"
         told.append(said)
-    yield fit("predicted R-EMID, a prediction: ", told)
+    yield fit("prediction of R-EMID ± s.e. (measured): ", told)
     (rank,) = results["prediction_rank"]
-    orders = f"fewer than 4 pairs with a measured R-EMID (n = {rank['n']})"
+    found = f"unknown (n = {rank['n']}, below 4)"
     if rank["spearman"] is not None:
         found = f"{rank['spearman']:.2f} (n = {rank['n']}, p = {rank['p_value']:.2g})"
-        orders = f"rank correlation with the measured {found}"
-    yield f"it neither bounds nor ranks quality: {orders}; with exact EMID on worlds {ON_WORLDS}"
+    worth = (
+        f"rank correlation with the measured R-EMID {found}; with exact EMID on worlds {ON_WORLDS}"
+    )
+    yield f"it neither bounds nor ranks quality: {worth}"
 
 
 def _divergence_line(rows: Sequence[Row]) -> Iterator[str]:
