@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
-from remid_jax.report.text import REFERENCES, Figures, Row, fit, n_and_p, short, span
+from remid_jax.report.text import REFERENCES, WIDTH, Figures, Row, fit, n_and_p, short, span
 
 ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
@@ -84,7 +84,7 @@ def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[
         if r["measured"] is not None:
             said += f" ({figures.value(r['measured'])})"
         told.append(said)
-    yield fit("prediction of R-EMID ± s.e. (measured): ", told)
+    yield fit("prediction of R-EMID ± s.e. (measured): ", told, width=2 * WIDTH - 20)
     (rank,) = results["prediction_rank"]
     found = f"unknown (n = {rank['n']}, below 4)"
     if rank["spearman"] is not None:

@@ -222,6 +222,32 @@ def test_clustered_contexts_have_no_interval(config, tmp_path):
         }
 
 
+def test_contexts_without_an_answer_are_left_out(config, tmp_path):
+    config.estimator.negatives = "all"
+    config.limits.contexts, config.limits.excluded_share, config.shifts = 4, 0.5, ("german",)
+    subsets = load_benchmark(config.benchmark).subsets
+    silent = {"few": ("german", 3), "fewer": ("IDTest", 2)}  # from which context on
+    lines = [
+        {
+            "sample_ID": s.sample_id,
+            "model_response": {
+                rpm: "" if tag == where and i >= first else f"I am {i}, {s.persona}"
+                for rpm, (where, first) in silent.items()
+            },
+        }
+        for tag in ("IDTest", "german")
+        for i, s in enumerate(subsets[tag][:4])
+    ]
+    path = tmp_path / "responses.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    config.responses = str(path)
+    few, fewer = diagnose(config, tmp_path / "run")["prediction"]
+    assert (few["rpm"], few["n"], few["n_id"]) == ("few", 3, 4)
+    assert np.isfinite([few["predicted"], few["bound"], few["measured"]]).all()
+    assert (fewer["rpm"], fewer["n"], fewer["n_id"]) == ("fewer", 4, 2)
+    assert fewer["predicted"] is fewer["bound"] is fewer["measured"] is None
+
+
 @pytest.mark.parametrize("key, value, what", [
     ("estimator.normalisation", "token", "normalisation='sequence'"),
     ("estimator.span", "reference", "span='response'"),
