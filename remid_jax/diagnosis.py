@@ -107,7 +107,7 @@ def diagnose(
 
 
 def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
-    """Executes a plan, and the one that its answers and thoughts make possible.
+    """Executes a plan, and those that its answers and thoughts make possible.
 
     Returns:
       The last plan: final, unless it waits for other parts.
@@ -115,6 +115,9 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
     rows = task.config.sampling.batch_rows
     run("answers and thoughts", plan.first, cache, rows, part)
     if not plan.is_final:
+        plan = make_plan(task, cache)
+    if not plan.is_final and plan.second:
+        run("answers of the scorer", plan.second, cache, rows, part)
         plan = make_plan(task, cache)
     if plan.is_final:
         run("likelihoods", plan.scores, cache, rows, part)
@@ -132,7 +135,7 @@ def _finish(
     texts = {tag: plan.subsets[tag].texts for tag in selection.subsets}
     if task.config.reasoning.draws > 1:
         origin |= {"effective_thoughts": {t: _mean(x) for t, x in found.effective.items()}}
-    tables = analyse(found.subsets, task.settings, found.log_p, found.swapped)
+    tables = analyse(found.subsets, task.settings, found.log_p, found.swapped, found.prediction)
     results = {
         "schema": schema.VERSION,
         "provenance": origin,

@@ -16,6 +16,8 @@ TOP = {
     "by_language": "table: `rows` by language, for paired subsets that hold several",
     "by_shift": "table: mean R-EMID of each RPM under each shift",
     "worst": "table: the subset of largest R-EMID of each RPM",
+    "prediction": "table: how large R-EMID may get; empty without `prediction.enabled`",
+    "prediction_rank": "table: whether that orders RPMs and shifts as R-EMID does; one record",
     "comparisons": "table: every two RPMs on the same contexts of each subset",
     "warnings": "table: answers more predictable than the golden ones",
     "divergences": "table: of the contexts' features; empty without `config.divergences.features`",
@@ -137,6 +139,32 @@ TABLES: dict[str, dict[str, str]] = {
     "worst": {
         **{key: _LEVEL[key] for key in _WORST},
         "not_distinguished_from": "other subsets that may be the worst",
+    },
+    "prediction": {
+        **_RPM,
+        "subset": "tag of a shifted one; its golden responses enter `bound` and `measured` alone",
+        "shift": "what is shifted",
+        "n": "its contexts with an answer of the RPM and one of q",
+        "n_id": "contexts in distribution with an answer of the RPM and a golden one",
+        "predicted": "`predict_worst_case`, nats: q's answers stand in for golden ones; it neither "
+        "bounds R-EMID nor ranks quality; None below 3 contexts of either",
+        "predicted_se": "its standard error over contexts, all taken as independent, nats; None "
+        "where they are clustered",
+        "predicted_low": "lower end of its interval, nats",
+        "predicted_high": "upper end of its interval, nats",
+        "bound": "`linear_bound_estimate` with golden responses, nats; with q in place of the true "
+        "law it bounds nothing; None without them",
+        "bound_se": "its standard error, as above, nats",
+        "bound_low": "lower end of its interval, nats",
+        "bound_high": "upper end of its interval, nats",
+        "measured": "`r_emid` of the same RPM and subset, from all their contexts, nats",
+        "measured_low": "lower end of its interval, nats",
+        "measured_high": "upper end of its interval, nats",
+    },
+    "prediction_rank": {
+        "n": "pairs of RPM and subset with a prediction and an R-EMID",
+        "spearman": "rank correlation of both, no unit; None below 4 pairs",
+        "p_value": "two-sided, of pairs in random order; those of one RPM or subset depend",
     },
     "comparisons": {
         "first": "name of an evaluated model",

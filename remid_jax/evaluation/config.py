@@ -85,6 +85,12 @@ class _Profile:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Prediction:
+    enabled: bool = key(False, "predict it, without golden responses to shifted contexts")
+    contexts: int = key(0, f"of each subset, {MIN_CONTEXTS} or more; 0: all", "[0, inf) contexts")
+
+
+@dataclasses.dataclass(frozen=True)
 class _Divergences:
     features: str = key(
         "none", "hidden: states of the scorer; sentence: encoder", ("none", "hidden", "sentence")
@@ -129,6 +135,7 @@ class DiagnosisConfig(RunKeys):
     scorer: Any = group("the scorer q, where it was trained", _Scorer)
     estimator: Any = group("how information is estimated", _Estimator)
     profile: Any = group("the profile: which factors do answers carry?", _Profile)
+    prediction: Any = group("how large R-EMID may get under each shift", _Prediction)
     divergences: Any = group("of contexts from those that are not shifted", _Divergences)
     limits: Any = group("how much is taken", _Limits)
     shard: str = key("", "part of the work that is done, as '0/4' to '3/4'; empty: all")
@@ -167,6 +174,7 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(
             f"config.limits.contexts must be at least {MIN_CONTEXTS}: a standard error needs them"
         )
+    _check_prediction(config)
     for name, needed in (("negatives", "all"), ("clusters", "none")):  # only club leaves pairs out
         if config.estimator.name != "club" and config.estimator[name] != needed:
             raise UserError(
@@ -191,6 +199,20 @@ def _check_thoughts(reasoning: ConfigDict) -> None:
             f"{reasoning.temperature:g}: a mixture is of thoughts drawn at temperature 1; set "
             "config.reasoning.temperature=1.0, or draws=1"
         )
+
+
+def _check_prediction(config: ConfigDict) -> None:
+    if 0 < config.prediction.contexts < MIN_CONTEXTS:
+        raise UserError(
+            f"config.prediction.contexts must be at least {MIN_CONTEXTS}, or 0 for all: a standard "
+            "error needs them"
+        )
+    for name, needed in (("normalisation", "sequence"), ("span", "response")):
+        if config.prediction.enabled and config.estimator[name] != needed:
+            raise UserError(
+                f"config.prediction.enabled needs config.estimator.{name}={needed!r}: the linear "
+                "bound is a sum of divergences of whole responses"
+            )
 
 
 def _check_shard(shard: str) -> None:

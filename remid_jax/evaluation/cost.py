@@ -7,6 +7,7 @@ from typing import Any
 
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.plan import Plan, Task
+from remid_jax.evaluation.prediction import STAND_INS
 from remid_jax.evaluation.requests import Generate, Request, Score, costs, is_drawn
 from remid_jax.evaluation.runner import pieces_of
 from remid_jax.inference import cost
@@ -59,9 +60,10 @@ def left_of(requests: Sequence[Request], cache: Cache) -> list[Request]:
 def stages_of(requests: Sequence[Request], batch_rows: int) -> list[Stage]:
     """The work of requests, added up by stage."""
     stages: dict[str, Stage] = {}
-    first = [r for r in requests if not isinstance(r, Score)]
-    scores = [r for r in requests if isinstance(r, Score)]  # later: caches may be gone by then
-    for r, paid in zip([*first, *scores], costs(first) + costs(scores), strict=True):
+    passes: tuple[list[Request], ...] = [], [], []  # caches of one may be gone in the next
+    for r in requests:
+        passes[2 if isinstance(r, Score) else r.about.stage == STAND_INS].append(r)
+    for r, paid in (x for some in passes for x in zip(some, costs(some), strict=True)):
         stage = stages.setdefault(r.about.stage, Stage(r.about.stage, r.model))
         stage.contexts += 1
         stage.pairs += len(r.responses) if isinstance(r, Score) else 0

@@ -12,7 +12,9 @@ from remid_jax.evaluation.answers import Response
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
 from remid_jax.evaluation.plan import Plan, Task, own_answers
+from remid_jax.evaluation.prediction import prediction_blocks
 from remid_jax.information import pairs
+from remid_jax.information.bound_estimates import PredictionBlocks
 from remid_jax.information.pairs import GOLDEN, SHUFFLED
 from remid_jax.models.tokenizer_offsets import token_offsets
 
@@ -27,6 +29,8 @@ class Gathered:
       swapped: tag -> scores under contexts with a swapped factor.
       features: tag -> factor -> [N, d].
       effective: tag -> [N], how many thoughts carry each golden response's likelihood.
+      prediction: shifted tag -> rpm -> what the prediction of its worst case is made of; empty
+        where that is off.
     """
 
     subsets: list[pairs.Subset]
@@ -34,6 +38,7 @@ class Gathered:
     swapped: Mapping[str, pairs.Swapped]
     features: Mapping[str, Mapping[str, np.ndarray]]
     effective: Mapping[str, np.ndarray]
+    prediction: Mapping[str, Mapping[str, PredictionBlocks]]
 
 
 def gather(task: Task, plan: Plan, cache: Cache) -> Gathered:
@@ -46,12 +51,17 @@ def gather(task: Task, plan: Plan, cache: Cache) -> Gathered:
     """
     tags = list(task.selection.subsets)
     scores = {tag: plan.subsets[tag].scores.values(cache) for tag in tags}
+    predicted = {}
+    if plan.prediction:
+        own = {tag: with_thoughts for tag, (with_thoughts, *_) in scores.items()}
+        predicted = prediction_blocks(plan.prediction, plan.subsets, own, cache)
     return Gathered(
         [_subset(task, plan, tag, *scores[tag][:2]) for tag in tags],
         {tag: _own_log_probs(task, plan, tag) for tag in tags},
         {tag: _swapped(task, plan, cache, tag) for tag in task.swaps},
         {tag: _features(task, plan, cache, tag) for tag in tags} if plan.features else {},
         {tag: effective for tag, (*_, effective) in scores.items()},
+        predicted,
     )
 
 

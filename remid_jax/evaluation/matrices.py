@@ -1,7 +1,7 @@
 """Scores of responses under prompts, as requests, and the numbers that they become."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -45,6 +45,31 @@ class Matrix:
 
 
 @dataclasses.dataclass(frozen=True)
+class Asked:
+    """The scorer's prompts about the contexts of one subset.
+
+    Attributes:
+      tag: of the subset.
+      ids: [N], of the samples.
+      thoughts: [N], the distinct prompts with a thought, and how many of the draws give each.
+      plain: [N], the prompts without a thought.
+      points: [N], for each prompt with a thought, then for the one without, the lengths of the
+        beginnings that it shares with others of its sample.
+    """
+
+    tag: str
+    ids: Sequence[str]
+    thoughts: Sequence[Mapping[Tokens, int]]
+    plain: Sequence[Tokens]
+    points: Sequence[Sequence[Tokens]]
+
+    def take(self, rows: Sequence[int]) -> "Asked":
+        """Of some of the contexts."""
+        lists = (self.ids, self.thoughts, self.plain, self.points)
+        return Asked(self.tag, *([one[i] for i in rows] for one in lists))
+
+
+@dataclasses.dataclass(frozen=True)
 class Mixture:
     """Scores with reasoning: the log of a mean of q over the thoughts of each context.
 
@@ -60,6 +85,11 @@ class Mixture:
     counts: Sequence[Sequence[int]]
     plain: Matrix
     thought_free: float = 0.0
+
+    @property
+    def wanted(self) -> np.ndarray:
+        """[N, M] bool, the pairs that are scored with reasoning."""
+        return np.stack([matrix.wanted[0] for matrix in self.thoughts])
 
     @property
     def requests(self) -> list[Score]:
@@ -107,3 +137,35 @@ def matrix_of(
         about = About(stage, tag, sample)
         requests.append(Score(model, row, lengths, responses, about) if responses else None)
     return Matrix(requests, columns, wanted)
+
+
+def mixture_of(
+    model: Model, stages: tuple[str, str], asked: Asked, columns: Sequence[Response | None],
+    wanted: np.ndarray, plainly: np.ndarray, thought_free: float,
+) -> Mixture:  # fmt: skip
+    """The requests for responses under the prompts of one subset.
+
+    Args:
+      model: q.
+      stages: what requests with reasoning and those without are for.
+      asked: the prompts.
+      columns: [M] responses; None is never scored.
+      wanted: [N, M] bool, the pairs to score with reasoning.
+      plainly: [N, M] bool, those to score without; what a mixture needs is added.
+      thought_free: weight in the mixture of the prompt without a thought.
+    """
+    if thought_free:
+        plainly = plainly | wanted
+    reasoned, beside = [], []
+    for i, (name, thoughts, points) in enumerate(
+        zip(asked.ids, asked.thoughts, asked.points, strict=True)
+    ):
+        k = len(thoughts)
+        keep = wanted[i : i + 1].repeat(k, axis=0)
+        rows = list(thoughts), points[:k]
+        reasoned.append(matrix_of(model, stages[0], asked.tag, [name] * k, *rows, columns, keep))
+        beside.append(points[k])
+    counts = [list(thoughts.values()) for thoughts in asked.thoughts]
+    rows = asked.ids, asked.plain, beside
+    without = matrix_of(model, stages[1], asked.tag, *rows, columns, plainly)
+    return Mixture(reasoned, counts, without, thought_free)

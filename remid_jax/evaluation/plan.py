@@ -16,8 +16,9 @@ from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import Response, spoken_answer, to_response
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
-from remid_jax.evaluation.matrices import Matrix, Mixture, matrix_of
+from remid_jax.evaluation.matrices import Asked, Matrix, Mixture, matrix_of, mixture_of
 from remid_jax.evaluation.models import Model, Models
+from remid_jax.evaluation.prediction import STAND_INS, Prediction, plan_prediction
 from remid_jax.evaluation.requests import (
     UNKNOWN,
     About,
@@ -111,6 +112,7 @@ class SubsetPlan:
     Attributes:
       answers: rpm -> its requests, one a sample; none where answers are collected.
       thoughts: requests, one a sample.
+      asked: the scorer's prompts.
       scores: the pair matrix with reasoning, and that without in it.
       swapped: for each sample the matrix of its swapped contexts.
       responses: golden's and every rpm's answers as they are scored; None: nothing to score.
@@ -119,6 +121,7 @@ class SubsetPlan:
 
     answers: Mapping[str, Sequence[Generate]]
     thoughts: Sequence[Generate]
+    asked: Asked
     scores: Mixture
     swapped: Sequence[Matrix]
     responses: Mapping[str, Sequence[Response | None]]
@@ -144,20 +147,31 @@ class Plan:
     Attributes:
       subsets: tag -> its plan.
       features: text -> its request.
+      prediction: what predicting the worst case needs beside that; None where it is off.
     """
 
     subsets: Mapping[str, SubsetPlan]
     features: Mapping[str, Embed]
+    prediction: Prediction | None = None
 
     @property
     def requests(self) -> list[Request]:
         """All of them; those that are not known are upper estimates."""
-        return [*self.features.values(), *(r for s in self.subsets.values() for r in s.requests)]
+        of_subsets = (r for s in self.subsets.values() for r in s.requests)
+        more = self.prediction.requests if self.prediction else ()
+        return [*self.features.values(), *of_subsets, *more]
 
     @property
     def first(self) -> list[Request]:
         """Those that need no other's result."""
-        return [r for r in self.requests if not isinstance(r, Score)]
+        drawn = [r for r in self.requests if not isinstance(r, Score)]
+        return [r for r in drawn if r.about.stage != STAND_INS]
+
+    @property
+    def second(self) -> list[Generate]:
+        """Those that need thoughts; none until all of these are there."""
+        drawn = self.prediction.drawn if self.prediction else []
+        return drawn if all(r.is_known for r in drawn) else []
 
     @property
     def scores(self) -> list[Score]:
@@ -167,7 +181,8 @@ class Plan:
     @property
     def is_final(self) -> bool:
         """Whether nothing is estimated any more."""
-        return all(s.is_final for s in self.subsets.values())
+        parts = [*self.subsets.values(), *([self.prediction] if self.prediction else [])]
+        return all(part.is_final for part in parts)
 
 
 def make_plan(task: Task, cache: Cache) -> Plan:
@@ -190,7 +205,25 @@ def make_plan(task: Task, cache: Cache) -> Plan:
         for tag, samples in chosen.items():
             subsets[tag] = _subset_plan(task, tag, samples, cache)
             advance(len(samples))
-    return Plan(subsets, _features(task))
+    return Plan(subsets, _features(task), _prediction(task, subsets, cache))
+
+
+def _prediction(task: Task, subsets: Mapping[str, SubsetPlan], cache: Cache) -> Prediction | None:
+    """What predicting the worst case of each shifted subset needs."""
+    if not task.config.prediction.enabled:
+        return None
+    chosen, scorer, (reply, _) = (
+        task.selection.subsets,
+        task.models.scorer,
+        sampling_of(task.config),
+    )
+
+    def prefix_lengths(tag: str, i: int, prompt: Tokens) -> Tokens:
+        return task.prefix_lengths(scorer, chosen[tag][i], prompt)
+
+    known = all(s.texts.thoughts is not None for s in subsets.values())
+    there = cache if known else Cache()
+    return plan_prediction(scorer, task.config, subsets, reply, prefix_lengths, there)
 
 
 def _features(task: Task) -> dict[str, Embed]:
@@ -298,8 +331,6 @@ def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) 
     columns = [r for column in responses.values() for r in column]
     n, others, scorer = len(samples), len(responses) - 1, task.models.scorer
     wanted, plainly = pairs.wanted_columns(n, others, task.settings, task.labels[tag])
-    if thought_free := task.config.reasoning.thought_free:
-        plainly = plainly | wanted
     if tag in task.swaps:
         plainly = plainly | task.swaps[tag].wanted(len(responses))
     thoughts = [texts.thoughts and texts.thoughts[s.sample_id] for s in samples]
@@ -311,16 +342,9 @@ def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) 
     rows = [(*a, p, *more) for a, p, more in zip(asked, plain, changed, strict=True)]
     points = [[tuple(found) for found in branch_points(row)] for row in rows]
     ids, ends = [s.sample_id for s in samples], [len(a) for a in asked]
-    reasoned = [
-        matrix_of(
-            scorer, WITH_REASONING, tag, ids[i : i + 1] * ends[i], list(asked[i]),
-            points[i][: ends[i]], columns, wanted[i : i + 1].repeat(ends[i], axis=0),
-        )
-        for i in range(n)
-    ]  # fmt: skip
-    beside = [p[k] for p, k in zip(points, ends, strict=True)]
-    without = matrix_of(scorer, WITHOUT, tag, ids, plain, beside, columns, plainly)
-    scores = Mixture(reasoned, [list(a.values()) for a in asked], without, thought_free)
+    asks = Asked(tag, ids, asked, plain, [p[: k + 1] for p, k in zip(points, ends, strict=True)])
+    free = task.config.reasoning.thought_free
+    scores = mixture_of(scorer, (WITH_REASONING, WITHOUT), asks, columns, wanted, plainly, free)
     swapped = [
         matrix_of(
             scorer, SWAPPED, tag, ids[i : i + 1] * len(changed[i]), changed[i],
@@ -328,7 +352,7 @@ def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) 
         )
         for i, own in enumerate(own_answers(responses))
     ]  # fmt: skip
-    return SubsetPlan(*generated, scores, swapped, responses, texts)
+    return SubsetPlan(*generated, asks, scores, swapped, responses, texts)
 
 
 def own_answers(responses: Mapping[str, Sequence[Response | None]]) -> list[list[Response | None]]:

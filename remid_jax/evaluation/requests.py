@@ -91,13 +91,17 @@ class Generate:
     about: About
     expected: int = 0
     draws: int = 1
-    is_known: ClassVar[bool] = True  # whether it can be executed
 
     @functools.cached_property
     def key(self) -> str:
         """Equal exactly when the result must be."""
         settings = dataclasses.asdict(self.sampling)
         return _key("generate", self.model, digest_of(self.prompt), settings, self.draws)
+
+    @functools.cached_property
+    def is_known(self) -> bool:
+        """Whether it can be executed."""
+        return is_drawn(self.prompt)
 
     def cost(self, shared: int = 0) -> Cost:
         """Operations at most, with `shared` leading tokens of the prompt in a cache."""

@@ -47,6 +47,8 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     scorer = models.scorer
     golden = golden_answers(s for part in selection.subsets.values() for s in part)
     longest = _longest(selection, {GOLDEN: golden}, scorer)
+    if config.prediction.enabled:  # q answers everywhere at the length of golden ones at home
+        longest = {tag: max(n, longest[config.in_distribution]) for tag, n in longest.items()}
     selection = fit_window(selection, scorer, config, longest)
     references = reference_answers(selection.subsets, benchmark.subsets[config.in_distribution])
     references = without_too_long(selection, references, scorer, config, longest)

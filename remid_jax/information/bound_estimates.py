@@ -31,6 +31,21 @@ class BoundBlocks(NamedTuple):
     golden_Q_under_P: Array
 
 
+class PredictionBlocks(NamedTuple):
+    """What the worst case of one RPM in one shifted subset is predicted from.
+
+    Attributes:
+      n: shifted contexts; n_id: those in distribution.
+      predicted: of q's responses to shifted contexts; None where there are too few contexts.
+      bound: of golden ones; None where there are none.
+    """
+
+    n: int
+    n_id: int
+    predicted: BoundBlocks | None
+    bound: BoundBlocks | None
+
+
 class BoundEstimate(NamedTuple):
     """Value and jackknife standard error (one context of P or Q at a time), nats, Welch's d.o.f."""
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
-from remid_jax.report.text import REFERENCES, Figures, Row, fit, short
+from remid_jax.report.text import REFERENCES, WIDTH, Figures, Row, fit, short
 
+ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
 
 
@@ -70,8 +71,31 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     """What else was measured, and what the answers went through."""
     if not results["profile"] and (seen := seen_with_power(results["rows"], figures)):
         yield f"{seen}; half of it takes 4x the contexts"
+    yield from _prediction_lines(results, figures)
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)
+
+
+def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
+    """What was predicted beside what was measured, and how far to trust that."""
+    known = [r for r in results.get("prediction", ()) if r["predicted"] is not None]
+    if not known:
+        return
+    told = []
+    for r in sorted(known, key=lambda r: -r["predicted"]):
+        said = f"{short(r['rpm'], 22)} {short(r['subset'], 22)} {figures.estimate(r, 'predicted')}"
+        if r["measured"] is not None:
+            said += f" ({figures.value(r['measured'])})"
+        told.append(said)
+    yield fit("prediction of R-EMID ± s.e. (measured): ", told, width=2 * WIDTH - 20)
+    (rank,) = results["prediction_rank"]
+    found = f"unknown (n = {rank['n']}, below 4)"
+    if rank["spearman"] is not None:
+        found = f"{rank['spearman']:.2f} (n = {rank['n']}, p = {rank['p_value']:.2g})"
+    worth = (
+        f"rank correlation with the measured R-EMID {found}; with exact EMID on worlds {ON_WORLDS}"
+    )
+    yield f"it neither bounds nor ranks quality: {worth}"
 
 
 def _divergence_line(rows: Sequence[Row]) -> Iterator[str]:

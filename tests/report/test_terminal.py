@@ -215,3 +215,27 @@ heavy = ("jax", "numpy", "ml_collections", "remid_jax.analysis", "remid_jax.eval
 assert not set(heavy) & set(sys.modules), set(heavy) & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def predicted(rpm, subset, value, measured):
+    found = {"predicted": value, "predicted_se": 9.0, "measured": measured}
+    return {"rpm": rpm, "subset": subset, **found}
+
+
+def test_a_prediction_is_called_one_with_its_worth_beside_it():
+    rows = [predicted("m", "german", 12.3, 4.0), predicted("m", "korean", 45.6, None)]
+    rank = {"n": 1, "spearman": None, "p_value": None}
+    results = {**one(-3.0), "prediction": rows, "prediction_rank": [rank]}
+    lines = shown(results)
+    known = "m korean 45.6 ± 9.0, m german 12.3 ± 9.0 (4.0)"
+    assert f"prediction of R-EMID ± s.e. (measured): {known}" in lines
+    second = "it neither bounds nor ranks quality: rank correlation with the measured R-EMID"
+    worlds = "with exact EMID on worlds .16 to .46"
+    assert f"{second} unknown (n = 1, below 4); {worlds}" in " ".join(" ".join(lines).split())
+    rank.update(n=4, spearman=-0.4, p_value=0.75)
+    said = " ".join(" ".join(shown(results)).split())
+    assert f"{second} -0.40 (n = 4, p = 0.75); {worlds}" in said
+    rows[0].update(predicted_se=None)
+    assert "m german 12.3 ± – (4.0)" in "\n".join(shown(results))
+    rows[0]["predicted"] = rows[1]["predicted"] = None
+    assert "prediction" not in "\n".join(shown(results))
