@@ -15,6 +15,8 @@ from remid_jax.report.tables import new_table, rendered
 from remid_jax.report.text import ECHO, NO_BREAK, WIDTH, Figures, Row, fit, short
 
 SMALL = 0.0995  # a share below it is written with a decimal
+MOST_SHARE = 0.99  # a larger one means nothing more
+WHOLE = 100  # nats from which none is written
 
 
 def collapse_verdict(rpm: str, profile: Profile, subsets: Collection[str]) -> str:
@@ -63,6 +65,8 @@ def _said(cell: Row) -> str:
 
 
 def _percent(share: float) -> str:
+    if abs(share) > MOST_SHARE:
+        return f">{MOST_SHARE:.0%}"[:-1] if share > 0 else f"<{-MOST_SHARE:.0%}"[:-1]
     return f"{round(100 * share, 1) + 0.0:.1f}" if abs(share) < SMALL else percent(share)
 
 
@@ -89,12 +93,17 @@ def uncertainty_table(
     return [*rendered(table), f"! collapsed: shown to be below .3 of that of {profile.home}"]
 
 
+def _nats(cell: Row, figures: Figures) -> str:
+    size = max(abs(cell[key] or 0) for key in ("info", "info_se"))
+    return figures.estimate(cell, "info", 0 if size >= WHOLE else 1).replace(NO_BREAK, "")
+
+
 def _figures_of(profile: Profile, rpm: str, tag: str, figures: Figures) -> list[str]:
     cells = profile.row(rpm, tag)
     known = [c for c in cells if c]
     said = [counted(known).rpartition(NO_BREAK)[2] if known else "–"]
     for cell in cells:
-        said.append(figures.estimate(cell, "info").replace(NO_BREAK, "") if cell else "–")
+        said.append(_nats(cell, figures) if cell else "–")
         u = "–"
         if cell and cell["u"] is not None:
             value, low, high = (_percent(cell[key]) for key in ("u", "u_low", "u_high"))
