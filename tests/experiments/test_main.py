@@ -104,11 +104,11 @@ def test_broken_and_wrong_benchmarks(fails, tmp_path):
     line = fails(*quickstart(tmp_path, f"--config.benchmark={broken}"))
     assert "no valid JSON" in line and "line 1" in line
 
-    def no_golden(data):
-        del data["IDTest"][3]["agent_golden_response"]
+    def no_persona(data):
+        del data["IDTest"][3]["user_persona"]
 
-    line = fails(*quickstart(tmp_path, edited(tmp_path, no_golden)))
-    assert "IDTest[3]" in line and "agent_golden_response" in line
+    line = fails(*quickstart(tmp_path, edited(tmp_path, no_persona)))
+    assert "IDTest[3]" in line and "user_persona" in line
 
     def misspelt(data):
         data["OOD1Test"][0]["subset_tag"] = "germn"
@@ -136,11 +136,11 @@ def test_responses_that_cannot_be_used(fails, tmp_path, tiny_path):
 
     tiny = f"--config.model.path={tiny_path}"
     line = fails(*quickstart(tmp_path, written(without), tiny))
-    assert "2 of 10 answers of 'mine' in 'IDTest' cannot be scored" in line
+    assert "2 of 6 answers of 'mine' in 'IDTest' cannot be scored" in line
     assert "'IDTest_01': the response file does not have the sample" in line
     assert "'IDTest_05': the answer is empty" in fails(*quickstart(tmp_path, written(silent), tiny))
     line = fails(*quickstart(tmp_path, written(dict.clear), tiny))
-    assert "lacks 40 of 40 samples, first 'IDTest_01'" in line
+    assert "lacks 18 of 18 samples, first 'IDTest_01'" in line
 
 
 def test_a_prompt_longer_than_the_window(fails, tmp_path):

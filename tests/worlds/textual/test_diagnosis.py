@@ -33,7 +33,7 @@ def test_a_world_runs_through_the_diagnosis(config, tmp_path):
     subsets = export.write_benchmark(config.benchmark, WORLD, 5)
     samples = [s for tag in TAGS for s in subsets[tag]]
     rows = truth.channel(WORLD)
-    channels = {"truth": rows, "echo": np.eye(NUM_RESPONSES)[np.zeros(len(rows), int)]}
+    channels = {"truth": rows, "constant": np.eye(NUM_RESPONSES)[np.zeros(len(rows), int)]}
     export.write_responses(config.responses, WORLD, samples, channels)
     results = diagnose(config, tmp_path / "run")
 
@@ -43,7 +43,7 @@ def test_a_world_runs_through_the_diagnosis(config, tmp_path):
     assert results["excluded"] == []
     for tag in TAGS:
         # One response to every context carries no information, whatever the model.
-        assert found["echo", tag]["retained"] == pytest.approx(0, abs=1e-2)
+        assert found["constant", tag]["retained"] == pytest.approx(0, abs=1e-2)
         assert found["golden", tag]["r_emi"] == 0
         assert found["truth", tag]["n"] == 3
     used = results["provenance"]["counts"]["Gaming"]
