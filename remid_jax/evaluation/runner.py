@@ -148,7 +148,7 @@ def run(what: str, requests: Sequence[Request], cache: Cache, batch_rows: int, p
     Raises:
       UserError: naming the sample at fault.
     """
-    chosen = part.chosen(pieces_of(requests, batch_rows), cache)
+    chosen = part.chosen(pieces_of(_distinct(requests), batch_rows), cache)
     flops = [_flops(piece) for piece in chosen]
     writes = not part.lockstep or is_primary()
     error = None
@@ -165,6 +165,20 @@ def run(what: str, requests: Sequence[Request], cache: Cache, batch_rows: int, p
         agree(error)
     if part.count > 1:
         cache.refresh()  # others have written meanwhile
+
+
+def _distinct(requests: Sequence[Request]) -> list[Request]:
+    """Each request once, with all responses that are asked of its prompt.
+
+    Of requests in lockstep only process 0 notes that they are done, so none may come again.
+    """
+    found: dict[str, Request] = {}
+    for r in requests:
+        if isinstance(r, Score) and r.key in found:
+            both = (*found[r.key].responses, *r.responses)
+            r = dataclasses.replace(found[r.key], responses=tuple(dict.fromkeys(both)))
+        found[r.key] = r
+    return list(found.values())
 
 
 def _execute(piece: Piece, cache: Cache, writes: bool) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from remid_jax.data import prompts, reading
 from remid_jax.data.check import Violation
-from remid_jax.data.factors import Factor
+from remid_jax.data.factors import FACTORS, Factor
 from remid_jax.evaluation import factor_check
 from remid_jax.inference.likelihood import score_responses
 from remid_jax.inference.prefix import prefill
@@ -78,7 +78,7 @@ def test_effects_on_two_samples_are_differences_of_log_likelihoods(smollm2):
         for s in reading.load_benchmark().subsets["IDTest"][:2]
     ]
     (found,) = factor_check.factor_effects(smollm2, {"IDTest": pair}, limit=1)
-    assert [(e.sample_id, e.factor) for e in found] == [("IDTest_01", factor) for factor in Factor]
+    assert [(e.sample_id, e.factor) for e in found] == [("IDTest_01", factor) for factor in FACTORS]
     golden = smollm2.tokenizer.encode(pair[0].golden)
 
     def log_likelihood(sample):
@@ -116,5 +116,5 @@ def test_the_model_check_from_the_command_line(tmp_path, capsys, smollm2):
     path.write_text(json.dumps({"IDTest": rows}), encoding="utf-8")
     assert factor_check.main([str(path), "--limit", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["factor", "matters", "in", *Factor]
+    assert lines[0].split() == ["factor", "matters", "in", *FACTORS]
     assert any(line.split()[:3] == ["all", "2/2", "="] for line in lines)

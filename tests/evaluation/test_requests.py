@@ -10,7 +10,7 @@ from small_requests import MODEL, SHAPE, generate, score
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.cost import stages_of
 from remid_jax.evaluation.requests import About, Embed, costs
-from remid_jax.evaluation.runner import Part, pieces_of, shares
+from remid_jax.evaluation.runner import Part, pieces_of, run, shares
 from remid_jax.inference import cost
 from remid_jax.inference.sampling import Sampled
 from remid_jax.inference.token_sampling import SamplingConfig
@@ -87,6 +87,22 @@ def test_what_shares_a_beginning_stays_in_one_process():
     parts = shares([[row] for row in rows], 2)
     began = [{piece[0].prompt[0] for piece in part} for part in parts]
     assert [len(part) for part in parts] == [6, 6] and not began[0] & began[1]
+
+
+def test_a_prompt_that_is_asked_twice_runs_once(tmp_path):
+    asked = []
+
+    class Engine:
+        def score(self, prompt, responses, prefix_lengths):
+            asked.append(responses)
+            return [np.zeros(len(y)) for y in responses]
+
+    model = dataclasses.replace(MODEL, load=Engine)
+    rows = [score([1, 2], model=model, responses=y) for y in (((3,), (4, 5)), ((4, 5), (6,)))]
+    cache = Cache(tmp_path)
+    run("likelihoods", rows, cache, 1, Part())
+    assert asked == [[(3,), (4, 5), (6,)]]
+    assert [len(y) for row in rows for y in cache.scored(row)] == [1, 2, 2, 1]
 
 
 def test_parts_of_an_array_do_not_depend_on_what_is_finished(tmp_path):
