@@ -172,7 +172,7 @@ def _reason(
         beside = " and a golden response" * subset.has_golden
         return f"{answered} contexts have an answer{beside}"
     if not enough:
-        return f"{n} of {answered} contexts have a partner with another {factor}"
+        return f"{n} of {answered} contexts have a partner of their language with another {factor}"
     if not subset.has_golden:
         return subset.lack_of_golden
     return None if may else f"golden answers show nothing of the {factor} at n = {n}"

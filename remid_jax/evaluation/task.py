@@ -47,6 +47,13 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     scorer = models.scorer
     golden = golden_answers(s for part in selection.subsets.values() for s in part)
     longest = _longest(selection, {GOLDEN: golden}, scorer)
+    at_home = [s for s in selection.subsets[config.in_distribution] if golden[s.sample_id].text]
+    if config.prediction.enabled and len(at_home) < pairs.MIN_CONTEXTS:
+        raise UserError(
+            f"config.prediction needs golden responses in distribution: {len(at_home)} of the "
+            f"samples of {config.in_distribution!r} have one, and {pairs.MIN_CONTEXTS} are needed; "
+            "set config.prediction.enabled=False"
+        )
     if config.prediction.enabled:  # q answers everywhere at the length of golden ones at home
         longest = {tag: max(n, longest[config.in_distribution]) for tag, n in longest.items()}
     selection = fit_window(selection, scorer, config, longest)

@@ -65,10 +65,22 @@ def comparison_lines(results: Mapping[str, Any], figures: Figures, room: int) ->
     found = sorted(filter(figures.is_significant, known), key=lambda c: c["p_value"])
     if not found:
         none = f"no two RPMs differ significantly in R-EMI (paired comparisons: {len(known)})"
+        if known and all(_least_p(c, known) >= figures.alpha for c in known):
+            n = span([c["n"] for c in known])
+            none = f"n = {n} cannot show that two RPMs differ in R-EMI (sign flips, Holm): "
+            none += f"{len(known)} comparisons"
         return [none] if results["comparisons"] else []
     kept = len(found) if len(found) <= room else room - 1
     more = f"{len(found) - kept} more significant differences between two RPMs"
     return [*(_compared(c, figures) for c in found[:kept]), *[more] * (kept < len(found))]
+
+
+def _least_p(row: Row, known: Sequence[Row]) -> float:
+    """The least p that sign flips of so many differences can have after Holm's correction."""
+    if row["p_sign_flip"] is None:
+        return 0.0
+    pair = [c for c in known if (c["first"], c["second"]) == (row["first"], row["second"])]
+    return len(pair) * 2 / 2 ** row["n"]
 
 
 def _compared(row: Row, figures: Figures) -> str:

@@ -204,7 +204,10 @@ def test_a_factor_that_all_share_is_refused_with_its_reason(finished, tmp_path, 
     results = diagnose(config, tmp_path / "run")
     for row in of(results["profile"], factor="character"):
         assert (row["n"], row["left_out"], row["share"], row["lost"]) == (0, 4, None, None)
-        assert row["reason"] == "0 of 4 contexts have a partner with another character"
+        assert (
+            row["reason"]
+            == "0 of 4 contexts have a partner of their language with another character"
+        )
     assert all(r["n"] == 4 for r in of(results["profile"], factor="user"))
     print_report(results, tmp_path)
     assert "full_context" in capsys.readouterr().out

@@ -264,6 +264,17 @@ def pairs_of(predicted, measured):
     return [{"predicted": a, "measured": b} for a, b in zip(predicted, measured, strict=True)]
 
 
+def test_golden_responses_are_needed_in_distribution(config, tmp_path):
+    content = json.loads(Path(config.benchmark).read_text(encoding="utf-8"))
+    for record in content["IDTest"]:
+        record["agent_golden_response"] = ""
+    config.benchmark = str(tmp_path / "b.json")
+    Path(config.benchmark).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"config\.prediction needs golden responses in distribution"):
+        diagnose(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "cache").exists()
+
+
 def test_rank_correlation():
     found = rank_record(pairs_of([1, 2, 3, 4, None], [1, 3, 9, 27, 5]), 0)
     assert found["n"] == 4 and found["spearman"] == pytest.approx(1)

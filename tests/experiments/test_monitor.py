@@ -119,8 +119,8 @@ def test_one_character_for_all_cannot_be_told(with_words, tmp_path, capsys):
     watched(tmp_path, file, file)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == (
-        "bot, character: cannot be told; before: 0 of 4 contexts have a partner with another "
-        "character"
+        "bot, character: cannot be told; before: 0 of 4 contexts have a partner of their language "
+        "with another character"
     )
 
 

@@ -185,7 +185,14 @@ def all_faults(results):
 def compare(first, second, subset, **found):
     parts = difference(**found)
     parts["difference"] = parts.pop("value")
-    return {"first": first, "second": second, "subset": subset, "n": 10, **parts}
+    return {
+        "first": first,
+        "second": second,
+        "subset": subset,
+        "n": 10,
+        "p_sign_flip": 0.01,
+        **parts,
+    }
 
 
 def divergence(subset, value, name="context"):

@@ -153,6 +153,16 @@ def test_only_significant_comparisons_are_shown():
     assert "two RPMs" not in "\n".join(shown(one(3.0)))
 
 
+def test_too_few_contexts_for_any_significant_comparison_are_said():
+    rows = [row(rpm, tag, value=v) for rpm in "ab" for tag, v in ((HOME, None), ("german", 1.0))]
+    some = [{**compare("a", "b", tag, value=9.0), "n": 6, "p_holm": 0.06, "p_sign_flip": 0.03}
+            for tag in (HOME, "german")]  # fmt: skip
+    said = "n = 6 cannot show that two RPMs differ in R-EMI (sign flips, Holm): 2 comparisons"
+    assert said in shown(results_of(rows, comparisons=some))
+    enough = [{**c, "n": 7} for c in some]
+    assert said.replace("6", "7") not in shown(results_of(rows, comparisons=enough))
+
+
 def test_warnings_name_their_rpms_and_subsets():
     rows = [row(r, t, value=v) for r in "ab" for t, v in ((HOME, None), ("x", 1.0), ("y", 1.0))]
     places = [("a", HOME), ("a", "x"), ("a", "y"), ("b", "y")]
