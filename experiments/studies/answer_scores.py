@@ -15,10 +15,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.data.contexts import choose_contexts
-from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.reading import load_benchmark
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import Response
+from remid_jax.evaluation.answers import Response, copied_in
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import default_config
 from remid_jax.evaluation.cost import longest_of, stages_of
@@ -30,7 +29,6 @@ from remid_jax.files import write_atomically
 from remid_jax.information.pairs import SHUFFLED, UNSHIFTED
 from remid_jax.information.precision import double_precision
 from remid_jax.information.profile import factor_gaps
-from remid_jax.models.tokenizer_offsets import token_offsets
 
 from .known_faults import answers
 
@@ -170,12 +168,11 @@ def _row(
         masks = {None: np.ones(y.counted, bool), **_own_tokens(task, tag, i, y, limits)}
         plain = found.scores.plain.log_probs(cache, i)[y.tokens][y.skip :]
         lengths[i], own[i] = y.counted, plain.sum()
-        places = [(f, k) for f, js in swaps.sources.items() for k in np.flatnonzero(js[i] >= 0)]
         for which, mask in masks.items():
             parts[which][i] = plain[mask].sum()
             if which is not None:
                 copied[which][i] = np.sum(~mask)
-        for row, (factor, k) in enumerate(places):
+        for row, (factor, k) in enumerate(swaps.places(i)):
             there = found.swapped[i].log_probs(cache, row)[y.tokens][y.skip :]
             for which, mask in masks.items():
                 under[factor][which][i, k] = there[mask].sum()
@@ -202,15 +199,10 @@ def _own_tokens(
     task: Task, tag: str, i: int, response: Response, limits: Sequence[Limits]
 ) -> dict[Limits, np.ndarray]:
     """Limits -> which counted tokens of a response are not copied from its context."""
-    tokenizer, sample = task.models.scorer.tokenizer, task.selection.subsets[tag][i]
-    text = tokenizer.decode(response.tokens)
-    offsets = token_offsets(tokenizer, response.tokens, text)
-    texts, names = context_texts(sample), names_of(sample)
-    found = {}
-    for words, characters in limits:
-        mask = copied_tokens(text, texts, names, offsets, words=words, characters=characters)
-        found[words, characters] = ~mask[response.skip :]
-    return found
+    sample, tokenizer = task.selection.subsets[tag][i], task.models.scorer.tokenizer
+    named = [{"words": words, "characters": characters} for words, characters in limits]
+    masks = copied_in(response, sample, tokenizer, named)
+    return {which: ~mask for which, mask in zip(limits, masks, strict=True)}
 
 
 def _plain(values: Any) -> list[Any]:

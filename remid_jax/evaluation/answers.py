@@ -4,7 +4,10 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from remid_jax.data.characters import name_in
+from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.responses import Answer, read_answer, why_silent
 from remid_jax.data.samples import Sample
 from remid_jax.data.speech import (
@@ -20,6 +23,7 @@ from remid_jax.errors import UserError
 from remid_jax.inference.sampling import Sampled
 from remid_jax.information.pairs import ECHO, UNSHIFTED
 from remid_jax.models.tokenizer import Tokenizer
+from remid_jax.models.tokenizer_offsets import token_offsets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,23 @@ class Response:
     def counted(self) -> int:
         """Number of tokens that are counted."""
         return len(self.tokens) - self.skip
+
+
+def copied_in(
+    response: Response, sample: Sample, tokenizer: Tokenizer, limits: Sequence[Mapping[str, int]]
+) -> list[np.ndarray]:
+    """For each of the limits of a copied run, which counted tokens are copied from the context.
+
+    Args:
+      response: as it is scored.
+      sample: its context.
+      tokenizer: the scorer's.
+      limits: keywords of `copied_tokens`.
+    """
+    text = tokenizer.decode(response.tokens)
+    about = context_texts(sample), names_of(sample)
+    offsets = token_offsets(tokenizer, response.tokens, text)
+    return [copied_tokens(text, *about, offsets, **some)[response.skip :] for some in limits]
 
 
 def with_own_tokens(answer: Answer, tokenizer: Tokenizer) -> Answer:

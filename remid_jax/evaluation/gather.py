@@ -5,10 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.responses import Answer
-from remid_jax.data.samples import Sample
-from remid_jax.evaluation.answers import Response
+from remid_jax.evaluation.answers import copied_in
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
 from remid_jax.evaluation.plan import Plan, Task, own_answers
@@ -16,7 +14,6 @@ from remid_jax.evaluation.prediction import prediction_blocks
 from remid_jax.information import pairs
 from remid_jax.information.bound_estimates import PredictionBlocks
 from remid_jax.information.pairs import GOLDEN, SHUFFLED
-from remid_jax.models.tokenizer_offsets import token_offsets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,14 +124,14 @@ def _swapped(task: Task, plan: Plan, cache: Cache, tag: str) -> pairs.Swapped:
     for i, (sample, answers) in enumerate(
         zip(task.selection.subsets[tag], own_answers(found.responses), strict=True)
     ):
-        places = [(f, c) for f, js in swaps.sources.items() for c in np.flatnonzero(js[i] >= 0)]
+        places = swaps.places(i)
         under = [found.swapped[i].log_probs(cache, row) for row in range(len(places))]
         rows = {i, swaps.whole[i], swaps.whole[(i + 1) % n]} - {-1}
         plain = {j: found.scores.plain.log_probs(cache, j) for j in rows}
         for name, y in zip(names, answers, strict=True):
             if y is None:
                 continue
-            mask = _copied(task, sample, y)
+            (mask,) = copied_in(y, sample, task.models.scorer.tokenizer, [{}])
             copied[name][i] = np.sum(~mask), np.sum(mask)
             own[name][i] = _by_origin(plain[i][y.tokens][y.skip :], mask)
             whose = (i + 1) % n if name == SHUFFLED else i
@@ -144,15 +141,6 @@ def _swapped(task: Task, plan: Plan, cache: Cache, tag: str) -> pairs.Swapped:
                 values = found_there[y.tokens][y.skip :]
                 scores[name][factor][i, column] = _by_origin(values, mask)
     return pairs.Swapped(swaps.sources, swaps.weights, own, scores, copied, whole)
-
-
-def _copied(task: Task, sample: Sample, response: Response) -> np.ndarray:
-    """Which counted tokens of a response are copied from its context."""
-    tokenizer = task.models.scorer.tokenizer
-    text = tokenizer.decode(response.tokens)
-    offsets = token_offsets(tokenizer, response.tokens, text)
-    mask = copied_tokens(text, context_texts(sample), names_of(sample), offsets)
-    return mask[response.skip :]
 
 
 def _by_origin(values: np.ndarray, copied: np.ndarray) -> tuple[float, float]:

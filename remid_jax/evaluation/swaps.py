@@ -48,6 +48,10 @@ class Swaps:
         """Number of swapped contexts."""
         return sum(len(c) for c in self.contexts)
 
+    def places(self, i: int) -> list[tuple[Factor, int]]:
+        """Factor and swap of each of a sample's contexts, in their order."""
+        return [(f, k) for f, js in self.sources.items() for k in np.flatnonzero(js[i] >= 0)]
+
     def wanted(self, blocks: int) -> np.ndarray:
         """[N, blocks·N] bool, the pairs of a matrix that put responses under `whole` contexts."""
         responses = np.flatnonzero(self.whole >= 0)
@@ -87,7 +91,8 @@ def plan_swaps(
     with progress("lengths of contexts with a swapped factor", total) as advance:
         for tag, samples in selection.subsets.items():
             room = max(longest_given[tag], config.sampling.max_tokens)
-            found = {f: partners(samples, f, swaps) for f in SWAPPED}
+            groups = groups_by_language(samples)
+            found = {f: partners(samples, f, swaps, groups) for f in SWAPPED}
             contexts, dropped = [], 0
             for i, sample in enumerate(samples):
                 pairs = [(samples[j], f) for f in SWAPPED for j in found[f][0][i] if j >= 0]
@@ -96,7 +101,7 @@ def plan_swaps(
                 dropped += sum(turns > 0 for _, turns in made)
                 advance(1)
             sources, weights = ({f: both[k] for f, both in found.items()} for k in (0, 1))
-            plans[tag] = Swaps(sources, weights, tuple(contexts), whole_contexts(samples), dropped)
+            plans[tag] = Swaps(sources, weights, tuple(contexts), whole_contexts(groups), dropped)
     return plans
 
 
@@ -110,30 +115,30 @@ def _fitting(
 
 
 def partners(
-    samples: Sequence[Sample], factor: Factor, swaps: int
+    samples: Sequence[Sample], factor: Factor, swaps: int, groups: Sequence[Hashable]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`sources` [N, K] and `weights` [N] of `Swaps` for one factor.
+    """`sources` [N, K] and `weights` [N] of `Swaps` for one factor, within `groups_by_language`.
 
     A dialogue in another language than the response would be off by more than any factor tells.
     """
-    groups = _groups(samples)
+    sizes = Counter(groups)
     sources, weights = np.full((len(samples), swaps), -1), np.zeros(len(samples))
     for i in range(len(samples)):
         found = [j for j in differing(samples, i, factor) if groups[j] == groups[i]]
-        weights[i] = len(found) / max(1, groups.count(groups[i]) - 1)
+        weights[i] = len(found) / max(1, sizes[groups[i]] - 1)
         sources[i, : len(found[:swaps])] = found[:swaps]
     return sources, weights
 
 
-def whole_contexts(samples: Sequence[Sample]) -> np.ndarray:
-    """`whole` of `Swaps`: the next sample in cyclic order of the same language and source."""
-    groups, n = _groups(samples), len(samples)
+def whole_contexts(groups: Sequence[Hashable]) -> np.ndarray:
+    """`whole` of `Swaps`: the next sample in cyclic order of the same group."""
+    n = len(groups)
     others = ([(i + k) % n for k in range(1, n)] for i in range(n))
     found = (next((j for j in js if groups[j] == groups[i]), -1) for i, js in enumerate(others))
     return np.array(list(found), int)
 
 
-def _groups(samples: Sequence[Sample]) -> list[Hashable]:
+def groups_by_language(samples: Sequence[Sample]) -> list[Hashable]:
     """Language and source of each sample, as far as they are known."""
     texts = ["\n".join((*(text for _, text in s.dialogue), s.golden)) for s in samples]
     languages = [

@@ -1,11 +1,12 @@
 """What a run evaluates: samples, models, collected answers and swaps, checked before any work."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
 from remid_jax.data.reading import load_benchmark
-from remid_jax.data.responses import Answers, read_responses
+from remid_jax.data.responses import Answer, Answers, read_responses
+from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import golden_answers, reference_answers, with_own_tokens
 from remid_jax.evaluation.features import encoder_of
@@ -47,14 +48,8 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     scorer = models.scorer
     golden = golden_answers(s for part in selection.subsets.values() for s in part)
     longest = _longest(selection, {GOLDEN: golden}, scorer)
-    at_home = [s for s in selection.subsets[config.in_distribution] if golden[s.sample_id].text]
-    if config.prediction.enabled and len(at_home) < pairs.MIN_CONTEXTS:
-        raise UserError(
-            f"config.prediction needs golden responses in distribution: {len(at_home)} of the "
-            f"samples of {config.in_distribution!r} have one, and {pairs.MIN_CONTEXTS} are needed; "
-            "set config.prediction.enabled=False"
-        )
     if config.prediction.enabled:  # q answers everywhere at the length of golden ones at home
+        _check_golden_at_home(selection.subsets[config.in_distribution], golden)
         longest = {tag: max(n, longest[config.in_distribution]) for tag, n in longest.items()}
     selection = fit_window(selection, scorer, config, longest)
     references = reference_answers(selection.subsets, benchmark.subsets[config.in_distribution])
@@ -68,6 +63,17 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     return Task(
         config, settings, models, encoder, selection, labels, golden, references, given, swaps
     )
+
+
+def _check_golden_at_home(samples: Sequence[Sample], golden: Mapping[str, Answer]) -> None:
+    """Refuses a prediction that has too few golden responses to rest on."""
+    count = sum(bool(golden[s.sample_id].text) for s in samples)
+    if count < pairs.MIN_CONTEXTS:
+        raise UserError(
+            f"config.prediction needs golden responses in distribution: {count} of the samples of "
+            f"{samples[0].tag!r} have one, and {pairs.MIN_CONTEXTS} are needed; set "
+            "config.prediction.enabled=False"
+        )
 
 
 def _labels(

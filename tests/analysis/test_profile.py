@@ -17,7 +17,7 @@ from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation.config import default_config
 from remid_jax.evaluation.selection import Selection
-from remid_jax.evaluation.swaps import partners, plan_swaps
+from remid_jax.evaluation.swaps import groups_by_language, partners, plan_swaps
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.information.pairs import Block, Subset, Swapped, negatives_for, with_reference_rows
 from remid_jax.information.power import samples_needed
@@ -173,6 +173,10 @@ def test_a_swapped_context_that_does_not_fit(finished):
     assert whole.shortened == 0 and {len(s.dialogue) for c in whole.contexts for s in c} == {1, 19}
 
 
+def partners_of(samples, swaps):
+    return partners(samples, Factor.USER, swaps, groups_by_language(samples))
+
+
 def test_partners_speak_one_language_and_weights_count_them(finished):
     samples = list(load_benchmark(finished[2].benchmark).subsets["IDTest"])
 
@@ -183,18 +187,18 @@ def test_partners_speak_one_language_and_weights_count_them(finished):
         spoken(0, "A", language="de"), spoken(1, "B", language="en"), spoken(2, "A", language="de"),
         spoken(3, "C", language="de"),
     ]  # fmt: skip
-    sources, weights = partners(mixed, Factor.USER, 1)
+    sources, weights = partners_of(mixed, 1)
     assert sources[:, 0].tolist() == [3, -1, 3, 0]
     assert weights.tolist() == [0.5, 0.0, 0.5, 1.0]
     apart = [spoken(i, "ABCD"[i], source="x" if i < 2 else "y") for i in range(4)]
-    assert partners(apart, Factor.USER, 2)[0].tolist() == [[1, -1], [0, -1], [3, -1], [2, -1]]
+    assert partners_of(apart, 2)[0].tolist() == [[1, -1], [0, -1], [3, -1], [2, -1]]
     german = dataclasses.replace(
         samples[1], dialogue=(("user", "Ich habe das nicht gesehen, und du?"),),
         golden="Das ist nicht von mir.", extra={},
     )  # fmt: skip
     english = dataclasses.replace(samples[0], dialogue=(("user", "What is it that you have?"),))
     # The last text is too short to tell, and is taken for the commonest language.
-    found, _ = partners([english, german, english, samples[2]], Factor.USER, 1)
+    found, _ = partners_of([english, german, english, samples[2]], 1)
     assert found[:, 0].tolist() == [3, -1, 3, 0]
 
 

@@ -12,7 +12,7 @@ from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.reading import load_benchmark
 from remid_jax.diagnosis import diagnose
 from remid_jax.evaluation.config import default_config
-from remid_jax.evaluation.swaps import whole_contexts
+from remid_jax.evaluation.swaps import groups_by_language, whole_contexts
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.models.pretrained import load_language_model
 from remid_jax.models.tokenizer_offsets import token_offsets
@@ -146,7 +146,7 @@ def test_u_is_what_direct_scoring_gives(tiny_path, tmp_path):
     results = diagnose(config, tmp_path / "run")
     engine = JaxEngine(load_language_model(tiny_path))
     tokenizer, chosen = engine.tokenizer, load_benchmark(config.benchmark).subsets["german"]
-    assert whole_contexts(chosen).tolist() == [1, 2, 3, 4, 5, 0]
+    assert whole_contexts(groups_by_language(chosen)).tolist() == [1, 2, 3, 4, 5, 0]
     for name, ahead in (("golden", 0), ("shuffled golden", 1)):
         total = 0.0
         for i, sample in enumerate(chosen):
@@ -168,7 +168,7 @@ def test_whole_contexts_are_of_one_language(short_benchmark):
         dataclasses.replace(s, extra={"language": code})
         for s, code in zip(samples, ("de", "en", "de", "fr", "en"), strict=True)
     ]
-    assert whole_contexts(spoken).tolist() == [2, 4, 0, -1, 1]
+    assert whole_contexts(groups_by_language(spoken)).tolist() == [2, 4, 0, -1, 1]
 
 
 def test_pairs_that_u_needs_are_counted_before(small_config, tmp_path):
