@@ -36,18 +36,25 @@ def long_table(
     rows = [r for rpm in rpms for r in results["rows"] if r["rpm"] == rpm]
     found = [_figures_of(r, profile, figures) for r in rows]
     heads = ("n", *(f"{factor} %" for factor in FACTORS), "R-EMI", "R-EMID", "baseline")
-    used = sum(max(map(cell_len, column)) + GAP for column in zip(heads, *found, strict=True))
-    rpm_room, room = rooms(
-        [r["rpm"] for r in rows], [r["subset"] for r in rows], WIDTH + 1 - used - 2 * GAP
-    )
     title = f"% of golden's information in the answers [{figures.level}]; R-EMI, R-EMID ± s.e. in "
-    table = new_table(title + figures.how, ("RPM", "subset", *heads), left=("RPM", "subset"))
+    places = [(r["rpm"], r["subset"]) for r in rows]
+    return [*placed(title + figures.how, heads, places, found), _footnote(results, figures)]
+
+
+def placed(
+    title: str, heads: Sequence[str], places: Sequence[tuple[str, str]],
+    found: Sequence[Sequence[str]],
+) -> list[str]:  # fmt: skip
+    """The lines of a table with a row an RPM and subset, whose names take the room that is left."""
+    used = sum(max(map(cell_len, column)) + GAP for column in zip(heads, *found, strict=True))
+    rpm_room, room = _rooms(*zip(*places, strict=True), WIDTH + 1 - used - 2 * GAP)
+    table = new_table(title, ("RPM", "subset", *heads), left=("RPM", "subset"))
     before = None
-    for row, cells in zip(rows, found, strict=True):
-        name = "" if row["rpm"] == before else short(row["rpm"], rpm_room)
-        table.add_row(*map(Text, (name, short(row["subset"], room), *cells)))
-        before = row["rpm"]
-    return [*rendered(table), _footnote(results, figures)]
+    for (rpm, tag), cells in zip(places, found, strict=True):
+        name = "" if rpm == before else short(rpm, rpm_room)
+        table.add_row(*map(Text, (name, short(tag, room), *cells)))
+        before = rpm
+    return rendered(table)
 
 
 def _figures_of(row: Row, profile: Profile, figures: Figures) -> list[str]:
@@ -58,7 +65,7 @@ def _figures_of(row: Row, profile: Profile, figures: Figures) -> list[str]:
     return [span(counts), *map(profile.cell, cells), *(x.replace(NO_BREAK, "") for x in levels)]
 
 
-def rooms(rpms: Sequence[str], subsets: Sequence[str], room: int) -> tuple[int, int]:
+def _rooms(rpms: Sequence[str], subsets: Sequence[str], room: int) -> tuple[int, int]:
     """Cells for the names of RPMs and subsets, of those that the figures leave."""
     first, second = (max(cell_len(short(n)) for n in names) for names in (rpms, subsets))
     second = min(second, MOST, max(room - min(first, room // 2), LEAST))

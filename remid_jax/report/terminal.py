@@ -39,10 +39,9 @@ COLUMN, COLUMNS = 13, 6  # cells of an RPM's column, and how many stand side by 
 def print_report(results: Mapping[str, Any], folder: str | Path) -> None:
     """Prints the results that a folder holds, in lines of at most `WIDTH` cells but for paths."""
     rows, figures = results["rows"], Figures(results["provenance"]["config"]["estimator"])
-    rpms = list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
+    rpms = _rpms(rows)
     few = sum(r["rpm"] in rpms for r in rows) <= FEW_ROWS
-    notes = (*warning_lines(results), *note_lines(results, figures))
-    below = [*(x for line in notes for x in wrapped(line)), *_files(results, folder)]
+    below = _below(results, folder, figures)
     room = (LINES if few else MANY_LINES) - len(below) - 1
     lacking = subsets_without_golden(results)
     all_lack = {r["subset"] for r in rows} <= {*lacking}
@@ -67,12 +66,21 @@ def print_monitor(results: Mapping[str, Any], folder: str | Path) -> None:
     """Prints what has collapsed: a sentence an RPM and factor, the table, and where the rest is."""
     figures = Figures(results["provenance"]["config"]["estimator"])
     profile = Profile(results, figures)
-    rpms = list(dict.fromkeys(r["rpm"] for r in results["rows"] if r["rpm"] not in REFERENCES))
+    rpms = _rpms(results["rows"])
     said = [x for rpm in rpms for s in collapse_sentences(rpm, profile) for x in wrapped(s)]
     table = uncertainty_table(profile, rpms, list(profile.shifts), figures)
-    notes = (*warning_lines(results), *note_lines(results, figures))
-    below = [*(x for line in notes for x in wrapped(line)), *_files(results, folder)]
+    below = _below(results, folder, figures)
     print("\n".join((*said, "", *table, *below)).replace(NO_BREAK, " "))
+
+
+def _rpms(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
+
+
+def _below(results: Mapping[str, Any], folder: str | Path, figures: Figures) -> list[str]:
+    """Warnings and notes, and where the rest is."""
+    notes = (*warning_lines(results), *note_lines(results, figures))
+    return [*(x for line in notes for x in wrapped(line)), *_files(results, folder)]
 
 
 def _profile(

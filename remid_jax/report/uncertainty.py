@@ -6,13 +6,9 @@ drops tell nothing: golden responses themselves differ as much between subsets.
 
 from collections.abc import Collection, Iterator, Sequence
 
-from rich.cells import cell_len
-from rich.text import Text
-
 from remid_jax.report.profile_cells import FACTORS, Profile, counted, percent
-from remid_jax.report.profile_table import GAP, rooms
-from remid_jax.report.tables import new_table, rendered
-from remid_jax.report.text import ECHO, NO_BREAK, WIDTH, Figures, Row, fit, short
+from remid_jax.report.profile_table import placed
+from remid_jax.report.text import ECHO, NO_BREAK, Figures, Row, fit, short
 
 SMALL = 0.0995  # a share below it is written with a decimal
 MOST_SHARE = 0.99  # a larger one means nothing more
@@ -77,20 +73,9 @@ def uncertainty_table(
     places = [(rpm, tag) for rpm in (*rpms, ECHO) for tag in subsets if profile.cells(rpm)]
     found = [_figures_of(profile, rpm, tag, figures) for rpm, tag in places]
     heads = ("n", *(head for factor in FACTORS for head in (factor, "u %")), "copied")
-    used = sum(max(map(cell_len, column)) + GAP for column in zip(heads, *found, strict=True))
-    rpm_room, room = rooms(
-        [rpm for rpm, _ in places], [tag for _, tag in places], WIDTH + 1 - used - 2 * GAP
-    )
     title = "information in own words ± s.e. in nats per response; u: % of their uncertainty"
-    table = new_table(
-        f"{title} [{figures.level}]", ("RPM", "subset", *heads), left=("RPM", "subset")
-    )
-    before = None
-    for (rpm, tag), cells in zip(places, found, strict=True):
-        name = "" if rpm == before else short(rpm, rpm_room)
-        table.add_row(*map(Text, (name, short(tag, room), *cells)))
-        before = rpm
-    return [*rendered(table), f"! collapsed: shown to be below .3 of that of {profile.home}"]
+    lines = placed(f"{title} [{figures.level}]", heads, places, found)
+    return [*lines, f"! collapsed: shown to be below .3 of that of {profile.home}"]
 
 
 def _nats(cell: Row, figures: Figures) -> str:
