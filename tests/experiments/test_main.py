@@ -210,6 +210,7 @@ def small_study(workdir, *options: str, **more) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, **streams)
 
 
+@pytest.mark.slow
 def test_results_are_there_although_nobody_reads(tmp_path):
     """Their reader goes at once, and what they hold cannot be encoded."""
     with small_study(tmp_path, env={**os.environ, "PYTHONIOENCODING": "ascii"}) as process:

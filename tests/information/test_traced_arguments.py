@@ -28,12 +28,12 @@ def test_jit_vmap_and_gradient(name):
     plain = floats(function(chosen))
     jitted = floats(jax.jit(function)(chosen))
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), chosen)
-    mapped = floats(jax.vmap(function)(batch))
+    mapped = floats(jax.jit(jax.vmap(function))(batch))
     for one, two, three in zip(plain, jitted, mapped, strict=True):
         np.testing.assert_allclose(one, two, rtol=2e-5, atol=2e-5)
         np.testing.assert_allclose(three[1], one, rtol=2e-5, atol=2e-5)
     total = lambda values: sum(jnp.nansum(x) for x in floats(function(values)))  # noqa: E731
-    gradient = jax.grad(total)(chosen)
+    gradient = jax.jit(jax.grad(total))(chosen)
     assert jax.tree.all(jax.tree.map(lambda g, x: g.shape == x.shape, gradient, chosen))
 
 

@@ -78,7 +78,7 @@ def gradient(model, groups: GroupedBatch, remat: bool) -> dict:
         return jnp.sum(groups.weights * log_probs)
 
     with jax.default_matmul_precision("highest"):
-        return nnx.to_pure_dict(jax.grad(loss)(model.params))
+        return nnx.to_pure_dict(jax.jit(jax.grad(loss))(model.params))
 
 
 def test_gradients_are_those_of_whole_sequences(model):
