@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from remid_jax.errors import visible
+from remid_jax.progress import duration
 from remid_jax.report.tables import new_table, print_whole
 
 
@@ -41,11 +42,7 @@ def _row(stage: Mapping[str, Any]) -> tuple[str, ...]:
     what, known = visible(stage["what"]), stage.get("known_share", 1.0)
     what += f" ({known:.0%} known)" * (known < 1)
     pairs, seconds = stage["pairs"], stage["seconds"]
-    if seconds < 90:
-        time = f"{seconds:.0f} s"
-    else:
-        time = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-    work = (f"{pairs:,}" if pairs else "", f"{stage['flops'] / 1e12:.2f}", time)
+    work = (f"{pairs:,}" if pairs else "", f"{stage['flops'] / 1e12:.2f}", duration(seconds))
     return (what, f"{stage['contexts']:,}", *work)
 
 
