@@ -201,21 +201,6 @@ def kill_when(tiny_path, workdir, reached) -> None:
     assert not (workdir / "results.json").exists()
 
 
-def test_quiet_prints_the_report_and_warnings_alone(tmp_path, tiny_path, capsys):
-    data = json.loads(bundled_path().read_text(encoding="utf-8"))
-    data["OOD1Test"] = [s for s in data["OOD1Test"] if s["subset_tag"] != "german"]
-    path = tmp_path / "benchmark.json"
-    path.write_text(json.dumps(data), encoding="utf-8")
-    words = command(tiny_path, tmp_path / "run")[3:] + [f"--config.benchmark={path}"]
-    assert main([*words, "--quiet"]) == 0
-    shown = capsys.readouterr()
-    assert shown.err == "note: the benchmark has no subset 'german'; it is left out\n"
-    assert "R-EMID" in shown.out
-    assert main(words) == 0  # it found all results, and says so again
-    assert shown.err in (loud := capsys.readouterr()).err and "memory: " in loud.err
-    assert loud.out == shown.out
-
-
 def small_study(workdir, *options: str, **more) -> subprocess.Popen:
     """A study of seconds on no model, as a process of its own; with options of Python."""
     words = ["--config", "bounds:runlocal", "--workdir", str(workdir), "--config.worlds=9",
