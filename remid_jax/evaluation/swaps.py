@@ -11,9 +11,9 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.data.check import language_of
 from remid_jax.data.factors import DIALOGUE_PARTS, FACTORS, Factor, differing, swapped
 from remid_jax.data.measures import STOP_WORDS, likely_language
+from remid_jax.data.rules import language_of
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.models import Model
