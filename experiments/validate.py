@@ -37,7 +37,12 @@ from remid_jax.errors import UserError, nearest
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import check_config
 from remid_jax.evaluation.cost import cost_record, longest_of
-from remid_jax.evaluation.measurable import POWER, answer_records, subset_records
+from remid_jax.evaluation.measurable import (
+    POWER,
+    answer_records,
+    nothing_measurable,
+    subset_records,
+)
 from remid_jax.evaluation.plan import Task, make_plan
 from remid_jax.evaluation.task import choose, make_task
 from remid_jax.files import path_of
@@ -128,6 +133,7 @@ def _of_samples(args: argparse.Namespace, config: ConfigDict, overrides: Sequenc
             cost = cost_record(task, plan, longest_of(plan), cache)
     except UserError as e:
         refused = str(e)
+    facts = _facts(benchmark, subsets, config, args.strict)
     answers = None
     if config.responses:
         known = {s.sample_id for s in benchmark}
@@ -136,13 +142,13 @@ def _of_samples(args: argparse.Namespace, config: ConfigDict, overrides: Sequenc
             "unknown": [name for name in named if name not in known],
         }
     return {
-        "refused": refused,
+        **facts,
+        "refused": refused or nothing_measurable(facts["subsets"]),
         "monitor": False,
         "notes": [*_shortened(task), *(rules.composition(benchmark) if args.strict else ())],
         "cost": cost,
         "answers": answers,
         "prompts": list(_prompts(config, task, subsets, args.prompts)),
-        **_facts(benchmark, subsets, config, args.strict),
     }
 
 
@@ -165,14 +171,16 @@ def _of_log(args: argparse.Namespace, config: ConfigDict) -> Record:
             "what both logs cost: python -m experiments.main --config monitor --workdir DIR "
             "--config.before=FILE --config.after=FILE --config.dry_run=True"
         )
+    facts = _facts(benchmark, benchmark.subsets, config, args.strict)
+    refused = nothing_measurable(facts["subsets"])
     return {
-        "refused": None if len(samples) >= MIN_CONTEXTS else few,
+        **facts,
+        "refused": refused if len(samples) >= MIN_CONTEXTS else few,
         "monitor": True,
         "notes": notes,
         "cost": None,
         "answers": {"rpms": _rpms(answers, samples), "unknown": []},
         "prompts": list(_prompts(config, None, benchmark.subsets, args.prompts)),
-        **_facts(benchmark, benchmark.subsets, config, args.strict),
     }
 
 

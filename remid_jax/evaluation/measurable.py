@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from remid_jax.data.factors import FACTORS
 from remid_jax.data.responses import Answers, counts_of
 from remid_jax.data.samples import Sample
@@ -34,82 +36,75 @@ def subset_records(
       For each subset `tag`, `shift` (None at home), `contexts`, `languages` (code -> contexts),
       `golden` (usable golden answers), `counterparts` (contexts whose `pair_id` names one at home),
       `paired` (whether each varies the one of its place), `alone` (contexts without another of
-      their language and source), `partners` (factor -> contexts that count and have a partner),
-      `missing` (measure or factor -> why it cannot be measured; the keys are `r_emi`, `r_emid` and
-      the factors) and `smallest` (`r_emid` and factors -> smallest true effect seen with `POWER`,
-      in standard deviations of what one context adds, or None).
+      their language and source), `used` (contexts that count), `partners` (factor -> those of them
+      that have a partner), `missing` (measure or factor -> why it cannot be measured; the keys are
+      `r_emi`, `r_emid` and the factors) and `smallest` (`r_emid` and factors -> smallest true
+      effect seen with `POWER`, in standard deviations of what one context adds, or None).
     """
-    golden = {
-        s.sample_id for s in _every(subsets) if golden_answers([s])[s.sample_id].text
-    }  # by id, as pairs are
-    first = subsets.get(home, ())
-    return [
-        _subset(tag, samples, home, first, shift_of.get(tag), golden, confidence)
+    known = {
+        tag: [bool(a.text) for a in golden_answers(samples).values()]
         for tag, samples in subsets.items()
-    ]
+    }
+    first = subsets.get(home, ())
+    records = []
+    for tag, samples in subsets.items():
+        record = _record(tag, samples, known[tag]) | {
+            "shift": None if tag == home else shift_of.get(tag),
+            **_pairs(samples, first),
+        }
+        record["missing"] = _missing(record, None if tag == home else (home, known.get(home, [])))
+        errors = {f: _error(n) for f, n in record["partners"].items()}
+        if tag != home:
+            errors["r_emid"] = _error_of_r_emid(record["paired"], known.get(home, []), known[tag])
+        record["smallest"] = {
+            name: _seen(error, confidence) if error and name not in record["missing"] else None
+            for name, error in errors.items()
+        }
+        records.append(record)
+    return records
 
 
-def _every(subsets: Mapping[str, Sequence[Sample]]) -> list[Sample]:
-    return [s for samples in subsets.values() for s in samples]
-
-
-def _subset(
-    tag: str, samples: Sequence[Sample], home: str, first: Sequence[Sample], shift: str | None,
-    golden: set[str], confidence: float,
-) -> dict[str, Any]:  # fmt: skip
-    ids, pair_ids = [s.sample_id for s in first], [s.pair_id for s in samples]
+def _record(tag: str, samples: Sequence[Sample], golden: Sequence[bool]) -> dict[str, Any]:
     groups = groups_by_language(samples)
     sizes = Counter(groups)
-    with_golden = [s.sample_id in golden for s in samples]
-    counts = sum(with_golden)
     # What needs no golden answers is measured on all contexts where there are too few of them.
-    used = with_golden if counts >= MIN_CONTEXTS else [True] * len(samples)
-    found = {f: partners(samples, f, 1, groups)[0][:, 0] >= 0 for f in FACTORS}
-    known = {str(f): int((has & used).sum()) for f, has in found.items()}
-    paired = tag != home and pair_ids == ids
-    record = {
+    used = np.array(golden) if sum(golden) >= MIN_CONTEXTS else np.ones(len(golden), bool)
+    found = {str(f): partners(samples, f, 1, groups)[0][:, 0] >= 0 for f in FACTORS}
+    return {
         "tag": tag,
-        "shift": None if tag == home else shift,
         "contexts": len(samples),
         "languages": dict(Counter(str(language) for language, _ in groups).most_common()),
-        "golden": counts,
-        "counterparts": len(set(pair_ids) & set(ids)) if tag != home else 0,
-        "paired": paired,
+        "golden": sum(golden),
         "alone": sum(sizes[group] == 1 for group in groups),
-        "partners": known,
+        "used": int(used.sum()),
+        "partners": {f: int((has & used).sum()) for f, has in found.items()},
     }
-    at_home = [s.sample_id in golden for s in first]
-    missing = _missing(record, sum(used), None if tag == home else (home, at_home))
-    if paired:
-        both = sum(a and b for a, b in zip(at_home, with_golden, strict=True))
-        error = (both**-0.5, both - 1) if both > 1 else None
-    else:
-        error = _unpaired(sum(at_home), counts)
-    smallest = {f: (n**-0.5, n - 1) if n > 1 else None for f, n in known.items()}
-    smallest = {**smallest, "r_emid": error}
-    if tag == home:
-        del smallest["r_emid"]
-    seen = {
-        k: None if k in missing or x is None else _seen(*x, confidence) for k, x in smallest.items()
-    }
-    return {**record, "missing": missing, "smallest": seen}
 
 
-def _missing(
-    record: Mapping[str, Any], used: int, home: tuple[str, Sequence[bool]] | None
-) -> dict[str, str]:
+def _pairs(samples: Sequence[Sample], first: Sequence[Sample]) -> dict[str, Any]:
+    """How far samples are variations of those at home; these themselves name none."""
+    ids, named = [s.sample_id for s in first], [s.pair_id for s in samples]
+    at_home = samples is first
+    return {
+        "counterparts": 0 if at_home else len(set(ids) & set(named)),
+        "paired": not at_home and named == ids,
+    }
+
+
+def _missing(record: Mapping[str, Any], home: tuple[str, Sequence[bool]] | None) -> dict[str, str]:
     """Measure -> why it cannot be made; `home` is its tag and who has golden answers there."""
     missing = {}
     if record["golden"] < MIN_CONTEXTS:
         missing["r_emi"] = missing["r_emid"] = _few_golden(record["golden"], record["contexts"])
     elif home and sum(home[1]) < MIN_CONTEXTS:
         tag, known = home
-        why = f"at home, {tag}: {_few_golden(sum(known), len(known))}"
-        missing["r_emid"] = why if known else f"there is no subset {tag} to compare with"
+        few = f"at home, {tag}: {_few_golden(sum(known), len(known))}"
+        missing["r_emid"] = few if known else f"there is no subset {tag!r} to compare with"
     for factor, n in record["partners"].items():
         if n < MIN_CONTEXTS:
             missing[factor] = (
-                f"{n} of {used} contexts have a partner of their language with another {factor}"
+                f"{n} of {record['used']} contexts have a partner of their language with another "
+                f"{factor}"
             )
     return missing
 
@@ -118,16 +113,32 @@ def _few_golden(n: int, contexts: int) -> str:
     return f"{n} of {contexts} contexts have a golden response"
 
 
-def _unpaired(n: int, m: int) -> tuple[float, float] | None:
-    """Standard error, in s.d. of a context, and degrees of freedom of n and m contexts."""
-    if min(n, m) < 2:
-        return None
-    return combined_error(n**-0.5, n - 1, m**-0.5, m - 1)
+def _error(n: int) -> tuple[float, float] | None:
+    """Standard error of a mean over n contexts, in s.d. of one, and its degrees of freedom."""
+    return (n**-0.5, n - 1) if n > 1 else None
 
 
-def _seen(error: float, freedom: float, confidence: float) -> float | None:
+def _error_of_r_emid(
+    paired: bool, home: Sequence[bool], own: Sequence[bool]
+) -> tuple[float, float] | None:
+    """The same of R-EMID, from who has golden answers: of pairs, or of independent contexts."""
+    if paired:
+        return _error(sum(a and b for a, b in zip(home, own, strict=True)))
+    both = _error(sum(home)), _error(sum(own))
+    return None if None in both else combined_error(*both[0], *both[1])
+
+
+def _seen(error: tuple[float, float], confidence: float) -> float | None:
     level = 1 - confidence
-    return detectable(error, freedom, POWER, level) if level < POWER else None
+    return detectable(*error, POWER, level) if level < POWER else None
+
+
+def nothing_measurable(records: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why these `subset_records` allow no measure at all, or None where they allow some."""
+    if any(len(r["missing"]) < len(("r_emi", "r_emid", *FACTORS)) for r in records):
+        return None
+    whys = dict.fromkeys(why for r in records for why in r["missing"].values())
+    return f"nothing can be measured: {'; '.join(whys)}"
 
 
 def answer_records(answers: Answers, samples: Sequence[Sample]) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ def print_cost(record: Mapping[str, Any]) -> None:
     """Prints what a run would cost.
 
     Args:
-      record: `stages`, each with `what`, `contexts`, `pairs`, `tokens`, `flops`, `seconds` and, where
-        some of it is an upper estimate, `known_share`; `rate` in FLOP/s; `at_home`; and what `memory_line`
-        reads.
+      record: `stages`, each with `what`, `contexts`, `pairs`, `tokens`, `flops`, `seconds` and,
+        where some of it is an upper estimate, `known_share`; `rate` in FLOP/s; `at_home`; and what
+        `memory_line` reads.
     """
     stages = record["stages"]
     if not stages:
@@ -42,14 +42,8 @@ def _row(stage: Mapping[str, Any]) -> tuple[str, ...]:
     what, known = visible(stage["what"]), stage.get("known_share", 1.0)
     what += f" ({known:.0%} known)" * (known < 1)
     pairs, seconds = stage["pairs"], stage["seconds"]
-    tokens = f"{stage['tokens']:,}"
-    work = (
-        f"{pairs:,}" if pairs else "",
-        tokens,
-        f"{stage['flops'] / 1e12:.2f}",
-        duration(seconds),
-    )
-    return (what, f"{stage['contexts']:,}", *work)
+    counts = (f"{stage['contexts']:,}", f"{pairs:,}" if pairs else "", f"{stage['tokens']:,}")
+    return (what, *counts, f"{stage['flops'] / 1e12:.2f}", duration(seconds))
 
 
 def memory_line(record: Mapping[str, Any]) -> str:

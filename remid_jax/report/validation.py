@@ -11,6 +11,7 @@ from remid_jax.report.text import Row, short, wrapped
 R_EMI, R_EMID = "r_emi", "r_emid"
 FACTORS = ("user", "character", "dialogue")
 CLAUSES = 4  # of a verdict; what does not fit stands below the table
+LACKING = {R_EMI: "no R-EMI, R-EMID, baseline and shares", R_EMID: "no R-EMID"}
 PROBLEMS, REASONS = 10, 3  # that are listed where there are more
 
 
@@ -81,11 +82,8 @@ def _lacks(subsets: Sequence[Row]) -> Iterator[str]:
             if measure != R_EMID or why != subset["missing"].get(R_EMI):
                 reasons.setdefault((measure, why), []).append(subset)
     for (measure, why), where in reasons.items():
-        what = f"{measure} cannot be tested" if measure in FACTORS else NO_GOLDEN[measure]
+        what = f"{measure} cannot be tested" if measure in FACTORS else LACKING[measure]
         yield f"{what} {_places(where)}: {why}"
-
-
-NO_GOLDEN = {R_EMI: "no R-EMI, R-EMID, baseline and shares", R_EMID: "no R-EMID"}
 
 
 def _places(subsets: Sequence[Row]) -> str:
@@ -139,22 +137,30 @@ def _notes(record: Mapping[str, Any]) -> Iterator[str]:
         "user, character, dialogue: contexts with a partner of their language in which it differs; "
         f"fewer than 3 test nothing. R-EMID, loss: smallest true effect seen with power "
         f"{record['power']:g} at {100 * record['confidence']:g} % (before Holm's correction), in "
-        "standard deviations of what one context adds, or of the difference of a pair; a first run "
+        "standard deviations of what one context adds, or of the difference of a pair. A first run "
         "says what these are in nats (detectable in results.json)."
     )
-    yield from (f"– {line}" for line in (*_lacks(subsets), *record["notes"]))
+    yield from (f"– {line}" for line in (*_lacks(subsets), *_languages(subsets)))
     for subset in subsets:
         if loose := _unpaired(subset):
             yield f"– {short(subset['tag'], 24)}: {loose}"
+    yield from (f"– {visible(line)}" for line in record["notes"])
+    if any(s["contexts"] < s["available"] for s in subsets):
+        yield "– more samples are there than a run takes: --config.limits.contexts=0 takes all"
+
+
+def _languages(subsets: Sequence[Row]) -> Iterator[str]:
+    """What several languages do to a subset."""
+    if mixed := [s for s in subsets if len(s["languages"]) > 1]:
+        yield (
+            f"several languages {_places(mixed)}: nats of different ones do not compare, and "
+            "results.json tells them apart (by_language)"
+        )
+    for subset in subsets:
         if subset["alone"]:
             yield (
-                f"– {short(subset['tag'], 24)}: {subset['alone']} of {subset['contexts']} contexts "
-                "have no other of their language, and no swap takes them"
-            )
-        if len(subset["languages"]) > 1 and not record["monitor"]:
-            yield (
-                f"– {short(subset['tag'], 24)} mixes languages: nats of different ones do not "
-                "compare; results.json tells them apart (by_language)"
+                f"{_places([subset])} {subset['alone']} of {subset['contexts']} contexts have no "
+                "other of their language, and no swap takes them"
             )
 
 
@@ -179,7 +185,7 @@ def _answers(answers: Mapping[str, Any] | None) -> Iterator[str]:
         if lost:
             more = [f"{len(reasons) - REASONS} more reasons"] * (len(reasons) > REASONS)
             yield f"– {lost} excluded: {'; '.join([*reasons[:REASONS], *more])}"
-        yield from (f"– {line}" for line in rpm["lines"])
+        yield from (f"– {visible(line)}" for line in rpm["lines"])
     if unknown := answers["unknown"]:
         yield (
             f"answers to {len(unknown)} ids that are no sample's of this run, as "
@@ -191,7 +197,12 @@ def _problems(record: Mapping[str, Any]) -> Iterator[str]:
     problems = record["problems"]
     n, shown = len(problems), len(problems) if record["strict"] else PROBLEMS
     if problems:
-        yield f"{n} likely mistake{'s' * (n != 1)} in the samples, which stop{'s' * (n == 1)} no run:"
+        how = (
+            "1 likely mistake in the samples, which stops"
+            if n == 1
+            else (f"{n} likely mistakes in the samples, which stop")
+        )
+        yield f"{how} no run:"
         yield from (f"– {line}" for line in problems[:shown])
     if n > shown:
         yield f"– and {n - shown} more (--strict lists all, and those of further rules)"
