@@ -10,10 +10,11 @@ from remid_jax.data.factors import FACTORS
 from remid_jax.data.responses import Answers, counts_of
 from remid_jax.data.samples import Sample
 from remid_jax.evaluation.answers import golden_answers
-from remid_jax.evaluation.swaps import groups_by_language, partners
+from remid_jax.evaluation.swaps import LATIN, groups_by_language, partners_of
 from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.information.power import detectable
 from remid_jax.information.uncertainty import combined_error
+from remid_jax.progress import progress
 
 POWER = 0.8  # with which the smallest effects are seen
 
@@ -41,10 +42,7 @@ def subset_records(
       `r_emi`, `r_emid` and the factors) and `smallest` (`r_emid` and factors -> smallest true
       effect seen with `POWER`, in standard deviations of what one context adds, or None).
     """
-    known = {
-        tag: [bool(a.text) for a in golden_answers(samples).values()]
-        for tag, samples in subsets.items()
-    }
+    known = _who_has_golden(subsets)
     first = subsets.get(home, ())
     records = []
     for tag, samples in subsets.items():
@@ -64,21 +62,40 @@ def subset_records(
     return records
 
 
+def _who_has_golden(subsets: Mapping[str, Sequence[Sample]]) -> dict[str, list[bool]]:
+    known: dict[str, list[bool]] = {tag: [] for tag in subsets}
+    with progress("golden answers", sum(map(len, subsets.values()))) as advance:
+        for tag, samples in subsets.items():
+            for sample in samples:
+                (answer,) = golden_answers([sample]).values()
+                known[tag].append(bool(answer.text))
+                advance(1)
+    return known
+
+
 def _record(tag: str, samples: Sequence[Sample], golden: Sequence[bool]) -> dict[str, Any]:
     groups = groups_by_language(samples)
     sizes = Counter(groups)
     # What needs no golden answers is measured on all contexts where there are too few of them.
     used = np.array(golden) if sum(golden) >= MIN_CONTEXTS else np.ones(len(golden), bool)
-    found = {str(f): partners(samples, f, 1, groups)[0][:, 0] >= 0 for f in FACTORS}
+    places = np.flatnonzero(used)
+    with_partner = {
+        str(f): sum(next(partners_of(samples, i, f, groups), None) is not None for i in places)
+        for f in FACTORS
+    }
     return {
         "tag": tag,
         "contexts": len(samples),
-        "languages": dict(Counter(str(language) for language, _ in groups).most_common()),
+        "languages": dict(Counter(_name(language) for language, _ in groups).most_common()),
         "golden": sum(golden),
         "alone": sum(sizes[group] == 1 for group in groups),
-        "used": int(used.sum()),
-        "partners": {f: int((has & used).sum()) for f, has in found.items()},
+        "used": len(places),
+        "partners": with_partner,
     }
+
+
+def _name(language: str) -> str:
+    return "unknown" if language == LATIN else language
 
 
 def _pairs(samples: Sequence[Sample], first: Sequence[Sample]) -> dict[str, Any]:
