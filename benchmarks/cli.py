@@ -17,6 +17,7 @@ from benchmarks.harness import Report
 from remid_jax import arguments
 from remid_jax.cli import run_command
 from remid_jax.files import write_atomically
+from remid_jax.messages import log
 from remid_jax.provenance import git_revision, version
 from remid_jax.report.tables import print_whole
 
@@ -86,7 +87,7 @@ def command(
         args = parser.parse_args(argv)
         others = {"before": load_check.listen()}
         if not load_check.is_quiet(others["before"]):
-            print(f"{_noise(others)}; ratios will not be quotable", file=sys.stderr, flush=True)
+            log.warning("%s; ratios will not be quotable", _noise(others))
         start = load_check.moment()
         report = run(args)
         others["during"] = load_check.share(start, load_check.moment())

@@ -19,7 +19,7 @@ EXPERIMENTS = (
     "bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose", "monitor",
     "study_faults",
 )  # fmt: skip
-FLAGS = ("--config", "--workdir", "--help")
+FLAGS = ("--config", "--workdir", "--quiet", "--help")
 _HELP = ("-h", "--help", "-help")
 _USE = "use --config NAME or FILE and --workdir DIR; --help says more"
 _TEXT = """\
@@ -32,6 +32,7 @@ usage: {program} --config NAME[:VARIANT] --workdir DIR [--config.KEY=VALUE ...]
              returns one
   --workdir  folder of finished pieces and of results.json; the same command goes on where an
              earlier one ended
+  --quiet    prints the report and warnings alone: no progress, no other messages
   --help     prints this; --help EXPERIMENT all keys of an experiment, with defaults, units and
              ranges: {experiments}
 

@@ -4,7 +4,9 @@ import sys
 from collections.abc import Sequence
 
 from remid_jax.cli import run_command
+from remid_jax.messages import quiet
 
+QUIET = "--quiet"
 STOPPED = "stopped; the same command goes on where this one ended"
 
 
@@ -15,7 +17,14 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the words after the program; by default those of this process.
     """
     words = sys.argv[1:] if argv is None else argv
-    return run_command(lambda: _run(words), STOPPED, program=argv is None)
+    wanted = QUIET in words
+    words = [word for word in words if word != QUIET]
+
+    def body() -> None:
+        with quiet(wanted):
+            _run(words)
+
+    return run_command(body, STOPPED, program=argv is None)
 
 
 def _run(words: Sequence[str]) -> None:

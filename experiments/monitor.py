@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from remid_jax.errors import UserError, visible
 from remid_jax.evaluation.config import check_config, default_config
 from remid_jax.files import open_workdir
 from remid_jax.json_files import write_json_lines
+from remid_jax.messages import log
 from remid_jax.report.terminal import print_monitor
 from remid_jax.settings import check_keys
 
@@ -64,12 +64,12 @@ def _records(config: ConfigDict) -> list[dict[str, Any]]:
         if not config[key]:
             raise UserError(f"config.{key} is empty: name a file of dialogues with logged answers")
     logs = {tag: read_log(config[tag], tag) for tag in (BEFORE, AFTER)}
-    for tag, log in logs.items():
-        if log.silent:
-            count = log.silent + len(log.records)
-            said = f"{log.silent} of {count} records of {tag} hold no answer and are left out"
-            print(f"note: {said}", file=sys.stderr)
-    names = {tag: names_in(log.records) for tag, log in logs.items()}
+    for tag, dialogues in logs.items():
+        if dialogues.silent:
+            count = dialogues.silent + len(dialogues.records)
+            said = "note: %d of %d records of %s hold no answer and are left out"
+            log.warning(said, dialogues.silent, count, tag)
+    names = {tag: names_in(found.records) for tag, found in logs.items()}
     both = [name for name in names[BEFORE] if name in names[AFTER]]
     if not both:
         raise UserError(
@@ -78,9 +78,9 @@ def _records(config: ConfigDict) -> list[dict[str, Any]]:
         )
     for tag, known in names.items():
         if alone := {name: n for name, n in known.items() if name not in both}:
-            said = f"only {tag} has answers of {_listed(alone)}; they are not compared"
-            print(f"note: {said}", file=sys.stderr)
-    return [answers_of(record, both) for log in logs.values() for record in log.records]
+            said = "note: only %s has answers of %s; they are not compared"
+            log.warning(said, tag, _listed(alone))
+    return [answers_of(record, both) for found in logs.values() for record in found.records]
 
 
 def _listed(names: Mapping[str, int]) -> str:

@@ -1,7 +1,6 @@
 """The walk of a number: samples -> requests -> cache -> arrays -> records -> report."""
 
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from remid_jax.files import open_workdir
 from remid_jax.inference.compilations import Compilations, count_compilations
 from remid_jax.inference.engine import Engine
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS
+from remid_jax.messages import log
 from remid_jax.models.sharding import MeshConfig
 from remid_jax.processes import check_folder, is_primary
 from remid_jax.progress import progress
@@ -225,15 +225,15 @@ def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> None:
     for stage in stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows):
         pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
         work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
-        print(f"{stage.what}: {work}", file=sys.stderr)
-    print(memory_line(memory_record(task, longest)), file=sys.stderr)
+        log.info("%s: %s", stage.what, work)
+    log.info("%s", memory_line(memory_record(task, longest)))
     for tag in task.selection.absent:
-        print(f"note: the benchmark has no subset {tag!r}; it is left out", file=sys.stderr)
+        log.warning("note: the benchmark has no subset %r; it is left out", tag)
     for name, template in task.models.templates().items():
         for note in template["notes"]:
-            print(f"note: {name}: {note}", file=sys.stderr)
+            log.warning("note: %s: %s", name, note)
     for sample_id, turns in task.selection.shortened:
-        print(f"note: {sample_id}: {turns} oldest turns dropped to fit", file=sys.stderr)
+        log.warning("note: %s: %d oldest turns dropped to fit", sample_id, turns)
 
 
 def _say_cost(programs: Compilations, engine: Engine | None) -> None:
@@ -242,4 +242,4 @@ def _say_cost(programs: Compilations, engine: Engine | None) -> None:
     if (work := getattr(engine, "work", None)) and work.positions:
         padding = 1 - work.tokens / work.positions
         line += f"; {padding:.0%} of {work.positions:,} positions read were padding"
-    print(line, file=sys.stderr)
+    log.info("%s", line)

@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
+from remid_jax.messages import log
 from remid_jax.roll_call import Roll, roll_call
 from remid_jax.settings import key
 
@@ -71,9 +71,7 @@ def join(config: ConfigDict, devices: bool = True) -> None:
             )
         return
     _check_address(p.coordinator)
-    print(
-        f"waiting for {p.count} processes at {p.coordinator}, at most {PATIENCE} s", file=sys.stderr
-    )
+    log.info("waiting for %d processes at %s, at most %g s", p.count, p.coordinator, PATIENCE)
     roll = roll_call(p.coordinator, p.count, p.index, digest, PATIENCE)
     if not devices:
         global _roll

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from short_benchmark import records
 from tiny_checkpoint import tiny_tensors, write_hugging_face
 
-from remid_jax.data import check, prompts
+from remid_jax.data import prompts, rules
 from remid_jax.data.contexts import choose_contexts
 from remid_jax.data.export import collect_responses
 from remid_jax.data.reading import load_benchmark
@@ -103,7 +103,7 @@ def test_benchmarks(tmp_path_factory, data):
     benchmark = refused_or(lambda: load_benchmark(file))
     if benchmark is None:
         return
-    for violation in check.violations(benchmark, strict=data.draw(st.booleans())):
+    for violation in rules.violations(benchmark, strict=data.draw(st.booleans())):
         assert "\x1b" not in str(violation)
     for sample in benchmark:
         assert sample.golden == "" or sample.golden.strip()

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import itertools
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from remid_jax.files import open_workdir, write_atomically
+from remid_jax.messages import log
 from remid_jax.progress import progress
 from remid_jax.provenance import git_revision, provenance
 from remid_jax.report.results_file import write_results
@@ -81,7 +81,7 @@ def run_pieces(title: str, pieces: Mapping[str, Piece], config: ConfigDict, fold
                 write_atomically(path, [text.encode()])
             stored = json.loads(path.read_text())
             if stored["revision"] != revision:
-                print(f"note: {name} was measured at {stored['revision']}", file=sys.stderr)
+                log.warning("note: %s was measured at %s", name, stored["revision"])
             results[name] = stored["result"]
             advance(1)
     return results

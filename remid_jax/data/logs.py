@@ -22,6 +22,16 @@ class Log(NamedTuple):
     silent: int
 
 
+def is_log(path: str | Path) -> bool:
+    """Whether a file looks like a log: its first record has answers and no subset's tag.
+
+    Raises:
+      UserError: missing or broken file, or one of another layout.
+    """
+    _, _, record = next(sample_records(Path(path)), ("", "", None))
+    return isinstance(record, dict) and RESPONSE in record and "subset_tag" not in record
+
+
 def read_log(path: str | Path, tag: str) -> Log:
     """The dialogues of a log, as records of one subset.
 

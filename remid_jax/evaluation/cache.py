@@ -6,7 +6,6 @@ files lie in the folder.
 
 import hashlib
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from remid_jax.errors import UserError
 from remid_jax.evaluation.requests import Embed, Generate, Request, Score, key_of
 from remid_jax.files import write_atomically
 from remid_jax.inference.sampling import Sampled
+from remid_jax.messages import log
 
 MAGIC = b"remid_jax result 1"
 KINDS = {Generate: "generate", Score: "score", Embed: "embed"}
@@ -107,8 +107,8 @@ class Cache:
         except OSError as e:
             arrays, why = None, f"cannot be read ({e.strerror})"
         if arrays is None:
-            said = f"note: {path} {why} and is not used; what is missing is made again"
-            print(said, file=sys.stderr, flush=True)
+            said = "note: %s %s and is not used; what is missing is made again"
+            log.warning(said, path, why)
             self._damaged.setdefault(key, []).append(path)
         return arrays
 

@@ -23,6 +23,7 @@ class Stage:
       model: that does it.
       contexts: prompts that are read.
       pairs: responses that are scored.
+      tokens: that are read, scored or, at most, generated.
       prefill: operations of what is read and scored.
       decoding: operations of generated tokens, at most.
       steps: of the decoding loop, at most.
@@ -33,6 +34,7 @@ class Stage:
     model: Any
     contexts: int = 0
     pairs: int = 0
+    tokens: int = 0
     prefill: float = 0.0
     decoding: float = 0.0
     steps: int = 0
@@ -67,6 +69,7 @@ def stages_of(requests: Sequence[Request], batch_rows: int) -> list[Stage]:
         stage = stages.setdefault(r.about.stage, Stage(r.about.stage, r.model))
         stage.contexts += 1
         stage.pairs += len(r.responses) if isinstance(r, Score) else 0
+        stage.tokens += paid.tokens
         stage.prefill += paid.prefill
         stage.decoding += paid.decoding
         stage.estimated += not r.is_known
@@ -112,10 +115,11 @@ def cost_record(task: Task, plan: Plan, longest: int, cache: Cache) -> dict[str,
     """What is left of a run as plain numbers; measures the machine for the expected time.
 
     Returns:
-      `stages` with `what`, `contexts`, `pairs`, `flops`, `seconds` and `known_share`, `rate` in
-      operations a second, `memory_record`, and `at_home`: how many shifted subsets share the
-      in-distribution one, its contexts, and the number `best` of them that minimises the variance
-      of all unpaired R-EMIDs at one number in all (√k as many as each of k shifted subsets).
+      `stages` with `what`, `contexts`, `pairs`, `tokens`, `flops`, `seconds` and `known_share`,
+      `rate` in operations a second, `memory_record`, and `at_home`: how many shifted subsets share
+      the in-distribution one, its contexts, and the number `best` of them that minimises the
+      variance of all unpaired R-EMIDs at one number in all (√k as many as each of k shifted
+      subsets).
     """
     stages = stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows)
     shapes = {s.model.config: s.model.dtype for s in stages if s.model.config}
@@ -129,8 +133,8 @@ def cost_record(task: Task, plan: Plan, longest: int, cache: Cache) -> dict[str,
             seconds = machine.scoring_seconds(s.prefill)
             seconds += machine.decoding_seconds(s.steps, s.decoding, read)
         records.append({
-            "what": s.what, "contexts": s.contexts, "pairs": s.pairs, "flops": s.flops,
-            "seconds": seconds, "known_share": 1 - s.estimated / s.contexts,
+            "what": s.what, "contexts": s.contexts, "pairs": s.pairs, "tokens": s.tokens,
+            "flops": s.flops, "seconds": seconds, "known_share": 1 - s.estimated / s.contexts,
         })  # fmt: skip
     rate = min((m.flops for m in machines.values()), default=0.0)
     home, *shifted = (len(s) for s in task.selection.subsets.values())

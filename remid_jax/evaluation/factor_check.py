@@ -12,10 +12,10 @@ import numpy as np
 from remid_jax.arguments import Parser
 from remid_jax.cli import run_command
 from remid_jax.data import prompts, shifts
-from remid_jax.data.check import Violation, language_of
 from remid_jax.data.factors import FACTORS, Factor, differing, swapped
 from remid_jax.data.options import add_file, load_with_options
 from remid_jax.data.reading import Benchmark
+from remid_jax.data.rules import Violation, language_of
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import pair_log_likelihoods

@@ -59,10 +59,12 @@ class Cost:
     Attributes:
       prefill: of what is read and scored.
       decoding: of tokens that are generated one by one.
+      tokens: that are read, scored or generated.
     """
 
     prefill: float
     decoding: float = 0.0
+    tokens: int = 0
 
     @property
     def flops(self) -> float:
@@ -108,7 +110,8 @@ class Generate:
         shape, new = self.model.config, self.draws * self.sampling.max_tokens
         decoding = cost.extend_flops(shape, self.sampling.max_tokens, len(self.prompt)) * self.draws
         prefill = cost.extend_flops(shape, len(self.prompt) - shared, shared)
-        return Cost(prefill, decoding + cost.head_flops(shape, new))
+        tokens = len(self.prompt) - shared + new
+        return Cost(prefill, decoding + cost.head_flops(shape, new), tokens)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +154,9 @@ class Score:
         """Operations at most, with `shared` leading tokens of the prompt in a cache."""
         shape, n = self.model.config, len(self.prompt)
         read = cost.extend_flops(shape, n - shared, shared) + cost.head_flops(shape, 1)
-        return Cost(read + sum(cost.score_flops(shape, n, len(y)) for y in self.responses))
+        scored = sum(cost.score_flops(shape, n, len(y)) for y in self.responses)
+        tokens = n - shared + sum(map(len, self.responses))
+        return Cost(read + scored, tokens=tokens)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +184,8 @@ class Embed:
     def cost(self, shared: int = 0) -> Cost:
         """Operations, at four characters a token."""
         tokens = 1 + len(self.text) // 4
-        return Cost(cost.extend_flops(self.model.config, tokens) if self.model.config else tokens)
+        flops = cost.extend_flops(self.model.config, tokens) if self.model.config else tokens
+        return Cost(flops, tokens=tokens)
 
 
 Request = Generate | Score | Embed

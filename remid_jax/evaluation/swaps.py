@@ -6,14 +6,14 @@ context it was written for.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.data.check import language_of
 from remid_jax.data.factors import DIALOGUE_PARTS, FACTORS, Factor, differing, swapped
 from remid_jax.data.measures import STOP_WORDS, likely_language
+from remid_jax.data.rules import language_of
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.models import Model
@@ -124,10 +124,17 @@ def partners(
     sizes = Counter(groups)
     sources, weights = np.full((len(samples), swaps), -1), np.zeros(len(samples))
     for i in range(len(samples)):
-        found = [j for j in differing(samples, i, factor) if groups[j] == groups[i]]
+        found = list(partners_of(samples, i, factor, groups))
         weights[i] = len(found) / max(1, sizes[groups[i]] - 1)
         sources[i, : len(found[:swaps])] = found[:swaps]
     return sources, weights
+
+
+def partners_of(
+    samples: Sequence[Sample], i: int, factor: Factor, groups: Sequence[Hashable]
+) -> Iterator[int]:
+    """The possible partners of sample i for one factor, the next one first (cyclic)."""
+    return (j for j in differing(samples, i, factor) if groups[j] == groups[i])
 
 
 def whole_contexts(groups: Sequence[Hashable]) -> np.ndarray:

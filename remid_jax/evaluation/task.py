@@ -1,5 +1,6 @@
 """What a run evaluates: samples, models, collected answers and swaps, checked before any work."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
@@ -27,6 +28,45 @@ from remid_jax.information.pairs import GOLDEN, EstimatorSettings
 LEAST_FOLDS = 3  # of the classifier of divergences
 
 
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """What a run evaluates, as far as no model is needed to tell.
+
+    Attributes:
+      selection: the chosen contexts.
+      home: all in-distribution samples, of which `pair_id` names one.
+      settings: how information is estimated.
+      labels: tag -> clusters of its contexts, or None.
+      collected: answers from a file, or None.
+    """
+
+    selection: Selection
+    home: Sequence[Sample]
+    settings: EstimatorSettings
+    labels: Mapping[str, pairs.Labels | None]
+    collected: Answers | None
+
+
+def choose(config: ConfigDict) -> Chosen:
+    """Reads and checks the samples and answers of a run.
+
+    Args:
+      config: of the diagnosis, checked.
+
+    Raises:
+      UserError: anything in them that cannot be used, whatever the model.
+    """
+    benchmark = load_benchmark(config.benchmark, config.in_distribution, config.subset_shifts)
+    selection = select(benchmark, config)
+    settings = EstimatorSettings.from_config(config)
+    labels = _labels(selection, settings, config)
+    collected = _collected(selection, config)
+    for tag, samples in selection.subsets.items() if collected is not None else ():
+        check_excluded(tag, samples, collected, config)
+    home = benchmark.subsets[config.in_distribution]
+    return Chosen(selection, home, settings, labels, collected)
+
+
 def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task:
     """Reads and checks everything that a run rests on.
 
@@ -38,11 +78,8 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     Raises:
       UserError: anything in configuration or files that cannot be used.
     """
-    benchmark = load_benchmark(config.benchmark, config.in_distribution, config.subset_shifts)
-    selection = select(benchmark, config)
-    settings = EstimatorSettings.from_config(config)
-    labels = _labels(selection, settings, config)
-    collected = _collected(selection, config)
+    chosen = choose(config)
+    selection, collected, home = chosen.selection, chosen.collected, chosen.home
     models = Models(config, engine, collected is not None, lockstep)
     encoder = encoder_of(config, models)
     scorer = models.scorer
@@ -52,7 +89,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
         _check_golden_at_home(selection.subsets[config.in_distribution], golden)
         longest = {tag: max(n, longest[config.in_distribution]) for tag, n in longest.items()}
     selection = fit_window(selection, scorer, config, longest)
-    references = reference_answers(selection.subsets, benchmark.subsets[config.in_distribution])
+    references = reference_answers(selection.subsets, home)
     references = without_too_long(selection, references, scorer, config, longest)
     given = None
     if collected is not None:
@@ -61,8 +98,9 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     longest = {tag: max(n, known[tag]) for tag, n in longest.items()}
     swaps = plan_swaps(selection, scorer, config, longest)
     return Task(
-        config, settings, models, encoder, selection, labels, golden, references, given, swaps
-    )
+        config, chosen.settings, models, encoder, selection, chosen.labels, golden, references,
+        given, swaps,
+    )  # fmt: skip
 
 
 def _check_golden_at_home(samples: Sequence[Sample], golden: Mapping[str, Answer]) -> None:

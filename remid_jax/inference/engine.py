@@ -1,6 +1,5 @@
 """The two questions that everything else asks of a language model, and our own answer to them."""
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -14,6 +13,7 @@ from remid_jax.inference.prefix import PrefixCache, branch_points
 from remid_jax.inference.sampling import Sampled, in_batches, sample_from
 from remid_jax.inference.sizes import Work, rows_that_fit, share_of, sizes_for
 from remid_jax.inference.token_sampling import SamplingConfig
+from remid_jax.messages import log
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import DTYPES, LanguageModel
 from remid_jax.models.sharding import parts_of_mesh
@@ -178,10 +178,7 @@ class JaxEngine:
                         f"{self.sizes.call} tokens; finished work is kept: use fewer or larger "
                         "devices, a smaller model or config.model.dtype='bfloat16'"
                     ) from None
-                print(
-                    f"note: out of memory; going on with pieces of {smaller.call} tokens",
-                    file=sys.stderr, flush=True,
-                )  # fmt: skip
+                log.warning("note: out of memory; going on with pieces of %d tokens", smaller.call)
             self.sizes = smaller
             self.clear()
 

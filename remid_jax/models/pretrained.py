@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from remid_jax.errors import UserError
 from remid_jax.files import file_sha256, path_of
+from remid_jax.messages import log
 from remid_jax.models.chat_template import read_template
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.sharding import mesh_of, place_one, shardings_of
@@ -112,7 +113,7 @@ def fetch_default() -> Path:
 
 
 def _download(file: Path) -> None:
-    print(f"fetching {DEFAULT} (93 MB, once) into {file.parent} ...", file=sys.stderr, flush=True)
+    log.info("fetching %s (93 MB, once) into %s ...", DEFAULT, file.parent)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=file.parent)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from remid_jax.errors import visible
+from remid_jax.progress import duration
 from remid_jax.report.tables import new_table, print_whole
 
 
@@ -11,18 +12,18 @@ def print_cost(record: Mapping[str, Any]) -> None:
     """Prints what a run would cost.
 
     Args:
-      record: `stages`, each with `what`, `contexts`, `pairs`, `flops`, `seconds` and, where some of
-        it is an upper estimate, `known_share`; `rate` in FLOP/s; `at_home`; and what `memory_line`
-        reads.
+      record: `stages`, each with `what`, `contexts`, `pairs`, `tokens`, `flops`, `seconds` and,
+        where some of it is an upper estimate, `known_share`; `rate` in FLOP/s; `at_home`; and what
+        `memory_line` reads.
     """
     stages = record["stages"]
     if not stages:
         print("nothing is left to do: every result is in the cache")
         return
-    columns = ("", "contexts", "pairs", "TFLOP", "expected time")
+    columns = ("", "contexts", "pairs", "tokens", "TFLOP", "expected time")
     table = new_table("what this run would do, at most", columns, map(_row, stages))
     table.add_section()
-    keys = ("contexts", "pairs", "flops", "seconds")
+    keys = ("contexts", "pairs", "tokens", "flops", "seconds")
     table.add_row(*_row({"what": "in all", **{k: sum(s[k] for s in stages) for k in keys}}))
     print_whole(table)
     time = f"time at {record['rate'] / 1e9:.0f} GFLOP/s, measured just now"
@@ -41,12 +42,8 @@ def _row(stage: Mapping[str, Any]) -> tuple[str, ...]:
     what, known = visible(stage["what"]), stage.get("known_share", 1.0)
     what += f" ({known:.0%} known)" * (known < 1)
     pairs, seconds = stage["pairs"], stage["seconds"]
-    if seconds < 90:
-        time = f"{seconds:.0f} s"
-    else:
-        time = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-    work = (f"{pairs:,}" if pairs else "", f"{stage['flops'] / 1e12:.2f}", time)
-    return (what, f"{stage['contexts']:,}", *work)
+    counts = (f"{stage['contexts']:,}", f"{pairs:,}" if pairs else "", f"{stage['tokens']:,}")
+    return (what, *counts, f"{stage['flops'] / 1e12:.2f}", duration(seconds))
 
 
 def memory_line(record: Mapping[str, Any]) -> str:

@@ -3,13 +3,13 @@
 import contextlib
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from remid_jax.errors import UserError
 from remid_jax.files import write_atomically
+from remid_jax.messages import log
 
 SPREAD = ("shard", "processes", "dry_run")  # keys that change no number
 
@@ -25,7 +25,7 @@ def write_results(workdir: Path, results: Mapping[str, Any]) -> Path:
     if older and (name := _digest(older)) != _digest(text.encode()):
         kept = workdir / f"results-{name}.json"
         write_atomically(kept, [older])
-        print(f"note: results of another configuration are kept as {kept}", file=sys.stderr)
+        log.info("note: results of another configuration are kept as %s", kept)
     write_atomically(path, [text.encode()])
     return path
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from bundled_edits import BUNDLED
 
-from remid_jax.data import check, reading
+from remid_jax.data import reading, rules
 
 
 @pytest.fixture
@@ -30,6 +30,6 @@ def broken(write):
 
     def found(change, strict=True):
         benchmark = reading.load_benchmark(write(change))
-        return [dataclasses.astuple(v) for v in check.violations(benchmark, strict)]
+        return [dataclasses.astuple(v) for v in rules.violations(benchmark, strict)]
 
     return found

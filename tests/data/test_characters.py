@@ -2,7 +2,7 @@
 
 import pytest
 
-from remid_jax.data import check
+from remid_jax.data import rules
 from remid_jax.data.characters import character_name, character_text, read_character
 from remid_jax.data.prompts import context_text
 from remid_jax.data.reading import Benchmark
@@ -67,7 +67,7 @@ def test_placeholders_are_filled_where_names_are_known_and_named_where_not():
     assert "background: Mira rows." in context_text(named)
     assert named.dialogue[0][1] == "Mira, are you there?" and named.golden == "Mira is, {{user}}."
     unnamed = sample("{{char}} keeps a lighthouse.")
-    found = check.violations(Benchmark("x", {"IDTest": (named, unnamed)}), strict=False)
+    found = rules.violations(Benchmark("x", {"IDTest": (named, unnamed)}), strict=False)
     said = {(v.field, v.problem) for v in found if "holds {{" in v.problem}
     assert said == {
         ("user_persona", "holds {{user}}: give the record 'user_name'"),
@@ -84,7 +84,7 @@ def test_a_profile_without_text(profile):
 
 def test_control_characters_are_violations():
     bad = sample({"name": "Mira"}, agent_golden_response="a\x1b[31mb\x00\n")
-    (found,) = check.violations(Benchmark("x", {"IDTest": (bad,)}), strict=False)
+    (found,) = rules.violations(Benchmark("x", {"IDTest": (bad,)}), strict=False)
     assert str(found) == (
         "IDTest_1: agent_golden_response: holds control characters: U+001B, U+0000"
     )

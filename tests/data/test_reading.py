@@ -8,9 +8,9 @@ import pytest
 from sample_files import error_of, record, write
 
 from remid_jax.data import shifts
-from remid_jax.data.check import violations
 from remid_jax.data.contexts import absent_subsets, choose_contexts
 from remid_jax.data.reading import bundled_path, load_benchmark
+from remid_jax.data.rules import violations
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from remid_jax.data import prompts, reading
-from remid_jax.data.check import Violation
 from remid_jax.data.factors import FACTORS, Factor
+from remid_jax.data.rules import Violation
 from remid_jax.evaluation import factor_check
 from remid_jax.inference.likelihood import score_responses
 from remid_jax.inference.prefix import prefill

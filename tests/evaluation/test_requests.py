@@ -50,6 +50,7 @@ def test_a_shared_beginning_is_paid_once_a_model():
 def test_what_a_score_costs():
     n, lengths = 100, (10, 20)
     request = score([3] * n, tuple((1,) * k for k in lengths))
+    assert request.cost().tokens == n + sum(lengths) == request.cost(20).tokens + 20
     expected = cost.extend_flops(SHAPE, n) + cost.head_flops(SHAPE, 1)
     assert request.cost().flops == expected + sum(cost.score_flops(SHAPE, n, k) for k in lengths)
 

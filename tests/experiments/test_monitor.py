@@ -172,6 +172,20 @@ def test_models_that_one_file_lacks_are_said(with_words, tmp_path, capsys):
     assert {r["rpm"] for r in results["profile"]} == {"bot", "echo"}
 
 
+def test_quiet_prints_the_report_and_warnings_alone(with_words, tmp_path, capsys):
+    before = log(tmp_path / "b.jsonl", reads, reads, names=("bot", "v1"))
+    after = log(tmp_path / "a.jsonl", reads)
+    words = ["--config", "monitor", "--workdir", str(tmp_path / "run")]
+    words += [f"--config.before={before}", f"--config.after={after}"]
+    assert main([*words, "--quiet"]) == 0
+    few = capsys.readouterr()
+    assert few.err == "note: only before has answers of v1; they are not compared\n"
+    assert main(words) == 0  # all results are there, and the report is the same
+    more = capsys.readouterr()
+    assert more.err.startswith(few.err) and "\nmemory: " in more.err and more.out == few.out
+    assert "bot, user: " in few.out
+
+
 @pytest.mark.parametrize(("after", "says"), [
     ([dialogue(0, {"other": "Aye."})], "no model has answers in both files: before has bot, after"),
     ([dialogue(0, None), dialogue(1, {})], "no record holds an answer; give each a key 'model_res"),

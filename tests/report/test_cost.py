@@ -4,7 +4,7 @@ import pytest
 
 from remid_jax.report.cost import memory_line, print_cost
 
-STAGE = {"contexts": 40, "pairs": 0, "flops": 2e12, "seconds": 30.0}
+STAGE = {"contexts": 40, "pairs": 0, "tokens": 9500, "flops": 2e12, "seconds": 30.0}
 RECORD = {
     "stages": [
         {"what": "answers of [bold]\x1bm", **STAGE},
@@ -27,9 +27,9 @@ def shown(capsys):
 
 def test_every_stage_and_their_sum(shown):
     table = [line.split() for line in shown(RECORD).splitlines()]
-    assert ["answers", "of", r"[bold]\x1bm", "40", "2.00", "30", "s"] in table
-    assert ["likelihoods", "(40%", "known)", "40", "1,200", "2.00", "2", "min"] in table
-    assert ["in", "all", "80", "1,200", "4.00", "3", "min"] in table
+    assert ["answers", "of", r"[bold]\x1bm", "40", "9,500", "2.00", "30", "s"] in table
+    assert ["likelihoods", "(40%", "known)", "40", "1,200", "9,500", "2.00", "2", "min"] in table
+    assert ["in", "all", "80", "1,200", "19,000", "4.00", "3", "min"] in table
 
 
 @pytest.mark.parametrize("seconds, said", [(89, "89 s"), (5399, "90 min"), (5400, "1.5 h")])

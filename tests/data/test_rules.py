@@ -1,11 +1,9 @@
-"""The benchmark checker: the bundled file is clean, and each rule fires where it is broken."""
-
-import json
+"""Rules for samples: the bundled file keeps them, and each fires where it is broken."""
 
 import pytest
 from bundled_edits import BUNDLED, english, find, foreign, said, say, subset
 
-from remid_jax.data import check, measures, reading
+from remid_jax.data import measures, reading, rules
 
 
 def places(violations):
@@ -15,22 +13,8 @@ def places(violations):
 # --- the bundled file -----------------------------------------------------------------------------
 
 
-def test_the_bundled_benchmark_is_clean(capsys):
-    assert check.main(["bundled"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "bundled: 240 samples in 13 subsets, 0 violations"
-    assert all(line.startswith("word pairs of known words") for line in lines[:-1])
-
-
-def test_the_default_is_the_bundled_file(capsys):
-    assert check.main([]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("bundled: 240 samples")
-
-
-def test_a_copy_is_clean_with_and_without_strict(write):
-    path = str(write())
-    assert check.main([path]) == 0
-    assert check.main([path, "--strict"]) == 0
+def test_the_bundled_benchmark_is_clean():
+    assert rules.violations(reading.load_benchmark(), strict=True) == []
 
 
 # --- general rules --------------------------------------------------------------------------------
@@ -171,7 +155,7 @@ def test_a_text_in_another_language(broken, tag, field):
     ],
 )
 def test_language_problem(text, language, problem):
-    found = check.language_problem(text, language)
+    found = rules.language_problem(text, language)
     assert (found is None) if problem is None else problem in found
 
 
@@ -336,75 +320,12 @@ def test_a_golden_response_lacks_in_the_bundled_benchmark_alone(broken, value):
     assert {problem for *_, problem in found} == {"is missing"}
 
 
-# --- the command line -----------------------------------------------------------------------------
+def test_strict_rules_need_strict(broken):
+    def drop(data):
+        data["IDTrain"].pop()
 
-
-def test_violations_are_printed_and_the_exit_code_is_one(write, capsys):
-    path = str(write(lambda d: find(d, "IDTrain_01").update(sample_ID="Train_01")))
-    assert check.main([path]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Train_01: sample_ID: must begin with 'IDTrain'"
-    assert lines[-1] == f"{path}: 240 samples in 13 subsets, 1 violation"
-
-
-def test_strict_rules_need_strict(write, capsys):
-    path = str(write(lambda d: d["IDTrain"].pop()))
-    assert check.main([path]) == 0
-    assert check.main([path, "--strict"]) == 1
-    assert "IDTrain: size: 47 samples, want 48" in capsys.readouterr().out.splitlines()
-
-
-def test_a_plain_file_without_extra_keys_passes(tmp_path, capsys):
-    record = {
-        "sample_ID": "IDTest-0",
-        "user_persona": "A cook.",
-        "agent_character": "Ada Lovelace",
-        "dialogue_context": [{"user_query": "Hello!"}],
-        "agent_golden_response": "Good day — sit down.",
-        "subset_tag": "IDTest",
-    }
-    path = tmp_path / "plain.json"
-    path.write_text(json.dumps({"IDTest": [record]}), encoding="utf-8")
-    assert check.main([str(path)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith("1 samples in 1 subsets, 0 violations")
-
-
-def swap_speakers(data):
-    messages = find(data, "IDTrain_01")["dialogue_context"]
-    messages[0], messages[1] = messages[1], messages[0]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (swap_speakers, "user and agent alternate"),
-        (lambda d: find(d, "IDTrain_02").update(sample_ID="IDTrain_01"), "duplicate sample_ID"),
-        (lambda d: find(d, "IDTrain_02").update(subset_tag="IDTrian"), "unknown subset_tag"),
-        (lambda d: find(d, "IDTrain_02").pop("user_persona"), "'user_persona' is missing"),
-    ],
-)
-def test_a_wrong_schema_is_one_line_and_exit_code_two(write, capsys, change, message):
-    assert check.main([str(write(change))]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert message in captured.err
-    assert captured.err.count("\n") == 1
-
-
-def test_missing_and_broken_files(tmp_path, capsys):
-    assert check.main([str(tmp_path / "none.json")]) == 2
-    assert "benchmark file not found" in capsys.readouterr().err
-    (tmp_path / "half.json").write_text('{"IDTest": [', encoding="utf-8")
-    assert check.main([str(tmp_path / "half.json")]) == 2
-    assert "no valid JSON" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("options", [[], ["x.gguf"], ["--limit", "3"]])
-def test_the_check_with_a_model_is_another_command(capsys, options):
-    assert check.main(["bundled", "--model", *options]) == 2
-    said = "error: --model is gone; use python -m remid_jax.evaluation.factor_check "
-    assert capsys.readouterr().err == said + "[FILE] [--model PATH]\n"
+    assert broken(drop, strict=False) == []
+    assert ("IDTrain", "size", "47 samples, want 48") in broken(drop)
 
 
 # --- measures -------------------------------------------------------------------------------------
@@ -427,7 +348,7 @@ def test_near_duplicates_agree_with_comparing_every_pair():
 
 
 def test_word_pairs_of_the_composition_subset_are_counted():
-    lines = list(check.composition(reading.load_benchmark()))
+    lines = list(rules.composition(reading.load_benchmark()))
     assert [line.rpartition(":")[0] for line in lines] == [
         "word pairs of known words that are new, WordLevelComposition to IDTrain + IDTest",
         "word pairs of known words that are new, WordLevelComposition to IDTrain",
