@@ -26,9 +26,10 @@ from remid_jax.evaluation.cost import (
     sizes_of,
     stages_of,
 )
+from remid_jax.evaluation.excluded import find_excluded
 from remid_jax.evaluation.gather import Gathered, gather
 from remid_jax.evaluation.outputs import write_contributions, write_matrices, write_texts
-from remid_jax.evaluation.plan import Plan, Task, find_excluded, make_plan
+from remid_jax.evaluation.plan import Plan, Task, make_plan
 from remid_jax.evaluation.runner import Part, part_of, run
 from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
@@ -186,7 +187,10 @@ def _divergences(found: Gathered, config: ConfigDict) -> list[dict[str, Any]]:
 
 def _unfinished(answers: Answers) -> dict[str, int]:
     """rpm -> answers that did not end by themselves."""
-    return {rpm: sum(not a.stopped for a in by_id.values()) for rpm, by_id in answers.items()}
+    return {
+        rpm: sum(not draw.stopped for a in by_id.values() for draw in a.draws)
+        for rpm, by_id in answers.items()
+    }
 
 
 def _numbers_of(task: Task) -> dict[str, Any]:

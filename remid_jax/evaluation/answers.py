@@ -21,7 +21,7 @@ from remid_jax.data.speech import (
 from remid_jax.data.texts import strip_edges
 from remid_jax.errors import UserError
 from remid_jax.inference.sampling import Sampled
-from remid_jax.information.pairs import ECHO, UNSHIFTED
+from remid_jax.information.pairs import ECHO, GOLDEN, UNSHIFTED
 from remid_jax.models.tokenizer import Tokenizer
 from remid_jax.models.tokenizer_offsets import token_offsets
 
@@ -42,6 +42,26 @@ class Response:
     def counted(self) -> int:
         """Number of tokens that are counted."""
         return len(self.tokens) - self.skip
+
+
+Column = Sequence[Response | None]  # an answer a sample; None: nothing to score
+
+
+def blocks_of(
+    responses: Mapping[str, Column], further: Mapping[str, Sequence[Column]]
+) -> dict[tuple[str, int], Column]:
+    """(name, draw) -> answers, in the order of a matrix's columns: all first draws stand first."""
+    first = {(name, 0): column for name, column in responses.items()}
+    return first | {
+        (name, k): column for name, some in further.items() for k, column in enumerate(some, 1)
+    }
+
+
+def own_answers(blocks: Mapping[tuple[str, int], Column]) -> list[list[Response | None]]:
+    """[N], for each sample its own answers: of all blocks, and of `SHUFFLED`, last."""
+    golden = blocks[GOLDEN, 0]
+    shuffled = [*golden[1:], golden[0]]
+    return [list(own) for own in zip(*blocks.values(), shuffled, strict=True)]
 
 
 def copied_in(

@@ -104,23 +104,29 @@ def without_too_long(
     table = {name: dict(column) for name, column in given.items()}
     for tag, samples in selection.subsets.items():
         fitted = max(longest_golden[tag], config.sampling.max_tokens)
-        lengths = {
-            (name, s.sample_id): count_tokens(column[s.sample_id], model.tokenizer)
-            for name, column in table.items()
+        longer = [
+            (column, s.sample_id)
+            for column in table.values()
             for s in samples
-        }
-        longer = {place: n for place, n in lengths.items() if n > fitted}
+            if any(count_tokens(a, model.tokenizer) > fitted for a in column[s.sample_id].draws)
+        ]
         if not longer:  # no prompt needs to be tokenised again
             continue
         room = -max(_excess(s, model, config.reasoning.max_tokens) for s in samples)
-        for (name, i), n in longer.items():
-            if n > room:
-                why = (
-                    f"the answer has {n} tokens, and the window of {model.name} leaves {room} "
-                    "beside its subset's contexts and thoughts"
-                )
-                table[name][i] = dataclasses.replace(table[name][i], text="", failure=why)
+        for column, i in longer:
+            column[i] = column[i].each(lambda a, room=room: _within(a, room, model))
     return table
+
+
+def _within(answer: Answer, room: int, model: Model) -> Answer:
+    """An answer, or a failure where it has more tokens than there is room for."""
+    if (n := count_tokens(answer, model.tokenizer)) <= room:
+        return answer
+    why = (
+        f"the answer has {n} tokens, and the window of {model.name} leaves {room} beside its "
+        "subset's contexts and thoughts"
+    )
+    return dataclasses.replace(answer, text="", failure=why)
 
 
 def count_tokens(answer: Answer, tokenizer: Tokenizer) -> int:

@@ -9,9 +9,10 @@ from remid_jax.data.responses import Answer, Answers, read_responses
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import golden_answers, reference_answers, with_own_tokens
+from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.models import Model, Models
-from remid_jax.evaluation.plan import Task, check_excluded
+from remid_jax.evaluation.plan import Task
 from remid_jax.evaluation.selection import (
     Selection,
     count_tokens,
@@ -123,7 +124,10 @@ def _given(
 ) -> Answers:  # fmt: skip
     """Collected responses as they can be scored; refuses an RPM of which too many cannot."""
     answers = {
-        rpm: {i: with_own_tokens(a, scorer.tokenizer) for i, a in column.items()}
+        rpm: {
+            i: answer.each(lambda a: with_own_tokens(a, scorer.tokenizer))
+            for i, answer in column.items()
+        }
         for rpm, column in collected.items()
     }
     answers = without_too_long(selection, answers, scorer, config, longest_golden)
@@ -137,5 +141,6 @@ def _longest(selection: Selection, answers: Answers, scorer: Model) -> dict[str,
     longest = {}
     for tag, samples in selection.subsets.items():
         known = (column[s.sample_id] for column in answers.values() for s in samples)
-        longest[tag] = max((count_tokens(a, scorer.tokenizer) for a in known), default=0)
+        drawn = (draw for answer in known for draw in answer.draws)
+        longest[tag] = max((count_tokens(a, scorer.tokenizer) for a in drawn), default=0)
     return longest
