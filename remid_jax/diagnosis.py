@@ -19,6 +19,7 @@ from remid_jax.data.samples import Sample
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import check_config
 from remid_jax.evaluation.cost import (
+    context_cost,
     cost_record,
     left_of,
     longest_of,
@@ -136,7 +137,10 @@ def _finish(
     texts = {tag: plan.subsets[tag].texts for tag in selection.subsets}
     if task.config.reasoning.draws > 1:
         origin |= {"effective_thoughts": {t: _mean(x) for t, x in found.effective.items()}}
-    tables = analyse(found.subsets, task.settings, found.log_p, found.swapped, found.prediction)
+    tables = analyse(
+        found.subsets, task.settings, found.log_p, found.swapped, found.prediction,
+        context_cost(plan),
+    )  # fmt: skip
     results = {
         "schema": schema.VERSION,
         "provenance": origin,

@@ -9,6 +9,7 @@ from remid_jax.data.responses import Answer, Answers, read_responses
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import golden_answers, reference_answers, with_own_tokens
+from remid_jax.evaluation.config import MEAN_OF_DRAWS
 from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.models import Model, Models
@@ -115,7 +116,20 @@ def _collected(selection: Selection, config: ConfigDict) -> Answers | None:
     for name in pairs.REFERENCE_ROWS:
         if name in (found or config.rpms):
             raise UserError(f"an RPM cannot be called {name!r}: the table has a row of that name")
+    _check_draws(found or {}, config)
     return found
+
+
+def _check_draws(answers: Answers, config: ConfigDict) -> None:
+    """Refuses several answers to a context where no mean over them can be taken."""
+    for rpm, column in answers.items() if config.estimator.name != MEAN_OF_DRAWS else ():
+        for sample_id, answer in column.items():
+            if answer.further:
+                raise UserError(
+                    f"{config.responses}: sample {sample_id!r} has {len(answer.draws)} answers of "
+                    f"{rpm!r}, of which only estimator {MEAN_OF_DRAWS!r} takes the mean; set "
+                    f"config.estimator.name={MEAN_OF_DRAWS!r}, or keep one of them"
+                )
 
 
 def _given(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
-from remid_jax.report.text import REFERENCES, WIDTH, Figures, Row, fit, short
+from remid_jax.report.text import NO_BREAK, REFERENCES, WIDTH, Figures, Row, fit, short, span
 
 ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
@@ -72,6 +72,7 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     if not results["profile"] and (seen := seen_with_power(results["rows"], figures)):
         yield f"{seen}; half of it takes 4x the contexts"
     yield from _prediction_lines(results, figures)
+    yield from _draws_line(results)
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)
 
@@ -96,6 +97,37 @@ def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[
         f"rank correlation with the measured R-EMID {found}; with exact EMID on worlds {ON_WORLDS}"
     )
     yield f"it neither bounds nor ranks quality: {worth}"
+
+
+def _draws_line(results: Mapping[str, Any]) -> Iterator[str]:
+    """What the sampling of several answers a context adds, and how many are worth it."""
+    tables = {"R-EMI's": results["rows"], "the profile's": results["profile"]}
+    known = {
+        whose: [r for r in rows if r.get("draws_share") is not None]
+        for whose, rows in tables.items()
+    }
+    shown = [r for rows in known.values() for r in rows]
+    if not shown:
+        return
+    means = {f"{r['draws']:.2g}" for r in results["rows"] if r["draws"] and r["draws"] > 1}
+    counts = span(sorted(means, key=float)), span([r["n"] for r in shown])
+    about = f"{counts[0]} answers a context, n = {counts[1]}"
+    parts = [f"{_shares(rows)} of {whose} variance" for whose, rows in known.items() if rows]
+    said = f"{about}: their sampling is {' and '.join(parts)}"
+    if worth := [max(1, round(r["draws_worth_it"])) for r in shown if r["draws_worth_it"]]:
+        said += f"; at these costs {span(sorted(worth))} a context are worth it"
+    yield said
+
+
+def _shares(rows: Sequence[Row]) -> str:
+    """`8 ± 5 to 31 ± 9 %` from the least to the largest."""
+    ends = sorted(rows, key=lambda r: r["draws_share"])[:: max(1, len(rows) - 1)]
+    said = []
+    for r in ends:
+        error = r["draws_share_se"]
+        of = "" if error is None else f" ± {100 * error:.0f}"
+        said.append(f"{100 * r['draws_share']:.0f}{of}".replace(" ", NO_BREAK))
+    return f"{' to '.join(dict.fromkeys(said))} %"
 
 
 def _divergence_line(rows: Sequence[Row]) -> Iterator[str]:
