@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from remid_jax.progress import progress
 from remid_jax.provenance import provenance
 from remid_jax.report.cost import memory_line
 from remid_jax.report.results_file import write_results
+from remid_jax.report.text import WIDTH, fit, wrapped
 
 CACHE = "cache"  # folder of results in the work folder
 
@@ -234,14 +235,34 @@ def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> None:
         pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
         work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
         print(f"{stage.what}: {work}", file=sys.stderr)
-    print(memory_line(memory_record(task, longest)), file=sys.stderr)
-    for tag in task.selection.absent:
-        print(f"note: the benchmark has no subset {tag!r}; it is left out", file=sys.stderr)
+    print("\n".join(wrapped(memory_line(memory_record(task, longest)))), file=sys.stderr)
+    for note in _selection_notes(task):
+        print(f"note: {note}", file=sys.stderr)
     for name, template in task.models.templates().items():
         for note in template["notes"]:
             print(f"note: {name}: {note}", file=sys.stderr)
     for sample_id, turns in task.selection.shortened:
         print(f"note: {sample_id}: {turns} oldest turns dropped to fit", file=sys.stderr)
+
+
+def _selection_notes(task: Task) -> Iterator[str]:
+    """What was chosen otherwise than the configuration and the file say."""
+    selection, most = task.selection, task.settings.emi_shifts
+    if selection.absent:
+        names = [repr(tag) for tag in selection.absent]
+        yield fit("the benchmark lacks these subsets, which are left out: ", names, width=WIDTH - 6)
+    if selection.unpaired:
+        sample_id, pair_id = selection.unpaired[0]
+        yield (
+            f"{len(selection.unpaired)} contexts have a pair_id that names no sample of "
+            f"{next(iter(selection.subsets))!r}, first {pair_id!r} of {sample_id!r}; they count as "
+            "unpaired"
+        )
+    few = {tag: len(s) for tag, s in selection.subsets.items() if 0 < len(s) <= most}
+    if few:
+        names = [f"all {n - 1} of {tag!r}" for tag, n in few.items()]
+        start = f"EMI takes fewer cyclic shifts than config.estimator.emi_shifts = {most}: "
+        yield fit(start, names, width=WIDTH - 6)
 
 
 def _say_cost(programs: Compilations, engine: Engine | None) -> None:

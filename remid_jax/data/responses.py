@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from remid_jax.data.characters import name_in
 from remid_jax.data.samples import Sample, is_unicode, read_name
 from remid_jax.data.speech import CUTS, find_speech, speech_of
 from remid_jax.data.texts import has_text
@@ -117,8 +116,7 @@ def _read_draw(text: Any, sample: Sample | None, finish: str) -> Answer:
     if not is_unicode(text):
         problem = "the answer holds a \\ud8.. escape without its other half"
         return Answer(failure=problem, finish=finish)
-    names = (name_in(sample.character), sample.user_name) if sample else ("", "")
-    found = find_speech(text, *names)
+    found = find_speech(text, *(sample.speakers if sample else ()))
     spoken = speech_of(text, found)
     said = {"text": spoken} if has_text(spoken) else {"failure": why_silent(text, found.cuts)}
     return Answer(**said, cuts=found.cuts, finish=finish)

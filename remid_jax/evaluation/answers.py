@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from remid_jax.data.characters import name_in
 from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.responses import Answer, read_answer, why_silent
 from remid_jax.data.samples import Sample
@@ -150,8 +149,7 @@ def spoken_answer(drawn: Sampled, sample: Sample, tokenizer: Tokenizer, own_law:
       own_law: whether it was drawn from the model's own law.
     """
     text = tokenizer.decode(drawn.tokens)
-    names = name_in(sample.character), sample.user_name
-    speech = find_speech(text, *names, opened_thought=tokenizer.opens_thought)
+    speech = find_speech(text, *sample.speakers, opened_thought=tokenizer.opens_thought)
     first, last = spoken_tokens(drawn.tokens, text, speech, tokenizer.decode)
     cuts = tuple(kind for kind in speech.cuts if kind != EDGES)
     failure = "" if last > first else why_silent(text, cuts)

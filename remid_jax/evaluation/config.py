@@ -68,7 +68,7 @@ class _Estimator:
     negatives: str = key("all", "other contexts of a response", ("all", "cyclic", "random"))
     num_negatives: int = key(4, "cyclic: shifts; random: draws in all", "[1, inf)")
     emi_shifts: int = key(
-        0, "EMI without R on so many cyclic shifts; 0: as R-EMI; -1: no EMI", "[-1, inf)"
+        0, "EMI without R on so many cyclic shifts at most; 0: as R-EMI; -1: no EMI", "[-1, inf)"
     )
     clusters: str = key(
         "none", "what dependent contexts share", ("none", "character", "persona", "dialogue")

@@ -27,6 +27,8 @@ class Selection:
       available: tag -> number of samples in the benchmark.
       shift_of: tag of a shifted subset -> its shift.
       shortened: (sample id, dropped user turns) where `drop_oldest_turns` was at work.
+      unpaired: (sample id, pair id) of chosen contexts whose pair id names no sample in
+        distribution.
     """
 
     benchmark: str
@@ -35,6 +37,7 @@ class Selection:
     available: Mapping[str, int]
     shift_of: Mapping[str, str]
     shortened: tuple[tuple[str, int], ...] = ()
+    unpaired: tuple[tuple[str, str], ...] = ()
 
 
 def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
@@ -54,7 +57,11 @@ def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
             )
     available = {tag: len(benchmark.subsets[tag]) for tag in chosen}
     absent = absent_subsets(benchmark, config.shifts)
-    return Selection(benchmark.name, chosen, absent, available, benchmark.shift_of)
+    known = {s.sample_id for s in benchmark.subsets[benchmark.in_distribution]}
+    shifted = (s for tag, part in chosen.items() if tag != benchmark.in_distribution for s in part)
+    unpaired = tuple((s.sample_id, s.pair_id) for s in shifted if s.pair_id not in {None, *known})
+    shift_of = benchmark.shift_of
+    return Selection(benchmark.name, chosen, absent, available, shift_of, unpaired=unpaired)
 
 
 def fit_window(

@@ -1,5 +1,6 @@
 """What a run evaluates: samples, models, collected answers and swaps, checked before any work."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
@@ -49,6 +50,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     encoder = encoder_of(config, models)
     scorer = models.scorer
     golden = golden_answers(s for part in selection.subsets.values() for s in part)
+    _check_measurable(selection, golden, config)
     longest = _longest(selection, {GOLDEN: golden}, scorer)
     if config.prediction.enabled:  # q answers everywhere at the length of golden ones at home
         _check_golden_at_home(selection.subsets[config.in_distribution], golden)
@@ -65,6 +67,20 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     return Task(
         config, settings, models, encoder, selection, labels, golden, references, given, swaps
     )
+
+
+def _check_measurable(
+    selection: Selection, golden: Mapping[str, Answer], config: ConfigDict
+) -> None:
+    """Refuses a run that could compare with nothing: no golden responses, and no swapped factor."""
+    if config.profile.swaps:
+        return
+    counts = [sum(bool(golden[s.sample_id].text) for s in x) for x in selection.subsets.values()]
+    if max(counts) < pairs.MIN_CONTEXTS:
+        raise UserError(
+            "config.profile.swaps is 0, and no subset has golden responses to "
+            f"{pairs.MIN_CONTEXTS} contexts: nothing would be measured; set config.profile.swaps=1"
+        )
 
 
 def _check_golden_at_home(samples: Sequence[Sample], golden: Mapping[str, Answer]) -> None:
@@ -113,11 +129,17 @@ def _collected(selection: Selection, config: ConfigDict) -> Answers | None:
     """Collected responses, where the configuration names a file of them."""
     samples = [s for subset in selection.subsets.values() for s in subset]
     found = read_responses(config.responses, samples) if config.responses else None
-    for name in pairs.REFERENCE_ROWS:
-        if name in (found or config.rpms):
-            raise UserError(f"an RPM cannot be called {name!r}: the table has a row of that name")
+    reserved = {_plain(name): name for name in pairs.REFERENCE_ROWS}
+    for name in found or config.rpms:
+        if row := reserved.get(_plain(name)):
+            raise UserError(f"an RPM cannot be called {name!r}: the table has a row {row!r}")
     _check_draws(found or {}, config)
     return found
+
+
+def _plain(name: str) -> str:
+    """A name without what two spellings of it may differ in."""
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _check_draws(answers: Answers, config: ConfigDict) -> None:

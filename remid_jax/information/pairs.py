@@ -147,6 +147,8 @@ def negatives_for(
 ) -> tuple[Negatives, Negatives]:
     """The negative pairs of n contexts, of different clusters, with reasoning and without.
 
+    There are n − 1 cyclic shifts: a larger `emi_shifts` takes all of them.
+
     Raises:
       UserError: more cyclic shifts than there are other contexts, or no pair is left.
     """
@@ -162,15 +164,10 @@ def negatives_for(
     except ValueError as error:
         raise UserError(f"config.estimator: {error}") from None
     with_r = without_r = Negatives(*(w * between for w in drawn))
-    if s.emi_shifts >= n:
-        raise UserError(
-            f"config.estimator.emi_shifts is {s.emi_shifts}, but {n} contexts have only {n - 1} "
-            "cyclic shifts; lower it, or set it to 0 for the pairs of R-EMI"
-        )
     if s.emi_shifts < 0:
         without_r = Negatives(np.zeros((n, n)), np.zeros((n, n)))
-    elif s.name == "club" and 0 < s.emi_shifts < n - 1:  # only club can leave pairs out
-        weights = mi.cyclic_negatives(n, s.emi_shifts) * between
+    elif s.name == "club" and s.emi_shifts > 0:  # only club can leave pairs out
+        weights = mi.cyclic_negatives(n, min(s.emi_shifts, n - 1)) * between
         without_r = Negatives(weights, weights)
     used = (with_r, without_r) if s.emi_shifts >= 0 else (with_r,)
     for weights in (w for pair in used for w in (pair.model, pair.golden)):

@@ -7,6 +7,7 @@ from typing import Any
 from remid_jax.errors import visible
 from remid_jax.report.text import NO_BREAK, REFERENCES, WIDTH, Figures, Row, fit, short, span
 
+FACTORS = ("user", "character", "dialogue")
 ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
 
@@ -71,10 +72,26 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     """What else was measured, and what the answers went through."""
     if not results["profile"] and (seen := seen_with_power(results["rows"], figures)):
         yield f"{seen}; half of it takes 4x the contexts"
+    yield from _left_out_line(results["profile"])
     yield from _prediction_lines(results, figures)
     yield from _draws_line(results)
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)
+
+
+def _left_out_line(cells: Sequence[Row]) -> Iterator[str]:
+    """Contexts that a cell of the profile goes without, the same for all RPMs but for failures."""
+    most: dict[tuple[str, str], Row] = {}
+    for c in cells:
+        if c["rpm"] not in REFERENCES and c["factor"] in FACTORS and c["n"] and c["left_out"]:
+            place = c["factor"], c["subset"]
+            most[place] = max(most.get(place, c), c, key=lambda c: c["left_out"])
+    parts = [
+        f"{factor} in {short(tag, 18)} {c['left_out']} of {c['n'] + c['left_out']}"
+        for (factor, tag), c in most.items()
+    ]
+    if parts:
+        yield fit("contexts left out, as no other of their language differs: ", parts)
 
 
 def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
@@ -88,7 +105,10 @@ def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[
         if r["measured"] is not None:
             said += f" ({figures.value(r['measured'])})"
         told.append(said)
-    yield fit("prediction of R-EMID ± s.e. (measured): ", told, width=2 * WIDTH - 20)
+    about = f"prediction of R-EMID ± s.e. (measured), n = {span([r['n'] for r in known])}: "
+    yield fit(about, told, width=2 * WIDTH - 20)
+    if any(r["predicted_se"] is None for r in known):
+        yield "no interval of the prediction: contexts are clustered, and it takes each by itself"
     (rank,) = results["prediction_rank"]
     found = f"unknown (n = {rank['n']}, below 4)"
     if rank["spearman"] is not None:
