@@ -178,7 +178,7 @@ def _untested(cells: Sequence[Row], profile: Profile) -> Iterator[Clause]:
     refused = [c for c in counting if not c["shown"]]
     if refused and len(refused) == len(counting):
         if all(c["info"] is None for c in refused):  # no context has a partner
-            yield (Piece(FLAGGED, f"cannot be told: {refused[0]['reason']}"),)
+            yield (Piece(FLAGGED, f"the profile cannot be told: {refused[0]['reason']}"),)
             return
         yield (Piece(FLAGGED, "no share can be given (see –)"),)
     elif refused:
