@@ -1,5 +1,6 @@
 """What a reader of the table must know beside it, a line each."""
 
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -121,21 +122,25 @@ def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[
 
 def _draws_line(results: Mapping[str, Any]) -> Iterator[str]:
     """What the sampling of several answers a context adds, and how many are worth it."""
-    tables = {"R-EMI's": results["rows"], "the profile's": results["profile"]}
-    known = {
-        whose: [r for r in rows if r.get("draws_share") is not None]
-        for whose, rows in tables.items()
-    }
-    shown = [r for rows in known.values() for r in rows]
-    if not shown:
+    cells = [c for c in results["profile"] if c["factor"] in FACTORS]
+    tables = {"R-EMI": results["rows"], "the profile": cells}
+    known = {what: [r for r in x if r.get("draws_share") is not None] for what, x in tables.items()}
+    known = {what: rows for what, rows in known.items() if rows}
+    if not known:
         return
-    means = {f"{r['draws']:.2g}" for r in results["rows"] if r["draws"] and r["draws"] > 1}
-    counts = span(sorted(means, key=float)), span([r["n"] for r in shown])
-    about = f"{counts[0]} answers a context, n = {counts[1]}"
-    parts = [f"{_shares(rows)} of {whose} variance" for whose, rows in known.items() if rows]
-    said = f"{about}: their sampling is {' and '.join(parts)}"
-    if worth := [max(1, round(r["draws_worth_it"])) for r in shown if r["draws_worth_it"]]:
-        said += f"; at these costs {span(sorted(worth))} a context are worth it"
+    counts = [r["n"] for rows in known.values() for r in rows]
+    most = max(r["draws"] or 1 for r in results["rows"])
+    parts = [f"{_shares(rows)} of the variance of {what}" for what, rows in known.items()]
+    said = f"{most:.2g} answers a context, n = {span(counts)}: their sampling is "
+    said += " and ".join(parts)
+    worth = {
+        what: [r["draws_worth_it"] for r in rows if r["draws_worth_it"] is not None]
+        for what, rows in known.items()
+    }
+    if best := [
+        f"{statistics.median(some):.0f} for {what}" for what, some in worth.items() if some
+    ]:
+        said += f"; worth their cost (median): {' and '.join(best)}"
     yield said
 
 
