@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from remid_jax.data.samples import Sample
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import check_config
 from remid_jax.evaluation.cost import (
+    context_cost,
     cost_record,
     left_of,
     longest_of,
@@ -25,9 +26,10 @@ from remid_jax.evaluation.cost import (
     sizes_of,
     stages_of,
 )
+from remid_jax.evaluation.excluded import find_excluded
 from remid_jax.evaluation.gather import Gathered, gather
 from remid_jax.evaluation.outputs import write_contributions, write_matrices, write_texts
-from remid_jax.evaluation.plan import Plan, Task, find_excluded, make_plan
+from remid_jax.evaluation.plan import Plan, Task, make_plan
 from remid_jax.evaluation.runner import Part, part_of, run
 from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
@@ -41,6 +43,7 @@ from remid_jax.progress import progress
 from remid_jax.provenance import provenance
 from remid_jax.report.cost import memory_line
 from remid_jax.report.results_file import write_results
+from remid_jax.report.text import WIDTH, fit, wrapped
 
 CACHE = "cache"  # folder of results in the work folder
 
@@ -135,7 +138,10 @@ def _finish(
     texts = {tag: plan.subsets[tag].texts for tag in selection.subsets}
     if task.config.reasoning.draws > 1:
         origin |= {"effective_thoughts": {t: _mean(x) for t, x in found.effective.items()}}
-    tables = analyse(found.subsets, task.settings, found.log_p, found.swapped, found.prediction)
+    tables = analyse(
+        found.subsets, task.settings, found.log_p, found.swapped, found.prediction,
+        context_cost(plan),
+    )  # fmt: skip
     results = {
         "schema": schema.VERSION,
         "provenance": origin,
@@ -186,7 +192,10 @@ def _divergences(found: Gathered, config: ConfigDict) -> list[dict[str, Any]]:
 
 def _unfinished(answers: Answers) -> dict[str, int]:
     """rpm -> answers that did not end by themselves."""
-    return {rpm: sum(not a.stopped for a in by_id.values()) for rpm, by_id in answers.items()}
+    return {
+        rpm: sum(not draw.stopped for a in by_id.values() for draw in a.draws)
+        for rpm, by_id in answers.items()
+    }
 
 
 def _numbers_of(task: Task) -> dict[str, Any]:
@@ -226,14 +235,34 @@ def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> None:
         pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
         work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
         log.info("%s: %s", stage.what, work)
-    log.info("%s", memory_line(memory_record(task, longest)))
-    for tag in task.selection.absent:
-        log.warning("note: the benchmark has no subset %r; it is left out", tag)
+    log.info("%s", "\n".join(wrapped(memory_line(memory_record(task, longest)))))
+    for note in _selection_notes(task):
+        log.warning("note: %s", note)
     for name, template in task.models.templates().items():
         for note in template["notes"]:
             log.warning("note: %s: %s", name, note)
     for sample_id, turns in task.selection.shortened:
         log.warning("note: %s: %d oldest turns dropped to fit", sample_id, turns)
+
+
+def _selection_notes(task: Task) -> Iterator[str]:
+    """What was chosen otherwise than the configuration and the file say."""
+    selection, most = task.selection, task.settings.emi_shifts
+    if selection.absent:
+        names = [repr(tag) for tag in selection.absent]
+        yield fit("the benchmark lacks these subsets, which are left out: ", names, width=WIDTH - 6)
+    if selection.unpaired:
+        sample_id, pair_id = selection.unpaired[0]
+        yield (
+            f"{len(selection.unpaired)} contexts have a pair_id that names no sample of "
+            f"{next(iter(selection.subsets))!r}, first {pair_id!r} of {sample_id!r}; they count as "
+            "unpaired"
+        )
+    few = {tag: len(s) for tag, s in selection.subsets.items() if 0 < len(s) <= most}
+    if few:
+        names = [f"all {n - 1} of {tag!r}" for tag, n in few.items()]
+        start = f"EMI takes fewer cyclic shifts than config.estimator.emi_shifts = {most}: "
+        yield fit(start, names, width=WIDTH - 6)
 
 
 def _say_cost(programs: Compilations, engine: Engine | None) -> None:

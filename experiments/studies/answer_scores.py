@@ -17,11 +17,11 @@ from ml_collections import ConfigDict
 from remid_jax.data.contexts import choose_contexts
 from remid_jax.data.reading import load_benchmark
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import Response, copied_in
+from remid_jax.evaluation.answers import Response, blocks_of, copied_in, own_answers
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import default_config
 from remid_jax.evaluation.cost import longest_of, stages_of
-from remid_jax.evaluation.plan import Plan, SubsetPlan, Task, make_plan, own_answers
+from remid_jax.evaluation.plan import Plan, SubsetPlan, Task, make_plan
 from remid_jax.evaluation.requests import Score
 from remid_jax.evaluation.runner import Part, run
 from remid_jax.evaluation.task import make_task
@@ -116,7 +116,7 @@ class Scorer:
     def _rows(self, tag: str) -> dict[str, dict[str, Any]]:
         """Name -> what was scored of a row, of those that answer in the subset."""
         found, at_home = self._plan.subsets[tag], tag == self._config.in_distribution
-        every, rows = own_answers(found.responses), {}
+        every, rows = own_answers(blocks_of(found.responses, found.further)), {}
         for k, name in enumerate((*found.responses, SHUFFLED)):
             columns = [own[k] for own in every]
             if any(columns) and not (name == UNSHIFTED and at_home):  # which is golden itself

@@ -26,6 +26,8 @@ def contribution_records(estimates: Estimates) -> list[Record]:
         nats = estimates.contributions(model, used, weights.model)
         nats = nats - estimates.contributions(subset.golden, used, weights.golden)
         ids = list(itertools.compress(subset.sample_ids, used))
-        table = contribution_table(ids, nats, model.lengths[used])
+        drawn = subset.draws.get(rpm, [model])
+        tokens = np.sum([np.where(b.where, b.lengths, 0) for b in drawn], axis=0)
+        table = contribution_table(ids, nats, tokens[used])
         records += [{"rpm": rpm, "subset": subset.tag, **row} for row in table]
     return records

@@ -40,7 +40,7 @@ def cross_columns(estimates: Estimates) -> dict[tuple[str, str], Record]:
         place = rpm, subset.tag
         found[place] = dict.fromkeys(COLUMNS)
         if place in counted and k >= 2:
-            blocks = subset.rpms[rpm], subset.golden
+            blocks = subset.first_draws(rpm), subset.golden  # logs of means: no mean over draws
             found[place] |= _columns(*blocks, counted[place], k, estimates.settings.seed)
     return found
 

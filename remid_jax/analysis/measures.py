@@ -30,11 +30,18 @@ class Estimates:
       subsets: the in-distribution one, `home`, first.
       settings: how they are estimated.
       names: of all rows; rpms: of the evaluated models alone.
+      context_cost: of one more context, in answers; None where it is not known.
     """
 
-    def __init__(self, subsets: Sequence[Subset], settings: EstimatorSettings):
+    def __init__(
+        self,
+        subsets: Sequence[Subset],
+        settings: EstimatorSettings,
+        context_cost: float | None = None,
+    ):
         """Takes subsets, the in-distribution one first."""
         self.subsets, self.settings, self.home = tuple(subsets), settings, subsets[0]
+        self.context_cost = context_cost
         self.names = tuple(self.home.rpms)
         self.rpms = tuple(name for name in self.names if name not in REFERENCE_ROWS)
         self._done: dict[tuple[str, str, bytes], Replicates] = {}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from remid_jax.analysis.contrast import POWER, Record, count_groups, number, with_holm
+from remid_jax.analysis.draws import info_draws
 from remid_jax.analysis.measures import Estimates
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS, Subset, Swapped, groups_of
 from remid_jax.information.power import samples_needed
@@ -75,7 +76,11 @@ def profile_records(
                     u = _uncertainty(subset, cells[factor], estimates.settings.confidence)
                     u_home |= {factor: u} if is_home else {}
                     told = _uncertainty_record(u_home.get(factor), u, is_home)
-                    block.append({**record, **_drop(home.get(factor), found, is_home), **told})
+                    drawn = info_draws(
+                        estimates, subset, rpm, swaps[subset.tag], factor, cells[factor].used
+                    )
+                    record |= _drop(home.get(factor), found, is_home)
+                    block.append({**record, **told, **drawn})
                 records += with_holm(block, "p_value")
             flags += _flags(subset, rpm, cells) if rpm != GOLDEN and subset.has_golden else []
     return records, flags

@@ -20,6 +20,7 @@ def analyse(
     own_log_probs: LogProbs,
     swaps: Mapping[str, Swapped],
     prediction: Mapping[str, Mapping[str, PredictionBlocks]],
+    context_cost: float | None = None,
 ) -> dict[str, list[Record]]:
     """The tables of all that is estimated from scores; see `schema.TABLES`.
 
@@ -29,8 +30,9 @@ def analyse(
       own_log_probs: tag -> RPM -> [N] log p_θ of its answers in nats, NaN where it is not known.
       swaps: tag -> scores under contexts with a swapped factor.
       prediction: shifted tag -> RPM -> what its worst case is predicted from; empty when off.
+      context_cost: of one more context, in answers; None where no context has several.
     """
-    estimates = Estimates(subsets, settings)
+    estimates = Estimates(subsets, settings, context_cost)
     profile, flags = profile_records(estimates, swaps)
     rows = estimate_rows(estimates, own_log_probs)
     predicted, rank = prediction_records(prediction, rows, estimates)

@@ -15,6 +15,7 @@ from remid_jax.analysis.contrast import (
     with_holm,
 )
 from remid_jax.analysis.cross_information import cross_columns
+from remid_jax.analysis.draws import r_emi_draws
 from remid_jax.analysis.measures import COLUMNS, Estimates
 from remid_jax.information.pairs import MIN_CONTEXTS, Block, Subset, groups_of, is_paired
 from remid_jax.information.repeated import expected_kl
@@ -38,7 +39,8 @@ def estimate_rows(estimates: Estimates, own_log_probs: LogProbs) -> list[Record]
         block = [{**_row(estimates, s, rpm), "reason": s.lack_of_golden} for s in subsets]
         for subset, row in zip(subsets, with_holm(block), strict=True):
             kl = _expected_kl(subset, rpm, own_log_probs.get(subset.tag, {}).get(rpm))
-            records.append({**row, **cross[rpm, subset.tag], **kl})
+            drawn = r_emi_draws(estimates, subset, rpm)
+            records.append({**row, **cross[rpm, subset.tag], **kl, **drawn})
     return records
 
 

@@ -64,6 +64,19 @@ _DIFFERENCE = {
     "low": "lower end of its interval, nats",
     "high": "upper end of its interval, nats",
 }
+
+
+def _draws(name: str) -> dict[str, str]:
+    """Columns about several answers a context, of a value."""
+    return {
+        "draws_share": f"of the variance of `{name}`, what the sampling of several answers a "
+        "context adds, at most 1, no unit; None with one answer a context or clusters",
+        "draws_share_se": "its standard error over contexts, no unit",
+        "draws_worth_it": f"answers a context that make the variance of `{name}` times cost "
+        "smallest, at the costs of this run; None: not known, or no number is enough",
+    }
+
+
 _WORST = ("rpm", "subset", "shift", "r_emid", "r_emid_low", "r_emid_high", "within_noise")
 TABLES: dict[str, dict[str, str]] = {
     "excluded": {
@@ -101,6 +114,7 @@ TABLES: dict[str, dict[str, str]] = {
         "u_low": "lower end of its interval, no unit",
         "u_high": "upper end of its interval, no unit",
         "collapsed": "whether `u` is shown to be below .3 of that in distribution; None if unknown",
+        **_draws("info"),
     },
     "flags": {
         **_PLACE,
@@ -119,6 +133,8 @@ TABLES: dict[str, dict[str, str]] = {
         "saturated": "whether one of them is above .9, where the difference tells nothing",
         "expected_kl": "mean of log p(answer) under its RPM − log q, nats; None if p is not known",
         "expected_kl_se": "its standard error, nats",
+        "draws": "mean number of answers a context",
+        **_draws("r_emi"),
     },
     "by_language": {"language": "of the samples, and of their negatives", **_LEVEL},
     "by_shift": {
@@ -204,7 +220,7 @@ TABLES: dict[str, dict[str, str]] = {
         "sample_ID": "of the context",
         "nats": "what it adds to R-EMI, which is the mean over the samples",
         "of_mean": "its part of that mean, nats: `nats` / n",
-        "tokens": "scored tokens of the answer",
+        "tokens": "scored tokens of the answer, or of all answers to the context",
     },
 }
 

@@ -1,5 +1,6 @@
 """Character profiles: what files hold, and their text for prompts and drafts."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,20 @@ from remid_jax.json_files import kind_of, part_of
 Profile = Mapping[str, Any] | str
 
 UNNAMED = "the character"
+_NAME_LINE = re.compile(
+    r"^[\s#*_>-]*(?:full |character )?name[*_\s]*[:：][*_\s]*([^\n]+?)[*_.\s]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_INTRODUCED = re.compile(
+    r"(?:(?:you are|you're|i am|i'm|my name is)\s+)?([^\n,]{1,60}?)(?:,|\s(?:is|was)\s)",
+    re.IGNORECASE,
+)
+_MOST_WORDS = 4  # of a name within a text
+_NO_NAME = re.compile(r"[.!?。！？:：;\n](?!\s?[A-Z]\w)|\d")  # but of `Dr. John Watson`
+_NO_FIRST = (
+    "a", "an", "the", "he", "she", "it", "they", "i", "you", "we", "this", "that", "there", "his",
+    "her", "their", "my", "your", "our",
+)  # fmt: skip
 _CARDS = ("chara_card_v2", "chara_card_v3")
 _NOT_OF_THE_CHARACTER = (  # which the specification of cards keeps out of prompts
     "creator_notes", "creator_notes_multilingual", "extensions", "creator", "character_version",
@@ -73,6 +88,28 @@ def name_in(character: Profile) -> str:
     named = {str(key).lower(): value for key, value in profile.items()}
     found = (named.get(key) for key in ("name", "char_name", "character_name"))
     return next((n.strip() for n in found if isinstance(n, str) and has_text(n)), "")
+
+
+def known_name(profile: Profile) -> str:
+    """The name in a profile, one that is a text included, or an empty text.
+
+    A text tells it where it is nothing but a name, has a line `Name: …`, or begins with one, as
+    in `You are Ann Lee, a nurse` and `Ann Lee is a nurse`.
+
+    >>> known_name("You are Ann Lee, a nurse."), known_name("She is a nurse.")
+    ('Ann Lee', '')
+    """
+    if not isinstance(profile, str):
+        return name_in(profile)
+    text = profile.strip()
+    found = _NAME_LINE.search(text) or _INTRODUCED.match(text)
+    name = (found[1] if found else text).strip()
+    words = name.split()
+    if not words or len(words) > _MOST_WORDS or _NO_NAME.search(name):
+        return ""
+    if words[0].casefold() in _NO_FIRST or any(w[0].islower() for w in (words[0], words[-1])):
+        return ""
+    return name
 
 
 def character_name(character: Profile) -> str:

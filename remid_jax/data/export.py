@@ -23,6 +23,7 @@ from remid_jax.data.responses import (
     Answer,
     count_lines,
     counts_of,
+    join_draws,
     read_answer,
     response_records,
 )
@@ -138,7 +139,7 @@ def collect_responses(
 
 
 def _batch_answer(row: Record, sample: Sample | None) -> Answer:
-    """The answer in one line of a batch output file, the first of its draws that has text."""
+    """The answer in one line of a batch output file, with all of its draws that have text."""
     response = part_of(row, "response", dict)
     body = response.get("body")
     status = response.get("status_code", 200 if "body" in response else None)
@@ -148,8 +149,7 @@ def _batch_answer(row: Record, sample: Sample | None) -> Answer:
     answers = [_of_choice(choice, sample) for choice in _choices(body)]
     if not answers:
         return Answer(failure="the request failed: its body has no choices[0].message")
-    used = next((a for a in answers if not a.failure), answers[0])
-    return dataclasses.replace(used, unused=len(answers) - 1)
+    return join_draws(answers)
 
 
 def _reason(error: Any) -> str:
@@ -191,13 +191,13 @@ def _add_answer(record: Record, name: str, rpm: str, answer: Answer) -> None:
     texts = record[RESPONSE]
     if answer.failure and rpm in texts:
         return
-    if not answer.failure and texts.setdefault(rpm, answer.text) != answer.text:
+    if not answer.failure and texts.setdefault(rpm, answer.content) != answer.content:
         raise UserError(
             f"the file given by --out holds another response of {rpm!r} to {name!r}; choose "
             "another --rpm or --out"
         )
     record[DETAILS].pop(rpm, None)
-    if details := {k: v for k, v in answer.details().items() if v != "stop"}:
+    if details := answer.details():
         record[DETAILS][rpm] = details
 
 

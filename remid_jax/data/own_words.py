@@ -98,7 +98,7 @@ def context_texts(sample: Sample) -> tuple[str, ...]:
 
 
 def names_of(sample: Sample) -> tuple[str, ...]:
-    """The names of character and user that a sample knows, as `speech.find_speech` is given them.
+    """The names of character and user that a sample gives.
 
     A profile that is a text gives none, nor does a persona; over eight words it is a description.
     """

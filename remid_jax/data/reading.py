@@ -162,6 +162,8 @@ def _check_keys(data: Mapping[str, Any], file: Path) -> None:
 def load_responses(path: str | Path, samples: Iterable[Sample]) -> dict[str, dict[str, str]]:
     """Reads what evaluated models answered: rpm -> sample id -> what was spoken.
 
+    Of several draws for one context that is the first with text.
+
     Args:
       path: a JSON object `{sample_ID: {"model_response": {rpm: text}}}`, or JSONL with one
         `{"sample_ID": ..., "model_response": {rpm: text}}` a line.

@@ -1,12 +1,12 @@
 """Answers of evaluated models, and files of them."""
 
 import dataclasses
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from remid_jax.data.characters import name_in
 from remid_jax.data.samples import Sample, is_unicode, read_name
 from remid_jax.data.speech import CUTS, find_speech, speech_of
 from remid_jax.data.texts import has_text
@@ -15,6 +15,7 @@ from remid_jax.files import path_of
 from remid_jax.json_files import LINES, kind_of, part_of, read_json, read_json_lines
 
 RESPONSE, DETAILS = "model_response", "response_details"
+FURTHER = "further"  # key of a list within the details: those of the second draw, the third, ...
 ENDED = ("stop", "STOP", "")  # finish reasons that need no mention
 _AGAIN = "export the prompts again with the same benchmark and limits"
 
@@ -34,7 +35,8 @@ class Answer:
       failure: why there is nothing to score, or an empty text.
       cuts: what was cut from the text, see `speech.CUTS`.
       finish: a server's reason to end the answer, or an empty text.
-      unused: further draws for the same context, which are not used.
+      unused: further draws for the same context that hold nothing to score.
+      further: those that do.
     """
 
     text: str = ""
@@ -46,19 +48,36 @@ class Answer:
     cuts: tuple[str, ...] = ()
     finish: str = ""
     unused: int = 0
+    further: tuple["Answer", ...] = ()
 
     def __post_init__(self):
         for field in ("failure", "finish"):  # a server's words, which may hold half a character
             plain = getattr(self, field).encode("utf-8", "backslashreplace").decode()
             object.__setattr__(self, field, plain)
 
+    @property
+    def draws(self) -> tuple["Answer", ...]:
+        """All answers to the context that can be used, this one first."""
+        return (dataclasses.replace(self, further=()), *self.further)
+
+    @property
+    def content(self) -> str | list[str]:
+        """What a response file holds: a text, or a list where there are several draws."""
+        return [a.text for a in self.draws] if self.further else self.text
+
+    def each(self, change: Callable[["Answer"], "Answer"]) -> "Answer":
+        """The same draws, each of them changed."""
+        return join_draws([change(a) for a in self.draws])
+
     def details(self) -> dict[str, Any]:
-        """What a response file says of the answer under `DETAILS`."""
+        """What a response file says of the answer under `DETAILS`, and of further draws in it."""
+        further = [a.details() for a in self.further]
         parts = {
             "tokens": list(self.tokens),
             "tokenizer": self.tokenizer,
             "failed": self.failure,
-            "finish_reason": self.finish,
+            "finish_reason": self.finish if self.finish not in ENDED else "",
+            FURTHER: further if any(further) else [],
         }
         return {key: value for key, value in parts.items() if value}
 
@@ -66,40 +85,54 @@ class Answer:
 Answers = Mapping[str, Mapping[str, Answer]]  # rpm -> sample id -> answer
 
 
+def join_draws(draws: Sequence[Answer]) -> Answer:
+    """Answers to one context as one: the first that can be used, with the others that can.
+
+    Args:
+      draws: at least one.
+    """
+    usable = [a for a in draws if a.text]
+    first, *further = usable or draws[:1]
+    unused = sum(a.unused for a in draws) + len(draws) - 1 - len(further)
+    return dataclasses.replace(first, further=tuple(further), unused=unused)
+
+
 def read_answer(content: Any, sample: Sample | None = None, finish: str = "") -> Answer:
     """What was spoken in an answer as a server or a file gives it.
 
     Args:
       content: a text; a message, or parts of one (`[{"type": "text", "text": ...}, ...]`), of which
-        the texts count; or several texts, draws for one context, of which the first counts.
+        the texts count; or several texts, draws for one context.
       sample: the context, where it is known: labels with the character's name are cut.
       finish: the server's reason to end the answer.
     """
-    draws = _draws(content)
-    if not draws or not isinstance(draws[0], str):
-        held = "nothing" if content in (None, []) else kind_of(draws[0] if draws else content)
+    return join_draws([_read_draw(draw, sample, finish) for draw in _draws(content)])
+
+
+def _read_draw(text: Any, sample: Sample | None, finish: str) -> Answer:
+    if not isinstance(text, str):
+        held = "nothing" if text in (None, []) else kind_of(text)
         return Answer(failure=f"the answer holds {held} where a text is due", finish=finish)
-    text, unused = draws[0], len(draws) - 1
     if not is_unicode(text):
         problem = "the answer holds a \\ud8.. escape without its other half"
-        return Answer(failure=problem, finish=finish, unused=unused)
-    names = (name_in(sample.character), sample.user_name) if sample else ("", "")
-    found = find_speech(text, *names)
+        return Answer(failure=problem, finish=finish)
+    found = find_speech(text, *(sample.speakers if sample else ()))
     spoken = speech_of(text, found)
     said = {"text": spoken} if has_text(spoken) else {"failure": why_silent(text, found.cuts)}
-    return Answer(**said, cuts=found.cuts, finish=finish, unused=unused)
+    return Answer(**said, cuts=found.cuts, finish=finish)
 
 
 def _draws(content: Any) -> Sequence[Any]:
-    """The draws that a content holds, those without text last."""
-    if isinstance(content, dict):  # a message, or one part of it
-        return _draws(content["content"]) if "content" in content else _draws([content])
-    if not isinstance(content, list):
+    """The draws that a content holds; itself where it holds none."""
+    if isinstance(content, dict) and "content" in content:  # a message
+        return _draws(content["content"])
+    parts = [content] if isinstance(content, dict) else content
+    if not isinstance(parts, list) or not parts:
         return [content]
-    if any(isinstance(part, dict) for part in content):
-        texts = [part if isinstance(part, str) else _text_of(part) for part in content]
-        return ["".join(texts)] if any(texts) else []
-    return sorted(content, key=lambda draw: not isinstance(draw, str))
+    if any(isinstance(part, dict) for part in parts):
+        texts = [part if isinstance(part, str) else _text_of(part) for part in parts]
+        return ["".join(texts)] if any(texts) else [content]
+    return parts
 
 
 def _text_of(part: Any) -> str:
@@ -153,7 +186,17 @@ def _of_record(records: Mapping[str, Any], sample: Sample, rpm: str) -> Answer:
         if details.get("failed"):
             return Answer(failure=str(details["failed"]), finish=finish)
         return Answer(failure="the response file has no answer of it")
-    answer = read_answer(record[RESPONSE][rpm], sample, finish)
+    further = details.get(FURTHER)
+    known = further if isinstance(further, list) else []
+    parts = itertools.chain([details, *known], itertools.repeat({}))
+    drawn = zip(_draws(record[RESPONSE][rpm]), parts, strict=False)
+    return join_draws([_detailed(_read_draw(x, sample, ""), part) for x, part in drawn])
+
+
+def _detailed(answer: Answer, details: Any) -> Answer:
+    """A draw with what its file says of it."""
+    details = details if isinstance(details, dict) else {}
+    answer = dataclasses.replace(answer, finish=str(details.get("finish_reason") or ""))
     ids = details.get("tokens", [])
     if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < 2**31 for i in ids):
         return answer  # nobody's ids; the text is there
@@ -213,7 +256,7 @@ def by_rpm(row: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
 
 def counts_of(answers: Iterable[Answer]) -> dict[str, Any]:
     """`cut` and `finish_reasons` (kind -> number of answers), and the number of `unused_draws`."""
-    answers = list(answers)
+    answers = [draw for a in answers for draw in a.draws]
     cut = Counter(kind for a in answers for kind in a.cuts)
     return {
         "cut": {k: cut[k] for k in CUTS if k in cut},
@@ -231,4 +274,4 @@ def count_lines(rpm: str, counts: Mapping[str, Any]) -> Iterator[str]:
         parts = ", ".join(f"{name} ({n})" for name, n in sorted(finish.items()))
         yield f"answers of {rpm} with another finish_reason than stop: {parts}"
     if unused := counts["unused_draws"]:
-        yield f"further draws of {rpm} that are not used: {unused}"
+        yield f"further draws of {rpm} that hold nothing to score: {unused}"

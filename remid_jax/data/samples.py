@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from remid_jax.data.characters import Profile, filled, name_in, read_character
+from remid_jax.data.characters import Profile, filled, known_name, name_in, read_character
 from remid_jax.data.shifts import SHIFT_OF
 from remid_jax.data.texts import control_characters, has_text
 from remid_jax.errors import UserError, nearest
@@ -60,6 +60,11 @@ class Sample:
     def user_name(self) -> str:
         """The user's name where the record gives it as `user_name`, or an empty text."""
         return part_of(self.extra, "user_name", str).strip()
+
+    @property
+    def speakers(self) -> tuple[str, str]:
+        """Names of character and user as far as they can be known, for labels in an answer."""
+        return known_name(self.character), self.user_name or known_name(self.persona)
 
     @property
     def user_turns(self) -> int:

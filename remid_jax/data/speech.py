@@ -184,7 +184,7 @@ def _before_tokens(text: str) -> int:
 
 def _after_label(text: str, character: str, user: str) -> int:
     found = _leading_label(character).match(text)
-    if found is None and (found := _user_label(user).match(text)):
+    if found is None and (found := _leading_user_label(user).match(text)):
         # The user's turn is told again before the answer, or the label is the wrong one.
         found = _later_label(character).search(text) or found
     return found.end() if found else 0
@@ -220,6 +220,12 @@ def _later_label(character: str) -> re.Pattern[str]:
 @functools.lru_cache(maxsize=1024)
 def _user_label(user: str) -> re.Pattern[str]:
     return re.compile(rf"(?:{_label(_users(user))})+", re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=1024)
+def _leading_user_label(user: str) -> re.Pattern[str]:
+    """At the beginning a part of the user's name is a label too."""
+    return re.compile(rf"(?:{_label((*_parts_of_name(user), *_USERS))})+", re.IGNORECASE)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from remid_jax.data.characters import name_in
 from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.responses import Answer, read_answer, why_silent
 from remid_jax.data.samples import Sample
@@ -21,7 +20,7 @@ from remid_jax.data.speech import (
 from remid_jax.data.texts import strip_edges
 from remid_jax.errors import UserError
 from remid_jax.inference.sampling import Sampled
-from remid_jax.information.pairs import ECHO, UNSHIFTED
+from remid_jax.information.pairs import ECHO, GOLDEN, UNSHIFTED
 from remid_jax.models.tokenizer import Tokenizer
 from remid_jax.models.tokenizer_offsets import token_offsets
 
@@ -42,6 +41,26 @@ class Response:
     def counted(self) -> int:
         """Number of tokens that are counted."""
         return len(self.tokens) - self.skip
+
+
+Column = Sequence[Response | None]  # an answer a sample; None: nothing to score
+
+
+def blocks_of(
+    responses: Mapping[str, Column], further: Mapping[str, Sequence[Column]]
+) -> dict[tuple[str, int], Column]:
+    """(name, draw) -> answers, in the order of a matrix's columns: all first draws stand first."""
+    first = {(name, 0): column for name, column in responses.items()}
+    return first | {
+        (name, k): column for name, some in further.items() for k, column in enumerate(some, 1)
+    }
+
+
+def own_answers(blocks: Mapping[tuple[str, int], Column]) -> list[list[Response | None]]:
+    """[N], for each sample its own answers: of all blocks, and of `SHUFFLED`, last."""
+    golden = blocks[GOLDEN, 0]
+    shuffled = [*golden[1:], golden[0]]
+    return [list(own) for own in zip(*blocks.values(), shuffled, strict=True)]
 
 
 def copied_in(
@@ -130,8 +149,7 @@ def spoken_answer(drawn: Sampled, sample: Sample, tokenizer: Tokenizer, own_law:
       own_law: whether it was drawn from the model's own law.
     """
     text = tokenizer.decode(drawn.tokens)
-    names = name_in(sample.character), sample.user_name
-    speech = find_speech(text, *names, opened_thought=tokenizer.opens_thought)
+    speech = find_speech(text, *sample.speakers, opened_thought=tokenizer.opens_thought)
     first, last = spoken_tokens(drawn.tokens, text, speech, tokenizer.decode)
     cuts = tuple(kind for kind in speech.cuts if kind != EDGES)
     failure = "" if last > first else why_silent(text, cuts)

@@ -17,6 +17,7 @@ from remid_jax.models.pretrained import DTYPES
 from remid_jax.run_config import ModelKeys, RunKeys
 from remid_jax.settings import check_keys, check_name, defaults_of, group, key, keys_of
 
+MEAN_OF_DRAWS = "club"  # the estimator that is linear in scores
 REPETITION_PENALTY = 1.05  # small models that decode greedily fall into loops without one
 
 
@@ -41,6 +42,7 @@ class _Model(ModelKeys):
 @dataclasses.dataclass(frozen=True)
 class _Batch:
     batch_rows: int = key(16, "decoded together", "[1, inf) rows")
+    draws: int = key(1, "of each RPM to a context; several: temperature > 0", "[1, inf) answers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ class _Estimator:
     negatives: str = key("all", "other contexts of a response", ("all", "cyclic", "random"))
     num_negatives: int = key(4, "cyclic: shifts; random: draws in all", "[1, inf)")
     emi_shifts: int = key(
-        0, "EMI without R on so many cyclic shifts; 0: as R-EMI; -1: no EMI", "[-1, inf)"
+        0, "EMI without R on so many cyclic shifts at most; 0: as R-EMI; -1: no EMI", "[-1, inf)"
     )
     clusters: str = key(
         "none", "what dependent contexts share", ("none", "character", "persona", "dialogue")
@@ -109,7 +111,9 @@ class _Limits:
     too_long: str = key(
         "error", "what becomes of prompts beyond the window", ("error", "drop_oldest_turns")
     )
-    excluded_share: float = key(0.1, "of an RPM's answers in a subset that may fail", "[0, 1]")
+    excluded_share: float = key(
+        0.1, "of an RPM's answers in a subset that may fail; above 0 one always may", "[0, 1]"
+    )
     memory_bytes: int = key(MEMORY, "of a device beside its weights", "[1, inf) bytes")
 
 
@@ -169,6 +173,7 @@ def check_config(config: ConfigDict) -> None:
         )
     if not all(config.sampling.stop_strings):
         raise UserError("config.sampling.stop_strings holds an empty text, which ends every answer")
+    _check_draws(config)
     _check_thoughts(config.reasoning)
     if 0 < config.limits.contexts < MIN_CONTEXTS:
         raise UserError(
@@ -190,6 +195,22 @@ def _check_subsets(config: ConfigDict) -> None:
     for name in (*config.shifts, *config.subset_shifts):
         check_name("config.shifts and config.subset_shifts", name)
     parse_subset_shifts(config.subset_shifts)
+
+
+def _check_draws(config: ConfigDict) -> None:
+    if config.sampling.draws == 1:
+        return
+    several = f"config.sampling.draws is {config.sampling.draws}"
+    if config.sampling.temperature == 0:
+        raise UserError(
+            f"{several} and config.sampling.temperature 0: greedy answers to a context are all "
+            "alike; set config.sampling.temperature=1.0, or draws=1"
+        )
+    if config.estimator.name != MEAN_OF_DRAWS:
+        raise UserError(
+            f"{several}, of which only estimator {MEAN_OF_DRAWS!r} takes the mean; set "
+            f"config.estimator.name={MEAN_OF_DRAWS!r}, or draws=1"
+        )
 
 
 def _check_thoughts(reasoning: ConfigDict) -> None:

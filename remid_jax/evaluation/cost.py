@@ -5,13 +5,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from remid_jax.evaluation.answers import blocks_of
 from remid_jax.evaluation.cache import Cache
-from remid_jax.evaluation.plan import Plan, Task
+from remid_jax.evaluation.plan import ANSWERS, Plan, Task
 from remid_jax.evaluation.prediction import STAND_INS
 from remid_jax.evaluation.requests import Generate, Request, Score, costs, is_drawn
 from remid_jax.evaluation.runner import pieces_of
 from remid_jax.inference import cost
 from remid_jax.inference.sizes import Sizes, share_of, sizes_for
+from remid_jax.information.pairs import REFERENCE_ROWS
 
 
 @dataclasses.dataclass
@@ -78,6 +80,34 @@ def stages_of(requests: Sequence[Request], batch_rows: int) -> list[Stage]:
         calls = math.ceil(len(piece) / max(1, batch_rows // first.draws))
         stages[first.about.stage].steps += calls * first.sampling.max_tokens
     return list(stages.values())
+
+
+def context_cost(plan: Plan) -> float | None:
+    """What one more context costs, in answers that all RPMs give to one; None where each gives one.
+
+    Of a finished plan: what its requests cost without the RPMs' answers, against what drawing and
+    scoring these costs.
+    """
+    if not any(subset.further for subset in plan.subsets.values()):
+        return None
+    whole = own = 0.0
+    answers = contexts = 0
+    for subset in plan.subsets.values():
+        blocks = blocks_of(subset.responses, subset.further)
+        rpms = {name for name, _ in blocks} - {*REFERENCE_ROWS}
+        drawn = [y for (name, _), column in blocks.items() if name in rpms for y in column if y]
+        tokens = {y.tokens for y in drawn}
+        for r, paid in zip(subset.requests, costs(subset.requests), strict=True):
+            whole += paid.flops
+            if isinstance(r, Score):
+                some = (y for y in r.responses if y in tokens)
+                shape, n = r.model.config, len(r.prompt)
+                own += sum(cost.score_flops(shape, n, len(y)) for y in some)
+            elif r.about.stage.startswith(ANSWERS):
+                own += paid.decoding
+        contexts += len(subset.asked.ids) * len(rpms)
+        answers += len(drawn)
+    return (whole - own) / own * answers / contexts if own else None
 
 
 def longest_of(plan: Plan) -> int:

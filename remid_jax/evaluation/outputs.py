@@ -41,7 +41,7 @@ def _file_name(tag: str) -> str:
 def write_texts(folder: Path, task: Task, plan: Plan) -> None:
     """responses.jsonl, which `config.responses` reads again, with the thought of each sample.
 
-    Where several are drawn, it is a list of them.
+    Where several are drawn, of answers too, it is a list of them.
     """
     records, several = [], task.config.reasoning.draws > 1
     for tag, samples in task.selection.subsets.items():
@@ -52,7 +52,7 @@ def write_texts(folder: Path, task: Task, plan: Plan) -> None:
             thoughts = texts.thoughts[i]
             records.append({
                 **sample.to_record(),
-                RESPONSE: {name: a.text for name, a in answers.items() if a.text},
+                RESPONSE: {name: a.content for name, a in answers.items() if a.text},
                 DETAILS: {name: d for name, a in answers.items() if (d := a.details())},
                 "thought": list(thoughts) if several else thoughts[0],
             })  # fmt: skip

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,12 +10,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.data import prompts
-from remid_jax.data.responses import Answer, Answers
+from remid_jax.data.responses import Answer, Answers, join_draws
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import scorer_notes
 from remid_jax.errors import UserError
-from remid_jax.evaluation.answers import Response, spoken_answer, to_response
+from remid_jax.evaluation.answers import (
+    Column,
+    Response,
+    blocks_of,
+    own_answers,
+    spoken_answer,
+    to_response,
+)
 from remid_jax.evaluation.cache import Cache
+from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import texts_of
 from remid_jax.evaluation.matrices import Asked, Matrix, Mixture, matrix_of, mixture_of
 from remid_jax.evaluation.models import Model, Models
@@ -40,6 +49,7 @@ from remid_jax.settings import made_from
 FULL, THOUGHTS = "full", "thoughts"
 WITH_REASONING, WITHOUT = "likelihoods with reasoning", "likelihoods without"
 SWAPPED = "contexts with a swapped factor"
+ANSWERS = "answers of"
 FEATURES = "features of contexts"
 
 
@@ -115,8 +125,9 @@ class SubsetPlan:
       asked: the scorer's prompts.
       scores: the pair matrix with reasoning, and that without in it.
       swapped: for each sample the matrix of its swapped contexts.
-      responses: golden's and every rpm's answers as they are scored; None: nothing to score.
+      responses: golden's and every rpm's answers as they are scored, the first draw of each.
       texts: answers and thoughts, as far as they are drawn.
+      further: rpm -> its second draws, its third, ...; without those that have none.
     """
 
     answers: Mapping[str, Sequence[Generate]]
@@ -124,8 +135,9 @@ class SubsetPlan:
     asked: Asked
     scores: Mixture
     swapped: Sequence[Matrix]
-    responses: Mapping[str, Sequence[Response | None]]
+    responses: Mapping[str, Column]
     texts: Texts
+    further: Mapping[str, Sequence[Column]] = dataclasses.field(default_factory=dict)
 
     @property
     def is_final(self) -> bool:
@@ -245,8 +257,8 @@ def _answers(task: Task, tag: str, samples: Sequence[Sample]) -> dict[str, list[
     return {
         name: [
             _generate(
-                task, task.models.rpms[name], tag, s, f"answers of {name}", spec.view,
-                prompts.reply_messages(s, spec.view), reply, name,
+                task, task.models.rpms[name], tag, s, f"{ANSWERS} {name}", spec.view,
+                prompts.reply_messages(s, spec.view), reply, name, task.config.sampling.draws,
             )
             for s in samples
         ]
@@ -296,7 +308,9 @@ def _texts(
     for name, requests in answers.items():
         if all(r in cache for r in requests):
             known[name] = {
-                s.sample_id: spoken_answer(cache.generated(r)[0], s, r.model.tokenizer, own_law)
+                s.sample_id: join_draws(
+                    [spoken_answer(d, s, r.model.tokenizer, own_law) for d in cache.generated(r)]
+                )
                 for s, r in zip(samples, requests, strict=True)
             }
     if not all(r in cache for r in thoughts):
@@ -327,12 +341,13 @@ def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) 
     generated = _answers(task, tag, samples), _thoughts(task, tag, samples)
     texts = _texts(task, samples, *generated, cache)
     check_excluded(tag, samples, texts.answers, task.config)
-    responses = _responses(task, samples, texts)
-    columns = [r for column in responses.values() for r in column]
-    n, others, scorer = len(samples), len(responses) - 1, task.models.scorer
+    responses, further = _responses(task, samples, texts)
+    blocks = blocks_of(responses, further)
+    columns = [r for column in blocks.values() for r in column]
+    n, others, scorer = len(samples), len(blocks) - 1, task.models.scorer
     wanted, plainly = pairs.wanted_columns(n, others, task.settings, task.labels[tag])
     if tag in task.swaps:
-        plainly = plainly | task.swaps[tag].wanted(len(responses))
+        plainly = plainly | task.swaps[tag].wanted(len(blocks))
     thoughts = [texts.thoughts and texts.thoughts[s.sample_id] for s in samples]
     asked = [_with_thoughts(task, s, r) for s, r in zip(samples, thoughts, strict=True)]
     plain = [_without_thought(task, s) for s in samples]
@@ -350,36 +365,32 @@ def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) 
             scorer, SWAPPED, tag, ids[i : i + 1] * len(changed[i]), changed[i],
             points[i][ends[i] + 1 :], own, np.ones((len(changed[i]), len(own)), bool),
         )
-        for i, own in enumerate(own_answers(responses))
+        for i, own in enumerate(own_answers(blocks))
     ]  # fmt: skip
-    return SubsetPlan(*generated, asks, scores, swapped, responses, texts)
-
-
-def own_answers(responses: Mapping[str, Sequence[Response | None]]) -> list[list[Response | None]]:
-    """[N], for each sample its own answers: of all names, and of `SHUFFLED`, last."""
-    golden = responses[GOLDEN]
-    shuffled = [*golden[1:], golden[0]]
-    return [list(own) for own in zip(*responses.values(), shuffled, strict=True)]
+    return SubsetPlan(*generated, asks, scores, swapped, responses, texts, further)
 
 
 def _responses(
     task: Task, samples: Sequence[Sample], texts: Texts
-) -> dict[str, list[Response | None]]:
-    """Golden's, the references' and the rpms' answers as they are scored; unknown: full length."""
+) -> tuple[dict[str, Column], dict[str, list[Column]]]:
+    """`responses` and `further` of a `SubsetPlan`; answers that are unknown have full length."""
     tokenizer, config = task.models.scorer.tokenizer, task.config
     answers = {GOLDEN: task.golden, **task.references, **texts.answers}
-    found = {
-        name: [
-            to_response(tokenizer, by_id[s.sample_id], config.estimator.span)
-            if by_id[s.sample_id].text else None
-            for s in samples
-        ]
-        for name, by_id in answers.items()
-    }  # fmt: skip
     unknown = Response((UNKNOWN,) * config.sampling.max_tokens)
-    for name in task.models.rpms:
-        found.setdefault(name, [unknown] * len(samples))
-    return found
+
+    def drawn(name: str, sample: Sample) -> list[Response]:
+        if name not in answers:
+            return [unknown] * config.sampling.draws
+        usable = (a for a in answers[name][sample.sample_id].draws if a.text)
+        return [to_response(tokenizer, a, config.estimator.span) for a in usable]
+
+    found, further = {}, {}
+    for name in dict.fromkeys((*answers, *task.models.rpms)):
+        first, *more = itertools.zip_longest(*(drawn(name, s) or [None] for s in samples))
+        found[name] = list(first)
+        if more:
+            further[name] = [list(column) for column in more]
+    return found, further
 
 
 def _with_thoughts(
@@ -400,32 +411,3 @@ def _with_thoughts(
 
 def _without_thought(task: Task, sample: Sample) -> Tokens:
     return task.encode(task.models.scorer, sample, "score", prompts.scorer_messages(sample))
-
-
-def find_excluded(samples: Sequence[Sample], answers: Answers) -> list[dict[str, str]]:
-    """Answers without text, as `{rpm, sample_ID, reason}`."""
-    return [
-        {"rpm": rpm, "sample_ID": s.sample_id, "reason": by_id[s.sample_id].failure}
-        for rpm, by_id in answers.items()
-        for s in samples
-        if not by_id[s.sample_id].text
-    ]
-
-
-def check_excluded(
-    tag: str, samples: Sequence[Sample], answers: Answers, config: ConfigDict
-) -> None:
-    """Refuses an evaluated model of whose answers in a subset too many cannot be scored.
-
-    Raises:
-      UserError: naming model, subset, count, limit, and the first of them.
-    """
-    allowed = config.limits.excluded_share
-    for rpm in answers:
-        found = find_excluded(samples, {rpm: answers[rpm]})
-        if len(found) > allowed * len(samples):
-            raise UserError(
-                f"{len(found)} of {len(samples)} answers of {rpm!r} in {tag!r} cannot be scored, "
-                f"more than config.limits.excluded_share ({allowed:g}) of them; first "
-                f"{found[0]['sample_ID']!r}: {found[0]['reason']}"
-            )

@@ -27,6 +27,8 @@ class Selection:
       available: tag -> number of samples in the benchmark.
       shift_of: tag of a shifted subset -> its shift.
       shortened: (sample id, dropped user turns) where `drop_oldest_turns` was at work.
+      unpaired: (sample id, pair id) of chosen contexts whose pair id names no sample in
+        distribution.
     """
 
     benchmark: str
@@ -35,6 +37,7 @@ class Selection:
     available: Mapping[str, int]
     shift_of: Mapping[str, str]
     shortened: tuple[tuple[str, int], ...] = ()
+    unpaired: tuple[tuple[str, str], ...] = ()
 
 
 def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
@@ -54,7 +57,11 @@ def select(benchmark: Benchmark, config: ConfigDict) -> Selection:
             )
     available = {tag: len(benchmark.subsets[tag]) for tag in chosen}
     absent = absent_subsets(benchmark, config.shifts)
-    return Selection(benchmark.name, chosen, absent, available, benchmark.shift_of)
+    known = {s.sample_id for s in benchmark.subsets[benchmark.in_distribution]}
+    shifted = (s for tag, part in chosen.items() if tag != benchmark.in_distribution for s in part)
+    unpaired = tuple((s.sample_id, s.pair_id) for s in shifted if s.pair_id not in {None, *known})
+    shift_of = benchmark.shift_of
+    return Selection(benchmark.name, chosen, absent, available, shift_of, unpaired=unpaired)
 
 
 def fit_window(
@@ -104,23 +111,29 @@ def without_too_long(
     table = {name: dict(column) for name, column in given.items()}
     for tag, samples in selection.subsets.items():
         fitted = max(longest_golden[tag], config.sampling.max_tokens)
-        lengths = {
-            (name, s.sample_id): count_tokens(column[s.sample_id], model.tokenizer)
-            for name, column in table.items()
+        longer = [
+            (column, s.sample_id)
+            for column in table.values()
             for s in samples
-        }
-        longer = {place: n for place, n in lengths.items() if n > fitted}
+            if any(count_tokens(a, model.tokenizer) > fitted for a in column[s.sample_id].draws)
+        ]
         if not longer:  # no prompt needs to be tokenised again
             continue
         room = -max(_excess(s, model, config.reasoning.max_tokens) for s in samples)
-        for (name, i), n in longer.items():
-            if n > room:
-                why = (
-                    f"the answer has {n} tokens, and the window of {model.name} leaves {room} "
-                    "beside its subset's contexts and thoughts"
-                )
-                table[name][i] = dataclasses.replace(table[name][i], text="", failure=why)
+        for column, i in longer:
+            column[i] = column[i].each(lambda a, room=room: _within(a, room, model))
     return table
+
+
+def _within(answer: Answer, room: int, model: Model) -> Answer:
+    """An answer, or a failure where it has more tokens than there is room for."""
+    if (n := count_tokens(answer, model.tokenizer)) <= room:
+        return answer
+    why = (
+        f"the answer has {n} tokens, and the window of {model.name} leaves {room} beside its "
+        "subset's contexts and thoughts"
+    )
+    return dataclasses.replace(answer, text="", failure=why)
 
 
 def count_tokens(answer: Answer, tokenizer: Tokenizer) -> int:

@@ -1,6 +1,7 @@
 """What a run evaluates: samples, models, collected answers and swaps, checked before any work."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
@@ -10,9 +11,11 @@ from remid_jax.data.responses import Answer, Answers, read_responses
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import golden_answers, reference_answers, with_own_tokens
+from remid_jax.evaluation.config import MEAN_OF_DRAWS
+from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.models import Model, Models
-from remid_jax.evaluation.plan import Task, check_excluded
+from remid_jax.evaluation.plan import Task
 from remid_jax.evaluation.selection import (
     Selection,
     count_tokens,
@@ -84,6 +87,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     encoder = encoder_of(config, models)
     scorer = models.scorer
     golden = golden_answers(s for part in selection.subsets.values() for s in part)
+    _check_measurable(selection, golden, config)
     longest = _longest(selection, {GOLDEN: golden}, scorer)
     if config.prediction.enabled:  # q answers everywhere at the length of golden ones at home
         _check_golden_at_home(selection.subsets[config.in_distribution], golden)
@@ -101,6 +105,20 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
         config, chosen.settings, models, encoder, selection, chosen.labels, golden, references,
         given, swaps,
     )  # fmt: skip
+
+
+def _check_measurable(
+    selection: Selection, golden: Mapping[str, Answer], config: ConfigDict
+) -> None:
+    """Refuses a run that could compare with nothing: no golden responses, and no swapped factor."""
+    if config.profile.swaps:
+        return
+    counts = [sum(bool(golden[s.sample_id].text) for s in x) for x in selection.subsets.values()]
+    if max(counts) < pairs.MIN_CONTEXTS:
+        raise UserError(
+            "config.profile.swaps is 0, and no subset has golden responses to "
+            f"{pairs.MIN_CONTEXTS} contexts: nothing would be measured; set config.profile.swaps=1"
+        )
 
 
 def _check_golden_at_home(samples: Sequence[Sample], golden: Mapping[str, Answer]) -> None:
@@ -149,10 +167,29 @@ def _collected(selection: Selection, config: ConfigDict) -> Answers | None:
     """Collected responses, where the configuration names a file of them."""
     samples = [s for subset in selection.subsets.values() for s in subset]
     found = read_responses(config.responses, samples) if config.responses else None
-    for name in pairs.REFERENCE_ROWS:
-        if name in (found or config.rpms):
-            raise UserError(f"an RPM cannot be called {name!r}: the table has a row of that name")
+    reserved = {_plain(name): name for name in pairs.REFERENCE_ROWS}
+    for name in found or config.rpms:
+        if row := reserved.get(_plain(name)):
+            raise UserError(f"an RPM cannot be called {name!r}: the table has a row {row!r}")
+    _check_draws(found or {}, config)
     return found
+
+
+def _plain(name: str) -> str:
+    """A name without what two spellings of it may differ in."""
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def _check_draws(answers: Answers, config: ConfigDict) -> None:
+    """Refuses several answers to a context where no mean over them can be taken."""
+    for rpm, column in answers.items() if config.estimator.name != MEAN_OF_DRAWS else ():
+        for sample_id, answer in column.items():
+            if answer.further:
+                raise UserError(
+                    f"{config.responses}: sample {sample_id!r} has {len(answer.draws)} answers of "
+                    f"{rpm!r}, of which only estimator {MEAN_OF_DRAWS!r} takes the mean; set "
+                    f"config.estimator.name={MEAN_OF_DRAWS!r}, or keep one of them"
+                )
 
 
 def _given(
@@ -161,7 +198,10 @@ def _given(
 ) -> Answers:  # fmt: skip
     """Collected responses as they can be scored; refuses an RPM of which too many cannot."""
     answers = {
-        rpm: {i: with_own_tokens(a, scorer.tokenizer) for i, a in column.items()}
+        rpm: {
+            i: answer.each(lambda a: with_own_tokens(a, scorer.tokenizer))
+            for i, answer in column.items()
+        }
         for rpm, column in collected.items()
     }
     answers = without_too_long(selection, answers, scorer, config, longest_golden)
@@ -175,5 +215,6 @@ def _longest(selection: Selection, answers: Answers, scorer: Model) -> dict[str,
     longest = {}
     for tag, samples in selection.subsets.items():
         known = (column[s.sample_id] for column in answers.values() for s in samples)
-        longest[tag] = max((count_tokens(a, scorer.tokenizer) for a in known), default=0)
+        drawn = (draw for answer in known for draw in answer.draws)
+        longest[tag] = max((count_tokens(a, scorer.tokenizer) for a in drawn), default=0)
     return longest

@@ -79,6 +79,25 @@ class Block:
         return Block(*matrices, np.roll(self.lengths, -1), self.where & np.roll(self.where, -1))
 
 
+def mean_of_draws(draws: Sequence[Block]) -> Block:
+    """Each context's mean over the draws that it has; `club` of it is `repeated_club` of them.
+
+    Lengths are means too: nats per token are those of all tokens of a context's draws.
+    """
+    if len(draws) == 1:
+        return draws[0]
+    there = np.stack([b.where for b in draws])
+    number = there.sum(axis=0)
+
+    def mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        mask = there if arrays[0].ndim == 1 else there[:, None]
+        total = np.sum(np.where(mask, np.stack(arrays), 0), axis=0)
+        return np.where(number > 0, total / np.maximum(number, 1), arrays[0])
+
+    fields = ("scores", "plain", "lengths")
+    return Block(*(mean([getattr(b, name) for b in draws]) for name in fields), number > 0)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Negatives:
@@ -128,6 +147,8 @@ def negatives_for(
 ) -> tuple[Negatives, Negatives]:
     """The negative pairs of n contexts, of different clusters, with reasoning and without.
 
+    There are n − 1 cyclic shifts: a larger `emi_shifts` takes all of them.
+
     Raises:
       UserError: more cyclic shifts than there are other contexts, or no pair is left.
     """
@@ -143,15 +164,10 @@ def negatives_for(
     except ValueError as error:
         raise UserError(f"config.estimator: {error}") from None
     with_r = without_r = Negatives(*(w * between for w in drawn))
-    if s.emi_shifts >= n:
-        raise UserError(
-            f"config.estimator.emi_shifts is {s.emi_shifts}, but {n} contexts have only {n - 1} "
-            "cyclic shifts; lower it, or set it to 0 for the pairs of R-EMI"
-        )
     if s.emi_shifts < 0:
         without_r = Negatives(np.zeros((n, n)), np.zeros((n, n)))
-    elif s.name == "club" and 0 < s.emi_shifts < n - 1:  # only club can leave pairs out
-        weights = mi.cyclic_negatives(n, s.emi_shifts) * between
+    elif s.name == "club" and s.emi_shifts > 0:  # only club can leave pairs out
+        weights = mi.cyclic_negatives(n, min(s.emi_shifts, n - 1)) * between
         without_r = Negatives(weights, weights)
     used = (with_r, without_r) if s.emi_shifts >= 0 else (with_r,)
     for weights in (w for pair in used for w in (pair.model, pair.golden)):
@@ -183,10 +199,12 @@ class Subset:
       pair_ids: [N], the id of each sample's counterpart, the original that it varies, or None.
       languages: [N], or None.
       golden: the golden responses' matrices.
-      rpms: name -> matrices of an evaluated model, in the order of the report.
+      rpms: name -> matrices of an evaluated model, means over the draws of each context, in the
+        order of the report.
       negatives: the negative pairs with reasoning and without.
       labels: [N] clusters that are deleted together, or None where each context is its own.
       shift: what is shifted; None for the in-distribution subset.
+      draws: name -> matrices of its first draws, its second, ...; where a context has several.
     """
 
     tag: str
@@ -198,6 +216,11 @@ class Subset:
     negatives: tuple[Negatives, Negatives]
     labels: Labels | None = None
     shift: str | None = None
+    draws: Mapping[str, Sequence[Block]] = dataclasses.field(default_factory=dict)
+
+    def first_draws(self, rpm: str) -> Block:
+        """The matrices of one answer a context, for what no mean over draws can stand for."""
+        return self.draws[rpm][0] if rpm in self.draws else self.rpms[rpm]
 
     def used(self, rpm: str) -> np.ndarray:
         """[N] bool, contexts that count for an RPM beside golden."""
@@ -253,6 +276,9 @@ class Swapped:
       scores: name -> factor -> [N, K, 2]; NaN where there is no source.
       copied: name -> int [N, 2], tokens of own words and copied ones.
       whole: name -> [N, 2], under the whole context of another sample; NaN where there is none.
+      draws: name -> factor -> [N, M], the mean over swaps of what own words of each draw lose with
+        a factor, without `weights`; NaN where there is none. All else is a mean over draws, but
+        `copied`, which counts them all. Names with one draw a context are not held.
     """
 
     sources: Mapping[str, np.ndarray]
@@ -261,6 +287,7 @@ class Swapped:
     scores: Mapping[str, Mapping[str, np.ndarray]]
     copied: Mapping[str, np.ndarray]
     whole: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    draws: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 def is_paired(subset: Subset, home: Subset) -> bool:

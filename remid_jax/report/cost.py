@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from remid_jax.errors import visible
 from remid_jax.progress import duration
 from remid_jax.report.tables import new_table, print_whole
+from remid_jax.report.text import short, wrapped
+
+STAGE = 56  # cells of a stage's name
 
 
 def print_cost(record: Mapping[str, Any]) -> None:
@@ -27,19 +29,20 @@ def print_cost(record: Mapping[str, Any]) -> None:
     table.add_row(*_row({"what": "in all", **{k: sum(s[k] for s in stages) for k in keys}}))
     print_whole(table)
     time = f"time at {record['rate'] / 1e9:.0f} GFLOP/s, measured just now"
-    print(f"{time}, without compilation (once); what is in the cache is not counted")
-    print(memory_line(record))
+    said = [f"{time}, without compilation (once); what is in the cache is not counted"]
+    said.append(memory_line(record))
     at_home = record["at_home"]
     if at_home["best"] > at_home["contexts"]:
-        print(
+        said.append(
             f"{at_home['shifted']} shifted subsets share {at_home['contexts']} in-distribution "
             f"contexts; where samples are not pairs, {at_home['best']} are best "
             "(config.limits.in_distribution_contexts)"
         )
+    print("\n".join(line for x in said for line in wrapped(x)))
 
 
 def _row(stage: Mapping[str, Any]) -> tuple[str, ...]:
-    what, known = visible(stage["what"]), stage.get("known_share", 1.0)
+    what, known = short(stage["what"], STAGE), stage.get("known_share", 1.0)
     what += f" ({known:.0%} known)" * (known < 1)
     pairs, seconds = stage["pairs"], stage["seconds"]
     counts = (f"{stage['contexts']:,}", f"{pairs:,}" if pairs else "", f"{stage['tokens']:,}")

@@ -1,12 +1,14 @@
 """What a reader of the table must know beside it, a line each."""
 
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
-from remid_jax.report.text import REFERENCES, WIDTH, Figures, Row, fit, short
+from remid_jax.report.text import NO_BREAK, REFERENCES, WIDTH, Figures, Row, fit, short, span
 
+FACTORS = ("user", "character", "dialogue")
 ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
 
@@ -71,9 +73,26 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     """What else was measured, and what the answers went through."""
     if not results["profile"] and (seen := seen_with_power(results["rows"], figures)):
         yield f"{seen}; half of it takes 4x the contexts"
+    yield from _left_out_line(results["profile"])
     yield from _prediction_lines(results, figures)
+    yield from _draws_line(results)
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)
+
+
+def _left_out_line(cells: Sequence[Row]) -> Iterator[str]:
+    """Contexts that a cell of the profile goes without, the same for all RPMs but for failures."""
+    most: dict[tuple[str, str], Row] = {}
+    for c in cells:
+        if c["rpm"] not in REFERENCES and c["factor"] in FACTORS and c["n"] and c["left_out"]:
+            place = c["factor"], c["subset"]
+            most[place] = max(most.get(place, c), c, key=lambda c: c["left_out"])
+    parts = [
+        f"{factor} in {short(tag, 18)} {c['left_out']} of {c['n'] + c['left_out']}"
+        for (factor, tag), c in most.items()
+    ]
+    if parts:
+        yield fit("contexts left out, as no other of their language differs: ", parts)
 
 
 def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
@@ -87,7 +106,10 @@ def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[
         if r["measured"] is not None:
             said += f" ({figures.value(r['measured'])})"
         told.append(said)
-    yield fit("prediction of R-EMID ± s.e. (measured): ", told, width=2 * WIDTH - 20)
+    about = f"prediction of R-EMID ± s.e. (measured), n = {span([r['n'] for r in known])}: "
+    yield fit(about, told, width=2 * WIDTH - 20)
+    if any(r["predicted_se"] is None for r in known):
+        yield "no interval of the prediction: contexts are clustered, and it takes each by itself"
     (rank,) = results["prediction_rank"]
     found = f"unknown (n = {rank['n']}, below 4)"
     if rank["spearman"] is not None:
@@ -96,6 +118,41 @@ def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[
         f"rank correlation with the measured R-EMID {found}; with exact EMID on worlds {ON_WORLDS}"
     )
     yield f"it neither bounds nor ranks quality: {worth}"
+
+
+def _draws_line(results: Mapping[str, Any]) -> Iterator[str]:
+    """What the sampling of several answers a context adds, and how many are worth it."""
+    cells = [c for c in results["profile"] if c["factor"] in FACTORS]
+    tables = {"R-EMI": results["rows"], "the profile": cells}
+    known = {what: [r for r in x if r.get("draws_share") is not None] for what, x in tables.items()}
+    known = {what: rows for what, rows in known.items() if rows}
+    if not known:
+        return
+    counts = [r["n"] for rows in known.values() for r in rows]
+    most = max(r["draws"] or 1 for r in results["rows"])
+    parts = [f"{_shares(rows)} of the variance of {what}" for what, rows in known.items()]
+    said = f"{most:.2g} answers a context, n = {span(counts)}: their sampling is "
+    said += " and ".join(parts)
+    worth = {
+        what: [r["draws_worth_it"] for r in rows if r["draws_worth_it"] is not None]
+        for what, rows in known.items()
+    }
+    if best := [
+        f"{statistics.median(some):.0f} for {what}" for what, some in worth.items() if some
+    ]:
+        said += f"; worth their cost (median): {' and '.join(best)}"
+    yield said
+
+
+def _shares(rows: Sequence[Row]) -> str:
+    """`8 ± 5 to 31 ± 9 %` from the least to the largest."""
+    ends = sorted(rows, key=lambda r: r["draws_share"])[:: max(1, len(rows) - 1)]
+    said = []
+    for r in ends:
+        error = r["draws_share_se"]
+        of = "" if error is None else f" ± {100 * error:.0f}"
+        said.append(f"{100 * r['draws_share']:.0f}{of}".replace(" ", NO_BREAK))
+    return f"{' to '.join(dict.fromkeys(said))} %"
 
 
 def _divergence_line(rows: Sequence[Row]) -> Iterator[str]:

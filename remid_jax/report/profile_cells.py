@@ -62,12 +62,10 @@ class Profile:
 
     def cell(self, cell: Row | None, interval: bool = True) -> str:
         """`48 [20, 75]*` in percent; the mark is that of a significant loss."""
-        if cell is None:
+        if cell is None or not cell["shown"]:
             return "–"
-        text = "–"
-        if cell["shown"]:
-            value, *ends = (percent(cell[key]) for key in ("share", "share_low", "share_high"))
-            text = f"{value} [{', '.join(ends)}]" if interval else value
+        value, *ends = (percent(cell[key]) for key in ("share", "share_low", "share_high"))
+        text = f"{value} [{', '.join(ends)}]" if interval else value
         return text + "*" * self.is_lost(cell)
 
 
@@ -108,6 +106,7 @@ def refused_lines(profile: Profile, rpms: Sequence[str], figures: Figures, lines
 
 
 def counted(cells: Sequence[Row]) -> str:
-    """`n = 10` of cells that have an estimate, or else of all."""
-    known = [c["n"] for c in cells if c["info"] is not None] or [c["n"] for c in cells]
+    """`n = 10` of cells that have an estimate; where none has, of the contexts with an answer."""
+    known = [c["n"] for c in cells if c["info"] is not None]
+    known = known or [c["n"] + c["left_out"] for c in cells]
     return f"n{NO_BREAK}={NO_BREAK}{span(known)}"

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from remid_jax.report.text import wrapped
+
 
 def new_table(
     title: str,
@@ -18,7 +20,7 @@ def new_table(
 ) -> Table:
     """A table in which nothing is wrapped or read as markup; `left` are columns of text."""
     texts = columns[:1] if left is None else left
-    heading = Text(title, "table.title", no_wrap=True, overflow="ignore")
+    heading = Text("\n".join(wrapped(title)), "table.title", no_wrap=True, overflow="ignore")
     made = Table(title=heading, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     for column in columns:
         justify = "left" if column in texts else "right"

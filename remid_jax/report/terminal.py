@@ -49,9 +49,10 @@ def print_report(results: Mapping[str, Any], folder: str | Path) -> None:
         verdicts, table = _profile(results, rpms, figures, few, room, all_lack)
         if lacking:
             profile = Profile(results, figures)
+            told = profile.shifts if profile.home in lacking else lacking  # no other drop is known
             if not all_lack:
-                verdicts += [collapse_verdict(rpm, profile, lacking) for rpm in rpms]
-            tags = [tag for tag in profile.shifts if tag in lacking or tag == profile.home]
+                verdicts += [collapse_verdict(rpm, profile, told) for rpm in rpms]
+            tags = [tag for tag in profile.shifts if tag in told or tag == profile.home]
             table += [""] * bool(table) + uncertainty_table(profile, rpms, tags, figures)
     else:
         verdicts = [line for rpm in rpms for line in wrapped(verdict(rpm, results, figures))]

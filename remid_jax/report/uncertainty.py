@@ -23,6 +23,8 @@ def collapse_verdict(rpm: str, profile: Profile, subsets: Collection[str]) -> st
     found = [c for c in cells if c["collapsed"]]
     able = [c for c in cells if c["collapsed"] is not None and home[c["factor"]]["u_low"] > 0]
     start = f"{short(rpm)}: {counted(cells or shown)}; "
+    if not found and cells and not able:
+        return start + _sentence(home[cells[0]["factor"]], cells[0])
     if not found:
         return f"{start}no collapse shown; {len(able)} of {len(cells)} cells could show one"
     said = [f"{c['factor']} under {short(c['subset'], 22)} {_said(c)}" for c in found]
@@ -43,7 +45,7 @@ def _sentence(home: Row, cell: Row) -> str:
         if one["u"] is None:
             why = one["reason"] or "too few own words"
             return f"cannot be told; {short(one['subset'], 22)}: {why}"
-    both = f"{_place(cell)}, {_place(home)}"
+    both = f"{_place(cell)}; {_place(home)}"
     if cell["collapsed"]:
         return f"COLLAPSED: {both}"
     if home["u_low"] <= 0:
@@ -52,7 +54,7 @@ def _sentence(home: Row, cell: Row) -> str:
 
 
 def _place(cell: Row) -> str:
-    return f"{short(cell['subset'], 22)} {_said(cell)}"
+    return f"{short(cell['subset'], 22)} {_said(cell)}, n{NO_BREAK}={NO_BREAK}{cell['n']}"
 
 
 def _said(cell: Row) -> str:

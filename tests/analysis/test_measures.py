@@ -11,7 +11,6 @@ from made_up_subsets import subset as subset_of
 
 from remid_jax.analysis.comparisons import compare_rpms
 from remid_jax.analysis.rows import estimate_by_language
-from remid_jax.errors import UserError
 from remid_jax.information import pairs
 from remid_jax.information.pairs import Block
 
@@ -120,10 +119,12 @@ def test_estimators_that_read_every_pair_get_every_pair():
     assert without_r.wanted(golden=False).all() and with_r.wanted(golden=False).all()
 
 
-def test_more_shifts_than_there_are_other_contexts_are_refused():
-    pairs.negatives_for(N, settings_of(emi_shifts=N - 1))
-    with pytest.raises(UserError, match=f"emi_shifts is {N}, but {N} contexts have only {N - 1}"):
-        pairs.negatives_for(N, settings_of(emi_shifts=N))
+@pytest.mark.parametrize("shifts", [N - 1, N, 10 * N])
+def test_more_shifts_than_there_are_other_contexts_are_all_of_them(shifts):
+    how = {"negatives": "cyclic", "num_negatives": 2, "emi_shifts": shifts}
+    with_r, without_r = pairs.negatives_for(N, settings_of(**how))
+    np.testing.assert_array_equal(without_r.model, 1 - np.eye(N))
+    assert with_r.model.sum() == 2 * N
 
 
 def test_few_random_negatives_by_language_never_break_the_report():

@@ -136,7 +136,10 @@ def test_on_by_default_and_refused_before_work(finished, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("name", ["unshifted", "echo", "golden", "shuffled golden"])
+@pytest.mark.parametrize(
+    "name",
+    ["unshifted", "echo", "golden", "shuffled golden", "Golden", "SHUFFLED_golden", " e-cho"],
+)
 def test_names_of_reference_rows_are_reserved(finished, tmp_path, name):
     config = finished[2].copy_and_resolve_references()
     config.responses = str(tmp_path / "responses.jsonl")

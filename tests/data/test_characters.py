@@ -3,9 +3,10 @@
 import pytest
 
 from remid_jax.data import rules
-from remid_jax.data.characters import character_name, character_text, read_character
+from remid_jax.data.characters import character_name, character_text, known_name, read_character
 from remid_jax.data.prompts import context_text
 from remid_jax.data.reading import Benchmark
+from remid_jax.data.responses import read_answer
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 
@@ -20,6 +21,38 @@ def sample(character, **changes):
         "subset_tag": "IDTest",
     }
     return Sample.from_record({**record, **changes}, "here")
+
+
+@pytest.mark.parametrize(("text", "name"), [
+    ("Sherlock Holmes", "Sherlock Holmes"),
+    ("You are Dr. John Watson, a physician.", "Dr. John Watson"),
+    ("Florence Nightingale was a nurse. She is calm.", "Florence Nightingale"),
+    ("A nurse.\n**Name:** Ann Lee\nAge: 30", "Ann Lee"),
+    ("Abena Owusu, 34, plans routes.", "Abena Owusu"),
+    ("弗洛伦斯", "弗洛伦斯"),
+    ("She is tall.", ""), ("A baker.", ""), ("a nurse, tall", ""), ("The Doctor is old.", ""),
+    ("Born in 1990, Ann is tall", ""), ("Hello! I am Bob.", ""), ("London 1890", ""),
+    ("Retired teacher who loves tea, and more", ""), ("I like dogs", ""), (" ", ""),
+])  # fmt: skip
+def test_names_that_a_text_tells(text, name):
+    assert known_name(text) == name
+    assert known_name({"name": "Mira", "x": text}) == "Mira"
+
+
+def test_labels_are_cut_where_texts_tell_the_name():
+    """Of a character and a user that are texts; `user_name` goes before what the persona says."""
+    told = sample("You are Ann Lee, a nurse.", user_persona="Bo Berg, 30, bakes.")
+    for text in ("Ann: Aye.", "**Ann Lee:** Aye.", "Bo Berg: Aye.", "Bo: Aye.", "Lee:\nAye."):
+        answer = read_answer(text, told)
+        assert (answer.text, answer.cuts[:1]) == ("Aye.", ("speaker_label",)), text
+    assert read_answer("Aye.\nBo Berg: Who?", told).text == "Aye."
+    named = sample("A nurse.", user_persona="Bo, 30, bakes.", user_name="Kim Ito")
+    assert (
+        read_answer("Kim: Aye.", named).text == read_answer("Kim Ito: Aye.", named).text == "Aye."
+    )
+    for text in ("Bo: Aye.", "Nurse: Aye."):
+        assert read_answer(text, named).text == text
+    assert read_answer("Ann: Aye.", sample("A nurse.")).text == "Ann: Aye."
 
 
 def test_nulls_are_left_out_wherever_they_stand():

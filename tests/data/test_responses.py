@@ -1,5 +1,6 @@
 """Collected answers, and those that failed."""
 
+import dataclasses
 import json
 
 import pytest
@@ -70,8 +71,34 @@ def test_parts_and_draws():
     first = read_answer([None, "Aye."])
     assert (first.text, first.unused) == ("Aye.", 1)
     several = read_answer(["Mira: Aye.", "No.", "Perhaps."], samples("x")[0])
-    assert (several.text, several.unused) == ("Aye.", 2)
-    assert several.cuts == ("speaker_label",)
+    assert (several.text, several.unused) == ("Aye.", 0)
+    assert several.content == ["Aye.", "No.", "Perhaps."] and first.content == "Aye."
+    assert [a.cuts for a in several.draws] == [("speaker_label",), (), ()]
+    some = read_answer(["", "No.", 3, "Aye."])
+    assert (some.content, some.unused, some.failure) == (["No.", "Aye."], 2, "")
+    none = read_answer(["", None])
+    assert (none.content, none.unused, none.further) == ("", 1, ())
+    assert "is empty" in none.failure
+
+
+def test_each_draw_keeps_its_details(tmp_path):
+    """What a run writes of draws is read back, whatever stands where only one draw failed."""
+    details = {"tokens": [1], "tokenizer": "t", "further": [{"tokens": [2], "tokenizer": "t"}]}
+    lines = [
+        row("x", {"m": details}, m=["Aye.", "No."]),
+        row("y", {"m": {**details, "further": [3, {"finish_reason": "length"}]}}, m=["", "b", "c"]),
+        row("z", {"m": {"further": "no list"}}, m=["a", "b"]),
+    ]
+    table = read_responses(write(tmp_path / "r.jsonl", *lines), samples("x", "y", "z"))["m"]
+    assert [a.tokens for a in table["x"].draws] == [(1,), (2,)]
+    assert table["x"].details() == details
+    assert [(a.text, a.tokens, a.finish) for a in table["y"].draws] == [
+        ("b", (), ""), ("c", (), "length"),
+    ]  # fmt: skip
+    assert table["y"].details() == {"further": [{"finish_reason": "length"}]}
+    assert table["z"].content == ["a", "b"] and table["z"].details() == {}
+    changed = table["x"].each(lambda a: dataclasses.replace(a, text=a.text.strip("Aye.")))
+    assert changed.content == "No" and changed.unused == 1  # the first has nothing left
 
 
 def test_a_failed_answer_leaves_the_others(tmp_path):
@@ -97,11 +124,11 @@ def test_what_was_cut_is_counted():
     answers = [
         read_answer("Mira: Aye.<|im_end|>", samples("x")[0], "stop"),
         read_answer("Mira: Aye.", samples("x")[0], "content_filter"),
-        read_answer(["Aye.", "No."], finish="length"),
+        read_answer(["Aye.", "No.", ""], finish="length"),
     ]
     assert counts_of(answers) == {
         "cut": {"speaker_label": 2, "end_token": 1},
-        "finish_reasons": {"content_filter": 1, "length": 1},
+        "finish_reasons": {"content_filter": 1, "length": 2},
         "unused_draws": 1,
     }
 

@@ -80,6 +80,7 @@ def test_a_long_answer_is_left_out_and_named(small_config, chosen, tmp_path):
 
     small_config.limits.contexts = 0
     small_config.responses = write(tmp_path / "r.jsonl", chosen, answers)
+    small_config.limits.excluded_share = 0.0
     with pytest.raises(
         UserError, match=r"1 of 8 answers of 'looping' in 'IDTest'.*'IDTest_2'.* tokens"
     ):
@@ -101,7 +102,7 @@ def test_failures_of_a_server_are_left_out(small_config, chosen, tmp_path, capsy
     small_config.responses = write(
         tmp_path / "r.jsonl",
         chosen,
-        lambda s: {} if s.sample_id in bad else {"m": ["Aye.", "No."]},
+        lambda s: {} if s.sample_id in bad else {"m": ["Aye.", " "]},
         lambda s: {
             "m": {"failed": "no\x1b[2J"} if s.sample_id in bad else {"finish_reason": "length"}
         },
@@ -222,6 +223,32 @@ def test_subsets_of_ones_own(small_config, tmp_path, capsys):
     assert files[0] == "night_and_shift.npz" or files[0].startswith("night_and_shift-")
     print_report(results, tmp_path)
     assert "night & shift" in capsys.readouterr().out
+
+
+def test_what_was_chosen_otherwise_is_said(small_config, tmp_path, capsys):
+    """Subsets that are absent in one line, pair ids that name nobody, too many cyclic shifts."""
+    made = [r for split, tag in (("a", "IDTest"), ("b", "german")) for r in records(tag, split)]
+    for r in made:
+        r["pair_id"] = {"b_0": "a_0", "b_1": "x", "b_2": "y"}.get(r["sample_ID"])
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, made)), encoding="utf-8")
+    small_config.benchmark, small_config.limits.contexts = str(file), 0
+    small_config.shifts = ("user", "character", "dialogue")
+    small_config.estimator.emi_shifts = 4
+    results = diagnose(small_config, tmp_path / "run")
+    known = [row_of(results, "full_context", tag)["emi"] for tag in ("IDTest", "german")]
+    assert None not in known
+    notes = [x for x in capsys.readouterr().err.splitlines() if x.startswith("note: ")]
+    assert max(map(len, notes)) <= 120
+    (absent,) = (x for x in notes if "lacks these subsets" in x)
+    assert "'spanish', 'chinese'" in absent and absent.endswith(" more")
+    said = "note: 2 contexts have a pair_id that names no sample of 'IDTest', first 'x' of 'b_1';"
+    assert any(x.startswith(said) for x in notes)
+    shifts = "note: EMI takes fewer cyclic shifts than config.estimator.emi_shifts = 4: "
+    assert f"{shifts}all 3 of 'IDTest', all 3 of 'german'" in notes
+    small_config.estimator.emi_shifts = 3
+    diagnose(small_config, tmp_path / "run")
+    assert "fewer cyclic shifts" not in capsys.readouterr().err
 
 
 def test_a_window_that_golden_responses_exceed_names_the_room(small_config, tmp_path):

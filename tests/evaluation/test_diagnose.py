@@ -202,7 +202,9 @@ def test_empty_answers_are_excluded_and_said(small_config, tmp_path, monkeypatch
     assert (german["n"], german["n_paired"]) == (8, 7)  # its partner is left out of R-EMID
     assert row_of(results, "golden", "IDTest")["n"] == 8
     assert all(np.isfinite(r["r_emi"]) for r in results["rows"])
-    small_config.limits.excluded_share = 0.1
+    small_config.limits.excluded_share = 0.1  # of 8, but one answer is always borne
+    assert diagnose(small_config, tmp_path)["excluded"] == results["excluded"]
+    small_config.limits.excluded_share = 0.0
     with pytest.raises(UserError, match=r"1 of 8 answers of 'full_context' in 'IDTest' cannot be"):
         diagnose(small_config, tmp_path)
 

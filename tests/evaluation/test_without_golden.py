@@ -11,6 +11,7 @@ from remid_jax.data import prompts
 from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.reading import load_benchmark
 from remid_jax.diagnosis import diagnose
+from remid_jax.errors import UserError
 from remid_jax.evaluation.config import default_config
 from remid_jax.evaluation.swaps import groups_by_language, whole_contexts
 from remid_jax.inference.engine import JaxEngine
@@ -68,6 +69,15 @@ def test_no_golden_response_at_all(small_config, tmp_path, capsys):
     assert lines[0].startswith("full_context: n = 6; no collapse shown; ")
     assert [x for x in lines if x.startswith("no R-EMI, share or flag without golden responses:")]
     assert max(map(len, lines)) <= 120
+
+
+def test_what_would_measure_nothing_is_refused(small_config, tmp_path):
+    """Two golden responses are too few for any value of R-EMI."""
+    config = without(tmp_path, small_config, "IDTest", "OOD1Test", "OOD2Test", kept=2)
+    config.profile.swaps = 0
+    with pytest.raises(UserError, match=r"profile\.swaps is 0, and no subset has golden responses"):
+        diagnose(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "cache").exists()
 
 
 def test_half_of_the_subsets(small_config, tmp_path, capsys):

@@ -90,6 +90,7 @@ def test_a_collapse_is_said_and_none_where_there_is_none(with_words, tmp_path, c
         *(f"bot, {f}: COLLAPSED:" for f in ("user", "character", "dialogue")),
         *(f"old, {f}: no collapse shown:" for f in ("user", "character", "dialogue")),
     ]
+    assert all(x.count(", n = 8") == 2 for x in lines[:6])
     assert lines[6] == "" and lines[7].startswith("information in own words")
     assert sum("!" in line for line in lines[8:]) == 2  # one row, and what the mark means
     assert max(map(len, lines)) <= 120

@@ -43,7 +43,8 @@ def row(rpm, subset, n=10, **found):
         "rpm": rpm, "subset": subset, "shift": shift_of(subset), "n": n,
         "r_emi": -5.0, "r_emi_se": 1.0, "retained": 0.5, "retained_se": 0.1, "baseline": 1.0,
         "baseline_se": 0.1, "n_paired": None if subset == HOME else n, "saturated": False,
-        "cross_information_K": 8, "reason": None, **{keys.get(k, k): v for k, v in parts.items()},
+        "cross_information_K": 8, "reason": None, "draws": 1.0, "draws_share": None,
+        **{keys.get(k, k): v for k, v in parts.items()},
     }  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def cell(rpm, subset, factor, share=1.0, half=0.1, golden=20.0, n=10, **more):
         "info_golden": golden if known else 0.6, "info_golden_se": 0.4, "lost": lost,
         "lost_se": error, "p_value": 0.01, "p_holm": 0.01 if abs(lost) > 2 * error else 0.4,
         "n_to_show": None if known else 37,
-        "n_to_tell_half": 4 if known else None, "copied": 0.1,
+        "n_to_tell_half": 4 if known else None, "copied": 0.1, "left_out": 0, "draws_share": None,
         "u": 0.1, "u_low": 0.05, "u_high": 0.15, "collapsed": None if subset == HOME else False,
         **dict.fromkeys(("share_drop", "share_drop_low", "share_drop_high")), **more,
     }  # fmt: skip

@@ -40,7 +40,8 @@ def test_times_are_rounded(shown, seconds, said):
 
 def test_rate_and_memory_are_said(shown):
     text = shown(RECORD)
-    assert "time at 250 GFLOP/s, measured just now" in text and memory_line(RECORD) in text
+    assert "time at 250 GFLOP/s, measured just now" in text
+    assert memory_line(RECORD) in " ".join(text.split())
     said = memory_line({**RECORD, "devices": 4})
     assert said.startswith("memory of each device: 1.00 GiB of weights, 2.00 GiB beside them")
     assert "prompts of up to 1,500 tokens" in said and "logits of 4,096 tokens" in said
@@ -48,5 +49,8 @@ def test_rate_and_memory_are_said(shown):
 
 def test_more_contexts_in_distribution_are_advised(shown):
     assert "4 shifted subsets share 10 in-distribution contexts; where" in shown(RECORD)
+    long = {"what": f"answers of {'x' * 200}", **STAGE, "known_share": 0.4}
+    lines = shown({**RECORD, "stages": [long]}).splitlines()
+    assert max(map(len, lines)) <= 120
     few = {**RECORD, "at_home": {"shifted": 1, "contexts": 10, "best": 10}}
     assert "in_distribution_contexts" not in shown(few)

@@ -175,6 +175,42 @@ def test_too_few_partners_are_said():
     assert line_of(results, "gggggggggg…gggggggggg 1-10") and "n = 10; " in verdict_of(results)
 
 
+def test_contexts_that_are_all_alike_cannot_be_told():
+    why = "0 of 10 contexts have a partner of their language with another user"
+    alike = {"share": None, "info": None, "info_golden": None, "reason": why, "p_holm": None}
+    alike |= {"n": 0, "left_out": 10}
+    places = [(r["rpm"], r["subset"]) for r in one(-3.0)["rows"]]
+    cells = {(*p, f): alike for p in places for f in ("user", "character", "dialogue")}
+    results = profiled(one(-3.0), cells)
+    said = verdict_of(results)
+    r_emid = "no degradation shown; R-EMID at most 1.0 (german)"
+    assert said == f"m: n = 10; {r_emid}; the profile cannot be told: {why}"
+    assert "–*" not in "\n".join(shown(results))
+
+
+def test_contexts_that_a_cell_goes_without_are_said():
+    cells = {("m", "german", "user"): {"n": 8, "left_out": 2}}
+    cells["m", HOME, "history"] = cells["echo", HOME, "user"] = {"n": 8, "left_out": 2}
+    lines = shown(profiled(one(-3.0), cells))
+    said = "contexts left out, as no other of their language differs: user in german 2 of 10"
+    assert said in lines
+
+
+def test_a_loss_without_a_share_has_no_mark():
+    cells = {("echo", "german", "user"): {"share": None, "p_holm": 0.01, "lost": 9.0}}
+    lines = shown(profiled(one(-3.0), cells))
+    assert any(x.startswith("echo") and "german –/100/100" in x for x in lines)
+
+
+@pytest.mark.parametrize("name", ["club", "leave_one_out"])
+def test_headings_fit(name):
+    results = profiled(one(-3.0))
+    results["provenance"]["config"]["estimator"].update(name=name, negatives="cyclic")
+    lines = shown(results)
+    assert max(map(cell_len, lines)) <= 120
+    assert f"({name}, cyclic negatives)" in " ".join(" ".join(lines).split())
+
+
 def test_the_table_holds_all_columns_of_a_subset():
     cells = {("m", "german", "user"): {"share": 0.48, "half": 0.27, "n": 8}}
     cells["m", "german", "character"] = {"share": None}

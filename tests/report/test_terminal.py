@@ -14,6 +14,7 @@ from report.made_up_results import (
     divergence,
     full,
     one,
+    profiled,
     results_of,
     row,
     shown,
@@ -187,6 +188,23 @@ def test_collected_answers_that_were_left_out_are_counted():
     assert f"answers: {said}" in lines
 
 
+def test_what_several_answers_a_context_add_has_a_line():
+    results = profiled(one(-3.0))
+    assert not any("answers a context" in x for x in shown(results))
+    rows = [r for r in results["rows"] if r["rpm"] == "m"]
+    for r, share, worth in zip(rows, (0.081, 0.31), (1.0, 3.4), strict=True):
+        r.update(draws=2.0, draws_share=share, draws_share_se=0.052, draws_worth_it=worth)
+    said = " ".join(" ".join(shown(results)).split())
+    start = (
+        "2 answers a context, n = 10: their sampling is 8 ± 5 to 31 ± 5 % of the variance of R-EMI"
+    )
+    assert f"{start}; worth their cost (median): 2 for R-EMI " in said
+    cell = next(c for c in results["profile"] if c["rpm"] == "m")
+    cell.update(draws_share=0.02, draws_share_se=None, draws_worth_it=None, n=8)
+    said = " ".join(" ".join(shown(results)).split())
+    assert "n = 8-10: " in said and "R-EMI and 2 % of the variance of the profile; worth" in said
+
+
 def test_what_else_was_measured_has_a_line():
     far = [divergence("german", 0.01), divergence("korean", 0.5, "user"), divergence("x", 0.2)]
     (line,) = (x for x in shown({**one(-3.0), "divergences": far}) if x.startswith("contexts f"))
@@ -228,7 +246,7 @@ assert not set(heavy) & set(sys.modules), set(heavy) & set(sys.modules)
 
 
 def predicted(rpm, subset, value, measured):
-    found = {"predicted": value, "predicted_se": 9.0, "measured": measured}
+    found = {"predicted": value, "predicted_se": 9.0, "measured": measured, "n": 10}
     return {"rpm": rpm, "subset": subset, **found}
 
 
@@ -238,7 +256,9 @@ def test_a_prediction_is_called_one_with_its_worth_beside_it():
     results = {**one(-3.0), "prediction": rows, "prediction_rank": [rank]}
     lines = shown(results)
     known = "m korean 45.6 ± 9.0, m german 12.3 ± 9.0 (4.0)"
-    assert f"prediction of R-EMID ± s.e. (measured): {known}" in lines
+    assert f"prediction of R-EMID ± s.e. (measured), n = 10: {known}" in lines
+    clustered = "no interval of the prediction: contexts are clustered, and it takes each by itself"
+    assert clustered not in lines
     second = "it neither bounds nor ranks quality: rank correlation with the measured R-EMID"
     worlds = "with exact EMID on worlds .16 to .46"
     assert f"{second} unknown (n = 1, below 4); {worlds}" in " ".join(" ".join(lines).split())
@@ -246,6 +266,7 @@ def test_a_prediction_is_called_one_with_its_worth_beside_it():
     said = " ".join(" ".join(shown(results)).split())
     assert f"{second} -0.40 (n = 4, p = 0.75); {worlds}" in said
     rows[0].update(predicted_se=None)
-    assert "m german 12.3 ± – (4.0)" in "\n".join(shown(results))
+    lines = shown(results)
+    assert clustered in lines and "m german 12.3 ± – (4.0)" in "\n".join(lines)
     rows[0]["predicted"] = rows[1]["predicted"] = None
     assert "prediction" not in "\n".join(shown(results))

@@ -47,6 +47,28 @@ def test_a_factor_that_showed_nothing_at_home_could_show_no_collapse():
     assert "no collapse shown; 2 of 3 cells could show one" in shown(results)[0]
 
 
+def test_where_home_alone_lacks_golden_responses_all_shifts_can_collapse():
+    whole = bare(("m",), TAGS[:2], {("m", "spanish", "user")})
+    results = profiled(results_of([row("m", tag) for tag in (HOME, *TAGS[:2])]))
+    for table in ("rows", "profile"):
+        kept = [r for r in results[table] if r["subset"] != HOME]
+        results[table] = [r for r in whole[table] if r["subset"] == HOME] + kept
+    for cell in results["profile"]:
+        if (cell["rpm"], cell["subset"], cell["factor"]) == ("m", "spanish", "user"):
+            cell.update(collapsed=True, u=0.002, u_low=-0.01, u_high=0.014)
+    lines = shown(results)
+    assert "m: n = 10; collapsed: user under spanish 0.2 % (-1.0 to 1.4)" in lines
+    assert any("0.2 [-1.0, 1.4]!" in line for line in lines)
+
+
+def test_alike_contexts_cannot_show_a_collapse():
+    results = bare(("m",), TAGS[:1], n=0, left_out=10, info=None, info_se=None)
+    why = "0 of 10 contexts have a partner of their language with another user"
+    for cell in results["profile"]:
+        cell.update(dict.fromkeys(("u", "u_low", "u_high", "collapsed")), reason=why)
+    assert shown(results)[0] == f"m: n = 10; cannot be told; {HOME}: {why}"
+
+
 @pytest.mark.parametrize("rpms", [("m",), SIX, ("模型" * 30,), ("\x1b[31m" * 9,)])
 def test_lines_fit(rpms):
     wide = {"info": -123.45, "info_se": 123.45, "u": -9.994, "u_low": -99.0, "u_high": 99.0}
