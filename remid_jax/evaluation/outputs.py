@@ -1,6 +1,7 @@
 """Files that a run leaves beside results.json."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,4 +67,17 @@ def write_contributions(folder: Path, records: Sequence[Mapping[str, Any]]) -> s
         path.unlink(missing_ok=True)
         return None
     write_json_lines(path, records)
+    return path.name
+
+
+def write_examples(
+    folder: Path, records: Sequence[Mapping[str, Any]], version: int
+) -> str | None:
+    """examples.json under a version of its keys; its name, or None as of `write_contributions`."""
+    path = folder / "examples.json"
+    if not records:
+        path.unlink(missing_ok=True)
+        return None
+    content = {"schema": version, "examples": list(records)}
+    write_atomically(path, [json.dumps(content, ensure_ascii=False, allow_nan=False).encode()])
     return path.name

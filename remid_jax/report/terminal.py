@@ -8,6 +8,7 @@ from rich.cells import chop_cells
 from rich.text import Text
 
 from remid_jax.errors import visible
+from remid_jax.report.files import PAGE
 from remid_jax.report.notes import note_lines, subsets_without_golden, warning_lines
 from remid_jax.report.profile_cells import Profile, refused_lines
 from remid_jax.report.profile_table import long_table, ruler_lines, wide_table
@@ -151,7 +152,7 @@ def _references(rows: Sequence[Row], figures: Figures) -> str:
 
 
 def _files(results: Mapping[str, Any], folder: str | Path) -> list[str]:
-    path, table = Path(folder) / "results.json", results["contributions"]
-    samples = f"{table} (what each sample adds to R-EMI), " if table else ""
-    beside = f"results.json holds all figures; beside it: {samples}responses.jsonl, pairs/"
-    return [f"results: {visible(str(path))}", beside]
+    """Where the rest is; the page first."""
+    tables = [results[key] for key in ("contributions", "examples") if results.get(key)]
+    beside = ", ".join(("results.json and results.csv (all figures)", *tables, "responses.jsonl"))
+    return [f"report: {visible(str(Path(folder) / PAGE))}", f"beside it: {beside}, pairs/"]
