@@ -1,26 +1,30 @@
 """Runs one experiment: --config NAME[:VARIANT] --workdir DIR [--config.KEY=VALUE]; see --help."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 
 from remid_jax.cli import run_command
 
 STOPPED = "stopped; the same command goes on where this one ended"
+COMMANDS = ("report", "validate")  # modules beside this one, each with its own arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses, runs the experiment, and returns the exit code: 0, or 2 with one line of error.
 
+    A first word of `COMMANDS` hands the others to that command, whose exit code is returned.
+
     Args:
       argv: the words after the program; by default those of this process.
     """
     words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in COMMANDS:
+        return importlib.import_module(f"{__package__}.{words[0]}").main(words[1:])
     return run_command(lambda: _run(words), STOPPED, program=argv is None)
 
 
 def _run(words: Sequence[str]) -> None:
-    import importlib
-
     from remid_jax.settings import check_choice
 
     from .command_line import EXPERIMENTS, help_printed, parse

@@ -237,18 +237,29 @@ def _needed(difference: float, error: float, n: int, level: float) -> int | None
 
 
 def _by_cluster(cell: Cell, subset: Subset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """δ [2, G] of clusters, the answers' and golden's, whose means are those of the contexts.
+    """δ [2, G] of clusters, the answers' and golden's, and [G] bool; see `by_cluster`."""
+    model, there = by_cluster(cell.gaps, cell.used, subset)
+    golden, _ = by_cluster(cell.golden, cell.used, subset)
+    return model, golden, there
+
+
+def by_cluster(
+    rows: np.ndarray, used: np.ndarray, *subsets: Subset
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums [R, G] over clusters, scaled so that their means are those of the contexts.
 
     Also [G] bool, clusters that count. Without clusters each context is its own.
+
+    Args:
+      rows: [R, N], finite where used.
+      used: [N] bool.
+      subsets: whose contexts they are; of several, contexts that share a cluster in any.
     """
-    groups = groups_of(np.ones(len(cell.used), bool), subset)[cell.used]
-    size = np.bincount(groups, minlength=len(cell.used))
-    scale = (size > 0).sum() / cell.used.sum()
-    sides = (
-        np.stack([np.bincount(groups, part[cell.used], len(size)) * scale for part in side])
-        for side in (cell.gaps, cell.golden)
-    )
-    return (*sides, size > 0)
+    groups = groups_of(np.ones(len(used), bool), *subsets)[used]
+    size = np.bincount(groups, minlength=len(used))
+    scale = (size > 0).sum() / used.sum()
+    sums = [np.bincount(groups, part[used], len(size)) * scale for part in rows]
+    return np.stack(sums), size > 0
 
 
 def _drop(home: Share | None, found: Share, is_home: bool) -> Record:
@@ -309,5 +320,4 @@ def _baseline(subset: Subset, rpm: str) -> np.ndarray:
     used = subset.used(rpm)
     both = (np.diagonal(b.scores) / b.lengths for b in (subset.rpms[rpm], subset.golden))
     gaps = np.subtract(*both)[None]
-    nothing = np.full(len(used), np.nan)
-    return _by_cluster(Cell(used, gaps, gaps, (np.nan, np.nan), Contrast(np.nan, np.nan, 0), nothing), subset)[0][0]
+    return by_cluster(gaps, used, subset)[0][0]

@@ -124,9 +124,7 @@ def _estimate(name: str, found: Contrast, confidence: float) -> Record:
     return dict(zip(keys, (number(found.value), number(found.se), low, high), strict=True))
 
 
-def _expected_kl(
-    subset: Subset, rpm: str, log_p: np.ndarray | None, confidence: float
-) -> Record:
+def _expected_kl(subset: Subset, rpm: str, log_p: np.ndarray | None, confidence: float) -> Record:
     """The mean over contexts of log p_θ(y|x) − log q(y|x, r) of the RPM's own answers y."""
     groups = groups_of(subset.answered(rpm), subset)
     kept, found = groups >= 0, Contrast(np.nan, np.nan, 0)

@@ -99,7 +99,8 @@ TABLES: dict[str, dict[str, str]] = {
         "left_out": "contexts with an answer but without such a partner",
         "reason": "why there is no share, or None",
         **_estimate(
-            "info", "mean δ: what own words of the answers lose with the factor of a partner",
+            "info",
+            "mean δ: what own words of the answers lose with the factor of a partner",
             error="; contexts are deleted as rows and as partners",
         ),
         "info_golden": "the same of the golden responses, nats",

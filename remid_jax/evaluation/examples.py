@@ -8,7 +8,6 @@ import numpy as np
 from remid_jax.data.characters import character_name, character_text
 from remid_jax.data.factors import Factor
 from remid_jax.data.own_words import WITHOUT_SPACES
-from remid_jax.data.samples import Sample
 from remid_jax.evaluation.answers import Response, copied_in
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.plan import Plan, Task

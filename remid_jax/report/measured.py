@@ -25,13 +25,13 @@ ENDS = {  # names of a column's error and limits
     "u": (None, "u_low", "u_high"),
 }
 TESTED = {"r_emid": "p_holm", "lost": "p_holm"}  # measure -> column of its p-value after Holm
-SHIFTED = ("r_emid", "share_drop", *OF_PREDICTION)  # measures that are against in distribution
+OPTIONAL = ("emi", "cross_information", "expected_kl")  # which a run may not have asked for
 
 
 def measured(results: Mapping[str, Any]) -> list[Row]:
     """One record of `COLUMNS` for each row, subset, measure and factor; `value` None where unknown.
 
-    A measure that has no value anywhere in the run is left out, but for R-EMI and the shares.
+    Of `OPTIONAL` measures those are left out that have no value anywhere in the run.
     """
     shifts = {r["subset"]: r["shift"] for r in results["rows"]}
     home = next(iter(shifts), None)
@@ -42,8 +42,13 @@ def measured(results: Mapping[str, Any]) -> list[Row]:
         *_of_cells(results["profile"], home, shifts),
         *_of_prediction(results["prediction"], unit),
     ]
-    known = {r["measure"] for r in found if r["value"] is not None} | {"r_emi", "share"}
-    return [r for r in found if r["measure"] in known]
+    known = {r["measure"] for r in found if r["value"] is not None}
+    return [r for r in found if r["measure"] in known or r["measure"] not in OPTIONAL]
+
+
+def name_of(record: Row) -> str:
+    """How a limit names a measure: `r_emi`, `share.user`."""
+    return f"{record['measure']}.{record['factor']}" if record["factor"] else record["measure"]
 
 
 def _of_rows(rows: Iterable[Row], home: str | None, unit: str) -> Iterator[Row]:
