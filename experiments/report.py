@@ -57,7 +57,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--compare", action="store_true",
-        help="print what differs between two runs, the second minus the first, and what was changed",
+        help="print what differs between two runs, second minus first, and what was changed",
     )  # fmt: skip
     parser.add_argument("--rpm-a", metavar="NAME", help="an RPM of the first run, or the reference")
     parser.add_argument("--rpm-b", metavar="NAME", help="the RPM that is compared with it")

@@ -271,13 +271,14 @@ def _share_record(
     """The difference of shares, whose test is that of `info`: golden's mean is below both."""
     (a, b, golden), level = sides, settings.confidence
     record = _record("share", info["n"], UNKNOWN, NOTHING, settings)
+    record["p_value"] = info["p_value"]  # also of shares that are not shown: Holm counts them all
     gap = share(b - a, golden, level, there)
     if not gap.shown:
         return {**record, "reason": f"golden answers show too little of it at n = {info['n']}"}
     first, second = (number(share(x, golden, level, there).value) for x in (a, b))
     low, high = float(gap.low), float(gap.high)
     found = {"difference": float(gap.value), "low": low, "high": high}
-    found |= {"within_noise": low <= 0 <= high, "p_value": info["p_value"]}
+    found["within_noise"] = low <= 0 <= high
     return {**record, "value_first": first, "value_second": second, **found}
 
 

@@ -10,7 +10,8 @@ from remid_jax.report.run_comparison import COLUMNS, Table
 from remid_jax.report.text import NO_BREAK, Figures, Row, span
 from remid_jax.report.verdict_lines import rpms_of, verdict_lines
 
-_MARKUP = re.compile(r"[\\`*_{}\[\]<>()+\-.!|~&:=\"'$^]")
+# Not a point between digits, as in our figures; a sign only where a list would begin.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>!|~&:$]|(?<!\d)\.|\.(?!\d)|^[-+=]")
 _LINKED = {"@": "@<!-- -->", "#": "#<!-- -->"}  # people and issues would be told of the comment
 
 
@@ -39,8 +40,8 @@ def markdown_report(
     rpms = rpms_of(results["rows"])
     if results["profile"]:
         parts += [
-            f"Share of golden's information that the answers' own words carry, % \\[{figures.level}\\]; "
-            "\\* a significant loss (Holm), – no share",
+            "Share of golden's information that the answers' own words carry, % "
+            f"\\[{figures.level}\\]; \\* a significant loss (Holm), – no share",
             table(("RPM", "subset", "n", *FACTORS), _shares(results, rpms, figures)),
         ]
     parts += [

@@ -44,7 +44,7 @@ def check_same_q(first: Run, second: Run) -> None:
     if _draws_by_seed(a["config"]) or _draws_by_seed(b["config"]):
         parts.append(("config.seed", a["config"]["seed"], b["config"]["seed"], "it draws for q"))
     for name, one, other, why in parts:
-        if changed := [line for line in _differences(one, other, name)]:
+        if changed := list(_differences(one, other, name)):
             raise UserError(f"{both}: {changed[0]}; {why}")
 
 

@@ -1,11 +1,11 @@
 """Two runs beside each other: what was changed, and what that changed, with intervals."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from remid_jax.report.run_changes import change_lines
 from remid_jax.report.run_folder import Run
-from remid_jax.report.text import NO_BREAK, Figures, Row, fit, short
+from remid_jax.report.text import WIDTH, Figures, Row, fit, short
 
 COLUMNS = ("measure", "subset", "n", "first", "second", "second − first", "p (Holm)")
 DIGITS = {"share": 2, "retained": 2, "baseline": 2, "r_emi_token": 3}
@@ -13,6 +13,7 @@ NAMES = {
     "r_emi": "R-EMI", "r_emi_token": "R-EMI per token", "emi": "EMI", "r_emid": "R-EMID",
     "retained": "retained", "baseline": "baseline", "share": "share", "info": "info",
 }  # fmt: skip
+INTERVALS = "the intervals say how large a change may be"
 ORDER = ("share", "info", "r_emi", "r_emid", "baseline", "retained", "r_emi_token", "emi")
 
 
@@ -60,16 +61,14 @@ def comparison_tables(differences: Sequence[Row], figures: Figures) -> list[Tabl
         own = [d for d in own if d["measure"] in known]
         own.sort(key=lambda d: ORDER.index(d["measure"]))  # subsets stay in their order
         title = " and ".join(dict.fromkeys(short(name, 40) for name in pair))
+        unit = f"R-EMI and R-EMID in {figures.unit}, info in nats per response"
         rows = [_cells(d, figures) for d in own]
-        tables.append(
-            Table(f"{title} [{figures.level}], nats: {figures.unit}", rows, _said(own, figures))
-        )
+        tables.append(Table(f"{title} [{figures.level}]: {unit}", rows, _said(own, figures)))
     return tables
 
 
 def _cells(d: Row, figures: Figures) -> tuple[str, ...]:
-    name = NAMES[d["measure"]] + (f" {d['factor']}".replace("_", " ") if d["factor"] else "")
-    place = (name, short(d["subset"], 22), str(d["n"]))
+    place = (_name(d), short(d["subset"], 22), str(d["n"]))
     if d["difference"] is None:
         return (*place, "–", "–", f"– {d['reason']}", "–")
     digits = DIGITS.get(d["measure"])
@@ -82,23 +81,19 @@ def _cells(d: Row, figures: Figures) -> tuple[str, ...]:
     return (*place, first, second, change, p)
 
 
-def _clear(d: Mapping, figures: Figures) -> bool:
+def _clear(d: Row, figures: Figures) -> bool:
     return d["p_holm"] is not None and d["p_holm"] < figures.alpha
+
+
+def _name(d: Row) -> str:
+    return f"{NAMES[d['measure']]} {d['factor'] or ''}".strip().replace("_", " ")
 
 
 def _said(own: Sequence[Row], figures: Figures) -> str:
     """Which differences are shown; that others are not is no proof of none."""
-    tested = [d for d in own if d["p_holm"] is not None]
-    clear = [d for d in tested if _clear(d, figures)]
-    names = [
-        f"{NAMES[d['measure']]}{' ' + d['factor'] if d['factor'] else ''} in {short(d['subset'], 22)}"
-        for d in clear
-    ]
-    rest = f"; the other {len(tested) - len(clear)} are not shown, which proves no sameness: "
-    rest += "their intervals say how large they may be"
-    start = (
-        f"* changes shown with p < {figures.alpha:.2g} (Holm): " if clear else "no change is shown"
-    )
+    tested = [d for d in own if d["p_holm"] is not None and d["difference"] is not None]
+    clear = [f"{_name(d)} in {short(d['subset'], 22)}" for d in tested if _clear(d, figures)]
     if not clear:
-        return f"{start} in {len(tested)} tests, which proves no sameness: see the intervals"
-    return fit(start, names, rest, width=300).replace(NO_BREAK, " ")
+        return f"no change is shown in {len(tested)} tests, which proves no sameness: {INTERVALS}"
+    rest = f"; {len(tested) - len(clear)} are not shown, which proves no sameness: {INTERVALS}"
+    return fit(f"* changes with p < {figures.alpha:.2g} (Holm): ", clear, rest, width=2 * WIDTH)
