@@ -204,11 +204,11 @@ def _homes_and_shifted(
     Where samples vary counterparts, those are taken that stand in all four with their counterpart.
     """
     homes, shifted = (first.home, second.home), (first.subsets[tag], second.subsets[tag])
-    if not all(is_paired(s, h) for s, h in zip(shifted, homes, strict=True)):
+    if not any(is_paired(s, h) for s, h in zip(shifted, homes, strict=True)):
         return _on_common(*homes), _on_common(*shifted)
-    known = set(shifted[1].sample_ids), set(homes[1].sample_ids)
-    ids = zip(shifted[0].sample_ids, homes[0].sample_ids, strict=True)
-    kept = [(own, other) for own, other in ids if own in known[0] and other in known[1]]
+    known, there = (set(a.sample_ids) & set(b.sample_ids) for a, b in (shifted, homes))
+    ids = zip(shifted[0].sample_ids, shifted[0].pair_ids, strict=True)
+    kept = [(own, other) for own, other in ids if own in known and other in there]
     own, others = ([pair[k] for pair in kept] for k in (0, 1))
     return _on_common(*homes, others), _on_common(*shifted, own)
 
