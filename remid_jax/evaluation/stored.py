@@ -51,7 +51,7 @@ def read_subsets(
     for tag, shift in shifts.items():
         file = matrices_file(folder, tag)
         try:
-            with np.load(file) as saved:
+            with open(file, "rb") as content, np.load(content) as saved:
                 arrays = {name: saved[name] for name in saved.files}
             chosen = [samples[i] for i in arrays["sample_ids"].tolist()]
             blocks = _blocks(arrays)

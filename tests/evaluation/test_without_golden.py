@@ -62,7 +62,8 @@ def test_no_golden_response_at_all(small_config, tmp_path, capsys):
         assert (row["collapsed"] is None) == (row["subset"] == "IDTest")
     for table in ("flags", "excluded", "worst", "warnings"):
         assert results[table] == []
-    per_sample = [json.loads(x) for x in (tmp_path / "run" / "contributions.jsonl").open()]
+    text = (tmp_path / "run" / "contributions.jsonl").read_text(encoding="utf-8")
+    per_sample = [json.loads(line) for line in text.splitlines()]
     assert len(per_sample) == 2 * 3 * 6 and {r["nats"] for r in per_sample} == {None}
     for row in rows(results, rpm="full_context", factor="user"):
         gaps = [

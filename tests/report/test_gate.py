@@ -78,7 +78,7 @@ def test_what_is_no_limit_is_refused(text, said):
     ],
 )
 def test_the_whole_interval_counts(limit, expected):
-    """R-EMID is 1 with an interval from −3 to 5, which holds 0 and is no proof of no degradation."""
+    """R-EMID is 1 with an interval from −3 to 5; that it holds 0 is no proof of anything."""
     found = answer(limit)
     assert found["answer"] == expected
     assert [c["subset"] for c in found["cells"]] == list(TAGS)
@@ -132,7 +132,7 @@ def test_what_a_run_lacks_is_refused(limit, said):
 
 def test_a_run_without_a_profile_has_no_shares():
     results = {**one_rpm(), "profile": [], "flags": []}
-    with pytest.raises(UserError, match="has no share.user: config.profile.swaps is 0"):
+    with pytest.raises(UserError, match=r"has no share\.user: config\.profile\.swaps is 0"):
         answer("share.user < 1", results)
 
 

@@ -58,7 +58,7 @@ def run_of(folder="a", **changes):
     ],
 )
 def test_another_q_or_estimator_is_refused(changes, said):
-    with pytest.raises(UserError, match="^a and b cannot be compared: ") as e:
+    with pytest.raises(UserError, match=r"^a and b cannot be compared: ") as e:
         check_same_q(run_of("a"), run_of("b", **changes))
     assert said in str(e.value)
 
@@ -66,7 +66,7 @@ def test_another_q_or_estimator_is_refused(changes, said):
 def test_a_seed_counts_where_it_draws_for_q():
     check_same_q(run_of("a"), run_of("b", config__seed=1, config__sampling__max_tokens=9))
     drawn = {"config__reasoning__temperature": 1.0}
-    with pytest.raises(UserError, match="config.seed: 0 → 1; it draws for q"):
+    with pytest.raises(UserError, match=r"config\.seed: 0 → 1; it draws for q"):
         check_same_q(run_of("a", **drawn), run_of("b", config__seed=1, **drawn))
 
 
