@@ -37,11 +37,11 @@ def _estimate(name: str, meaning: str, unit: str = "nats", error: str = "") -> d
 
 
 _FACTORS = {
-    "user": "what they lose with the user of a partner",
-    "character": "with its character",
-    "dialogue": "with its dialogue",
-    "history": "with all but its last user turn",
-    "last_turn": "with its last user turn",
+    "user": "another user",
+    "character": "another character",
+    "dialogue": "another dialogue",
+    "history": "another dialogue before the last user turn",
+    "last_turn": "another last user turn",
 }
 _RPM = {"rpm": "name of the evaluated model"}
 _PLACE = {"rpm": "name of the evaluated model or reference row", "subset": "its tag"}
@@ -231,7 +231,7 @@ TABLES: dict[str, dict[str, str]] = {
         "nats": "what it adds to R-EMI, which is the mean over the samples; None without R-EMI",
         "of_mean": "its part of that mean, nats: `nats` / n",
         "tokens": "scored tokens of the answer",
-        **{f: f"δ of the answer's own words: {_FACTORS[f]}, nats" for f in _FACTORS},
+        **{f: f"δ: what the answer's own words lose with {x}, nats" for f, x in _FACTORS.items()},
         **{f"{f}_golden": "the same of the golden response, nats" for f in _FACTORS},
     },
     "examples.json": {

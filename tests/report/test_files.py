@@ -49,6 +49,14 @@ def test_the_table_holds_every_measure_of_every_row():
     assert not rows_of(results, measure="emi") and not rows_of(results, measure="predicted")
 
 
+def test_r_emid_has_the_n_of_its_pairs():
+    results = one_rpm()
+    for row in results["rows"]:
+        row["n_paired"] = row["n_paired"] and 7
+    assert {r["n"] for r in rows_of(results, rpm=RPM, measure="r_emid")} == {"7"}
+    assert {r["n"] for r in rows_of(results, rpm=RPM, measure="r_emi")} == {"10"}
+
+
 def test_values_of_tokens_have_their_unit():
     results = one_rpm()
     results["provenance"]["config"]["estimator"]["normalisation"] = "token"
