@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def contribution_records(estimates: Estimates, swaps: Mapping[str, Swapped]) -> 
 
     In a subset those that R-EMI is the mean of come first, ascending, then the others, ascending by
     the sum of δ. `nats` is None for them, and throughout for another estimator than club; δ is None
-    without `swaps` and without a partner. Without either there are no records.
+    without a partner, and throughout without `swaps`. An answer without either has no record.
 
     Args:
       estimates: of all subsets.
@@ -28,11 +28,11 @@ def contribution_records(estimates: Estimates, swaps: Mapping[str, Swapped]) -> 
     records: list[Record] = []
     for rpm, subset in itertools.product(estimates.rpms, estimates.subsets):
         parts, swapped = _parts(estimates, subset, rpm), swaps.get(subset.tag)
-        if parts or swapped:
-            gaps = _gaps(subset, swapped, rpm)
-            rows = [{**row, **gaps[row["sample_ID"]]} for row in _with_others(parts, subset, rpm)]
-            rows.sort(key=_rank)
-            records += [{"rpm": rpm, "subset": subset.tag, **row} for row in rows]
+        answers = [*parts, *(_others(parts, subset, rpm) if swapped else ())]
+        gaps = _gaps(subset, swapped, rpm)
+        rows = [{**row, **gaps[row["sample_ID"]]} for row in answers]
+        rows.sort(key=_rank)
+        records += [{"rpm": rpm, "subset": subset.tag, **row} for row in rows]
     return records
 
 
@@ -51,10 +51,9 @@ def _parts(estimates: Estimates, subset: Subset, rpm: str) -> list[Record]:
     return [dict(row) for row in contribution_table(ids, nats, model.lengths[used])]
 
 
-def _with_others(parts: list[Record], subset: Subset, rpm: str) -> Iterable[Record]:
-    """The parts, and answers without one."""
+def _others(parts: list[Record], subset: Subset, rpm: str) -> Iterator[Record]:
+    """Answers that are no part of R-EMI."""
     known = {row["sample_ID"] for row in parts}
-    yield from parts
     block = subset.rpms[rpm]
     for i in np.flatnonzero(block.where):
         if (name := subset.sample_ids[i]) not in known:
