@@ -94,6 +94,6 @@ def _said(own: Sequence[Row], figures: Figures) -> str:
     tested = [d for d in own if d["p_holm"] is not None and d["difference"] is not None]
     clear = [f"{_name(d)} in {short(d['subset'], 22)}" for d in tested if _clear(d, figures)]
     if not clear:
-        return f"no change is shown in {len(tested)} tests, which proves no sameness: {INTERVALS}"
-    rest = f"; {len(tested) - len(clear)} are not shown, which proves no sameness: {INTERVALS}"
+        return f"no change is shown (tests: {len(tested)}), which proves no sameness: {INTERVALS}"
+    rest = f"; not shown: {len(tested) - len(clear)}, which proves no sameness: {INTERVALS}"
     return fit(f"* changes with p < {figures.alpha:.2g} (Holm): ", clear, rest, width=2 * WIDTH)

@@ -11,6 +11,8 @@ from scipy.stats import ttest_1samp
 from remid_jax.analysis.run_differences import Finished, compare_runs, count_contexts
 from remid_jax.information.pairs import negatives_for
 from remid_jax.information.profile_flags import NAMES
+from remid_jax.report.limits import CHANGES
+from remid_jax.report.measured import name_of
 
 N = 8
 PAIR = [("a", "a")]
@@ -95,6 +97,11 @@ def test_contexts_of_one_run_alone_are_counted(runs):
     assert count_contexts(first, more)[-1] == {
         "subset": "new", "first": 0, "second": 8, "common": 0,
     }  # fmt: skip
+
+
+def test_limits_can_name_every_difference(runs):
+    records = compare_runs(*runs[:2], PAIR)
+    assert {f"change.{name_of(r)}" for r in records} == set(CHANGES)
 
 
 def test_levels_are_paired_on_common_contexts(runs):

@@ -115,8 +115,8 @@ def test_differences_stand_with_interval_and_n():
         ("R-EMI", "german", "8", "1.0", "-2.0", "-3.0 [-4.0, -2.0]*", "<0.001"),
     ]
     assert table.verdict == (
-        "* changes with p < 0.05 (Holm): R-EMI in german; 1 are not shown, which proves no "
+        "* changes with p < 0.05 (Holm): R-EMI in german; not shown: 1, which proves no "
         "sameness: the intervals say how large a change may be"
     )
     (table,) = comparison_tables(rows[1:2], Figures(ESTIMATOR))
-    assert table.verdict.startswith("no change is shown in 1 tests, which proves no sameness: ")
+    assert table.verdict.startswith("no change is shown (tests: 1), which proves no sameness: ")
