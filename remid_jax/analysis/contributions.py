@@ -19,7 +19,7 @@ def contribution_records(estimates: Estimates, swaps: Mapping[str, Swapped]) -> 
 
     In a subset those that R-EMI is the mean of come first, ascending, then the others, ascending by
     the sum of δ. `nats` is None for them, and throughout for another estimator than club; δ is None
-    without a partner, and throughout without `swaps`, where answers that are no part of R-EMI have no
+    without a partner, and throughout without `swaps`; then answers outside of R-EMI have no
     record.
 
     Args:
