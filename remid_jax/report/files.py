@@ -9,10 +9,9 @@ from typing import Any
 from remid_jax.files import write_atomically
 from remid_jax.report.html import page
 from remid_jax.report.measured import COLUMNS, measured
+from remid_jax.report.run_folder import PAGE
 from remid_jax.report.svg import profile_svg, r_emid_svg
 from remid_jax.report.text import Row
-
-PAGE = "report.html"
 
 
 def write_report(

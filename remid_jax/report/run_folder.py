@@ -10,6 +10,8 @@ from remid_jax.files import path_of
 from remid_jax.json_files import kind_of, read_json_lines, read_json_object
 from remid_jax.report.text import Row
 
+PAGE = "report.html"  # which a run's last lines name first
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:

@@ -8,10 +8,10 @@ from rich.cells import chop_cells
 from rich.text import Text
 
 from remid_jax.errors import visible
-from remid_jax.report.files import PAGE
 from remid_jax.report.notes import note_lines, subsets_without_golden, warning_lines
 from remid_jax.report.profile_cells import Profile, refused_lines
 from remid_jax.report.profile_table import long_table, ruler_lines, wide_table
+from remid_jax.report.run_folder import PAGE
 from remid_jax.report.tables import new_table, rendered
 from remid_jax.report.text import (
     NO_BREAK,
