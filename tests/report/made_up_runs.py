@@ -8,6 +8,15 @@ from remid_jax.analysis.schema import TABLES, TOP, VERSION, check_results
 
 RPM = "my model"
 TAGS = ("german", "Film & Television")
+PROVENANCE = {
+    "command": ["python", "-m", "experiments.main"], "git_revision": "0" * 40, "unit": "nats",
+    "versions": {"remid_jax": "0.1.0", "jax": "0.10.2"}, "python": "3.11.7", "platform": "Linux",
+    "device": "cpu", "device_count": 1, "matmul_precision": "highest", "benchmark": "bundled",
+    "model": {"name": "q", "identity": "0" * 64, "dtype": "float32"},
+    "templates": {"q": {"variables": {}, "notes": []}}, "counts": {}, "shifts": list(TAGS),
+    "absent_subsets": [], "shortened": [], "swapped_contexts": {}, "planned_flops": 0.0,
+    "sizes": {}, "programs": {}, "work": None, "seconds": {"start_up": 1.0, "work": 2.0},
+}  # fmt: skip
 
 
 def complete(results):
@@ -19,27 +28,29 @@ def complete(results):
         found[name] = [{**dict.fromkeys(keys), **{k: r[k] for k in r if k in keys}} for r in rows]
     for record in found["by_shift"]:
         keys = TABLES["by_shift.shifts"]
+        record.update(method="one at a time", not_distinguished_from=[])
         record["shifts"] = [
-            {**dict.fromkeys(keys), **{k: s[k] for k in s if k in keys}} for s in record["shifts"]
+            {**dict.fromkeys(keys), "subsets": [], **{k: v for k, v in s.items() if k in keys}}
+            for s in record["shifts"]
         ]
     for r in found["rows"]:
-        for key in ("r_emi", "retained", "baseline"):
-            value, error = r[key], r[f"{key}_se"]
-            r |= {f"{key}_low": value - 2 * error, f"{key}_high": value + 2 * error}
+        _with_ends(r, "r_emi", "retained", "baseline")
     for r in found["profile"]:
-        r["left_out"] = 0
-        for key in ("info", "lost"):
-            value, error = r[key], r[f"{key}_se"]
-            r |= {f"{key}_low": value - 2 * error, f"{key}_high": value + 2 * error}
-        r |= {
-            "copied_se": 0.02,
-            "copied_low": r["copied"] - 0.05,
-            "copied_high": r["copied"] + 0.05,
-        }
-    estimator = found["provenance"]["config"]["estimator"]
-    estimator.update(span="response", num_negatives=2, emi_shifts=-1, clusters="none")
+        r.update(left_out=0, copied_se=0.02)
+        _with_ends(r, "info", "lost", "copied")
+    config = found["provenance"]["config"]
+    more = {"span": "response", "num_negatives": 2, "emi_shifts": -1, "clusters": "none"}
+    config["estimator"] = {**config["estimator"], **more}
+    counts = {r["subset"]: {"available": 16, "used": r["n"]} for r in found["rows"]}
+    found["provenance"] = {**PROVENANCE, "config": config, "counts": counts}
     check_results(found)
     return found
+
+
+def _with_ends(record, *keys):
+    for key in keys:
+        value, error = record[key], record[f"{key}_se"]
+        record |= {f"{key}_low": value - 2 * error, f"{key}_high": value + 2 * error}
 
 
 def one_rpm(rpm=RPM, cells=None, **r_emid):
