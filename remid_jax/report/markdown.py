@@ -19,7 +19,7 @@ def escaped(text: str) -> str:
     """A text that GitHub shows as it is: no markup, no link, nobody is mentioned.
 
     >>> print(escaped("*a* @b #1"))
-    \\\\*a\\\\* @<!-- -->b #<!-- -->1
+    \\*a\\* @<!-- -->b #<!-- -->1
     """
     shown = _MARKUP.sub(lambda m: f"\\{m[0]}", visible(text).replace(NO_BREAK, " "))
     return "".join(_LINKED.get(c, c) for c in shown)
