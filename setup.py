@@ -48,6 +48,7 @@ setup(
             "hypothesis>=6.100",
             "ruff>=0.8",
             "tensorboardX>=2.6",
+            "PyYAML>=6",
         ],
         "tensorboard": ["tensorboardX>=2.6"],
         "parity": ["torch>=2.5", "transformers>=4.50", "peft>=0.17", "trl>=0.24"],

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from remid_jax.analysis import schema
 from remid_jax.analysis.contrast import number
 from remid_jax.analysis.divergences import estimate_divergences
+from remid_jax.analysis.examples import choose_examples
 from remid_jax.analysis.records import analyse
 from remid_jax.data.responses import Answers, counts_of
 from remid_jax.data.samples import Sample
@@ -26,9 +27,15 @@ from remid_jax.evaluation.cost import (
     sizes_of,
     stages_of,
 )
+from remid_jax.evaluation.examples import with_texts
 from remid_jax.evaluation.excluded import find_excluded
 from remid_jax.evaluation.gather import Gathered, gather
-from remid_jax.evaluation.outputs import write_contributions, write_matrices, write_texts
+from remid_jax.evaluation.outputs import (
+    write_contributions,
+    write_examples,
+    write_matrices,
+    write_texts,
+)
 from remid_jax.evaluation.plan import Plan, Task, make_plan
 from remid_jax.evaluation.runner import Part, part_of, run
 from remid_jax.evaluation.task import make_task
@@ -42,6 +49,7 @@ from remid_jax.processes import check_folder, is_primary
 from remid_jax.progress import progress
 from remid_jax.provenance import provenance
 from remid_jax.report.cost import memory_line
+from remid_jax.report.files import write_report
 from remid_jax.report.results_file import write_results
 from remid_jax.report.text import WIDTH, fit, wrapped
 
@@ -106,7 +114,7 @@ def diagnose(
             "work": ended - began - programs.seconds,
         },
     }
-    return _finish(folder, task, plan, gather(task, plan, cache), origin)
+    return _finish(folder, task, plan, cache, origin)
 
 
 def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
@@ -128,9 +136,10 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
 
 
 def _finish(
-    folder: Path, task: Task, plan: Plan, found: Gathered, origin: dict[str, Any]
+    folder: Path, task: Task, plan: Plan, cache: Cache, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """Analyses what was gathered, and writes everything."""
+    """Gathers what is in the cache, analyses it, and writes everything."""
+    found = gather(task, plan, cache)
     for subset in found.subsets:
         write_matrices(folder, subset)
     write_texts(folder, task, plan)
@@ -142,6 +151,8 @@ def _finish(
         found.subsets, task.settings, found.log_p, found.swapped, found.prediction,
         context_cost(plan),
     )  # fmt: skip
+    contributions = tables["contributions"]
+    examples = with_texts(choose_examples(contributions), task, plan, cache)
     results = {
         "schema": schema.VERSION,
         "provenance": origin,
@@ -154,10 +165,13 @@ def _finish(
         "cut_at_max_tokens": {tag: _unfinished(texts[tag].answers) for tag in selection.subsets},
         **tables,
         "divergences": _divergences(found, task.config),
-        "contributions": write_contributions(folder, tables["contributions"]),
+        "contributions": write_contributions(folder, contributions),
+        "examples": write_examples(folder, examples, schema.VERSION),
     }
     schema.check_results(results)
     write_results(folder, results)
+    shown = {"schema": schema.VERSION, "examples": examples} if examples else None
+    write_report(folder, results, contributions, shown)
     return results
 
 

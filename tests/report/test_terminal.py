@@ -44,7 +44,7 @@ def test_a_screen_holds_all_that_can_be_said(rpms, tags, most):
     firsts = [next(i for i, x in enumerate(lines) if x.startswith(rpm)) for rpm in rpms]
     title, warning, files = (
         next(i for i, line in enumerate(lines) if start in line)
-        for start in ("± s.e. in nats per response", "warning: ", "results: run/results.json")
+        for start in ("± s.e. in nats per response", "warning: ", "report: run/report.html")
     )
     assert 0 == firsts[0] < firsts[-1] < title < warning < files == len(lines) - 2
     assert sum(line.startswith("warning: ") for line in lines) == 5
@@ -60,7 +60,7 @@ def test_a_real_run_fits(small_config, tmp_path, swaps, first):
     results = diagnose(small_config, tmp_path)
     found = json.loads((tmp_path / "results.json").read_text())
     lines = shown(found, tmp_path)
-    assert len(lines) <= 30 and f"results: {tmp_path / 'results.json'}" in lines
+    assert len(lines) <= 30 and f"report: {tmp_path / 'report.html'}" in lines
     assert lines[0].startswith(first) and len(found["rows"]) == len(results["rows"])
     assert ("dialogue %" in "\n".join(lines)) == bool(swaps)
 
