@@ -19,7 +19,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.reasoner.rewards = ConfigDict({"likelihood": 1.0, "format": 1.0})
     c.max_prompt_tokens = 448  # none of the bundled prompts fits 256, even without its oldest turns
     c.evaluate.tags = ("IDTest", "german", "Literature", "TurnLevelComposition")
-    c.evaluate.batch, c.evaluate.thoughts = 4, 1
+    c.evaluate.batch, c.scoring.draws = 4, 4
     c.checkpoint.every = 5
     c.log_samples_every = 5
     if variant:

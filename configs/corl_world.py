@@ -80,7 +80,7 @@ def _run(name: str, seed: int) -> ConfigDict:
     changes = VARIANTS[name]
     c = default_config()
     c.task = "world"
-    c.world.seed = c.seed = seed
+    c.world.seed = c.seed = c.pretraining.seed = seed  # a base of its own
     c.world.test = 50
     c.notes = changes.get("notes", "own")
     c.train_on_test = changes.get("train_on_test", False)

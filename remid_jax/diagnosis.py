@@ -30,6 +30,7 @@ from remid_jax.evaluation.gather import Gathered, gather
 from remid_jax.evaluation.outputs import write_contributions, write_matrices, write_texts
 from remid_jax.evaluation.plan import Plan, Task, find_excluded, make_plan
 from remid_jax.evaluation.runner import Part, part_of, run
+from remid_jax.evaluation.scoring import with_scoring
 from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
 from remid_jax.inference.compilations import Compilations, count_compilations
@@ -68,6 +69,7 @@ def diagnose(
     """
     started = time.monotonic()
     check_config(config)
+    config = with_scoring(config)
     origin = provenance(config)  # now: the checkout may change during a long run
     folder = Path(workdir) if config.dry_run else open_workdir(workdir)
     part = part_of(config.shard, MeshConfig(**config.mesh).size)

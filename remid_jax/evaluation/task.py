@@ -12,6 +12,7 @@ from remid_jax.evaluation.answers import golden_answers, reference_answers, with
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.models import Model, Models
 from remid_jax.evaluation.plan import Task, check_excluded
+from remid_jax.evaluation.scoring import with_scoring
 from remid_jax.evaluation.selection import (
     Selection,
     count_tokens,
@@ -38,6 +39,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     Raises:
       UserError: anything in configuration or files that cannot be used.
     """
+    config = with_scoring(config)
     benchmark = load_benchmark(config.benchmark, config.in_distribution, config.subset_shifts)
     selection = select(benchmark, config)
     settings = EstimatorSettings.from_config(config)

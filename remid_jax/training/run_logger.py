@@ -103,7 +103,8 @@ class RunLogger:
         line = {"stage": stage, "step": step, "tag": tag, **predicted.summary()}
         _append(self.folder / EVALUATIONS, line)
         sums, tokens = predicted.sums.tolist(), predicted.tokens.tolist()
-        content = {"ids": list(predicted.ids), "log_q": sums, "tokens": tokens}
+        content = {"ids": list(predicted.ids), "log_q": sums, "tokens": tokens,
+                   "log_q_mixture": predicted.mixture.tolist()}  # fmt: skip
         file = _predictions(self.folder, stage, step, tag)
         write_atomically(file, [json.dumps(content).encode()])
 

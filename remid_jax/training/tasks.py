@@ -35,6 +35,13 @@ def notes_of(texts: Sequence[Sequence[str]], how: str) -> Notes:
     return core
 
 
+def partly_without(notes: Notes, share: float, rng: np.random.Generator) -> Notes:
+    """The same notes, each left out with probability `share`: the policy learns to do without."""
+    if not share:
+        return notes
+    return [[None if rng.random() < share else text for text in group] for group in notes]
+
+
 class Task:
     """Everything that training needs to know of texts.
 

@@ -255,7 +255,7 @@ def test_a_mixture_needs_thoughts_at_temperature_one(config, temperature):
 
 
 @pytest.mark.parametrize("key, value", [
-    ("draws", 0), ("draws", -1), ("thought_free", 1.0), ("thought_free", -0.1),
+    ("draws", -1), ("thought_free", 1.0), ("thought_free", -0.1),
 ])  # fmt: skip
 def test_values_out_of_range(config, key, value):
     config.reasoning[key] = value

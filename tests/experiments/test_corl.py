@@ -21,7 +21,8 @@ def written(tmp_path):
         for tag, gain in (("IDTest", [2.0, 3.0, 2.5, 2.0]), ("german", [5.0, -5.0, 1.0, 0.0])):
             late = np.array(gain) if i == len(planned) - 1 else np.zeros(4)
             sums = BEFORE + 100 * (i == 0) + late  # the first stage is no end of the cold start
-            seen = Predicted(list("abcd"), sums, np.full(4, 9), sums, np.zeros(4))
+            nothing = np.full(4, np.nan)
+            seen = Predicted(list("abcd"), sums, np.full(4, 9), sums, *[nothing] * 4)
             records.add_evaluation(i, stage.steps, tag, seen)
     return tmp_path, planned
 

@@ -188,7 +188,9 @@ def test_cross_information_compares_with_the_next_contexts(tmp_path):
     run = loop(tmp_path, config)
     worker, samples = run.worker, run.experiment.train[:4]
     policy, notes = run.experiment.initial, [["Hello"], ["bold"], ["surely"], ["lantern"]]
-    got = worker._negatives(policy, samples, notes, 2)
+    golden = [[run.experiment.task.encode(s.golden)] for s in samples]
+    read = [note for (note,) in notes]
+    got = run.judge.negatives("reasoner", policy, samples, read, golden)[:, 0]
     for b in range(4):
         for j in (1, 2):
             k = (b + j) % 4
@@ -199,17 +201,17 @@ def test_cross_information_compares_with_the_next_contexts(tmp_path):
             alone = np.asarray(worker.score(policy, worker.batch([[row]], 9))).sum()
             assert got[b, j - 1] == pytest.approx(alone, abs=1e-4)
     texts = [["Hello", "bold"]] * 4
-    total, _ = worker.rewards("reasoner", policy, samples, [], texts, np.ones((4, 2), bool))
+    total, _ = run.judge.rewards("reasoner", policy, samples, [], texts, [], np.ones((4, 2), bool))
     assert total.shape == (8,) and np.isfinite(total).all()
 
 
 def test_own_thoughts_and_those_of_another_are_scored_as_if_alone(tmp_path):
     run = loop(tmp_path)
-    worker, samples, e = run.worker, run.experiment.train[:4], run.config.evaluate
+    worker, samples, c = run.worker, run.experiment.train[:4], run.config.scoring
     roles = run._init_stage(0).roles
     got = worker.predict(samples, roles)
     thoughts = worker.thoughts(
-        roles["reasoner"], samples, jax.random.key(0), e.thoughts, e.temperature
+        roles["reasoner"], samples, jax.random.key(0), c.draws, c.temperature
     )
     assert len({tuple(t) for t in thoughts}) > 1
     for shift, values in ((0, got.sums), (1, got.other)):
