@@ -44,5 +44,5 @@ def _check(name: str, value: object, config: ConfigDict, checkpoint: str) -> Non
     if given not in (default, value):
         raise UserError(
             f"config.reasoning.{name} is {given}, but with config.reasoning.draws=0 the trained "
-            f"pair says {value}: set config.reasoning.draws too, and all of config.reasoning holds"
+            f"pair says {value}: set config.reasoning.draws too, then all of config.reasoning holds"
         )

@@ -104,9 +104,8 @@ def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
 
 
 def _scoring(config: ConfigDict) -> dict[str, Any]:
-    """Keys of a diagnosis' `reasoning` -> what they are here; nothing penalises repetition."""
-    drawn = {"max_tokens": config.reasoner.max_tokens, "repetition_penalty": 1.0}
-    return {**config.scoring.to_dict(), **drawn}
+    """Keys of a diagnosis' `reasoning` -> what they are here, where repetition costs nothing."""
+    return {**config.scoring.to_dict(), "repetition_penalty": 1.0}
 
 
 def _trained(folder: str, base: adapters.Base, lora: LoraConfig) -> dict[str, adapters.Adapter]:

@@ -1,6 +1,7 @@
 """Several thoughts a context, whose mean q is scored."""
 
 import collections
+import dataclasses
 import json
 import math
 
@@ -243,6 +244,21 @@ def test_texts_of_a_run_can_be_collected_responses(config, tmp_path):
     results = diagnose(config, tmp_path / "again")
     assert {r["rpm"] for r in results["rows"]} >= {"full_context", "last_turn_only"}
     assert thoughts_of(tmp_path / "again") == thoughts_of(tmp_path / "run")
+
+
+class Silent(JaxEngine):
+    """Has nothing to say."""
+
+    def generate(self, prompts, config, draws=1, prefix_lengths=None):
+        drawn = super().generate(prompts, config, draws, prefix_lengths)
+        return [dataclasses.replace(d, tokens=()) for d in drawn] if draws > 1 else drawn
+
+
+def test_thoughts_that_are_all_empty_are_refused_before_they_are_scored(config, tmp_path):
+    engine = Silent(load_language_model(config.model.path))
+    with pytest.raises(UserError, match=r"all 9 thoughts about 'IDTest' are empty.*set draws to 1"):
+        diagnose(config, tmp_path, engine)
+    assert not (tmp_path / "cache" / "score").exists()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 2.0])
