@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from remid_jax.analysis import schema
 from remid_jax.analysis.contrast import number
 from remid_jax.analysis.divergences import estimate_divergences
+from remid_jax.analysis.doubt import doubt_records
 from remid_jax.analysis.records import analyse
 from remid_jax.data.responses import Answers, counts_of
 from remid_jax.data.samples import Sample
@@ -137,6 +138,8 @@ def _finish(
     texts = {tag: plan.subsets[tag].texts for tag in selection.subsets}
     if task.config.reasoning.draws > 1:
         origin |= {"effective_thoughts": {t: _mean(x) for t, x in found.effective.items()}}
+        level = task.config.estimator.confidence
+        origin |= {"thought_agreement": doubt_records(found.agreement, level)}
     tables = analyse(found.subsets, task.settings, found.log_p, found.swapped, found.prediction)
     results = {
         "schema": schema.VERSION,

@@ -10,6 +10,7 @@ import pytest
 
 from remid_jax.data import prompts
 from remid_jax.data.reading import load_benchmark
+from remid_jax.data.thoughts import word_agreement
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation.cache import Cache
@@ -80,6 +81,9 @@ def test_scores_are_the_log_of_a_mean_over_thoughts(config, tmp_path, free):
     said = results["provenance"]["effective_thoughts"]
     assert set(said) == {"IDTest", "german"} and said["german"]["n"] == 3
     assert said["german"]["mean"] == pytest.approx(np.mean(effective), abs=1e-3)
+    agreed = results["provenance"]["thought_agreement"]["german"]
+    expected = [word_agreement(drawn[sample]) for sample in ids]
+    assert agreed["agreement"] == pytest.approx(np.mean(expected)) and agreed["n"] == 3
     assert said["german"]["se"] == pytest.approx(np.std(effective, ddof=1) / 3**0.5, abs=1e-3)
 
 
