@@ -164,6 +164,7 @@ class CorlConfig(RunKeys):
     rollout_weights: str = key(
         "gathered", "weights spread over fsdp, while completions are drawn", ("gathered", "sharded")
     )
+    compare_with: str = key("", "work folder of a finished run, whose last log q is compared")
     checkpoint: Any = group("of the run", _Checkpoint)
     log_samples_every: int = key(
         20, "between samples of thoughts as text; 0: none", "[0, inf) steps", formerly="texts_every"
