@@ -133,7 +133,7 @@ class Judge:
     def _swapped(
         self, policy: Any, samples: Sequence[Sample], completed: Drawn
     ) -> dict[str, np.ndarray]:
-        """`plain`, `swapped` and `swap_weights` of candidates, without notes as in a diagnosis."""
+        """`plain`, `swapped` and `swap_weights` of candidates' own words, without notes."""
         task, g = self.worker.experiment.task, len(completed[0])
         found = [[partner(samples, i, f) for f in FACTORS] for i in range(len(samples))]
         contexts = [
@@ -144,7 +144,14 @@ class Judge:
             [Example(task.policy_prompt(x, None), y) for x in each for y in group]
             for each, group in zip(contexts, completed, strict=True)
         ]
-        sums = self._sums(policy, examples).reshape(len(samples), 1 + len(FACTORS), g)
+        batch = self.worker.batch(examples, self.config.policy.max_tokens + 1)
+        values = self.worker.score(policy, batch).astype(np.float64)
+        values = values.reshape(len(samples), 1 + len(FACTORS), g, -1)
+        own = np.zeros((len(samples), 1, g, values.shape[-1]))
+        for b, (s, group) in enumerate(zip(samples, completed, strict=True)):
+            for k, y in enumerate(group):
+                own[b, 0, k, : len(y)] = task.own_tokens(s, y)
+        sums = (values * own).sum(-1)
         weights = np.array([[w for _, w in row] for row in found])
         return {
             "plain": sums[:, 0].reshape(-1),

@@ -24,7 +24,7 @@ class RewardBatch:
         tokens, in nats; the own context is not among them.
       mixture: [N] log q(y|x) under the mixture of all thoughts of a group, in nats.
       mixture_without: [N] the same without the thought that is rewarded.
-      plain: [N] log q(y|x) without a thought, in nats.
+      plain: [N] log q(y|x) of y's own words without a thought, in nats.
       swapped: [N, F] the same under contexts with one of F factors of another sample.
       swap_weights: [N, F] share of the other samples whose value of the factor differs; where it is
         0, `swapped` is not read.

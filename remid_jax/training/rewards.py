@@ -108,11 +108,11 @@ def marginal_likelihood_reward(mixture: Array, mixture_without: Array) -> Array:
 def profile_reward(plain: Array, swapped: Array, swap_weights: Array) -> Array:
     """The information profile of a candidate: mean over factors of `factor_gaps`, in nats.
 
-    How much likelier a response is in its own context than with one factor of another sample. It
-    pays for what is copied from the context too: reward `exact_match` or `reference_match` beside.
+    How much likelier its own words are in its context than with one factor of another sample. What
+    is copied from the context pays nothing, but paraphrase is no copy: see `data.own_words`.
 
     Args:
-      plain: [N] nats, log q without a thought.
+      plain: [N] nats, log q of own words without a thought.
       swapped: [N, F] nats, with one factor swapped.
       swap_weights: [N, F], as of `factor_gaps`; a factor of weight 0 adds nothing.
 

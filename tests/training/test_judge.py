@@ -23,12 +23,12 @@ def run(tmp_path_factory):
     return Corl(config, make_experiment(config, folder), folder)
 
 
-def alone(run, sample, note, response) -> float:
-    """log q of one response, in nats, by a batch of its own."""
+def alone(run, sample, note, response, first=0) -> float:
+    """log q of one response, in nats, by a batch of its own; of its tokens from `first` on."""
     task, worker = run.experiment.task, run.worker
     row = Example(task.policy_prompt(sample, note), response)
     values = worker.score(run.experiment.initial, worker.batch([[row]], worker.max_golden))
-    return float(values.astype(np.float64).sum())
+    return float(values.astype(np.float64)[..., first:].sum())
 
 
 def rewarded(run, role, rewards, texts, completed=(), notes=()):
@@ -78,8 +78,10 @@ def test_negatives_hold_the_prompt_without_a_thought_too(run):
     run.config.scoring.thought_free = 0.0
 
 
-def test_candidates_are_rewarded_for_what_they_carry_of_their_context(run):
+def test_candidates_are_rewarded_for_what_they_carry_of_their_context(run, monkeypatch):
+    """By their own words, of which the first is none here."""
     task, samples = run.experiment.task, run.experiment.train[:4]
+    monkeypatch.setattr(task, "own_tokens", lambda sample, ids: np.arange(len(ids)) > 0)
     run.config.policy.negatives = 2
     texts = [["Hello", "surely, buy"], ["bold", "lantern"], ["buy the", "the"], ["Hello", "buy"]]
     completed = [[task.encode(t) for t in group] for group in texts]
@@ -93,13 +95,13 @@ def test_candidates_are_rewarded_for_what_they_carry_of_their_context(run):
             scores = [alone(run, samples[k % 4], notes[k % 4][0], y) for k in range(b, b + 3)]
             expected = scores[0] - np.log(np.mean(np.exp(scores)))
             assert found["cross_information"][b, g] == pytest.approx(expected, abs=2e-3)
-            total, plain = 0.0, alone(run, s, None, y)
+            total, plain = 0.0, alone(run, s, None, y, first=1)
             for field in fields:
                 values = [getattr(x, field) for x in samples]
                 others = [k % 4 for k in range(b + 1, b + 4) if values[k % 4] != values[b]]
                 if others:
                     other = dataclasses.replace(s, **{field: values[others[0]]})
-                    total += len(others) / 3 * (plain - alone(run, other, None, y))
+                    total += len(others) / 3 * (plain - alone(run, other, None, y, first=1))
             assert found["profile"][b, g] == pytest.approx(total / 3, abs=2e-3)
 
 

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from remid_jax.training.tasks import notes_of, partly_without
+from remid_jax.data.reading import load_benchmark
+from remid_jax.models.pretrained import DEFAULT, open_language_model
+from remid_jax.training.tasks import ChatTask, notes_of, partly_without
 
 THOUGHTS = [
     ["[User Facts] a [Core Features of the Golden Response] one two", "no marks"],
@@ -34,3 +36,14 @@ def test_some_notes_are_left_out():
         for a, b in zip(own, kept, strict=True)
     ]
     assert all(b in (a, None) for a, b in pairs)
+
+
+def test_what_is_copied_is_no_own_word():
+    sample = load_benchmark().subsets["IDTest"][0]
+    task = ChatTask(open_language_model(DEFAULT, "float32").tokenizer)
+    said = " ".join(sample.dialogue[-1][1].split()[:6])
+    ids = task.encode(f"Zebras. {said}")
+    own = task.own_tokens(sample, ids)
+    n = len(task.encode("Zebras.")) - 1
+    assert own.shape == (len(ids),) and own[:n].all() and own[-1]  # the end of turn is own
+    assert not own[n + 1 : -2].any()
