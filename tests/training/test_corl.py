@@ -229,13 +229,15 @@ def test_own_thoughts_and_those_of_another_are_scored_as_if_alone(tmp_path):
             assert values[b] == pytest.approx(alone[:2, 0, :n].sum(-1).mean(), abs=1e-4)
 
 
-@pytest.mark.parametrize("free", [0.0, 0.2])
-def test_the_mixture_is_that_of_thoughts_scored_alone(tmp_path, free):
+@pytest.mark.parametrize("free, drawn_twice", [(0.0, False), (0.2, True)])
+def test_the_mixture_is_that_of_thoughts_scored_alone(tmp_path, free, drawn_twice):
     config = tiny_config()
     config.scoring.thought_free, config.scoring.draws = free, 3
     run = loop(tmp_path, config)
     worker, samples, task = run.worker, run.experiment.train[:3], run.experiment.task
     roles = run._init_stage(0).roles
+    if drawn_twice:
+        worker.thoughts = lambda params, samples, *_: [["bold", "Hello", "bold"] for _ in samples]
     got, drawn = worker.predict(samples, roles), worker.drawn_notes(samples, roles)
     texts = [s.golden for s in samples] + ["bold lantern"]
     one, mixed = worker.pairs(samples, texts, roles)
