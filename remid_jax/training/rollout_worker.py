@@ -109,17 +109,18 @@ class RolloutWorker:
 
     def predict(
         self, samples: Sequence[Sample], roles: Mapping[str, Any],
-        advance: Callable[[int], None] = lambda n: None,
+        advance: Callable[[float], None] = lambda n: None,
     ) -> Predicted:  # fmt: skip
         """Golden responses under the policy, given thoughts that the reasoner draws.
 
-        `roles` holds the parameters of each, and `advance` hears the size of each finished batch.
+        `roles` holds the parameters of each, and `advance` hears how many samples are done; drawing
+        their thoughts is half of it.
 
         Raises:
           UserError: as of `drawn_notes`.
         """
         found, free = [], self.config.scoring.thought_free
-        n, drawn = len(samples), self.drawn_notes(samples, roles)
+        n, drawn = len(samples), self.drawn_notes(samples, roles, lambda k: advance(k / 2))
         for a, places in self._batches(n):
             part, notes = [samples[k] for k in places], [drawn.notes[k] for k in places]
             # In one group what the prompt says before its notes is computed once for all.
@@ -131,7 +132,7 @@ class RolloutWorker:
             own, other, plain = np.split(values.T, (len(notes[0]), 2 * len(notes[0])))
             mixed = thought_mixture(own, plain[0] if free else None, free)
             found.append((own.mean(0), tokens[:, 0], other.mean(0), mixed))
-            advance(min(len(part), n - a))
+            advance(min(len(part), n - a) / 2)
         sums, tokens, other, mixed = (np.concatenate(x)[:n] for x in zip(*found, strict=True))
         overlap = [
             np.mean([ngram_overlap(t, s.golden, 2) for t in group])
@@ -144,8 +145,13 @@ class RolloutWorker:
             entropy=np.array([_entropy(own) for own in drawn.notes]),
         )  # fmt: skip
 
-    def drawn_notes(self, samples: Sequence[Sample], roles: Mapping[str, Any]) -> Drawn:
+    def drawn_notes(
+        self, samples: Sequence[Sample], roles: Mapping[str, Any],
+        advance: Callable[[int], None] = lambda n: None,
+    ) -> Drawn:  # fmt: skip
         """Thoughts about each sample as `config.scoring` draws them, and what is read of them.
+
+        `advance` hears the size of each finished batch.
 
         Raises:
           UserError: several thoughts a sample, and all of them empty.
@@ -158,6 +164,7 @@ class RolloutWorker:
             )
             thoughts += texts
             notes += notes_of(texts, self.config.notes)
+            advance(min(len(part), len(samples) - a))
         thoughts, notes = thoughts[: len(samples)], notes[: len(samples)]
         if self.config.notes == "own" and c.draws > 1:
             check_some_text(samples[0].tag, notes)

@@ -238,7 +238,10 @@ def test_the_mixture_is_that_of_thoughts_scored_alone(tmp_path, free, drawn_twic
     roles = run._init_stage(0).roles
     if drawn_twice:
         worker.thoughts = lambda params, samples, *_: [["bold", "Hello", "bold"] for _ in samples]
-    got, drawn = worker.predict(samples, roles), worker.drawn_notes(samples, roles)
+    done = []
+    got = worker.predict(samples, roles, done.append)
+    assert sum(done) == len(samples) and done[0] == len(samples) / 2  # also heard while drawing
+    drawn = worker.drawn_notes(samples, roles)
     texts = [s.golden for s in samples] + ["bold lantern"]
     one, mixed = worker.pairs(samples, texts, roles)
 
