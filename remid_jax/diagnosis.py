@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from remid_jax.analysis import schema
 from remid_jax.analysis.contrast import number
 from remid_jax.analysis.divergences import estimate_divergences
+from remid_jax.analysis.doubt import doubt_records
 from remid_jax.analysis.examples import choose_examples
 from remid_jax.analysis.records import analyse
 from remid_jax.data.responses import Answers, counts_of
@@ -38,6 +39,7 @@ from remid_jax.evaluation.outputs import (
 )
 from remid_jax.evaluation.plan import Plan, Task, make_plan
 from remid_jax.evaluation.runner import Part, part_of, run
+from remid_jax.evaluation.scoring import with_scoring
 from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
 from remid_jax.inference.compilations import Compilations, count_compilations
@@ -79,6 +81,7 @@ def diagnose(
     """
     started = time.monotonic()
     check_config(config)
+    config = with_scoring(config)
     origin = provenance(config)  # now: the checkout may change during a long run
     folder = Path(workdir) if config.dry_run else open_workdir(workdir)
     part = part_of(config.shard, MeshConfig(**config.mesh).size)
@@ -147,6 +150,8 @@ def _finish(
     texts = {tag: plan.subsets[tag].texts for tag in selection.subsets}
     if task.config.reasoning.draws > 1:
         origin |= {"effective_thoughts": {t: _mean(x) for t, x in found.effective.items()}}
+        level = task.config.estimator.confidence
+        origin |= {"thought_agreement": doubt_records(found.agreement, level)}
     tables = analyse(
         found.subsets, task.settings, found.log_p, found.swapped, found.prediction,
         context_cost(plan),

@@ -23,6 +23,12 @@ def warning_lines(results: Mapping[str, Any]) -> Iterator[str]:
     if lacking := subsets_without_golden(results):
         places = [f"{short(tag, 22)} ({reason})" for tag, reason in lacking.items()]
         yield fit("no R-EMI, share or flag without golden responses: ", places)
+    agreed = results["provenance"].get("thought_agreement", {})
+    if doubted := {tag: r for tag, r in agreed.items() if r.get("doubts")}:
+        home = next(iter(agreed.values()))["agreement"]
+        places = [f"{short(tag, 22)} ({r['agreement']:.2f})" for tag, r in doubted.items()]
+        start = "warning: the reasoner doubts: R-EMID rests on thoughts that agree less than in "
+        yield fit(f"{start}distribution ({home:.2f}): ", places)
     own = [r for r in results["rows"] if r["rpm"] not in REFERENCES]
     for kind, what in ABOVE_GOLDEN.items():
         if found := [w for w in results["warnings"] if w["kind"] == kind]:

@@ -270,3 +270,16 @@ def test_a_prediction_is_called_one_with_its_worth_beside_it():
     assert clustered in lines and "m german 12.3 ± – (4.0)" in "\n".join(lines)
     rows[0]["predicted"] = rows[1]["predicted"] = None
     assert "prediction" not in "\n".join(shown(results))
+
+
+def test_a_reasoner_that_doubts_is_named():
+    results, said = one(1.0, 1.0), "warning: the reasoner doubts"
+    sure = {"agreement": 0.8, "se": 0.1, "n": 5}
+    results["provenance"]["thought_agreement"] = agreed = {
+        HOME: sure, TAGS[0]: {**sure, "doubts": False}, TAGS[1]: {**sure, "doubts": None}
+    }  # fmt: skip
+    assert not any(said in line for line in shown(results))
+    agreed[TAGS[1]] = {**sure, "agreement": 0.25, "doubts": True}
+    text = " ".join(x.strip() for x in shown(results))
+    assert f"{said}: R-EMID rests on thoughts that agree less than in distribution (0.80): " in text
+    assert f"{TAGS[1]} (0.25)" in text and f"{TAGS[0]} (0.80)" not in text
