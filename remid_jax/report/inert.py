@@ -19,6 +19,12 @@ def plain(text: str, kept: frozenset[str] = frozenset()) -> str:
     return "".join(_escape(c) if c not in kept and _is_hidden(c) else c for c in text)
 
 
+def sentence(text: str) -> str:
+    """A plain text that begins with a capital."""
+    said = plain(text)
+    return f"{said[:1].upper()}{said[1:]}"
+
+
 def inert(text: str) -> Markup:
     """HTML of a text of several lines; escapes are set apart from a text that spells one out."""
     return Markup("".join(_marked(text)))

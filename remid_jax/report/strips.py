@@ -148,8 +148,8 @@ def _line(panel: Panel, mark: Mark, y: int) -> str:
     """The name of a line, and what is said where the pointer rests on it."""
     kind = "ref" if mark.kind == "ref" else "name"
     name = _text(8, y + 4, mark.label, kind)
-    if mark.value is None:
-        name += _text(panel.x(0.0), y + 4, "–", "mut mid")
+    if mark.value is None and mark.kind != "ref":
+        name += _text(panel.x(0.0) + 6, y + 4, "no share", "mut")
     if not mark.said:
         return name
     area = f'<rect x="0" y="{y - 7}" width="{WIDTH}" height="{LINE}"/>'

@@ -5,10 +5,20 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from remid_jax.report.html.grid import RPM, SUBSET, Column, Section, Table, count, p_value, text
-from remid_jax.report.inert import plain
+from remid_jax.report.html.grid import (
+    RPM,
+    SUBSET,
+    Column,
+    Section,
+    Table,
+    count,
+    name,
+    p_value,
+    text,
+)
+from remid_jax.report.inert import plain, sentence
 from remid_jax.report.notes import note_lines, warning_lines
-from remid_jax.report.text import NO_BREAK, Figures, rpms_of
+from remid_jax.report.text import Figures, rpms_of
 
 LISTED = 100  # excluded answers and warnings
 ORIGINS = (
@@ -27,13 +37,8 @@ def notes_section(results: Mapping[str, Any], figures: Figures) -> Section:
         "What the answers went through",
         lead,
         tables=[table for table in tables if table.rows],
-        points=[("", _sentence(line)) for line in said],
+        points=[("", sentence(line)) for line in said],
     )
-
-
-def _sentence(line: str) -> str:
-    said = plain(line.replace(NO_BREAK, " "))
-    return f"{said[:1].upper()}{said[1:]}"
 
 
 def _answers(results: Mapping[str, Any]) -> Table:
@@ -42,7 +47,7 @@ def _answers(results: Mapping[str, Any]) -> Table:
         one = results["answers"].get(rpm) or {}
         unfinished = sum(n.get(rpm, 0) for n in results["cut_at_max_tokens"].values())
         cut, ends = (_counted(one.get(key) or {}) for key in ("cut", "finish_reasons"))
-        rows.append([text(rpm), count(unfinished), text(cut), text(ends),
+        rows.append([name(rpm), count(unfinished), text(cut), text(ends),
                      count(one.get("unused_draws"))])  # fmt: skip
     columns = (
         RPM, Column("unfinished"), Column("cut from answers", is_text=True),
@@ -57,7 +62,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _warnings(results: Mapping[str, Any]) -> Table:
     rows = [
-        [text(w["rpm"]), text(w["subset"]), p_value(w["p_holm"]), text(w["text"])]
+        [name(w["rpm"]), name(w["subset"]), p_value(w["p_holm"]), text(w["text"])]
         for w in results["warnings"][:LISTED]
     ]
     columns = (RPM, SUBSET, Column("p (Holm)"), Column("what", is_text=True))
@@ -66,7 +71,7 @@ def _warnings(results: Mapping[str, Any]) -> Table:
 
 def _excluded(results: Mapping[str, Any]) -> Table:
     rows = [
-        [text(r["rpm"]), text(r["sample_ID"]), text(r["reason"])]
+        [name(r["rpm"]), name(r["sample_ID"]), text(r["reason"])]
         for r in results["excluded"][:LISTED]
     ]
     columns = (RPM, Column("sample", is_text=True), Column("reason", is_text=True))

@@ -8,9 +8,10 @@ from markupsafe import Markup
 
 from remid_jax.report.inert import plain
 from remid_jax.report.profile_cells import percent
-from remid_jax.report.text import NO_BREAK, REFERENCES, Figures, Row
+from remid_jax.report.text import NO_BREAK, REFERENCES, Figures, Row, short
 
 NONE = "–"
+NAME = 40  # characters
 
 
 class Column(NamedTuple):
@@ -87,8 +88,13 @@ class Section:
     points: Sequence[tuple[str, str]] = ()
 
 
+def name(value: str | None) -> Cell:
+    """A name that others chose, its middle left out where it is long."""
+    return Cell(plain(short(value, NAME)) if value else NONE)
+
+
 def text(value: str | None, tone: str = "") -> Cell:
-    """A name or sentence; hidden characters are escapes."""
+    """A sentence; hidden characters are escapes."""
     return Cell(plain(value) if value else NONE, tone=tone)
 
 

@@ -15,6 +15,7 @@ from remid_jax.report.html.grid import (
     count,
     estimate,
     interval,
+    name,
     p_value,
     text,
     without_empty,
@@ -68,7 +69,7 @@ def _level_row(row: Row, figures: Figures) -> list[Cell]:
         n = n._replace(aside=f"{row['n_paired']}{NO_BREAK}paired")
     seen = row["detectable"]
     return [
-        text(row["rpm"]), text(row["subset"]), text(row["shift"]), n,
+        name(row["rpm"]), name(row["subset"]), name(row["shift"]), n,
         estimate(row, "r_emi", figures),
         interval(row, "r_emid", figures, shown, "bad" * (shown and row["r_emid"] > 0)),
         p_value(row["p_holm"]), Cell(NONE if seen is None else figures.value(seen)),
@@ -109,9 +110,9 @@ def risk_section(results: Mapping[str, Any], figures: Figures) -> Section:
 def _shift_row(rpm: str, shift: Row, figures: Figures) -> list[Cell]:
     shown = shift["r_emid"] is not None and figures.is_significant(shift)
     bad = shown and shift["r_emid"] > 0
-    seen = shift["detectable"]
+    seen, tags = shift["detectable"], ", ".join(short(tag) for tag in shift["subsets"])
     return [
-        text(rpm), text(shift["shift"]), text(", ".join(shift["subsets"])),
+        name(rpm), name(shift["shift"]), text(tags),
         interval(shift, "r_emid", figures, shown, "bad" * bad), p_value(shift["p_holm"]),
         Cell(NONE if seen is None else figures.value(seen)),
     ]  # fmt: skip
@@ -169,7 +170,7 @@ def needs_section(results: Mapping[str, Any], figures: Figures) -> Section:
 
 
 def _needs_row(row: Row, profile: Profile, figures: Figures) -> list[Cell]:
-    cells = [text(row["rpm"]), text(row["subset"]), count(row["n"])]
+    cells = [name(row["rpm"]), name(row["subset"]), count(row["n"])]
     for cell in profile.row(row["rpm"], row["subset"]):
         for key in ("n_to_show", "n_to_tell_half"):
             if cell is None or cell["info_golden"] is None:
@@ -189,7 +190,7 @@ def prediction_section(results: Mapping[str, Any], figures: Figures) -> Section 
     columns = [RPM, SUBSET, SHIFT, *map(Column, ("n", "n at home"))]
     columns += map(Column, ("predicted", "measured R-EMID", "bound"))
     rows = [
-        [text(r["rpm"]), text(r["subset"]), text(r["shift"]), count(r["n"]), count(r["n_id"]),
+        [name(r["rpm"]), name(r["subset"]), name(r["shift"]), count(r["n"]), count(r["n_id"]),
          *(interval(r, key, figures) for key in ("predicted", "measured", "bound"))]
         for r in results["prediction"]
     ]  # fmt: skip

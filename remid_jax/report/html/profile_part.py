@@ -14,6 +14,7 @@ from remid_jax.report.html.grid import (
     Table,
     count,
     estimate,
+    name,
     p_value,
     shares,
     text,
@@ -25,6 +26,7 @@ from remid_jax.report.svg import PROFILE_KEY, profile_panels
 from remid_jax.report.text import ECHO, SHUFFLED, UNSHIFTED, Figures, Row, rpms_of, span
 
 PARTS = ("history", "last_turn")
+EVERY = (*FACTORS, *PARTS)
 REFUSED = 40  # lines of why there is no share
 KEPT = ("RPM", "subset", "n", *FACTORS)
 
@@ -65,10 +67,10 @@ def _shares(profile: Profile, rpms: Sequence[str], figures: Figures) -> Table:
     columns += [*(Column(part.replace("_", " ")) for part in PARTS), Column("copied")]
     columns.append(Column("flags", is_text=True))
     rows = [
-        _share_row(name, tag, profile)
-        for name in (*rpms, UNSHIFTED, ECHO, SHUFFLED)
+        _share_row(rpm, tag, profile)
+        for rpm in (*rpms, UNSHIFTED, ECHO, SHUFFLED)
         for tag in profile.shifts
-        if (name, tag) != (UNSHIFTED, profile.home) and any(profile.row(name, tag))
+        if (rpm, tag) != (UNSHIFTED, profile.home) and any(profile.row(rpm, tag))
     ]
     note = " ".join(refused_lines(profile, rpms, figures, REFUSED)).replace("  ", " ")
     kept, cells = without_empty(columns, rows, KEPT)
@@ -76,11 +78,11 @@ def _shares(profile: Profile, rpms: Sequence[str], figures: Figures) -> Table:
     return Table("shares", title, kept, cells, note, is_open=True)
 
 
-def _share_row(name: str, tag: str, profile: Profile) -> list[Cell]:
-    cells = {c["factor"]: c for c in profile.cells(name, (*FACTORS, *PARTS)) if c["subset"] == tag}
-    flags = profile.flags_of(name, tag)
+def _share_row(rpm: str, tag: str, profile: Profile) -> list[Cell]:
+    cells = {c["factor"]: c for c in profile.cells(rpm, EVERY) if c["subset"] == tag}
+    flags = profile.flags_of(rpm, tag)
     made = []
-    for factor in (*FACTORS, *PARTS):
+    for factor in EVERY:
         cell = cells.get(factor)
         bad = any((flag, factor) in flags for flag in ("ignores", "contradicts"))
         made.append(
@@ -89,12 +91,23 @@ def _share_row(name: str, tag: str, profile: Profile) -> list[Cell]:
             else Cell(NONE)
         )
     copied = next((c["copied"] for c in cells.values() if c["copied"] is not None), None)
-    named = [" ".join(filter(None, flag)).replace("_", " ") for flag in flags]
     return [
-        text(name), text(tag), text(profile.shifts[tag]), Cell(span([c["n"] for c in
+        name(rpm), name(tag), name(profile.shifts[tag]), Cell(span([c["n"] for c in
         cells.values()])), *made, Cell(NONE if copied is None else percent(copied)),
-        Cell(", ".join(named), tone="quiet"),
+        Cell(_flags(flags), tone="quiet"),
     ]  # fmt: skip
+
+
+def _flags(flags: Sequence[tuple[str, str | None]]) -> str:
+    """`ignores user, character; echo`."""
+    about: dict[str, list[str]] = {}
+    for flag, factor in flags:
+        about.setdefault(flag, []).extend([factor] if factor else [])
+    said = (
+        f"{flag} {', '.join(sorted(factors, key=EVERY.index))}".strip()
+        for flag, factors in about.items()
+    )
+    return "; ".join(said).replace("_", " ")
 
 
 def _nats(profile: Profile, rpms: Sequence[str], figures: Figures, is_open: bool) -> Table:
@@ -121,7 +134,7 @@ def _nats_row(cell: Row, figures: Figures) -> list[Cell]:
         for key in ("info_copied", "info_copied_golden")
     ]
     return [
-        text(cell["rpm"]), text(cell["subset"]), text(cell["factor"]), count(cell["n"]),
+        name(cell["rpm"]), name(cell["subset"]), name(cell["factor"]), count(cell["n"]),
         count(cell["left_out"]), estimate(cell, "info", figures),
         estimate(cell, "info_golden", figures), estimate(cell, "lost", figures),
         p_value(cell["p_holm"]), *copied, shares(cell, "share_drop"), u,

@@ -3,14 +3,14 @@
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from markupsafe import Markup
 
-from remid_jax.report.html.grid import NONE, RPM, SUBSET, Cell, Column, Table, text, without_empty
+from remid_jax.report.html.grid import NONE, RPM, SUBSET, Cell, Column, Table, name, without_empty
 from remid_jax.report.inert import inert, plain
 from remid_jax.report.profile_cells import FACTORS
-from remid_jax.report.text import REFERENCES, Figures, Row, short
+from remid_jax.report.text import REFERENCES, Figures, Row
 
 EVERY = (*FACTORS, "history", "last_turn")  # in the order of a word's figures
 LEVELS = (0.1, 0.5, 1.5, 4.0)  # nats from which a word is shaded, four times deeper
@@ -69,10 +69,10 @@ def sample_of(example: Row, shifts: Mapping[str, str | None], figures: Figures) 
         words = example["words_golden"]
         answers.append(Text("Golden answer", _answer(example["golden"], words), True))
     return Sample(
-        plain(example["rpm"]),
-        plain(example["subset"]),
-        plain(shifts.get(example["subset"]) or ""),
-        plain(short(example["sample_ID"], 60)),
+        name(example["rpm"]).text,
+        name(example["subset"]).text,
+        name(shifts.get(example["subset"])).text,
+        name(example["sample_ID"]).text,
         lost,
         list(_factors(example["factors"], figures)),
         [
@@ -94,8 +94,8 @@ def _factors(found: Mapping[str, Row], figures: Figures) -> Iterator[tuple[str, 
 
 def _turns(example: Row) -> Iterator[Markup]:
     for turn in example["dialogue"]:
-        name = "User" if turn["speaker"] == "user" else example["character_name"]
-        yield Markup("<p><span class=who>{}</span> {}</p>").format(inert(name), inert(turn["text"]))
+        who = "User" if turn["speaker"] == "user" else example["character_name"]
+        yield Markup("<p><span class=who>{}</span> {}</p>").format(inert(who), inert(turn["text"]))
 
 
 def _answer(answer: str, words: Sequence[Row]) -> Markup:
@@ -140,7 +140,7 @@ def contributions_table(contributions: Iterable[Row], figures: Figures) -> Table
     if not own:
         return None
     lowest = heapq.nsmallest(LISTED, own, key=lambda r: r["nats"])
-    names = [name for factor in FACTORS for name in (factor, f"golden’s {factor}")]
+    names = [what for factor in FACTORS for what in (factor, f"golden’s {factor}")]
     columns = [RPM, SUBSET, Column("sample", is_text=True), Column("R-EMI"), Column("tokens")]
     rows = [_contribution(r, figures) for r in lowest]
     kept, cells = without_empty([*columns, *map(Column, names)], rows, ("sample", "R-EMI"))
@@ -153,7 +153,7 @@ def _contribution(row: Row, figures: Figures) -> list[Cell]:
     keys = [key for factor in FACTORS for key in (factor, f"{factor}_golden")]
     values = (row.get(key) for key in keys)
     return [
-        text(row["rpm"]), text(row["subset"]), text(row["sample_ID"]),
+        name(row["rpm"]), name(row["subset"]), name(row["sample_ID"]),
         Cell(figures.value(row["nats"])), Cell(str(row["tokens"])),
         *(Cell(NONE if x is None else figures.value(x, 2)) for x in values),
     ]  # fmt: skip
