@@ -204,9 +204,7 @@ def _alone(
     height = HEAD + max((p.height for p in panels), default=20) + FOOT
     body = [f'<text class="title" x="{SPACE}" y="30">{escape(title)}</text>']
     if not panels:
-        body.append(
-            f'<text class="mut" x="{SPACE}" y="{HEAD}">no figure of this run has one</text>'
-        )
+        body.append(f'<text class="mut" x="{SPACE}" y="{HEAD}">this run has no such figure</text>')
     for k, panel in enumerate(panels):
         at = SPACE + k * (WIDTH + SPACE)
         body.append(f'<g transform="translate({at} {HEAD})">{draw(panel)}</g>')

@@ -58,8 +58,9 @@ def _levels(rows: Sequence[Row], figures: Figures) -> Table:
     cells = [_level_row(r, figures) for r in rows if r["rpm"] != GOLDEN]
     kept, cells = without_empty(columns, cells, ("RPM", "subset", "shift", *LEVELS[:3]))
     title = f"R-EMI ± s.e. and R-EMID [{figures.level}] in {figures.unit}"
-    note = f"* p < {figures.alpha:.2g} (Holm over the subsets of the RPM). Estimated by "
-    return Table("levels", title, kept, cells, f"{note}{figures.how}.", is_open=True)
+    note = f"* p < {figures.alpha:.2g} (Holm over the subsets of the RPM). "
+    note += f"R-EMI and R-EMID are in {figures.how}."
+    return Table("levels", title, kept, cells, note, is_open=True)
 
 
 def _level_row(row: Row, figures: Figures) -> list[Cell]:
