@@ -19,10 +19,8 @@ SUBSETS = {
 FACTORS = ("user", "character", "dialogue")
 PARTS = ("history", "last_turn")
 REFERENCES = ("golden", "shuffled golden", "unshifted", "echo")
-TEXT = (
-    "the keeper of the lamp wrote down every ship that passed before noon and asked his sister "
-    "whether the letter from Leeds had come because the damp was back behind the wardrobe"
-).split()
+PROSE = "the keeper of the lamp wrote down every ship that passed before noon and asked his sister"
+TEXT = (*PROSE.split(), "whether", "the", "letter", "from", "Leeds", "had", "come", "at", "last")
 
 
 def made_up_results(rpms: list[str], subsets: list[str], n: int, seed: int = 0) -> Record:

@@ -16,13 +16,9 @@ def plain(text: str, kept: frozenset[str] = frozenset()) -> str:
     >>> print(plain("a\\u200bb\\u202ec"))
     a\\u200bb\\u202ec
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(_escape(c) if c not in kept and _is_hidden(c) else c for c in text)
-
-
-def sentence(text: str) -> str:
-    """A plain text that begins with a capital."""
-    said = plain(text)
-    return f"{said[:1].upper()}{said[1:]}"
 
 
 def inert(text: str) -> Markup:

@@ -12,7 +12,7 @@ from markupsafe import escape
 
 WIDTH, LABELS, MARGIN = 344, 122, 12  # of a panel, of its names, and beside the plot, in pixels
 TITLE, HEADING, LINE, GAP = 42, 21, 15, 7  # heights
-TICKS = 5  # at most
+TICKS = 6  # at most
 KINDS = ("plain", "shown", "open", "flag", "ref")  # classes of marks
 
 

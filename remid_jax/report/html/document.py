@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from remid_jax.report.html.ending_part import command_of, configuration, notes_section, origins
 from remid_jax.report.html.measures_part import (
@@ -26,7 +27,7 @@ from remid_jax.report.html.samples_part import (
 )
 from remid_jax.report.html.terms import TERMS
 from remid_jax.report.html.verdict_part import compared, verdicts
-from remid_jax.report.inert import plain
+from remid_jax.report.inert import LAYOUT, plain
 from remid_jax.report.svg import picture_style
 from remid_jax.report.text import Figures, Row, rpms_of, short, span
 
@@ -103,16 +104,16 @@ def _fitting(
 def _heading(results: Mapping[str, Any]) -> dict[str, str]:
     rows = results["rows"]
     rpms, tags = rpms_of(rows), list(dict.fromkeys(r["subset"] for r in rows))
-    names = [plain(short(rpm, 40)) for rpm in rpms]
+    names = [short(rpm, 40) for rpm in rpms]
     who = names[0] if len(names) == 1 else f"{len(names)} role-playing models"
     shifted = {r["subset"]: r["shift"] for r in rows if r["shift"]}
-    where = f"in distribution ({plain(short(tags[0], 30))})"
+    where = f"in distribution ({short(tags[0], 30)})"
     if shifted:
-        kinds = ", ".join(plain(short(s, 20)) for s in dict.fromkeys(shifted.values()))
+        kinds = ", ".join(short(s, 20) for s in dict.fromkeys(shifted.values()))
         plural = "s" * (len(shifted) > 1)
         where += f" and under {len(shifted)} shifted subset{plural} ({kinds})"
     n = span([r["n"] for r in rows if r["rpm"] in rpms])
-    q = plain(short(results["provenance"]["model"]["name"], 60))
+    q = short(results["provenance"]["model"]["name"], 60)
     verb = "Does" if len(names) == 1 else "Do"
     about = f"{', '.join(names[:4])}{f' and {len(names) - 4} more' * (len(names) > 4)}: "
     about += f"what their answers carry of the context, {where}, on {n} contexts of each, in "
@@ -122,7 +123,7 @@ def _heading(results: Mapping[str, Any]) -> dict[str, str]:
 
 def _answer(record: Row) -> dict[str, str]:
     tones = {"passes": "good", "fails": "bad"}
-    said = {key: plain(record[key]) for key in ("limit", "answer", "why")}
+    said = {key: record[key] for key in ("limit", "answer", "why")}
     return {**said, "tone": tones.get(record["answer"], "unsure")}
 
 
@@ -151,7 +152,14 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
+
+
+def _shown(value: Any) -> Any:
+    """Every text that a template writes passes here: none holds a hidden character."""
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return plain(value, LAYOUT) if is_text else value
 
 
 def _render(template: str, **values: Any) -> str:

@@ -11,12 +11,12 @@ from remid_jax.report.html.grid import (
     Column,
     Section,
     Table,
+    capitalised,
     count,
     name,
     p_value,
     text,
 )
-from remid_jax.report.inert import plain, sentence
 from remid_jax.report.notes import note_lines, warning_lines
 from remid_jax.report.text import Figures, rpms_of
 
@@ -37,7 +37,7 @@ def notes_section(results: Mapping[str, Any], figures: Figures) -> Section:
         "What the answers went through",
         lead,
         tables=[table for table in tables if table.rows],
-        points=[("", sentence(line)) for line in said],
+        points=[("", capitalised(line)) for line in said],
     )
 
 
@@ -85,24 +85,24 @@ def _title(what: str, records: list[Any]) -> str:
 
 def command_of(provenance: Mapping[str, Any]) -> str:
     """The command that made the results, as a shell takes it."""
-    return plain(shlex.join(provenance.get("command") or ["unknown"]))
+    return shlex.join(provenance.get("command") or ["unknown"])
 
 
 def origins(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the results come from, as terms and descriptions."""
     model = provenance["model"]
     parts = [model["name"], model.get("dtype"), (model.get("identity") or "")[:16]]
-    yield "judge q", plain(", ".join(filter(None, parts)))
+    yield "judge q", ", ".join(filter(None, parts))
     for key in ORIGINS:
         if provenance.get(key) is not None:
-            yield key.replace("_", " "), plain(str(provenance[key]))
+            yield key.replace("_", " "), str(provenance[key])
     versions = provenance.get("versions") or {}
-    yield "versions", plain(", ".join(f"{name} {v}" for name, v in versions.items()))
+    yield "versions", ", ".join(f"{package} {v}" for package, v in versions.items())
     counts = provenance.get("counts") or {}
     used = (f"{tag} {n['used']} of {n['available']}" for tag, n in counts.items())
-    yield "contexts used", plain(", ".join(used))
+    yield "contexts used", ", ".join(used)
 
 
 def configuration(provenance: Mapping[str, Any]) -> str:
     """All keys of the configuration, as JSON."""
-    return plain(json.dumps(provenance["config"], ensure_ascii=False, indent=1), frozenset("\n"))
+    return json.dumps(provenance["config"], ensure_ascii=False, indent=1)

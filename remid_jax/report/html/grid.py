@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from remid_jax.report.inert import plain
 from remid_jax.report.profile_cells import percent
 from remid_jax.report.text import NO_BREAK, REFERENCES, Figures, Row, short
 
@@ -90,12 +89,17 @@ class Section:
 
 def name(value: str | None) -> Cell:
     """A name that others chose, its middle left out where it is long."""
-    return Cell(plain(short(value, NAME)) if value else NONE)
+    return Cell(short(value, NAME) if value else NONE)
+
+
+def capitalised(said: str) -> str:
+    """A sentence with a capital at its beginning."""
+    return f"{said[:1].upper()}{said[1:]}"
 
 
 def text(value: str | None, tone: str = "") -> Cell:
-    """A sentence; hidden characters are escapes."""
-    return Cell(plain(value) if value else NONE, tone=tone)
+    """A sentence, or a dash."""
+    return Cell(value or NONE, tone=tone)
 
 
 def count(value: int | None, none: str = NONE) -> Cell:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from remid_jax.report.html.grid import NONE, RPM, SUBSET, Cell, Column, Table, name, without_empty
-from remid_jax.report.inert import inert, plain
+from remid_jax.report.inert import inert
 from remid_jax.report.profile_cells import FACTORS
 from remid_jax.report.text import REFERENCES, Figures, Row
 
@@ -77,7 +77,7 @@ def sample_of(example: Row, shifts: Mapping[str, str | None], figures: Figures) 
         list(_factors(example["factors"], figures)),
         [
             Text("User", inert(example["user"])),
-            Text(f"Character: {plain(example['character_name'])}", inert(example["character"])),
+            Text(f"Character: {example['character_name']}", inert(example["character"])),
             Text("Dialogue", dialogue),
         ],
         answers,

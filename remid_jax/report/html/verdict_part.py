@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from remid_jax.report.inert import plain, sentence
+from remid_jax.report.html.grid import capitalised
 from remid_jax.report.notes import subsets_without_golden
 from remid_jax.report.profile_cells import Profile, counted
 from remid_jax.report.profile_verdicts import (
@@ -39,7 +39,7 @@ class Verdict(NamedTuple):
 def verdicts(results: Mapping[str, Any], figures: Figures) -> list[Verdict]:
     """A verdict for each RPM."""
     return [
-        Verdict(plain(short(rpm, 60)), n, [Said(sentence(text), tone) for text, tone in clauses])
+        Verdict(short(rpm, 60), n, [Said(capitalised(text), tone) for text, tone in clauses])
         for rpm in rpms_of(results["rows"])
         for n, clauses in [_verdict(rpm, results, figures)]
     ]
@@ -49,7 +49,7 @@ def compared(results: Mapping[str, Any], figures: Figures) -> list[str]:
     """Sentences about RPMs against each other; none where nothing can be compared."""
     if {r["subset"] for r in results["rows"]} <= {*subsets_without_golden(results)}:
         return []
-    return [plain(line) for line in comparison_lines(results, figures, COMPARED)]
+    return comparison_lines(results, figures, COMPARED)
 
 
 def _verdict(rpm: str, results: Mapping[str, Any], figures: Figures) -> tuple[str, list[Said]]:
