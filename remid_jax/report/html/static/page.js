@@ -116,10 +116,12 @@
       open += !sample.hidden;
     }
     for (const none of all(".none")) none.hidden = open > 0;
-    const all_ = shown === total && open === samples.length;
-    byId("filter-said").textContent = all_ ? "" : `${shown} of ${total} rows, ${open} of ${samples.length} samples`;
+    const whole = shown === total && open === samples.length;
+    byId("filter-said").textContent = whole ? "" : `${shown} of ${total} rows, ${open} of ${samples.length} samples`;
   };
-  for (const control of Object.values(filter)) control.addEventListener("input", apply);
+  filter.rpm.addEventListener("change", apply);
+  filter.place.addEventListener("change", apply);
+  filter.text.addEventListener("input", apply);
   byId("filter-clear").addEventListener("click", () => {
     for (const control of Object.values(filter)) control.value = "";
     apply();
