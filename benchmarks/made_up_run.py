@@ -24,7 +24,7 @@ TEXT = (*PROSE.split(), "whether", "the", "letter", "from", "Leeds", "had", "com
 
 
 def made_up_results(rpms: list[str], subsets: list[str], n: int, seed: int = 0) -> Record:
-    """The content of results.json.
+    """The content of results.json but for the version of its keys.
 
     Args:
       rpms: names of the evaluated models.
@@ -51,7 +51,7 @@ def made_up_results(rpms: list[str], subsets: list[str], n: int, seed: int = 0) 
     }  # fmt: skip
     own = [r for r in rows if r["rpm"] in rpms]
     return {
-        "schema": 3, "provenance": provenance,
+        "provenance": provenance,
         "excluded": [{"rpm": rpms[0], "sample_ID": f"{HOME}_0", "reason": "the answer is empty"}],
         "answers": {rpm: {"cut": {"speaker_label": 3}, "finish_reasons": {"length": 2},
                           "unused_draws": 0} for rpm in rpms},

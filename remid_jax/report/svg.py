@@ -93,7 +93,7 @@ def profile_svg(results: Mapping[str, Any]) -> str:
     return _alone(title, profile_panels(results), PROFILE_KEY, results)
 
 
-def r_emi_svg(results: Mapping[str, Any]) -> str:
+def r_emid_svg(results: Mapping[str, Any]) -> str:
     """R-EMI, R-EMID and the baseline as an SVG file: RPM × subset.
 
     Args:

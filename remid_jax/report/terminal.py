@@ -15,11 +15,11 @@ from remid_jax.report.profile_verdicts import profile_verdict
 from remid_jax.report.tables import new_table, rendered
 from remid_jax.report.text import (
     NO_BREAK,
+    REFERENCES,
     SHUFFLED,
     WIDTH,
     Figures,
     Row,
-    rpms_of,
     short,
     span,
     wrapped,
@@ -39,7 +39,7 @@ COLUMN, COLUMNS = 13, 6  # cells of an RPM's column, and how many stand side by 
 def print_report(results: Mapping[str, Any], folder: str | Path) -> None:
     """Prints the results that a folder holds, in lines of at most `WIDTH` cells but for paths."""
     rows, figures = results["rows"], Figures(results["provenance"]["config"]["estimator"])
-    rpms = rpms_of(rows)
+    rpms = _rpms(rows)
     few = sum(r["rpm"] in rpms for r in rows) <= FEW_ROWS
     below = _below(results, folder, figures)
     room = (LINES if few else MANY_LINES) - len(below) - 1
@@ -66,11 +66,15 @@ def print_monitor(results: Mapping[str, Any], folder: str | Path) -> None:
     """Prints what has collapsed: a sentence an RPM and factor, the table, and where the rest is."""
     figures = Figures(results["provenance"]["config"]["estimator"])
     profile = Profile(results, figures)
-    rpms = rpms_of(results["rows"])
+    rpms = _rpms(results["rows"])
     said = [x for rpm in rpms for s in collapse_sentences(rpm, profile) for x in wrapped(s)]
     table = uncertainty_table(profile, rpms, list(profile.shifts), figures)
     below = _below(results, folder, figures)
     print("\n".join((*said, "", *table, *below)).replace(NO_BREAK, " "))
+
+
+def _rpms(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
 
 
 def _below(results: Mapping[str, Any], folder: str | Path, figures: Figures) -> list[str]:

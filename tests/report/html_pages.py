@@ -52,7 +52,7 @@ def hostile_run():
     return results, contributions, examples, gate
 
 
-def nulled(value, kept=("n", "clusters", "left_out", "confidence", "max_tokens", "schema")):
+def nulled(value, kept=("n", "clusters", "left_out", "confidence", "max_tokens")):
     """Results in which every figure is null, and nothing is shown."""
     if isinstance(value, dict):
         numbers = {k: None for k, v in value.items() if isinstance(v, float) and k not in kept}

@@ -9,7 +9,7 @@ from report.html_pages import HOSTILE, TWO, nulled, run_of, without_golden
 
 from benchmarks.made_up_run import FACTORS, HOME, SUBSETS
 from remid_jax.report.strips import LINE, WIDTH, Group, Mark, Panel, axis, draw
-from remid_jax.report.svg import profile_panels, profile_svg, r_emi_panels, r_emi_svg
+from remid_jax.report.svg import profile_panels, profile_svg, r_emi_panels, r_emid_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 RESULTS = run_of()[0]
@@ -19,7 +19,7 @@ def texts(svg):
     return ["".join(t.itertext()) for t in ET.fromstring(svg).iter(f"{SVG}text")]
 
 
-@pytest.mark.parametrize("draw_all", [profile_svg, r_emi_svg])
+@pytest.mark.parametrize("draw_all", [profile_svg, r_emid_svg])
 def test_a_picture_needs_nothing_around_it(draw_all):
     svg = draw_all(RESULTS)
     root = ET.fromstring(svg)
@@ -110,7 +110,7 @@ def test_hostile_names_stay_texts():
     names = [f"{k}{text[:14]}" for k, text in enumerate(HOSTILE)]
     names[3] = "ab\u202e\u200b\ufeff"
     results = run_of(names, list(SUBSETS)[:1])[0]
-    for svg in (profile_svg(results), r_emi_svg(results)):
+    for svg in (profile_svg(results), r_emid_svg(results)):
         root = ET.fromstring(svg)
         assert {e.tag.removeprefix(SVG) for e in root.iter()} <= {
             "svg", "title", "style", "rect", "text", "tspan", "g", "path"
@@ -120,5 +120,5 @@ def test_hostile_names_stay_texts():
 
 @pytest.mark.parametrize("results", [without_golden(run_of()[0]), nulled(RESULTS)])
 def test_a_picture_without_figures_says_so(results):
-    for svg in (profile_svg(results), r_emi_svg(results)):
+    for svg in (profile_svg(results), r_emid_svg(results)):
         assert "this run has no such figure" in texts(svg)

@@ -77,7 +77,7 @@ def sample_of(example: Row, shifts: Mapping[str, str | None], figures: Figures) 
         list(_factors(example["factors"], figures)),
         [
             Text("User", inert(example["user"])),
-            Text(f"Character: {example['character_name']}", inert(example["character"])),
+            Text(_character(example), inert(example["character"])),
             Text("Dialogue", dialogue),
         ],
         answers,
@@ -92,9 +92,13 @@ def _factors(found: Mapping[str, Row], figures: Figures) -> Iterator[tuple[str, 
         yield factor.replace("_", " "), answer, golden
 
 
+def _character(example: Row) -> str:
+    return example["character_name"] or "Character"
+
+
 def _turns(example: Row) -> Iterator[Markup]:
     for turn in example["dialogue"]:
-        who = "User" if turn["speaker"] == "user" else example["character_name"]
+        who = "User" if turn["speaker"] == "user" else _character(example)
         yield Markup("<p><span class=who>{}</span> {}</p>").format(inert(who), inert(turn["text"]))
 
 
@@ -108,6 +112,8 @@ def _answer(answer: str, words: Sequence[Row]) -> Markup:
 def _word(word: Row) -> Markup:
     bare = word["text"].lstrip()
     space = word["text"][: len(word["text"]) - len(bare)]
+    if not bare:
+        return inert(space)
     values = [word["nats"].get(factor) for factor in EVERY]
     classes = " ".join(filter(None, (level_of(values[0]), "c" * bool(word["copied"]))))
     figures = ",".join(map(_hundredths, values))

@@ -60,7 +60,8 @@ def shown(driver, table, column):
                                   ".map(h => h.textContent)")  # fmt: skip
     k = heads.index(column)
     return driver.execute_script(
-        ROWS.format(table) + f".filter(r => !r.hidden).map(r => r.cells[{k}].firstChild.textContent)"
+        ROWS.format(table)
+        + f".filter(r => !r.hidden).map(r => r.cells[{k}].firstChild.textContent)"
     )
 
 
@@ -194,7 +195,9 @@ def test_tables_fold_by_keyboard(opened):
 def test_words_are_shaded_for_the_chosen_factor(opened):
     driver = opened()
     levels = "return [...document.querySelectorAll('.sample[open] .words b')].map(b => b.className)"
-    figures = "return [...document.querySelectorAll('.sample[open] .words b')].map(b => b.dataset.n)"
+    figures = (
+        "return [...document.querySelectorAll('.sample[open] .words b')].map(b => b.dataset.n)"
+    )
     nats = [[float(x) / 100 for x in n.split(",")] for n in driver.execute_script(figures)]
 
     def expected(factor):
