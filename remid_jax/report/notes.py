@@ -80,7 +80,7 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     if not results["profile"] and (seen := seen_with_power(results["rows"], figures)):
         yield f"{seen}; half of it takes 4x the contexts"
     yield from _left_out_line(results["profile"])
-    yield from _prediction_lines(results, figures)
+    yield from prediction_lines(results, figures)
     yield from _draws_line(results)
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)
@@ -101,7 +101,7 @@ def _left_out_line(cells: Sequence[Row]) -> Iterator[str]:
         yield fit("contexts left out, as no other of their language differs: ", parts)
 
 
-def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
+def prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     """What was predicted beside what was measured, and how far to trust that."""
     known = [r for r in results.get("prediction", ()) if r["predicted"] is not None]
     if not known:
