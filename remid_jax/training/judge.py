@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from remid_jax.data.rules import language_of
 from remid_jax.data.factors import FACTORS, Factor, differing, swapped
+from remid_jax.data.rules import language_of
 from remid_jax.data.samples import Sample
 from remid_jax.information.mixture import (
     leave_one_out,
