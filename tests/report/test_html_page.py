@@ -62,7 +62,7 @@ def interval_of(found, key):
 
 
 def test_the_made_up_run_has_the_keys_of_a_real_one():
-    of_itself = {"schema": VERSION, **{key: None for key in TOP if key not in TABLES}}
+    of_itself = {key: None for key in TOP if key not in TABLES} | {"schema": VERSION}
     check_results({**of_itself, **RESULTS})
 
 
@@ -254,6 +254,15 @@ def test_no_degradation_is_said_with_its_bound():
         re.match(r"o degradation shown( by R-EMID:|; R-EMID|,) at most 8\.0", text[m.start() + 1 :])
         for m in re.finditer("[Nn]o degradation", text)
     )
+
+
+def test_the_worst_is_said_with_what_it_is_not_distinguished_from(document):
+    for rpm in TWO:
+        (worst,) = (w for w in RESULTS["worst"] if w["rpm"] == rpm)
+        value, low, high = (f"{x:.1f}" for x in interval_of(worst, "r_emid"))
+        said = f"largest under {worst['subset']}: {value} [{low}, {high}], not distinguished from "
+        text = document.text.replace("\u00a0", " ")
+        assert f"{said}{', '.join(worst['not_distinguished_from'])}" in text
 
 
 def test_a_run_without_golden_answers():

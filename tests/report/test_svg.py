@@ -8,7 +8,7 @@ import pytest
 from report.html_pages import HOSTILE, TWO, nulled, run_of, without_golden
 
 from benchmarks.made_up_run import FACTORS, HOME, SUBSETS
-from remid_jax.report.strips import LINE, WIDTH, Group, Mark, Panel, axis, draw
+from remid_jax.report.strips import LABELS, LINE, MARGIN, WIDTH, Group, Mark, Panel, axis, draw
 from remid_jax.report.svg import profile_panels, profile_svg, r_emi_panels, r_emid_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -84,7 +84,7 @@ def test_a_mark_is_drawn_to_scale_and_an_arrow_stands_for_what_is_beyond():
     ]
     panel = Panel("t", "u", [Group("g", marks)], (0.0, 1.0), {0.0: "0"}, (0.0,))
     left, middle, right = panel.x(0.0), panel.x(0.5), panel.x(1.0)
-    assert middle == pytest.approx((left + right) / 2) and right < WIDTH
+    assert middle == pytest.approx((left + right) / 2) and (left, right) == (LABELS, WIDTH - MARGIN)
     paths = dict(re.findall(r'<path class="([^"]+)" d="([^"]+)"', draw(panel)))
     y = int(re.search(r"M\S+ (\d+)h0", paths["dot plain"]).group(1))
     assert paths["bar plain"] == f"M{left:g} {y}H{right:g}"

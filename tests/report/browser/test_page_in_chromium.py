@@ -102,7 +102,8 @@ def test_axe_finds_nothing(opened, name, screen):
     driver.set_script_timeout(120)
     rules = {"rules": {"color-contrast-enhanced": {"enabled": False}}}
     found = driver.execute_async_script(
-        "const done = arguments[1]; axe.run(document, arguments[0]).then(done, e => done({e: `${e}`}))",
+        "const [rules, done] = arguments;"
+        "axe.run(document, rules).then(done, e => done({e: `${e}`}))",
         rules,
     )
     assert "e" not in found, found
