@@ -9,7 +9,7 @@ from remid_jax.errors import UserError, nearest
 from remid_jax.evaluation.stored import read_samples, read_subsets
 from remid_jax.report.run_changes import check_same_q
 from remid_jax.report.run_folder import Run
-from remid_jax.report.verdict_lines import rpms_of
+from remid_jax.report.text import rpms_of
 
 Records = list[dict[str, Any]]
 OF_CONTEXT = {key: name for key, name in FIELDS.items() if name not in ("sample_id", "tag")}

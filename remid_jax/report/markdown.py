@@ -7,8 +7,8 @@ from typing import Any
 from remid_jax.errors import visible
 from remid_jax.report.profile_cells import FACTORS, Profile
 from remid_jax.report.run_comparison import COLUMNS, Table
-from remid_jax.report.text import NO_BREAK, Figures, Row, span
-from remid_jax.report.verdict_lines import rpms_of, verdict_lines
+from remid_jax.report.text import NO_BREAK, Figures, Row, rpms_of, span
+from remid_jax.report.verdict_lines import verdict_lines
 
 # Not a point between digits, as in our figures; a sign only where a list would begin.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>!|~&:$]|(?<!\d)\.|\.(?!\d)|^[-+=]")

@@ -19,17 +19,13 @@ from remid_jax.report.text import (
     WIDTH,
     Figures,
     Row,
+    rpms_of,
     short,
     span,
     wrapped,
 )
 from remid_jax.report.uncertainty import collapse_sentences, uncertainty_table
-from remid_jax.report.verdict_lines import (
-    all_lack_golden,
-    rpms_of,
-    told_by_collapse,
-    verdict_lines,
-)
+from remid_jax.report.verdict_lines import all_lack_golden, told_by_collapse, verdict_lines
 from remid_jax.report.verdicts import comparison_lines
 
 FEW_ROWS = 12  # of a table with a row an RPM and subset; where there are more, an RPM has a column

@@ -6,14 +6,9 @@ from typing import Any
 from remid_jax.report.notes import subsets_without_golden
 from remid_jax.report.profile_cells import Profile
 from remid_jax.report.profile_verdicts import profile_verdict
-from remid_jax.report.text import REFERENCES, Figures, Row, wrapped
+from remid_jax.report.text import Figures, rpms_of, wrapped
 from remid_jax.report.uncertainty import collapse_verdict
 from remid_jax.report.verdicts import verdict
-
-
-def rpms_of(rows: Sequence[Row]) -> list[str]:
-    """The evaluated models, in their order."""
-    return list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
 
 
 def all_lack_golden(results: Mapping[str, Any]) -> bool:
