@@ -18,6 +18,7 @@ SUBSETS = {
 }  # fmt: skip
 FACTORS = ("user", "character", "dialogue")
 PARTS = ("history", "last_turn")
+DRAWS = ("draws_share", "draws_share_se", "draws_worth_it")
 REFERENCES = ("golden", "shuffled golden", "unshifted", "echo")
 PROSE = "the keeper of the lamp wrote down every ship that passed before noon and asked his sister"
 TEXT = (*PROSE.split(), "whether", "the", "letter", "from", "Leeds", "had", "come", "at", "last")
@@ -107,16 +108,18 @@ def _row(rpm: str, tag: str, n: int, draw: random.Random) -> Record:
     unknown = (
         "emi", "emi_se", "p_independence", "reason", "cross_information", "cross_information_se",
         "cross_information_K", "saturation", "saturation_golden", "saturated", "expected_kl",
-        "expected_kl_se",
+        "expected_kl_se", "expected_kl_low", "expected_kl_high", "emi_low", "emi_high", *DRAWS,
     )  # fmt: skip
+    found: Record = {}
+    for key, value in levels.items():
+        found |= {**_around(key, value, abs(value) / 4), f"{key}_se": abs(value) / 8}
     return {
-        "rpm": rpm, "subset": tag, "shift": SUBSETS.get(tag), "n": n, "clusters": n, **levels,
-        **{f"{key}_se": abs(value) / 8 for key, value in levels.items()},
+        "rpm": rpm, "subset": tag, "shift": SUBSETS.get(tag), "n": n, "clusters": n, **found,
         **_around("r_emid", r_emid, 2 * error), "r_emid_se": error if shifted else None,
         "within_noise": noise, "p_value": (0.3 if noise else 0.002) if shifted else None,
         "p_holm": (0.5 if noise else 0.01) if shifted else None,
         "detectable": 3 * error if shifted else None, "paired": True if shifted else None,
-        "n_paired": n if shifted else None, **dict.fromkeys(unknown),
+        "n_paired": n if shifted else None, "draws": 1.0, **dict.fromkeys(unknown),
     }  # fmt: skip
 
 
@@ -130,12 +133,13 @@ def _cell(rpm: str, tag: str, factor: str, n: int, draw: random.Random) -> Recor
     return {
         "rpm": rpm, "subset": tag, "factor": factor, "n": n, "left_out": 0,
         "reason": None if shown else f"golden answers show nothing of the {factor} at n = {n}",
-        "info": info, "info_se": 1.0, "info_golden": golden, "info_golden_se": 1.5,
+        **_around("info", info, 2.0), "info_se": 1.0, "info_golden": golden, "info_golden_se": 1.5,
         **_around("share", share, draw.uniform(0.05, 0.3)), "shown": shown,
         "n_to_show": draw.choice([n // 2, 2 * n, None]), "n_to_tell_half": 3 * n,
-        "lost": golden - info, "lost_se": 1.2, "p_value": 0.002 if is_lost else 0.4,
-        "p_holm": 0.006 if is_lost else 0.6, "copied": 0.08, "info_copied": 0.4,
-        "info_copied_golden": 0.7, **_around("share_drop", drop, 0.3),
+        **_around("lost", golden - info, 2.4), "lost_se": 1.2, "p_value": 0.002 if is_lost else 0.4,
+        "p_holm": 0.006 if is_lost else 0.6, "info_copied": 0.4,
+        **_around("copied", 0.08, 0.02), "copied_se": 0.01, "info_copied_golden": 0.7,
+        **dict.fromkeys(DRAWS), **_around("share_drop", drop, 0.3),
         **_around("u", info / 100, 0.03), "collapsed": None if tag == HOME else False,
     }  # fmt: skip
 

@@ -184,7 +184,7 @@ def _untested(cells: Sequence[Row], profile: Profile) -> Iterator[Clause]:
     counting = [c for c in cells if profile.is_home(c) or profile.tells(c)]
     refused = [c for c in counting if not c["shown"]]
     if refused and len(refused) == len(counting):
-        if all(c["info"] is None for c in refused):  # no context has a partner
+        if all(c["info"] is None and c["reason"] for c in refused):  # no context has a partner
             yield (Piece(FLAGGED, f"the profile cannot be told: {refused[0]['reason']}"),)
             return
         yield (Piece(FLAGGED, "no share can be given (see –)"),)
