@@ -43,7 +43,8 @@ from remid_jax.evaluation.scoring import with_scoring
 from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
 from remid_jax.inference.compilations import Compilations, count_compilations
-from remid_jax.inference.engine import Engine
+from remid_jax.inference.cost import probe
+from remid_jax.inference.engine import Engine, JaxEngine
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS
 from remid_jax.messages import log
 from remid_jax.models.sharding import MeshConfig
@@ -56,6 +57,7 @@ from remid_jax.report.results_file import write_results
 from remid_jax.report.text import WIDTH, fit, wrapped
 
 CACHE = "cache"  # folder of results in the work folder
+WORTH_A_PROBE = 1e12  # operations: measuring the machine takes a second
 
 
 def diagnose(
@@ -95,7 +97,7 @@ def diagnose(
     plan = make_plan(task, cache)
     if config.dry_run:
         return {"plan": cost_record(task, plan, longest, cache)}
-    _say_plan(task, plan, cache, longest)
+    planned = _say_plan(task, plan, cache, longest)
     for model in {r.model for r in left_of(plan.requests, cache)}:
         _ = model.engine  # its weights: reading them is no work on requests
     with count_compilations() as programs:
@@ -106,16 +108,17 @@ def diagnose(
     if left or not is_primary():
         return {"unfinished": left}
     engine = task.models.scorer.loaded
-    _say_cost(programs, engine)
+    seconds = {
+        "start_up": began - started + programs.seconds,
+        "work": ended - began - programs.seconds,
+    }
+    _say_cost(programs, engine, planned, seconds["work"])
     origin |= _numbers_of(task) | {
         "sizes": dataclasses.asdict(getattr(engine, "sizes", sizes)),
         "planned_flops": sum(s.flops for s in stages_of(most.requests, 1)),
         "programs": dataclasses.asdict(programs),
         "work": dataclasses.asdict(engine.work) if hasattr(engine, "work") else None,
-        "seconds": {
-            "start_up": began - started + programs.seconds,
-            "work": ended - began - programs.seconds,
-        },
+        "seconds": seconds,
     }
     return _finish(folder, task, plan, cache, origin)
 
@@ -249,8 +252,10 @@ def _answer_counts(plan: Plan) -> dict[str, dict[str, Any]]:
     return {rpm: counts_of(found) for rpm, found in answers.items()}
 
 
-def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> None:
-    for stage in stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows):
+def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> float:
+    """Says what is left to do; the operations of it, at most."""
+    stages = stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows)
+    for stage in stages:
         pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
         work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
         log.info("%s: %s", stage.what, work)
@@ -262,6 +267,7 @@ def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> None:
             log.warning("note: %s: %s", name, note)
     for sample_id, turns in task.selection.shortened:
         log.warning("note: %s: %d oldest turns dropped to fit", sample_id, turns)
+    return sum(stage.flops for stage in stages)
 
 
 def _selection_notes(task: Task) -> Iterator[str]:
@@ -284,10 +290,19 @@ def _selection_notes(task: Task) -> Iterator[str]:
         yield fit(start, names, width=WIDTH - 6)
 
 
-def _say_cost(programs: Compilations, engine: Engine | None) -> None:
+def _say_cost(
+    programs: Compilations, engine: Engine | None, planned: float, seconds: float
+) -> None:
+    """Says what was compiled and padded, and how far real work was from the machine's rate."""
     line = f"{programs.compiled} programs compiled and {programs.found} found in the cache"
     line += f", {programs.seconds:.0f} s"
     if (work := getattr(engine, "work", None)) and work.positions:
         padding = 1 - work.tokens / work.positions
         line += f"; {padding:.0%} of {work.positions:,} positions read were padding"
     log.info("%s", line)
+    if planned >= WORTH_A_PROBE and isinstance(engine, JaxEngine):
+        rate = probe(engine.model.config, engine.model.dtype).flops
+        log.info(
+            "work: at most %.2f TFLOP in %.0f s, %.0f of the %.0f GFLOP/s of matrix products alone",
+            planned / 1e12, seconds, planned / seconds / 1e9, rate / 1e9,
+        )  # fmt: skip
