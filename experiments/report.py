@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    from remid_jax.analysis.schema import VERSION, check_results
+    from remid_jax.analysis.schema import VERSION, check_run
     from remid_jax.report.gate import exit_code
     from remid_jax.report.limits import parse_limit
     from remid_jax.report.run_folder import read_run
@@ -30,7 +30,7 @@ def _run(argv: Sequence[str] | None) -> int:
     args = _arguments(argv)
     limits = [parse_limit(text) for text in args.fail_if]
     folders = [*args.runs, *([args.reference] if args.reference else ())]
-    runs = [read_run(folder, VERSION, check_results) for folder in folders]
+    runs = [read_run(folder, VERSION, check_run) for folder in folders]
     if args.compare:
         _print_comparison(*runs, args)
         return 0

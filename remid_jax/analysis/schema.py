@@ -1,6 +1,6 @@
 """The keys of results.json: `python -m remid_jax.analysis.schema` prints docs/results_schema.md."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 VERSION = 4
@@ -294,6 +294,25 @@ def check_results(results: Mapping[str, Any]) -> None:
             for k, shift in enumerate(record["shifts"] if table == "by_shift" else ()):
                 where = f"results.json: {table}[{i}].shifts[{k}]"
                 _check_keys(shift, TABLES["by_shift.shifts"], where)
+
+
+def check_run(
+    results: Mapping[str, Any],
+    contributions: Sequence[Mapping[str, Any]],
+    examples: Sequence[Mapping[str, Any]],
+) -> None:
+    """Checks the keys of all records of results.json, contributions.jsonl and examples.json.
+
+    Raises:
+      ValueError: as `check_results`.
+    """
+    check_results(results)
+    for name, records in (
+        ("contributions.jsonl", contributions),
+        ("examples.json: examples", examples),
+    ):
+        for i, record in enumerate(records):
+            _check_keys(record, TABLES[name], f"{name}[{i}]")
 
 
 def _check_keys(record: Mapping[str, Any], expected: Mapping[str, str], where: str) -> None:

@@ -11,6 +11,7 @@ from remid_jax.json_files import kind_of, read_json_lines, read_json_object
 from remid_jax.report.text import Row
 
 PAGE = "report.html"  # which a run's last lines name first
+Check = Callable[[Mapping[str, Any], Sequence[Row], Sequence[Row]], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +36,14 @@ class Run:
         return visible(str(self.folder))
 
 
-def read_run(folder: str | Path, version: int, check: Callable[[Mapping[str, Any]], None]) -> Run:
+def read_run(folder: str | Path, version: int, check: Check) -> Run:
     """Reads a finished run.
 
     Args:
       folder: its work folder.
       version: of the keys of results.json that is read here.
-      check: raises a ValueError for other keys than those of that version.
+      check: raises a ValueError for other keys than those of that version in results, in
+        contributions and in examples.
 
     Raises:
       UserError: no run, one that did not finish, results of another version, or damaged files.
@@ -60,10 +62,12 @@ def read_run(folder: str | Path, version: int, check: Callable[[Mapping[str, Any
     results = read_json_object(file, "results")
     _check_version(results, version, file)
     try:
-        check(results)
+        check(results, (), ())
+        contributions, examples = _contributions(folder, results), _examples(folder, results)
+        check(results, contributions, (examples or {}).get("examples", ()))
     except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise UserError(f"{file} was changed since it was written: {e}") from None
-    return Run(folder, results, _contributions(folder, results), _examples(folder, results))
+        raise UserError(f"{folder} holds what was changed since it was written: {e}") from None
+    return Run(folder, results, contributions, examples)
 
 
 def _check_version(results: Mapping[str, Any], version: int, file: Path) -> None:
@@ -85,8 +89,11 @@ def _check_version(results: Mapping[str, Any], version: int, file: Path) -> None
 def _contributions(folder: Path, results: Mapping[str, Any]) -> list[Row]:
     if results["contributions"] is None:
         return []
-    rows = read_json_lines(folder / str(results["contributions"]), "contributions")
-    return [row for _, row in rows]
+    file = folder / str(results["contributions"])
+    rows = [row for _, row in read_json_lines(file, "contributions")]
+    if not rows:
+        raise UserError(f"contributions file {file} is empty: run the command of the run again")
+    return rows
 
 
 def _examples(folder: Path, results: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -70,5 +70,9 @@ def write_run(folder, results):
     folder.mkdir(parents=True, exist_ok=True)
     results = {**results, "contributions": "contributions.jsonl"}
     (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
-    (folder / "contributions.jsonl").write_text("", encoding="utf-8")
+    place = {
+        key: results["rows"][0][key] for key in ("rpm", "subset") if results["rows"][0].get(key)
+    }
+    record = {**dict.fromkeys(TABLES["contributions.jsonl"]), "sample_ID": "first", **place}
+    (folder / "contributions.jsonl").write_text(json.dumps(record), encoding="utf-8")
     return folder

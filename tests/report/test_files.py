@@ -9,7 +9,7 @@ import pytest
 from report.made_up_results import HOME
 from report.made_up_runs import RPM, TAGS, everything, one_rpm, write_run
 
-from remid_jax.analysis.schema import VERSION, check_results
+from remid_jax.analysis.schema import VERSION, check_run
 from remid_jax.errors import UserError
 from remid_jax.report.files import csv_text, write_report
 from remid_jax.report.run_folder import read_run
@@ -66,7 +66,7 @@ def test_values_of_tokens_have_their_unit():
 
 def test_all_files_are_written_and_a_run_is_read_again(tmp_path):
     results = everything()
-    run = read_run(write_run(tmp_path / "run", results), VERSION, check_results)
+    run = read_run(write_run(tmp_path / "run", results), VERSION, check_run)
     assert run.results["rows"] == results["rows"] and run.examples is None
     gate = [{"limit": "r_emid > 5", "answer": "cannot be told", "why": "<b>so</b>"}]
     write_report(run.folder, run.results, run.contributions, run.examples, gate)
@@ -91,13 +91,13 @@ def test_all_files_are_written_and_a_run_is_read_again(tmp_path):
 def test_results_that_cannot_be_read_are_refused(tmp_path, change, said):
     folder = write_run(tmp_path / "run", {**one_rpm(), **change})
     with pytest.raises(UserError, match=said):
-        read_run(folder, 4, check_results)
+        read_run(folder, 4, check_run)
 
 
 def test_folders_without_a_finished_run_are_refused(tmp_path):
     def refused(folder):
         with pytest.raises(UserError) as e:
-            read_run(folder, VERSION, check_results)
+            read_run(folder, VERSION, check_run)
         return str(e.value)
 
     assert "run folder not found" in refused(tmp_path / "none")
@@ -106,7 +106,12 @@ def test_folders_without_a_finished_run_are_refused(tmp_path):
     assert "the run did not finish; run its command again" in refused(tmp_path / "begun")
     folder = write_run(tmp_path / "run", one_rpm())
     assert f"name its folder {folder}" in refused(folder / "results.json")
-    (folder / "contributions.jsonl").unlink()
+    lines = folder / "contributions.jsonl"
+    lines.write_text('{"rpm": "x"}')
+    assert "contributions.jsonl[0]: missing keys" in refused(folder)
+    lines.write_text("")
+    assert "is empty: run the command of the run again" in refused(folder)
+    lines.unlink()
     assert "contributions file not found" in refused(folder)
     (folder / "results.json").write_text("{")
     assert "is no valid JSON" in refused(folder)
