@@ -8,6 +8,7 @@ be read.
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import sys
 import tempfile
@@ -163,7 +164,8 @@ def _of_log(args: argparse.Namespace, config: ConfigDict) -> Record:
         benchmark = load_benchmark(file, LOG)
         answers = read_responses(file, benchmark)
     samples, notes = list(benchmark), []
-    few = f"{len(samples)} dialogues; a standard error needs at least {MIN_CONTEXTS}"
+    several = "s" * (len(samples) != 1)
+    few = f"{len(samples)} dialogue{several}; a standard error needs at least {MIN_CONTEXTS}"
     if log.silent:
         notes.append(f"{log.silent} records hold no answer and are left out")
     if not args.no_cost:
@@ -191,7 +193,7 @@ def _facts(benchmark: Benchmark, subsets: Subsets, config: ConfigDict, strict: b
     return {
         "confidence": confidence,
         "subsets": [{**r, "available": len(benchmark.subsets[r["tag"]])} for r in found],
-        "problems": list(map(str, rules.violations(benchmark, strict))),
+        "problems": list(map(dataclasses.asdict, rules.violations(benchmark, strict))),
     }
 
 

@@ -304,9 +304,9 @@ def composition(benchmark: Benchmark) -> Iterator[str]:
             )
 
 
-GENERAL = (sample_ids, pairing, leakage, similar_responses), (readable, languages)
+GENERAL = (pairing, leakage, similar_responses), (readable, languages)
 STRICT = (
-    (sizes, language_halves),
+    (sample_ids, sizes, language_halves),
     (turns, profile_keys, word_counts, plain_prose, all_paired, all_golden, linked_responses),
 )
 

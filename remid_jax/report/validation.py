@@ -12,7 +12,7 @@ R_EMI, R_EMID = "r_emi", "r_emid"
 FACTORS = ("user", "character", "dialogue")
 CLAUSES = 4  # of a verdict; what does not fit stands below the table
 LACKING = {R_EMI: "no R-EMI, R-EMID, baseline and shares", R_EMID: "no R-EMID"}
-PROBLEMS, REASONS = 10, 3  # that are listed where there are more
+REASONS = 3  # that are listed where there are more
 
 
 def print_validation(record: Mapping[str, Any]) -> None:
@@ -23,9 +23,9 @@ def print_validation(record: Mapping[str, Any]) -> None:
         of `--config monitor`; `subsets`, see `measurable.subset_records`, each with `available`;
         `confidence` and `power` of the smallest effects; `notes`, lines; `answers`, None or `rpms`
         (see `measurable.answer_records`, each with `lines` about what was cut) and `unknown`, ids
-        that no sample has; `problems`, lines, of which all are shown if `strict`; `cost`, a record
-        of `print_cost` or None; `prompts`, each with `subset`, `sample_ID`, `tokens` (None where no
-        tokenizer was asked) and `text`.
+        that no sample has; `problems`, each with `sample`, `field` and `problem`, all shown if
+        `strict`; `cost`, a record of `print_cost` or None; `prompts`, each with `subset`,
+        `sample_ID`, `tokens` (None where no tokenizer was asked) and `text`.
     """
     for line in (*verdict(record), ""):
         print(line)
@@ -122,7 +122,7 @@ def _row(subset: Row) -> tuple[str, ...]:
         "" if is_home else pairs,
         *(str(subset["partners"][f]) for f in FACTORS),
         "" if is_home else _size(subset["smallest"].get(R_EMID)),
-        _size(max(losses, default=None)),
+        _size(None if "r_emi" in subset["missing"] else max(losses, default=None)),
     )
 
 
@@ -194,18 +194,23 @@ def _answers(answers: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _problems(record: Mapping[str, Any]) -> Iterator[str]:
+    """All of them if `strict`, else one of each field and how many more it has."""
     problems = record["problems"]
-    n, shown = len(problems), len(problems) if record["strict"] else PROBLEMS
-    if problems:
-        how = (
-            "1 likely mistake in the samples, which stops"
-            if n == 1
-            else (f"{n} likely mistakes in the samples, which stop")
-        )
-        yield f"{how} no run:"
-        yield from (f"– {line}" for line in problems[:shown])
-    if n > shown:
-        yield f"– and {n - shown} more (--strict lists all, and those of further rules)"
+    if not problems:
+        return
+    n = len(problems)
+    yield f"{n} likely mistake{'s' * (n > 1)} in the samples, which stop{'s' * (n == 1)} no run:"
+    by_field: dict[str, list[str]] = {}
+    for p in problems:
+        field = p["field"].split()[0]
+        by_field.setdefault(field, []).append(f"{p['sample']}: {p['field']}: {p['problem']}")
+    for lines in by_field.values():
+        shown = lines if record["strict"] else lines[:1]
+        yield from (f"– {visible(line)}" for line in shown)
+        if more := len(lines) - len(shown):
+            yield f"  and {more} more of this field"
+    if not record["strict"]:
+        yield "--strict lists all, and those of the bundled benchmark's rules"
 
 
 def _prompt(prompt: Mapping[str, Any]) -> Iterator[str]:
