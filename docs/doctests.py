@@ -1,4 +1,4 @@
-"""Shows the doctests of docstrings as examples: Griffe takes them for text unless a title says so."""
+"""Shows doctests as examples: Griffe takes them for text unless a title says so."""
 
 import re
 import textwrap
