@@ -75,7 +75,7 @@ def places(imports: Mapping[str, set[str]]) -> tuple[dict[str, tuple[float, int]
 
 
 def picture() -> str:
-    """The layers as SVG: what is imported lies below; lines that follow from others are left out."""
+    """The layers as SVG: what is imported lies below, without lines that follow from others."""
     imports = stated()
     middle, width = places(imports)
     lines = {row: textwrap.wrap(job, CHARACTERS, max_lines=LINES, placeholder=" …")

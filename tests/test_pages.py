@@ -19,6 +19,7 @@ from remid_jax.evaluation.config import check_config as check_diagnosis
 from remid_jax.training.config import check_config as check_training
 
 COMMANDS = list(dict.fromkeys(words for _, words in commands()))
+BENCHMARKS = [c for c in COMMANDS if c[:2] == ("python", "-m") and c[2].startswith("benchmarks.")]
 SMALL = ("limits.contexts=4", "sampling.max_tokens=4", "reasoning.max_tokens=3", "dry_run=True")
 PLACES = (("/path/to/", ""), ("/shared/", "shared/"))  # of the pages -> in the work folder
 BUNDLED = ROOT / "remid_jax" / "data" / "bundled" / "role_play_mini.json"
@@ -121,9 +122,7 @@ def test_prompts_are_exported_and_answers_collected(words, at, capsys):
     assert len(lines_of(written)) > 100
 
 
-@pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if "benchmarks." in " ".join(c[:3])], ids=" ".join
-)
+@pytest.mark.parametrize("command", BENCHMARKS, ids=" ".join)
 def test_arguments_of_a_benchmark_are_known(command, at, capsys):
     """Arguments of all kinds are read before an unknown one is complained of."""
     assert importlib.import_module(command[2]).main([*command[3:], "--nothing"]) == 2
@@ -132,9 +131,8 @@ def test_arguments_of_a_benchmark_are_known(command, at, capsys):
 
 def test_the_tutorial(at, tiny_path, capsys):
     (words,) = (list(c[3:]) for c in COMMANDS if "runs/tutorial" in c)
-    assert (
-        main([*words, f"--config.model.path={tiny_path}", "--config.reasoning.max_tokens=3"]) == 0
-    )
+    small = [f"--config.{key}" for key in (f"model.path={tiny_path}", "reasoning.max_tokens=3")]
+    assert main([*words, *small]) == 0
     results = json.loads((at / "runs" / "tutorial" / "results.json").read_text(encoding="utf-8"))
     counts = {(r["rpm"], r["subset"]): r["n"] for r in results["rows"]}
     assert counts["my_rpm", "IDTest"] == counts["my_rpm", "fantasy"] == 6
