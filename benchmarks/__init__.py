@@ -7,6 +7,7 @@
     python -m benchmarks.grpo         a round of GRPO, beside TRL's trainer
     python -m benchmarks.growth       time against number and lengths of what is scored, and devices
     python -m benchmarks.workers      real processes that diagnose or train together
+    python -m benchmarks.report       size of the HTML report, and how fast Chromium opens it
     python -m benchmarks.tpu_compile  what each program needs on TPU, compiled without one
 
 All take `--json PATH`; all but the last `--rounds N`, `--small` (a tiny shape, to see that it runs)

@@ -27,6 +27,8 @@ Measures how far role-playing language models degrade under distribution shift (
 models that the measure rests on (CoRL), and runs the studies that test it.
 
 usage: {program} --config NAME[:VARIANT] --workdir DIR [--config.KEY=VALUE ...]
+       {program} report RUN ...       pages, limits and comparisons of finished runs
+       {program} validate FILE ...    what is wrong with a file (report --help, validate --help)
 
   --config   a configuration by its name below, or the path of a file whose get_config(VARIANT)
              returns one

@@ -6,7 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from remid_jax.files import open_workdir, write_atomically
+from remid_jax.errors import UserError
+from remid_jax.files import open_workdir, path_of, write_atomically
 from remid_jax.processes import check_folder, is_primary, join
 from remid_jax.provenance import provenance
 from remid_jax.report.results_file import write_results
@@ -27,6 +28,8 @@ TRUTH = "truth.json"  # of a world: what `experiments.studies.world_truth` measu
 def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is left to train, writes both roles and `workdir/results.json`, and prints."""
     check_config(config)
+    if config.compare_with:  # before hours of work
+        last_predictions(path_of(config.compare_with, "config.compare_with"))
     folder = open_workdir(workdir)
     join(config)
     check_folder(folder)
@@ -48,13 +51,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
         write_atomically(folder / TRUTH, [json.dumps(measured).encode()])
     evaluations, planned = read_lines(folder / EVALUATIONS), stages(config)
     gains = gains_of(folder, evaluations, planned)
+    compared = compared_with(folder, Path(config.compare_with)) if config.compare_with else []
     counts = {"train": len(experiment.train), "shortened": experiment.shortened,
               "excluded": experiment.excluded}  # fmt: skip
     seconds = sum(step["time"]["seconds"] for step in read_lines(folder / METRICS))
     write_results(folder, {"provenance": origin, **counts, "seconds_of_steps": seconds,
-                           "evaluations": evaluations, "gains": gains})  # fmt: skip
+                           "evaluations": evaluations, "gains": gains,
+                           "compared": compared})  # fmt: skip
     print_table(evaluations, planned)
     print_gains(gains, planned)
+    print_compared(compared, config.compare_with)
     print(f"all steps took {seconds / 60:.1f} min, evaluations apart")
     print(f"results: {folder / 'results.json'}; trained estimator: {folder / ESTIMATOR}")
 
@@ -62,7 +68,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
 def gains_of(
     folder: Path, evaluations: list[dict[str, Any]], planned: list[Stage]
 ) -> list[dict[str, Any]]:
-    """What log q of golden responses gained since the cold start, by subset and later stage."""
+    """What log q of golden responses gained since the cold start, by subset and later stage.
+
+    With one thought, trusted; `mixture` of a record is the same by the mixture over thoughts.
+    """
     at = {(e["stage"], e["step"], e["tag"]) for e in evaluations}
     cold = sum(s.cold for s in planned)
     found = []
@@ -70,9 +79,36 @@ def gains_of(
         for tag in dict.fromkeys(e["tag"] for e in evaluations):
             ends = [(k, planned[k].steps, tag) for k in (cold - 1, i)]
             if at.issuperset(ends):
-                gain = change(*(read_predictions(folder, *end) for end in ends))
-                found.append({"tag": tag, "stage": i, **gain})
+                before, after = (read_predictions(folder, *end) for end in ends)
+                gains = {way: change(before[way], after[way]) for way in before}
+                found.append({"tag": tag, "stage": i, **gains["log_q"],
+                              "mixture": gains["log_q_mixture"]})  # fmt: skip
     return found
+
+
+def last_predictions(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Subset -> way to score -> sample id -> log q of golden responses at a run's last evaluation.
+
+    Raises:
+      UserError: the folder holds no evaluation.
+    """
+    evaluations = read_lines(folder / EVALUATIONS)
+    if not evaluations:
+        raise UserError(f"{folder} holds no evaluation of a run (config.compare_with)")
+    last = evaluations[-1]["stage"], evaluations[-1]["step"]
+    tags = [e["tag"] for e in evaluations if (e["stage"], e["step"]) == last]
+    return {tag: read_predictions(folder, *last, tag) for tag in tags}
+
+
+def compared_with(folder: Path, other: Path) -> list[dict[str, Any]]:
+    """log q at a run's end minus another's on the same samples, by subset and way to score."""
+    mine, theirs = last_predictions(folder), last_predictions(other)
+    return [
+        {"tag": tag, "scored": way, **change(theirs[tag][way], mine[tag][way])}
+        for tag in mine
+        if tag in theirs
+        for way in mine[tag]
+    ]
 
 
 def _stage_name(i: int, planned: list[Stage], steps: int) -> str:
@@ -84,26 +120,46 @@ def print_table(evaluations: list[dict[str, Any]], planned: list[Stage]) -> None
     if not evaluations:
         return
     tags = list(dict.fromkeys(e["tag"] for e in evaluations))
-    title = "Perplexity of golden responses per token (± standard error)"
-    made = new_table(title, ["after", *tags])
-    for at in dict.fromkeys((e["stage"], e["step"]) for e in evaluations):
-        cells = {e["tag"]: e for e in evaluations if (e["stage"], e["step"]) == at}
-        shown = [f"{cells[t]['perplexity']:.4g} ± {cells[t]['perplexity_se']:.2g}" for t in tags]
-        made.add_row(_stage_name(at[0], planned, at[1]), *shown)
-    print_whole(made)
+    for name, said in (("perplexity", "one thought"), ("perplexity_mixture", "the mixture")):
+        title = f"Perplexity of golden responses per token, {said} (± standard error)"
+        made = new_table(title, ["after", *tags])
+        for at in dict.fromkeys((e["stage"], e["step"]) for e in evaluations):
+            cells = {e["tag"]: e for e in evaluations if (e["stage"], e["step"]) == at}
+            shown = [f"{cells[t][name]:.4g} ± {cells[t][f'{name}_se']:.2g}" for t in tags]
+            made.add_row(_stage_name(at[0], planned, at[1]), *shown)
+        print_whole(made)
 
 
 def print_gains(gains: list[dict[str, Any]], planned: list[Stage]) -> None:
     """Gains since the cold start with their intervals, and whether they are beyond them."""
-    if not gains:
+    rows = [
+        {**row, **way, "scored": scored,
+         "after": _stage_name(row["stage"], planned, planned[row["stage"]].steps)}
+        for row in gains
+        for scored, way in (("one thought", {}), ("mixture", row["mixture"]))
+    ]  # fmt: skip
+    title = "Gain of log q(golden response) since the cold start, nats a response"
+    _print_changes(title, ("after", "{after}"), rows)
+
+
+def print_compared(compared: list[dict[str, Any]], other: str) -> None:
+    """What the run gained over another, with intervals, and whether it is beyond them."""
+    names = {"log_q": "one thought", "log_q_mixture": "mixture"}
+    rows = [{**row, "scored": names[row["scored"]], "other": other} for row in compared]
+    title = "log q(golden response) at the end minus that of another run, nats a response"
+    _print_changes(title, ("minus", "{other}"), rows)
+
+
+def _print_changes(title: str, first: tuple[str, str], rows: list[dict[str, Any]]) -> None:
+    if not rows:
         return
     print_records(
-        "Gain of log q(golden response) since the cold start, nats a response",
-        (("after", "{after}"), ("subset", "{tag}"), ("samples", "{n}"), ("gain", "{gain:+.2f}"),
-         ("95 % interval", "{interval[0]:+.2f} to {interval[1]:+.2f}"), ("", "{verdict}")),
-        [{**row, "after": _stage_name(row["stage"], planned, planned[row["stage"]].steps),
-          "verdict": _verdict(row["interval"])} for row in gains],
-        left=("after", "subset", ""),
+        title,
+        (first, ("subset", "{tag}"), ("scored by", "{scored}"), ("samples", "{n}"),
+         ("gain", "{gain:+.2f}"), ("95 % interval", "{interval[0]:+.2f} to {interval[1]:+.2f}"),
+         ("", "{verdict}")),
+        [{**row, "verdict": _verdict(row["interval"])} for row in rows],
+        left=(first[0], "subset", "scored by", ""),
     )  # fmt: skip
 
 

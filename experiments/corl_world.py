@@ -9,30 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
 from remid_jax.files import open_workdir
-from remid_jax.information.uncertainty import t_interval
 from remid_jax.progress import progress
 from remid_jax.provenance import provenance
 from remid_jax.report.results_file import write_results
-from remid_jax.report.tables import new_table, print_whole
 from remid_jax.settings import Key, check_keys, value_of, walk
 from remid_jax.training.config import KEYS, check_config
-from remid_jax.training.world_base import base_params
 
 from .configurations import packaged_module
 from .corl import ESTIMATOR, TRUTH
-from .studies.world_truth import COLUMNS, columns
-
-MEASURES = {
-    "perplexity": "perplexity of golden responses per slot",
-    "perplexity_token": "perplexity of golden responses per token",
-    "kl": "E KL(p || q), nats a response",
-    "emid_error": "|R-EMID by q - R-EMID by the true p|, nats a response (id: of R-EMI)",
-}
+from .studies.corl_tables import print_tables, record_of
 
 
 def check(config: ConfigDict) -> None:
@@ -58,30 +47,18 @@ def run(config: ConfigDict, workdir: Path) -> None:
     check(config)
     started, folder = time.monotonic(), open_workdir(workdir)
     origin = provenance(config)
-    base_params(config, folder / "base")
     waves = waves_of(config)
     _run_all(waves, config, folder)
-    found = {
-        v: [
-            columns(json.loads((folder / f"{v}-{s}" / TRUTH).read_text()))
-            for s in config.study.seeds
-        ]
+    runs = {
+        v: [json.loads((folder / f"{v}-{s}" / TRUTH).read_text()) for s in config.study.seeds]
         for v in config.study.variants
-    }  # variant -> measure -> column, for each seed
-    table = {
-        m: {v: {c: mean_and_error([s[m][c] for s in seeds]) for c in seeds[0][m]}
-            for v, seeds in found.items()}
-        for m in MEASURES
-    }  # fmt: skip
-    gains = gains_of(found)
-    seconds = time.monotonic() - started
-    write_results(folder, {**header(config, origin, seconds), **table, "gains": gains,
-                           "provenance": origin})  # fmt: skip
-    for measure, title in MEASURES.items():
-        _print(title, table[measure], 4)
-    _print("CoRL's perplexity per slot below that of ... (mean ± standard error)", gains, 3)
-    runs = sum(map(len, waves))
-    print(f"{runs} runs in {seconds:.0f} s; results: {folder / 'results.json'}")
+    }
+    record = record_of(runs)
+    head = header(config, origin, time.monotonic() - started)
+    scoring = {**config.scoring.to_dict(), "without_notes": config.sft.without_notes}
+    write_results(folder, {**head, "scoring": scoring, **record, "provenance": origin})
+    print_tables(record)
+    print(f"{sum(map(len, waves))} runs in {head['seconds']:.0f} s; results: {folder}/results.json")
 
 
 def header(config: ConfigDict, origin: Mapping[str, Any], seconds: float) -> dict[str, Any]:
@@ -93,13 +70,23 @@ def header(config: ConfigDict, origin: Mapping[str, Any], seconds: float) -> dic
 
 
 def waves_of(config: ConfigDict) -> list[list[tuple[str, int]]]:
-    """(variant, seed): first those that begin from the base, then those that go on from them."""
+    """(variant, seed) of runs that may be at work at once, in the order of these waves.
+
+    First one run a seed, which trains the seed's base; then others that begin from the base, then
+    those that go on from a pair.
+    """
     variants, begins = tuple(config.study.variants), dict(config.study.begins)
     missing = {begins[v] for v in variants if v in begins} - (set(variants) - set(begins))
     if missing:
         raise UserError(f"config.study.variants needs {', '.join(sorted(missing))} to begin from")
-    waves = [v for v in variants if v not in begins], [v for v in variants if v in begins]
+    first, *others = (v for v in variants if v not in begins)
+    waves = [first], others, [v for v in variants if v in begins]
     return [[(v, int(s)) for s in config.study.seeds for v in wave] for wave in waves]
+
+
+def base_of(folder: Path, seed: int) -> Path:
+    """Where the base of a seed is kept: no two seeds share one, so that errors hold it too."""
+    return folder / f"base-{seed}"
 
 
 def _run_all(waves: Sequence[Sequence[tuple[str, int]]], config: ConfigDict, folder: Path) -> None:
@@ -130,7 +117,7 @@ def _run_one(
     command = [
         sys.executable, "-m", f"{__package__}.main", "--config",
         f"corl_world:{variant},{seed}", "--workdir", str(where),
-        f"--config.pretraining.folder={folder / 'base'}",
+        f"--config.pretraining.folder={base_of(folder, seed)}",
     ]  # fmt: skip
     if begin is not None:
         command += [f"--config.init_from={folder / f'{begin}-{seed}' / ESTIMATOR}",
@@ -142,37 +129,3 @@ def _run_one(
     if child.returncode:
         last = (said.strip() or "no message").splitlines()[-1]
         raise UserError(f"run {variant},{seed} failed: {last}")
-
-
-def mean_and_error(values: Sequence[float]) -> dict[str, float]:
-    """Mean over seeds and its standard error, None for one seed."""
-    n = len(values)
-    error = float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None
-    return {"mean": float(np.mean(values)), "se": error}
-
-
-def gains_of(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Other variant -> column -> 1 − perplexity(CoRL) / perplexity(other), paired over seeds."""
-    corl = [seed["perplexity"] for seed in found.get("corl", ())]
-    gains: dict[str, Any] = {other: {} for other in found if corl and other != "corl"}
-    for other, gain in gains.items():
-        for c in corl[0]:
-            pairs = zip(corl, found[other], strict=True)
-            mean = mean_and_error([1 - a[c] / b["perplexity"][c] for a, b in pairs])
-            known = mean["se"] is not None and np.isfinite(mean["se"])
-            interval = t_interval(mean["mean"], mean["se"], len(corl) - 1) if known else None
-            gain[c] = {**mean, "interval": interval}
-    return gains
-
-
-def _print(title: str, table: Mapping[str, Mapping[str, Any]], digits: int) -> None:
-    """Variants down, columns across: mean ± standard error over seeds."""
-
-    def cell(value: Mapping[str, float] | None) -> str:
-        if value is None:
-            return "-"
-        error = "" if value["se"] is None else f" ± {value['se']:.2g}"
-        return f"{value['mean']:.{digits}g}{error}"
-
-    rows = [(variant, *(cell(v.get(c)) for c in COLUMNS)) for variant, v in table.items()]
-    print_whole(new_table(title, ("", *COLUMNS), rows))

@@ -31,7 +31,8 @@ from remid_jax.worlds.textual import facts, reasoning, rendering, truth
 
 from .configurations import packaged_module
 from .corl import ESTIMATOR
-from .corl_world import check, header, mean_and_error
+from .corl_world import base_of, check, header
+from .studies.corl_tables import mean_and_error
 from .studies.world_truth import COLUMNS, column_of
 
 THOUGHTS = "thoughts.json"
@@ -82,7 +83,7 @@ def _measured(variant: str, seed: int, folder: Path) -> Any:
             return known  # a file of an earlier version has no mixtures
     if not (where / ESTIMATOR).exists():
         raise UserError(f"{where} holds no trained pair: run configs/corl_world.py here first")
-    config.pretraining.folder = str(folder / "base")
+    config.pretraining.folder = str(base_of(folder, seed))
     config.init_from = str(where / ESTIMATOR)
     experiment = make_experiment(config, where)
     values = measure_pair(RolloutWorker(config, experiment), experiment.start)
@@ -124,6 +125,7 @@ def _subset(
     worker: RolloutWorker, samples: Sequence[Sample], roles: Mapping[str, Any]
 ) -> dict[str, Means]:
     world, e = worker.experiment.task.world, worker.config.evaluate
+    drawn = worker.config.scoring
     x, y = np.array([rendering.parse_sample(world, s) for s in samples]).T
     exact = truth.slot_log_prob(world, y, x)
     right = [rendering.thought_text(int(r)) for r in reasoning.right_thought(world, x)]
@@ -136,7 +138,7 @@ def _subset(
             by_drawn.append(_slot_log_q(worker, part, [[None]] * e.batch, roles["policy"]))
             continue
         thoughts = worker.thoughts(
-            roles["reasoner"], part, jax.random.key(a), e.thoughts, e.temperature
+            roles["reasoner"], part, jax.random.key(a), drawn.draws, drawn.temperature
         )
         for blocks, texts in ((by_drawn, thoughts), (by_right, [[right[k]] for k in places])):
             notes = notes_of(texts, worker.config.notes)

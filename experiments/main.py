@@ -1,5 +1,6 @@
 """Runs one experiment: --config NAME[:VARIANT] --workdir DIR [--config.KEY=VALUE]; see --help."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -8,10 +9,13 @@ from remid_jax.messages import quiet
 
 QUIET = "--quiet"
 STOPPED = "stopped; the same command goes on where this one ended"
+COMMANDS = ("report", "validate")  # modules beside this one, each with its own arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses, runs the experiment, and returns the exit code: 0, or 2 with one line of error.
+
+    A first word of `COMMANDS` hands the others to that command, whose exit code is returned.
 
     Args:
       argv: the words after the program; by default those of this process.
@@ -24,12 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with quiet(wanted):
             _run(words)
 
+    if words and words[0] in COMMANDS:
+        module = importlib.import_module(f"{__package__}.{words[0]}")
+        with quiet(wanted):
+            return module.main(words[1:])
     return run_command(body, STOPPED, program=argv is None)
 
 
 def _run(words: Sequence[str]) -> None:
-    import importlib
-
     from remid_jax.settings import check_choice
 
     from .command_line import EXPERIMENTS, help_printed, parse

@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 from remid_jax.analysis import schema
 from remid_jax.analysis.contrast import number
 from remid_jax.analysis.divergences import estimate_divergences
+from remid_jax.analysis.doubt import doubt_records
+from remid_jax.analysis.examples import choose_examples
 from remid_jax.analysis.records import analyse
 from remid_jax.data.responses import Answers, counts_of
 from remid_jax.data.samples import Sample
@@ -26,15 +28,23 @@ from remid_jax.evaluation.cost import (
     sizes_of,
     stages_of,
 )
+from remid_jax.evaluation.examples import with_texts
 from remid_jax.evaluation.excluded import find_excluded
 from remid_jax.evaluation.gather import Gathered, gather
-from remid_jax.evaluation.outputs import write_contributions, write_matrices, write_texts
+from remid_jax.evaluation.outputs import (
+    write_contributions,
+    write_examples,
+    write_matrices,
+    write_texts,
+)
 from remid_jax.evaluation.plan import Plan, Task, make_plan
 from remid_jax.evaluation.runner import Part, part_of, run
+from remid_jax.evaluation.scoring import with_scoring
 from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
 from remid_jax.inference.compilations import Compilations, count_compilations
-from remid_jax.inference.engine import Engine
+from remid_jax.inference.cost import probe
+from remid_jax.inference.engine import Engine, JaxEngine
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS
 from remid_jax.messages import log
 from remid_jax.models.sharding import MeshConfig
@@ -42,10 +52,12 @@ from remid_jax.processes import check_folder, is_primary
 from remid_jax.progress import progress
 from remid_jax.provenance import provenance
 from remid_jax.report.cost import memory_line
+from remid_jax.report.files import write_report
 from remid_jax.report.results_file import write_results
 from remid_jax.report.text import WIDTH, fit, wrapped
 
 CACHE = "cache"  # folder of results in the work folder
+WORTH_A_PROBE = 1e12  # operations: measuring the machine takes a second
 
 
 def diagnose(
@@ -71,6 +83,7 @@ def diagnose(
     """
     started = time.monotonic()
     check_config(config)
+    config = with_scoring(config)
     origin = provenance(config)  # now: the checkout may change during a long run
     folder = Path(workdir) if config.dry_run else open_workdir(workdir)
     part = part_of(config.shard, MeshConfig(**config.mesh).size)
@@ -84,7 +97,7 @@ def diagnose(
     plan = make_plan(task, cache)
     if config.dry_run:
         return {"plan": cost_record(task, plan, longest, cache)}
-    _say_plan(task, plan, cache, longest)
+    planned = _say_plan(task, plan, cache, longest)
     for model in {r.model for r in left_of(plan.requests, cache)}:
         _ = model.engine  # its weights: reading them is no work on requests
     with count_compilations() as programs:
@@ -95,18 +108,19 @@ def diagnose(
     if left or not is_primary():
         return {"unfinished": left}
     engine = task.models.scorer.loaded
-    _say_cost(programs, engine)
+    seconds = {
+        "start_up": began - started + programs.seconds,
+        "work": ended - began - programs.seconds,
+    }
+    _say_cost(programs, engine, planned, seconds["work"])
     origin |= _numbers_of(task) | {
         "sizes": dataclasses.asdict(getattr(engine, "sizes", sizes)),
         "planned_flops": sum(s.flops for s in stages_of(most.requests, 1)),
         "programs": dataclasses.asdict(programs),
         "work": dataclasses.asdict(engine.work) if hasattr(engine, "work") else None,
-        "seconds": {
-            "start_up": began - started + programs.seconds,
-            "work": ended - began - programs.seconds,
-        },
+        "seconds": seconds,
     }
-    return _finish(folder, task, plan, gather(task, plan, cache), origin)
+    return _finish(folder, task, plan, cache, origin)
 
 
 def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
@@ -128,9 +142,10 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
 
 
 def _finish(
-    folder: Path, task: Task, plan: Plan, found: Gathered, origin: dict[str, Any]
+    folder: Path, task: Task, plan: Plan, cache: Cache, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """Analyses what was gathered, and writes everything."""
+    """Gathers what is in the cache, analyses it, and writes everything."""
+    found = gather(task, plan, cache)
     for subset in found.subsets:
         write_matrices(folder, subset)
     write_texts(folder, task, plan)
@@ -138,10 +153,14 @@ def _finish(
     texts = {tag: plan.subsets[tag].texts for tag in selection.subsets}
     if task.config.reasoning.draws > 1:
         origin |= {"effective_thoughts": {t: _mean(x) for t, x in found.effective.items()}}
+        level = task.config.estimator.confidence
+        origin |= {"thought_agreement": doubt_records(found.agreement, level)}
     tables = analyse(
         found.subsets, task.settings, found.log_p, found.swapped, found.prediction,
         context_cost(plan),
     )  # fmt: skip
+    contributions = tables["contributions"]
+    examples = with_texts(choose_examples(contributions), task, plan, cache)
     results = {
         "schema": schema.VERSION,
         "provenance": origin,
@@ -154,10 +173,13 @@ def _finish(
         "cut_at_max_tokens": {tag: _unfinished(texts[tag].answers) for tag in selection.subsets},
         **tables,
         "divergences": _divergences(found, task.config),
-        "contributions": write_contributions(folder, tables["contributions"]),
+        "contributions": write_contributions(folder, contributions),
+        "examples": write_examples(folder, examples, schema.VERSION),
     }
     schema.check_results(results)
     write_results(folder, results)
+    shown = {"schema": schema.VERSION, "examples": examples} if examples else None
+    write_report(folder, results, contributions, shown)
     return results
 
 
@@ -230,8 +252,10 @@ def _answer_counts(plan: Plan) -> dict[str, dict[str, Any]]:
     return {rpm: counts_of(found) for rpm, found in answers.items()}
 
 
-def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> None:
-    for stage in stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows):
+def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> float:
+    """Says what is left to do; the operations of it, at most."""
+    stages = stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows)
+    for stage in stages:
         pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
         work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
         log.info("%s: %s", stage.what, work)
@@ -243,6 +267,7 @@ def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> None:
             log.warning("note: %s: %s", name, note)
     for sample_id, turns in task.selection.shortened:
         log.warning("note: %s: %d oldest turns dropped to fit", sample_id, turns)
+    return sum(stage.flops for stage in stages)
 
 
 def _selection_notes(task: Task) -> Iterator[str]:
@@ -265,10 +290,19 @@ def _selection_notes(task: Task) -> Iterator[str]:
         yield fit(start, names, width=WIDTH - 6)
 
 
-def _say_cost(programs: Compilations, engine: Engine | None) -> None:
+def _say_cost(
+    programs: Compilations, engine: Engine | None, planned: float, seconds: float
+) -> None:
+    """Says what was compiled and padded, and how far real work was from the machine's rate."""
     line = f"{programs.compiled} programs compiled and {programs.found} found in the cache"
     line += f", {programs.seconds:.0f} s"
     if (work := getattr(engine, "work", None)) and work.positions:
         padding = 1 - work.tokens / work.positions
         line += f"; {padding:.0%} of {work.positions:,} positions read were padding"
     log.info("%s", line)
+    if planned >= WORTH_A_PROBE and isinstance(engine, JaxEngine):
+        rate = probe(engine.model.config, engine.model.dtype).flops
+        log.info(
+            "work: at most %.2f TFLOP in %.0f s, %.0f of the %.0f GFLOP/s of matrix products alone",
+            planned / 1e12, seconds, planned / seconds / 1e9, rate / 1e9,
+        )  # fmt: skip

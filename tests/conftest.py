@@ -23,7 +23,7 @@ REAL_MODEL = ("test_golden", "test_span", "test_factor_check")
 def kept_programs(pytestconfig):
     """Keeps compiled programs on disk: test modules, workers and later runs share them."""
     jax.config.update("jax_compilation_cache_dir", str(pytestconfig.cache.mkdir("programs")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -26,7 +26,7 @@ def tiny_config() -> ConfigDict:
         c[role].learning_rate = 0.01
     c.reasoner.inner_epochs = 2
     c.evaluate.tags = ("IDTest", "german")
-    c.evaluate.batch, c.evaluate.thoughts, c.evaluate.every = 4, 2, 2
+    c.evaluate.batch, c.evaluate.every, c.scoring.draws = 4, 2, 2
     c.checkpoint.every = 1
     c.log_samples_every = 2
     return c

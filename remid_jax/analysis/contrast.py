@@ -61,6 +61,10 @@ class Contrast(NamedTuple):
         """Whether it has a value and an error."""
         return bool(np.isfinite(self.value) and np.isfinite(self.se))
 
+    def limits(self, confidence: float) -> tuple[float | None, float | None]:
+        """Ends of its t interval; None where it is not known."""
+        return t_interval(*self, confidence) if self.known else (None, None)
+
     def or_independent(self, a: "Contrast", b: "Contrast") -> "Contrast":
         """The error of independent a and b where it is not known: too wide rather than none."""
         return self if self.known else Contrast(np.nan, *combined_error(*a[1:], *b[1:]))

@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from remid_jax.analysis.contrast import POWER, Record, count_groups, number, with_holm
+from remid_jax.analysis.contrast import (
+    POWER,
+    Contrast,
+    Record,
+    count_groups,
+    number,
+    with_holm,
+)
 from remid_jax.analysis.draws import info_draws
 from remid_jax.analysis.measures import Estimates
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS, Subset, Swapped, groups_of
@@ -22,6 +29,7 @@ from remid_jax.information.profile_shares import (
     share,
     share_change,
 )
+from remid_jax.information.uncertainty import replicate_error
 
 MOST_NEEDED = 10_000  # contexts; more are not worth naming
 OWN, ALL = 0, 1  # words of an answer that a sum goes over
@@ -35,7 +43,7 @@ class Cell(NamedTuple):
       gaps: [2, N] δ of own words and of all words in nats, NaN where not used; golden likewise,
         NaN where there are no golden responses.
       errors: standard errors of the information of own words, of the answers and of golden.
-      copied: share of the answers' tokens that are copied; NaN without an answer.
+      copied: share of the answers' tokens that are copied, unknown without an answer.
       whole: [N] log q of own words under the whole context of another sample, NaN where not known.
     """
 
@@ -43,7 +51,7 @@ class Cell(NamedTuple):
     gaps: np.ndarray
     golden: np.ndarray
     errors: tuple[float, float]
-    copied: float
+    copied: Contrast
     whole: np.ndarray
 
 
@@ -88,32 +96,64 @@ def profile_records(
 
 def _cells(subset: Subset, swaps: Swapped, rpm: str) -> dict[str, Cell]:
     found, answered = {}, subset.answered(rpm)
-    tokens = swaps.copied[rpm][answered].sum(axis=0)
+    copied = _copied(subset, swaps, rpm)
     whole = swaps.whole.get(rpm, np.full((len(answered), 2), np.nan))[:, OWN]
-    for factor, sources in swaps.sources.items():
-        used = answered & (sources >= 0).any(axis=1)
-        sides, errors = [], []
-        for name in (rpm, GOLDEN):
-            if name == GOLDEN and not subset.has_golden:
-                sides.append(np.full((2, len(used)), np.nan))
-                errors.append(np.nan)
-                continue
-            changes, taken = _changes(swaps, name, factor)
-            weights = swaps.weights[factor]
-            zero = np.zeros(len(used))
-            parts = [
-                factor_gaps(zero, part, weights, where=used)
-                for part in (changes[..., 0], changes.sum(axis=-1))
-            ]
-            sides.append(np.stack([np.asarray(p, np.float64) for p in parts]))
-            error = np.nan
-            if used.sum() >= MIN_CONTEXTS:
-                own = profile_information(zero, changes[..., 0], weights, taken, where=used)
-                error = float(own.se)
-            errors.append(error)
-        share_copied = tokens[1] / tokens.sum() if tokens.sum() else np.nan
-        found[factor] = Cell(used, *sides, tuple(errors), share_copied, whole)
+    for factor in swaps.sources:
+        used = answered & has_partner(swaps, factor)
+        sides = [sample_gaps(subset, swaps, name, factor, used) for name in (rpm, GOLDEN)]
+        errors = tuple(_error(subset, swaps, name, factor, used) for name in (rpm, GOLDEN))
+        found[factor] = Cell(used, *sides, errors, copied, whole)
     return found
+
+
+def has_partner(swaps: Swapped, factor: str) -> np.ndarray:
+    """[N] bool, contexts of which a factor was swapped."""
+    return (swaps.sources[factor] >= 0).any(axis=1)
+
+
+def sample_gaps(
+    subset: Subset, swaps: Swapped, name: str, factor: str, used: np.ndarray
+) -> np.ndarray:
+    """[2, N] δ of own words and of all words of the answers of a row, nats.
+
+    NaN where not `used` [N], and of golden where the subset has too few golden responses.
+    """
+    if _lacks(subset, name):
+        return np.full((2, len(used)), np.nan)
+    changes, _ = _changes(swaps, name, factor)
+    zero, weights = np.zeros(len(used)), swaps.weights[factor]
+    parts = (changes[..., OWN], changes.sum(axis=-1))
+    gaps = (factor_gaps(zero, part, weights, where=used) for part in parts)
+    return np.stack([np.asarray(g, np.float64) for g in gaps])
+
+
+def _error(subset: Subset, swaps: Swapped, name: str, factor: str, used: np.ndarray) -> float:
+    """The standard error of the information of own words; NaN where there is none."""
+    if _lacks(subset, name) or used.sum() < MIN_CONTEXTS:
+        return np.nan
+    changes, taken = _changes(swaps, name, factor)
+    weights, zero = swaps.weights[factor], np.zeros(len(used))
+    return float(profile_information(zero, changes[..., OWN], weights, taken, where=used).se)
+
+
+def _lacks(subset: Subset, name: str) -> bool:
+    return name == GOLDEN and not subset.has_golden
+
+
+def _copied(subset: Subset, swaps: Swapped, rpm: str) -> Contrast:
+    """The share of the answers' tokens that are copied, with its jackknife error."""
+    groups = groups_of(subset.answered(rpm), subset)
+    used = groups >= 0
+    tokens = swaps.copied[rpm][used].astype(float)
+    if not tokens.sum():
+        return Contrast(np.nan, np.nan, 0)
+    share_copied = float(tokens[:, 1].sum() / tokens.sum())
+    by_group = np.stack([np.bincount(groups[used], column) for column in tokens.T], axis=1)
+    left = tokens.sum(axis=0) - by_group[np.unique(groups[used])]
+    if len(left) < MIN_CONTEXTS or not left.sum(axis=1).all():
+        return Contrast(share_copied, np.nan, 0)
+    error, dof = replicate_error(left[:, 1] / left.sum(axis=1))
+    return Contrast(share_copied, float(error), dof)
 
 
 def _changes(swaps: Swapped, name: str, factor: str) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +181,10 @@ def _record(
             found = Share(*map(np.asarray, share(model, golden, level, there)))
             less = lost(model, golden, there)
         means = np.stack([x[:, cell.used].mean(axis=1) for x in (cell.gaps, cell.golden)])
-    may = bool(found.shown)
+    may, dof = bool(found.shown), count_groups(groups_of(cell.used, subset)) - 1
+    info = Contrast(float(means[0, OWN]), cell.errors[0], dof).limits(level)
+    missing = Contrast(float(less[0]), float(less[1]), dof).limits(level)
+    copied = cell.copied.limits(level)
     return found, {
         "rpm": rpm,
         "subset": subset.tag,
@@ -151,6 +194,8 @@ def _record(
         "reason": _reason(subset, rpm, factor, cell, enough, may),
         "info": number(means[0, OWN]),
         "info_se": number(cell.errors[0]),
+        "info_low": info[0],
+        "info_high": info[1],
         "info_golden": number(means[1, OWN]),
         "info_golden_se": number(cell.errors[1]),
         "share": number(found.value) if may else None,
@@ -161,8 +206,13 @@ def _record(
         "n_to_tell_half": _needed(means[1, OWN] / 2, less[1], n, (1 - level) / len(FACTORS)),
         "lost": number(less[0]),
         "lost_se": number(less[1]),
+        "lost_low": missing[0],
+        "lost_high": missing[1],
         "p_value": number(less[2]),
-        "copied": number(cell.copied),
+        "copied": number(cell.copied.value),
+        "copied_se": number(cell.copied.se),
+        "copied_low": copied[0],
+        "copied_high": copied[1],
         "info_copied": number(means[0, ALL] - means[0, OWN]),
         "info_copied_golden": number(means[1, ALL] - means[1, OWN]),
     }
@@ -192,18 +242,29 @@ def _needed(difference: float, error: float, n: int, level: float) -> int | None
 
 
 def _by_cluster(cell: Cell, subset: Subset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """δ [2, G] of clusters, the answers' and golden's, whose means are those of the contexts.
+    """δ [2, G] of clusters, the answers' and golden's, and [G] bool; see `by_cluster`."""
+    model, there = by_cluster(cell.gaps, cell.used, subset)
+    golden, _ = by_cluster(cell.golden, cell.used, subset)
+    return model, golden, there
+
+
+def by_cluster(
+    rows: np.ndarray, used: np.ndarray, *subsets: Subset
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums [R, G] over clusters, scaled so that their means are those of the contexts.
 
     Also [G] bool, clusters that count. Without clusters each context is its own.
+
+    Args:
+      rows: [R, N], finite where used.
+      used: [N] bool.
+      subsets: whose contexts they are; of several, contexts that share a cluster in any.
     """
-    groups = groups_of(np.ones(len(cell.used), bool), subset)[cell.used]
-    size = np.bincount(groups, minlength=len(cell.used))
-    scale = (size > 0).sum() / cell.used.sum()
-    sides = (
-        np.stack([np.bincount(groups, part[cell.used], len(size)) * scale for part in side])
-        for side in (cell.gaps, cell.golden)
-    )
-    return (*sides, size > 0)
+    groups = groups_of(np.ones(len(used), bool), *subsets)[used]
+    size = np.bincount(groups, minlength=len(used))
+    scale = (size > 0).sum() / used.sum()
+    sums = [np.bincount(groups, part[used], len(size)) * scale for part in rows]
+    return np.stack(sums), size > 0
 
 
 def _drop(home: Share | None, found: Share, is_home: bool) -> Record:
@@ -264,5 +325,4 @@ def _baseline(subset: Subset, rpm: str) -> np.ndarray:
     used = subset.used(rpm)
     both = (np.diagonal(b.scores) / b.lengths for b in (subset.rpms[rpm], subset.golden))
     gaps = np.subtract(*both)[None]
-    nothing = np.full(len(used), np.nan)
-    return _by_cluster(Cell(used, gaps, gaps, (np.nan, np.nan), np.nan, nothing), subset)[0][0]
+    return by_cluster(gaps, used, subset)[0][0]

@@ -47,5 +47,5 @@ def analyse(
         "prediction_rank": rank,
         "comparisons": compare_rpms(estimates),
         "warnings": find_warnings(rows, settings.confidence),
-        "contributions": contribution_records(estimates),
+        "contributions": contribution_records(estimates, swaps),
     }

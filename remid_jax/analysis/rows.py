@@ -38,7 +38,8 @@ def estimate_rows(estimates: Estimates, own_log_probs: LogProbs) -> list[Record]
         subsets = [s for s in estimates.subsets if s.has_row(rpm)]
         block = [{**_row(estimates, s, rpm), "reason": s.lack_of_golden} for s in subsets]
         for subset, row in zip(subsets, with_holm(block), strict=True):
-            kl = _expected_kl(subset, rpm, own_log_probs.get(subset.tag, {}).get(rpm))
+            log_p = own_log_probs.get(subset.tag, {}).get(rpm)
+            kl = _expected_kl(subset, rpm, log_p, estimates.settings.confidence)
             drawn = r_emi_draws(estimates, subset, rpm)
             records.append({**row, **cross[rpm, subset.tag], **kl, **drawn})
     return records
@@ -90,7 +91,8 @@ def _level(
     record: Record = {"rpm": rpm, "subset": subset.tag, "shift": subset.shift}
     record |= {"n": int(used.sum()), "clusters": count_groups(groups)}
     for k, name in enumerate(COLUMNS):
-        record |= {name: number(value[k]), f"{name}_se": number(errors[k])}
+        found = Contrast(float(value[k]), float(errors[k]), record["clusters"] - 1)
+        record |= _estimate(name, found, estimates.settings.confidence)
     return {**record, "p_independence": _p_independence(estimates, subset.rpms[rpm], groups)}
 
 
@@ -117,13 +119,20 @@ def _drop(
     return {**parts, "paired": paired, "n_paired": n}
 
 
-def _expected_kl(subset: Subset, rpm: str, log_p: np.ndarray | None) -> Record:
+def _estimate(name: str, found: Contrast, confidence: float) -> Record:
+    """A value with its standard error and interval."""
+    low, high = found.limits(confidence)
+    keys = (name, f"{name}_se", f"{name}_low", f"{name}_high")
+    return dict(zip(keys, (number(found.value), number(found.se), low, high), strict=True))
+
+
+def _expected_kl(subset: Subset, rpm: str, log_p: np.ndarray | None, confidence: float) -> Record:
     """The mean over contexts of log p_θ(y|x) − log q(y|x, r) of the RPM's own answers y."""
     groups = groups_of(subset.answered(rpm), subset)
-    kept, value, error = groups >= 0, None, None
+    kept, found = groups >= 0, Contrast(np.nan, np.nan, 0)
     if log_p is not None and kept.any() and np.isfinite(log_p[kept]).all():
         gaps = log_p - np.diagonal(subset.rpms[rpm].scores)  # in float64: large, little apart
         _, each = expected_kl(gaps[:, None], np.zeros((len(gaps), 1)), kept[:, None])
         value, without = replicates(lambda mask: jnp.mean(each, where=mask), groups)
-        error, _ = replicate_error(without)
-    return {"expected_kl": number(value), "expected_kl_se": number(error)}
+        found = Contrast(float(value), *map(float, replicate_error(without)))
+    return _estimate("expected_kl", found, confidence)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-VERSION = 3
+VERSION = 4
 TOP = {
     "schema": f"version of these keys, {VERSION}",
     "provenance": "configuration, command, revision, versions, devices, counts and costs",
@@ -21,7 +21,27 @@ TOP = {
     "comparisons": "table: every two RPMs on the same contexts of each subset",
     "warnings": "table: answers more predictable than the golden ones",
     "divergences": "table: of the contexts' features; empty without `config.divergences.features`",
-    "contributions": "name of the file of what each sample adds to R-EMI, or None",
+    "contributions": "name of the file of what each sample adds and carries, or None",
+    "examples": "name of the file of the samples that lose most, or None without a profile",
+}
+
+
+def _estimate(name: str, meaning: str, unit: str = "nats", error: str = "") -> dict[str, str]:
+    """A value, its standard error and its interval."""
+    return {
+        name: f"{meaning}, {unit}",
+        f"{name}_se": f"its standard error, {unit}{error}",
+        f"{name}_low": f"lower end of its interval, {unit}",
+        f"{name}_high": f"upper end of its interval, {unit}",
+    }
+
+
+_FACTORS = {
+    "user": "another user",
+    "character": "another character",
+    "dialogue": "another dialogue",
+    "history": "another dialogue before the last user turn",
+    "last_turn": "another last user turn",
 }
 _RPM = {"rpm": "name of the evaluated model"}
 _PLACE = {"rpm": "name of the evaluated model or reference row", "subset": "its tag"}
@@ -42,16 +62,17 @@ _LEVEL = {
     "shift": "what is shifted; None in distribution",
     "n": "contexts whose answer and golden response can be used",
     "clusters": "groups that the jackknife deletes; below 3 there are no values",
-    "r_emi": "information of the answers about context and reasoning minus the golden ones', nats",
-    "r_emi_se": "its standard error, nats",
-    "r_emi_token": "R-EMI in nats per token",
-    "r_emi_token_se": "its standard error, nats per token",
-    "emi": "R-EMI without reasoning, nats",
-    "emi_se": "its standard error, nats",
-    "retained": "share of the golden responses' information that the answers keep, no unit",
-    "retained_se": "its standard error, no unit",
-    "baseline": "mean log q of a token minus golden's, nats per token; holds no information",
-    "baseline_se": "its standard error, nats per token",
+    **_estimate(
+        "r_emi", "information of the answers about context and reasoning minus the golden ones'"
+    ),
+    **_estimate("r_emi_token", "R-EMI", "nats per token"),
+    **_estimate("emi", "R-EMI without reasoning"),
+    **_estimate(
+        "retained", "share of the golden responses' information that the answers keep", "no unit"
+    ),
+    **_estimate(
+        "baseline", "mean log q of a token minus golden's; holds no information", "nats per token"
+    ),
     "p_independence": "of answers that ignore their contexts; None if clustered or pairs lack",
     **_R_EMID,
     "paired": "whether samples are compared with their counterparts; None without R-EMID",
@@ -90,8 +111,11 @@ TABLES: dict[str, dict[str, str]] = {
         "n": "contexts with an answer and a partner whose factor differs",
         "left_out": "contexts with an answer but without such a partner",
         "reason": "why there is no share, or None",
-        "info": "mean δ: what own words of the answers lose with the factor of a partner, nats",
-        "info_se": "its standard error, nats; contexts are deleted as rows and as partners",
+        **_estimate(
+            "info",
+            "mean δ: what own words of the answers lose with the factor of a partner",
+            error="; contexts are deleted as rows and as partners",
+        ),
         "info_golden": "the same of the golden responses, nats",
         "info_golden_se": "its standard error, nats",
         "share": "`info` / `info_golden`, no unit; None unless shown",
@@ -100,11 +124,12 @@ TABLES: dict[str, dict[str, str]] = {
         "shown": "whether golden's information is known well enough to divide by it",
         "n_to_show": "contexts that would show golden's information with power .8; None: too many",
         "n_to_tell_half": "contexts that would show a loss of half of it; None: too many",
-        "lost": "`info_golden` − `info`, nats",
-        "lost_se": "its standard error over contexts, nats",
+        **_estimate("lost", "`info_golden` − `info`", error=", over contexts"),
         "p_value": "two-sided, of no loss (paired t)",
         "p_holm": "`p_value` adjusted over user, character, dialogue; or over the two parts",
-        "copied": "share of the answers' tokens that are copied from the context",
+        **_estimate(
+            "copied", "share of the answers' tokens that are copied from the context", "no unit"
+        ),
         "info_copied": "mean δ of copied words, nats; `info` goes without it",
         "info_copied_golden": "the same of the golden responses, nats",
         "share_drop": "`share` in distribution − `share` here, no unit; None unless both are shown",
@@ -131,8 +156,9 @@ TABLES: dict[str, dict[str, str]] = {
         "saturation": "share of log K that the answers reach",
         "saturation_golden": "share of log K that the golden responses reach",
         "saturated": "whether one of them is above .9, where the difference tells nothing",
-        "expected_kl": "mean of log p(answer) under its RPM − log q, nats; None if p is not known",
-        "expected_kl_se": "its standard error, nats",
+        **_estimate(
+            "expected_kl", "mean of log p(answer) under its RPM − log q; None if p is not known"
+        ),
         "draws": "mean number of answers a context",
         **_draws("r_emi"),
     },
@@ -218,9 +244,37 @@ TABLES: dict[str, dict[str, str]] = {
     "contributions.jsonl": {
         **_PLACE,
         "sample_ID": "of the context",
-        "nats": "what it adds to R-EMI, which is the mean over the samples",
+        "nats": "what it adds to R-EMI, which is the mean over the samples; None without R-EMI",
         "of_mean": "its part of that mean, nats: `nats` / n",
         "tokens": "scored tokens of the answer, or of all answers to the context",
+        **{f: f"δ: what the answer's own words lose with {x}, nats" for f, x in _FACTORS.items()},
+        **{f"{f}_golden": "the same of the golden response, nats" for f in _FACTORS},
+    },
+    "examples.json": {
+        "schema": f"version of these keys, {VERSION}",
+        "examples": "table `examples.json: examples`",
+    },
+    "examples.json: examples": {
+        "rpm": "name of the evaluated model",
+        "subset": "its tag; of each RPM and subset the 3 samples that lose most",
+        "sample_ID": "of the context",
+        "lost": "Σ of golden's δ − the answer's over user, character and dialogue, nats; None "
+        "without a golden response: the samples of lowest Σ δ then",
+        "factors": "factor -> `info` and `info_golden`, the δ of `contributions.jsonl`",
+        "user": "the user's persona",
+        "character": "the character's profile, as prompts have it",
+        "character_name": "its name, as far as it is known",
+        "dialogue": "list of `speaker` (user or character) and `text`",
+        "golden": "the golden response, or None",
+        "answer": "the RPM's answer; of several, the first",
+        "words": "table `examples.json: words` of the answer",
+        "words_golden": "the same of the golden response",
+    },
+    "examples.json: words": {
+        "text": "a word with the space before it, or a part of one that is copied in part",
+        "copied": "whether it is copied from the context, and counts for nothing in δ",
+        "nats": "factor -> log q of its tokens under the own context − the mean over swapped ones; "
+        "None without a partner. With one answer its sum over own words is δ / the sample's weight",
     },
 }
 

@@ -18,7 +18,7 @@ from remid_jax.data.samples import Sample
 _APOSTROPHES = "'’‘‛ʼ＇"
 _LONGEST_NAME = 8  # words; what is longer is a description, as for labels in `speech`
 # Blocks without spaces between words; the last line has those of class SA (UAX 14).
-_WITHOUT_SPACES = re.compile(
+WITHOUT_SPACES = re.compile(
     "[\u2e80-\u3007\u3021-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
     "\U0001aff0-\U0001b16f\U00020000-\U0003ffff"  # up to here Han, kana and bopomofo
     "\u0e00-\u0eff\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaadf\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf]"
@@ -127,7 +127,7 @@ def _kind(c: str) -> str:
         return "m"
     if category[0] not in "LN":
         return "."
-    return "h" if _WITHOUT_SPACES.match(c) else "w"
+    return "h" if WITHOUT_SPACES.match(c) else "w"
 
 
 class _Kinds(dict):

@@ -4,6 +4,8 @@ Only the last section reaches the scorer. Models break formats in many ways: rea
 """
 
 import dataclasses
+import itertools
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -151,6 +153,34 @@ def split_words(text: str) -> list[str]:
 def comparable_words(text: str) -> list[str]:
     """The words of a text in one case and one Unicode form, to be compared with others."""
     return split_words(unicodedata.normalize("NFKC", text).casefold())
+
+
+def word_agreement(texts: Sequence[str | None]) -> float:
+    """How alike several texts are: the mean over pairs of the share of words that both have.
+
+    The share of two texts is that of their distinct words which stand in both; two without words
+    are alike. NaN for fewer than two texts.
+
+    >>> word_agreement(["buy the kettle", "Buy the lantern!"])
+    0.5
+    """
+    sets = [set(comparable_words(text or "")) for text in texts]
+    pairs = itertools.combinations(sets, 2)
+    shares = [len(a & b) / len(a | b) if a | b else 1.0 for a, b in pairs]
+    return sum(shares) / len(shares) if shares else math.nan
+
+
+def check_some_text(tag: str, notes: Sequence[Sequence[str | None]]) -> None:
+    """Refuses a mixture over thoughts of a subset where none has any text.
+
+    Raises:
+      UserError: naming the subset.
+    """
+    if not any(text and text.strip() for own in notes for text in own):
+        raise UserError(
+            f"all {sum(map(len, notes))} thoughts about {tag!r} are empty: there is nothing to "
+            "mix; train the reasoner longer, or set draws to 1"
+        )
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,7 @@ from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.information.mutual_information import ESTIMATORS
 from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.models.pretrained import DTYPES
-from remid_jax.run_config import ModelKeys, RunKeys
+from remid_jax.run_config import ModelKeys, RunKeys, check_mixture
 from remid_jax.settings import check_keys, check_name, defaults_of, group, key, keys_of
 
 MEAN_OF_DRAWS = "club"  # the estimator that is linear in scores
@@ -47,8 +47,11 @@ class _Batch:
 
 @dataclasses.dataclass(frozen=True)
 class _Thoughts:
+    # A pair that was trained without `config.scoring`, and a model as it is, take 1.
     draws: int = key(
-        1, "a context, whose mean q is scored; several: at temperature 1", "[1, inf) thoughts"
+        0,
+        "a context, whose mean q is scored; several: at temperature 1; 0: as the scorer remembers",
+        "[0, inf) thoughts",
     )
     thought_free: float = key(0.0, "weight in that mean of the prompt without thoughts", "[0, 1)")
 
@@ -174,7 +177,7 @@ def check_config(config: ConfigDict) -> None:
     if not all(config.sampling.stop_strings):
         raise UserError("config.sampling.stop_strings holds an empty text, which ends every answer")
     _check_draws(config)
-    _check_thoughts(config.reasoning)
+    check_mixture("config.reasoning", config.reasoning)
     if 0 < config.limits.contexts < MIN_CONTEXTS:
         raise UserError(
             f"config.limits.contexts must be at least {MIN_CONTEXTS}: a standard error needs them"
@@ -210,15 +213,6 @@ def _check_draws(config: ConfigDict) -> None:
         raise UserError(
             f"{several}, of which only estimator {MEAN_OF_DRAWS!r} takes the mean; set "
             f"config.estimator.name={MEAN_OF_DRAWS!r}, or draws=1"
-        )
-
-
-def _check_thoughts(reasoning: ConfigDict) -> None:
-    if reasoning.draws > 1 and reasoning.temperature != 1:
-        raise UserError(
-            f"config.reasoning.draws is {reasoning.draws} and config.reasoning.temperature "
-            f"{reasoning.temperature:g}: a mixture is of thoughts drawn at temperature 1; set "
-            "config.reasoning.temperature=1.0, or draws=1"
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from remid_jax.data.responses import Answer
+from remid_jax.data.thoughts import word_agreement
 from remid_jax.evaluation.answers import blocks_of, copied_in, own_answers
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
@@ -27,6 +28,7 @@ class Gathered:
       swapped: tag -> scores under contexts with a swapped factor.
       features: tag -> factor -> [N, d].
       effective: tag -> [N], how many thoughts carry each golden response's likelihood.
+      agreement: tag -> [N], how alike the thoughts about each context are; NaN for one.
       prediction: shifted tag -> rpm -> what the prediction of its worst case is made of; empty
         where that is off.
     """
@@ -36,6 +38,7 @@ class Gathered:
     swapped: Mapping[str, pairs.Swapped]
     features: Mapping[str, Mapping[str, np.ndarray]]
     effective: Mapping[str, np.ndarray]
+    agreement: Mapping[str, np.ndarray]
     prediction: Mapping[str, Mapping[str, PredictionBlocks]]
 
 
@@ -59,8 +62,14 @@ def gather(task: Task, plan: Plan, cache: Cache) -> Gathered:
         {tag: _swapped(task, plan, cache, tag) for tag in task.swaps},
         {tag: _features(task, plan, cache, tag) for tag in tags} if plan.features else {},
         {tag: effective for tag, (*_, effective) in scores.items()},
+        {tag: _agreement(plan, tag) for tag in tags},
         predicted,
     )
+
+
+def _agreement(plan: Plan, tag: str) -> np.ndarray:
+    thoughts = plan.subsets[tag].texts.thoughts
+    return np.array([word_agreement(own) for own in thoughts.values()])
 
 
 def _subset(

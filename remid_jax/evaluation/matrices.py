@@ -9,7 +9,7 @@ from remid_jax.evaluation.answers import Response
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.models import Model
 from remid_jax.evaluation.requests import UNKNOWN, About, Score, Tokens
-from remid_jax.information.mixture import effective_components, log_mixture
+from remid_jax.information.mixture import effective_components, thought_mixture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +108,8 @@ class Mixture:
         scores, effective = np.full(plain.shape, np.nan), np.full(len(plain), np.nan)
         for i, (matrix, counts) in enumerate(zip(self.thoughts, self.counts, strict=True)):
             parts = matrix.values(cache)
-            weights = (1 - self.thought_free) * np.array(counts) / sum(counts)
             effective[i] = effective_components(parts[:, i], counts)
-            if self.thought_free:
-                parts, weights = np.vstack((parts, plain[i])), np.append(weights, self.thought_free)
-            scores[i] = log_mixture(parts, weights)
+            scores[i] = thought_mixture(parts, plain[i], self.thought_free, np.array(counts))
         return scores, plain, effective
 
 

@@ -1,6 +1,7 @@
 """Files that a run leaves beside results.json."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,12 @@ def write_matrices(folder: Path, subset: Subset) -> None:
         arrays[f"{name}/scores_without_reasoning"] = block.plain
         arrays[f"{name}/num_tokens"] = block.lengths
         arrays[f"{name}/where"] = block.where
-    write_atomically(folder / "pairs" / f"{_file_name(subset.tag)}.npz", [npz_bytes(arrays)])
+    write_atomically(matrices_file(folder, subset.tag), [npz_bytes(arrays)])
+
+
+def matrices_file(folder: Path, tag: str) -> Path:
+    """Where a run's folder holds the pair matrices of a subset."""
+    return folder / "pairs" / f"{_file_name(tag)}.npz"
 
 
 def _file_name(tag: str) -> str:
@@ -66,4 +72,15 @@ def write_contributions(folder: Path, records: Sequence[Mapping[str, Any]]) -> s
         path.unlink(missing_ok=True)
         return None
     write_json_lines(path, records)
+    return path.name
+
+
+def write_examples(folder: Path, records: Sequence[Mapping[str, Any]], version: int) -> str | None:
+    """examples.json under a version of its keys; its name, or None as of `write_contributions`."""
+    path = folder / "examples.json"
+    if not records:
+        path.unlink(missing_ok=True)
+        return None
+    content = {"schema": version, "examples": list(records)}
+    write_atomically(path, [json.dumps(content, ensure_ascii=False, allow_nan=False).encode()])
     return path.name

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from remid_jax.data import prompts
 from remid_jax.data.responses import Answer, Answers, join_draws
 from remid_jax.data.samples import Sample
-from remid_jax.data.thoughts import scorer_notes
+from remid_jax.data.thoughts import check_some_text, scorer_notes
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import (
     Column,
@@ -317,7 +317,9 @@ def _texts(
         return Texts(known, None)
     read = scorer_notes if task.models.trained else str.strip
     decode = task.models.reasoner.tokenizer.decode
-    notes = (tuple(read(decode(d.tokens)) for d in cache.generated(r)) for r in thoughts)
+    notes = [tuple(read(decode(d.tokens)) for d in cache.generated(r)) for r in thoughts]
+    if task.config.reasoning.draws > 1:
+        check_some_text(samples[0].tag, notes)
     return Texts(known, dict(zip(ids, notes, strict=True)))
 
 

@@ -16,6 +16,7 @@ from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.models import Model, Models
 from remid_jax.evaluation.plan import Task
+from remid_jax.evaluation.scoring import with_scoring
 from remid_jax.evaluation.selection import (
     Selection,
     count_tokens,
@@ -81,6 +82,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     Raises:
       UserError: anything in configuration or files that cannot be used.
     """
+    config = with_scoring(config)
     chosen = choose(config)
     selection, collected, home = chosen.selection, chosen.collected, chosen.home
     models = Models(config, engine, collected is not None, lockstep)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,10 +105,36 @@ def merged(model: LanguageModel, adapter: Adapter) -> LanguageModel:
     )
 
 
-def save_adapter(folder: str | Path, adapter: Adapter) -> Path:
-    """Writes an adapter by orbax, with the fingerprint of its base."""
+def save_adapter(
+    folder: str | Path, adapter: Adapter, scoring: Mapping[str, Any] | None = None
+) -> Path:
+    """Writes an adapter by orbax, with the fingerprint of its base.
+
+    Args:
+      folder: what it holds is replaced.
+      adapter: low-rank matrices.
+      scoring: how it is to be used, as `saved_scoring` gives it back.
+    """
     record = {"kind": "adapter", "base": adapter.base, "lora": dataclasses.asdict(adapter.lora)}
+    if scoring is not None:
+        record["scoring"] = dict(scoring)
     return save_tree(folder, adapter.params, record)
+
+
+def saved_scoring(folder: str | Path) -> dict[str, Any] | None:
+    """How an adapter is to be used, as `save_adapter` was told; None where it was told nothing.
+
+    Raises:
+      UserError: there is no adapter, or its record was altered.
+    """
+    folder = path_of(folder, "adapter folder")
+    record = Fields(read_record(folder), folder / RECORD)
+    if "scoring" not in record.values:
+        return None
+    scoring = record.group("scoring")
+    if scoring is None:
+        raise record.error("scoring", "a group of keys")
+    return dict(scoring.values)
 
 
 def load_adapter(folder: str | Path, model: Base) -> Adapter:

@@ -23,6 +23,12 @@ def warning_lines(results: Mapping[str, Any]) -> Iterator[str]:
     if lacking := subsets_without_golden(results):
         places = [f"{short(tag, 22)} ({reason})" for tag, reason in lacking.items()]
         yield fit("no R-EMI, share or flag without golden responses: ", places)
+    agreed = results["provenance"].get("thought_agreement", {})
+    if doubted := {tag: r for tag, r in agreed.items() if r.get("doubts")}:
+        home = next(iter(agreed.values()))["agreement"]
+        places = [f"{short(tag, 22)} ({r['agreement']:.2f})" for tag, r in doubted.items()]
+        start = "warning: the reasoner doubts: R-EMID rests on thoughts that agree less than in "
+        yield fit(f"{start}distribution ({home:.2f}): ", places)
     own = [r for r in results["rows"] if r["rpm"] not in REFERENCES]
     for kind, what in ABOVE_GOLDEN.items():
         if found := [w for w in results["warnings"] if w["kind"] == kind]:
@@ -74,7 +80,7 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     if not results["profile"] and (seen := seen_with_power(results["rows"], figures)):
         yield f"{seen}; half of it takes 4x the contexts"
     yield from _left_out_line(results["profile"])
-    yield from _prediction_lines(results, figures)
+    yield from prediction_lines(results, figures)
     yield from _draws_line(results)
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)
@@ -95,7 +101,7 @@ def _left_out_line(cells: Sequence[Row]) -> Iterator[str]:
         yield fit("contexts left out, as no other of their language differs: ", parts)
 
 
-def _prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
+def prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     """What was predicted beside what was measured, and how far to trust that."""
     known = [r for r in results.get("prediction", ()) if r["predicted"] is not None]
     if not known:

@@ -47,6 +47,11 @@ class Profile:
         found = {tag for *key, tag in self._flags if key == [rpm, flag, factor]}
         return [tag for tag in self.shifts if tag in found]
 
+    def flags_of(self, rpm: str, subset: str) -> list[tuple[str, str | None]]:
+        """(flag, factor or None) of what is raised in a subset."""
+        place = (rpm, subset)
+        return [(flag, factor) for r, flag, factor, tag in self._flags if (r, tag) == place]
+
     def tells(self, cell: Row) -> bool:
         """Whether a cell is of a factor that its subset shifts; in distribution all count."""
         shift = self.shifts[cell["subset"]]

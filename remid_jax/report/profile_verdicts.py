@@ -47,6 +47,14 @@ def profile_verdict(
 
     The factor that a subset shifts is the one that counts there. At most `LINES` lines.
     """
+    clauses = profile_clauses(rpm, results, profile, figures)
+    return _fitted(f"{short(rpm)}: {counted(profile.cells(rpm))}; ", clauses)
+
+
+def profile_clauses(
+    rpm: str, results: Mapping[str, Any], profile: Profile, figures: Figures
+) -> list[Clause]:
+    """All that a verdict can say of an RPM, the gravest first."""
     cells = profile.cells(rpm)
     kinds: dict[str, list[Row]] = {}
     for cell in (c for c in cells if c["shown"]):
@@ -55,7 +63,7 @@ def profile_verdict(
             kinds.setdefault(kind, []).append(cell)
     flagged, told = _flagged(kinds, profile)
     faults = list(_faults(rpm, profile))
-    clauses = [
+    return [
         *(c for c in faults if c[0].rank == COPIED),
         *flagged,
         *_at_home(kinds, profile, told),
@@ -65,7 +73,6 @@ def profile_verdict(
         *_untested(cells, profile),
         *(c for c in faults if c[0].rank != COPIED),
     ]
-    return _fitted(f"{short(rpm)}: {counted(cells)}; ", clauses)
 
 
 def _fitted(start: str, clauses: Sequence[Clause]) -> list[str]:
@@ -177,7 +184,7 @@ def _untested(cells: Sequence[Row], profile: Profile) -> Iterator[Clause]:
     counting = [c for c in cells if profile.is_home(c) or profile.tells(c)]
     refused = [c for c in counting if not c["shown"]]
     if refused and len(refused) == len(counting):
-        if all(c["info"] is None for c in refused):  # no context has a partner
+        if all(c["info"] is None and c["reason"] for c in refused):  # no context has a partner
             yield (Piece(FLAGGED, f"the profile cannot be told: {refused[0]['reason']}"),)
             return
         yield (Piece(FLAGGED, "no share can be given (see –)"),)

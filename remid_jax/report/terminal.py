@@ -11,25 +11,22 @@ from remid_jax.errors import visible
 from remid_jax.report.notes import note_lines, subsets_without_golden, warning_lines
 from remid_jax.report.profile_cells import Profile, refused_lines
 from remid_jax.report.profile_table import long_table, ruler_lines, wide_table
-from remid_jax.report.profile_verdicts import profile_verdict
+from remid_jax.report.run_folder import PAGE
 from remid_jax.report.tables import new_table, rendered
 from remid_jax.report.text import (
     NO_BREAK,
-    REFERENCES,
     SHUFFLED,
     WIDTH,
     Figures,
     Row,
+    rpms_of,
     short,
     span,
     wrapped,
 )
-from remid_jax.report.uncertainty import (
-    collapse_sentences,
-    collapse_verdict,
-    uncertainty_table,
-)
-from remid_jax.report.verdicts import comparison_lines, verdict
+from remid_jax.report.uncertainty import collapse_sentences, uncertainty_table
+from remid_jax.report.verdict_lines import all_lack_golden, told_by_collapse, verdict_lines
+from remid_jax.report.verdicts import comparison_lines
 
 FEW_ROWS = 12  # of a table with a row an RPM and subset; where there are more, an RPM has a column
 LINES, MANY_LINES = 30, 50  # of two RPMs on four subsets, and of six on twelve
@@ -39,23 +36,19 @@ COLUMN, COLUMNS = 13, 6  # cells of an RPM's column, and how many stand side by 
 def print_report(results: Mapping[str, Any], folder: str | Path) -> None:
     """Prints the results that a folder holds, in lines of at most `WIDTH` cells but for paths."""
     rows, figures = results["rows"], Figures(results["provenance"]["config"]["estimator"])
-    rpms = _rpms(rows)
+    rpms = rpms_of(rows)
     few = sum(r["rpm"] in rpms for r in rows) <= FEW_ROWS
     below = _below(results, folder, figures)
     room = (LINES if few else MANY_LINES) - len(below) - 1
-    lacking = subsets_without_golden(results)
-    all_lack = {r["subset"] for r in rows} <= {*lacking}
+    all_lack, verdicts = all_lack_golden(results), verdict_lines(results, figures)
     if results["profile"]:
-        verdicts, table = _profile(results, rpms, figures, few, room, all_lack)
-        if lacking:
+        table = [] if all_lack else _profile(results, rpms, figures, few, room - len(verdicts))
+        if lacking := subsets_without_golden(results):
             profile = Profile(results, figures)
-            told = profile.shifts if profile.home in lacking else lacking  # no other drop is known
-            if not all_lack:
-                verdicts += [collapse_verdict(rpm, profile, told) for rpm in rpms]
+            told = told_by_collapse(profile, lacking)
             tags = [tag for tag in profile.shifts if tag in told or tag == profile.home]
             table += [""] * bool(table) + uncertainty_table(profile, rpms, tags, figures)
     else:
-        verdicts = [line for rpm in rpms for line in wrapped(verdict(rpm, results, figures))]
         table = (_long if few else _wide)(rows, rpms, figures)
         table += wrapped(_references(rows, figures))
     room -= len(verdicts) + len(table)
@@ -67,15 +60,11 @@ def print_monitor(results: Mapping[str, Any], folder: str | Path) -> None:
     """Prints what has collapsed: a sentence an RPM and factor, the table, and where the rest is."""
     figures = Figures(results["provenance"]["config"]["estimator"])
     profile = Profile(results, figures)
-    rpms = _rpms(results["rows"])
+    rpms = rpms_of(results["rows"])
     said = [x for rpm in rpms for s in collapse_sentences(rpm, profile) for x in wrapped(s)]
     table = uncertainty_table(profile, rpms, list(profile.shifts), figures)
     below = _below(results, folder, figures)
     print("\n".join((*said, "", *table, *below)).replace(NO_BREAK, " "))
-
-
-def _rpms(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
 
 
 def _below(results: Mapping[str, Any], folder: str | Path, figures: Figures) -> list[str]:
@@ -85,21 +74,14 @@ def _below(results: Mapping[str, Any], folder: str | Path, figures: Figures) -> 
 
 
 def _profile(
-    results: Mapping[str, Any], rpms: Sequence[str], figures: Figures, few: bool, room: int,
-    all_lack: bool,
-) -> tuple[list[str], list[str]]:  # fmt: skip
-    """Verdicts, and the table with what belongs to it; there is room for so many lines.
-
-    Where all subsets lack golden responses the verdicts are about collapse, without this table.
-    """
+    results: Mapping[str, Any], rpms: Sequence[str], figures: Figures, few: bool, room: int
+) -> list[str]:
+    """The table with what belongs to it; there is room for so many lines."""
     profile = Profile(results, figures)
-    if all_lack:
-        return [collapse_verdict(rpm, profile, profile.shifts) for rpm in rpms], []
-    verdicts = [x for rpm in rpms for x in profile_verdict(rpm, results, profile, figures)]
     table = (long_table if few else wide_table)(results, profile, rpms, figures)
     rulers = ruler_lines(results, profile, figures)
-    room -= len(verdicts) + len(table) + len(rulers) + bool(results["comparisons"])
-    return verdicts, [*table, *refused_lines(profile, rpms, figures, 1 + (room > 1)), *rulers]
+    room -= len(table) + len(rulers) + bool(results["comparisons"])
+    return [*table, *refused_lines(profile, rpms, figures, 1 + (room > 1)), *rulers]
 
 
 def _long(rows: Sequence[Row], rpms: Sequence[str], figures: Figures) -> list[str]:
@@ -152,7 +134,7 @@ def _references(rows: Sequence[Row], figures: Figures) -> str:
 
 
 def _files(results: Mapping[str, Any], folder: str | Path) -> list[str]:
-    path, table = Path(folder) / "results.json", results["contributions"]
-    samples = f"{table} (what each sample adds to R-EMI), " if table else ""
-    beside = f"results.json holds all figures; beside it: {samples}responses.jsonl, pairs/"
-    return [f"results: {visible(str(path))}", beside]
+    """Where the rest is; the page first."""
+    tables = [results[key] for key in ("contributions", "examples") if results.get(key)]
+    beside = ", ".join(("results.json and results.csv (all figures)", *tables, "responses.jsonl"))
+    return [f"report: {visible(str(Path(folder) / PAGE))}", f"beside it: {beside}, pairs/"]

@@ -14,6 +14,11 @@ NO_BREAK = "\u00a0"  # a space where no line is broken
 Row = Mapping[str, Any]
 
 
+def rpms_of(rows: Sequence[Row]) -> list[str]:
+    """Names of the evaluated models, in their order."""
+    return list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
+
+
 def short(name: str, room: int = 30) -> str:
     """An untrusted name: control characters escaped, and its middle left out where it is long."""
     text = visible(name)

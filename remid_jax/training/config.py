@@ -9,7 +9,7 @@ from remid_jax.data import shifts
 from remid_jax.errors import UserError
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.sharding import MeshConfig
-from remid_jax.run_config import ModelKeys, RunKeys
+from remid_jax.run_config import ModelKeys, RunKeys, check_mixture
 from remid_jax.settings import (
     SEEDS,
     check_choice,
@@ -24,6 +24,7 @@ from remid_jax.settings import (
 )
 from remid_jax.training.grpo import GrpoConfig
 from remid_jax.training.optimiser import OptimiserConfig
+from remid_jax.training.reward_batch import FIELDS
 from remid_jax.training.rewards import check_rewards
 from remid_jax.worlds.textual import facts, words
 
@@ -71,6 +72,18 @@ class _Updates:
 class _Sft:
     batch: int = key(16, "of a batch", "[1, inf) samples")
     draws: int = key(1, "thoughts a sample that the policy learns from", "[1, inf) thoughts")
+    without_notes: float = key(0.0, "share of the policy's rows that show it no thought", "[0, 1)")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scoring:
+    draws: int = key(
+        4, "a sample, whose mean q is scored", "[1, inf) thoughts", formerly="evaluate.thoughts"
+    )
+    temperature: float = key(
+        1.0, "of thoughts; 1: the reasoner's own", "[0, inf)", formerly="evaluate.temperature"
+    )
+    thought_free: float = key(0.0, "weight in that mean of the prompt without a thought", "[0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +110,6 @@ class _Evaluate:
     tags: tuple[str, ...] = key(("IDTest", "german", "Literature", "TurnLevelComposition"), "where")
     samples: int = key(0, "of each subset; 0: all", "[0, inf) samples")
     batch: int = key(32, "that run at once", "[1, inf) samples")
-    thoughts: int = key(4, "a sample; log q is averaged over them", "[1, inf) thoughts")
-    temperature: float = key(1.0, "of thoughts; 1: the reasoner's distribution", "[0, inf)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,11 +157,14 @@ class CorlConfig(RunKeys):
         "GRPO of the policy", *_GRPO, learning_rate=1e-5, max_tokens=128,
         rewards={"exact_match": 1.0},
     )  # fmt: skip
+    # A diagnosis that takes the trained pair scores as is said here.
+    scoring: Any = group("how thoughts enter log q, in rewards, evaluations and later", _Scoring)
     evaluate: Any = group("on held-out golden responses", _Evaluate)
     # Sharded takes less memory than gathered once, and gathers every layer at every token.
     rollout_weights: str = key(
         "gathered", "weights spread over fsdp, while completions are drawn", ("gathered", "sharded")
     )
+    compare_with: str = key("", "work folder of a finished run, whose last log q is compared")
     checkpoint: Any = group("of the run", _Checkpoint)
     log_samples_every: int = key(
         20, "between samples of thoughts as text; 0: none", "[0, inf) steps", formerly="texts_every"
@@ -224,6 +238,7 @@ def check_config(config: ConfigDict) -> None:
     check_name("config.in_distribution", config.in_distribution)
     shifts.parse_subset_shifts(config.subset_shifts)
     _check_shapes(config)
+    check_mixture("config.scoring", config.scoring)
     updating = {s.role for s in stages(config) if s.kind.endswith("grpo")}
     for role in ROLES:
         _check_grpo(role, config[role], role in updating)
@@ -262,7 +277,7 @@ def _check_grpo(role: str, c: ConfigDict, updated: bool) -> None:
         raise UserError(f"config.{role}: {e}") from None
     if not updated:
         return
-    check_rewards(c.rewards, c.parameters, f"config.{role}.")
+    check_rewards(c.rewards, c.parameters, f"config.{role}.", FIELDS[role])
     for name in POSITIVE:
         reward, _, parameter = name.partition(".")
         value = c.parameters.get(reward, {}).get(parameter, 1)

@@ -25,10 +25,11 @@ from remid_jax.training.config import ROLES, Stage, stages
 from remid_jax.training.experiment import Experiment
 from remid_jax.training.groups import Example, GroupedBatch
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
+from remid_jax.training.judge import Judge
 from remid_jax.training.optimiser import OptimiserConfig, TrainState, init_state
 from remid_jax.training.rollout_worker import RolloutWorker
 from remid_jax.training.run_logger import ResumePoint, RunLogger
-from remid_jax.training.tasks import Notes, notes_of
+from remid_jax.training.tasks import Notes, notes_of, partly_without
 from remid_jax.training.updates import grpo_update, sft_update
 
 Trained = tuple[TrainState, dict[str, Any]]  # and the metrics of the step
@@ -60,6 +61,7 @@ class Corl:
         self.optimisers = [optimiser_of(self._group(s), s.steps) for s in self.stages]
         self.losses = {role: made_from(GrpoConfig, config[role]) for role in ROLES}
         self.worker = RolloutWorker(config, experiment)
+        self.judge = Judge(config, self.worker)
         self.logger = RunLogger(folder, experiment.identity, config)
 
     def run(self) -> State:
@@ -161,7 +163,10 @@ class Corl:
                 thoughts = [[task.cold_thought(s)] for s in samples]
             else:
                 thoughts = self.worker.thoughts(state.roles["reasoner"], samples, draw, c.draws)
-            examples = self.worker.answer_examples(samples, notes_of(thoughts, self.config.notes))
+            notes = notes_of(thoughts, self.config.notes)
+            rng = np.random.default_rng([self.config.seed, i, step, len(samples)])
+            notes = partly_without(notes, c.without_notes, rng)
+            examples = self.worker.answer_examples(samples, notes)
         batch = self.worker.place(self.worker.batch(examples, self.worker.max_golden))
         return sft_update(
             self.experiment.frozen, state.train, batch, drop, graphdef=self.experiment.graphdef,
@@ -183,7 +188,7 @@ class Corl:
         drawn, completed, texts = self.worker.draw(state.train.params, prompts, c, second, c.group)
         policy = state.cold if self.config.reward_policy == "cold" else state.roles["policy"]
         stopped = np.asarray(drawn.stopped)
-        total, parts = self.worker.rewards(role, policy, samples, notes, texts, stopped)
+        total, parts = self.judge.rewards(role, policy, samples, notes, texts, completed, stopped)
         rewards = total.reshape(shape)
         advantages, flat = group_advantages(
             jnp.asarray(rewards), baseline=c.baseline, scale=c.scale, epsilon=loss.epsilon

@@ -47,6 +47,7 @@ class Experiment:
       mesh: of devices; None: one device.
       shortened: ids of samples that lost their oldest turns.
       excluded: ids of samples whose prompts were too long all the same.
+      scoring: how thoughts enter log q, as a diagnosis is told that takes the trained pair.
     """
 
     task: Task
@@ -63,11 +64,13 @@ class Experiment:
     mesh: Mesh | None
     shortened: tuple[str, ...]
     excluded: tuple[str, ...]
+    scoring: Mapping[str, Any]
 
     def save_adapters(self, folder: Path, roles: Mapping[str, Any]) -> None:
         """Writes the trained parameters of each role as an adapter of this base."""
         for role, params in roles.items():
-            adapters.save_adapter(folder / role, adapters.Adapter(self.lora, params, self.base))
+            adapter = adapters.Adapter(self.lora, params, self.base)
+            adapters.save_adapter(folder / role, adapter, self.scoring)
 
 
 def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
@@ -96,7 +99,13 @@ def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
         graphdef=adapters.adapted_structure(base.config, lora)[0], frozen=place(params, mesh),
         initial=initial, start=start, identity=hashlib.sha256(digest.encode()).hexdigest(),
         base=base.fingerprint, lora=lora, mesh=mesh, shortened=shortened, excluded=excluded,
+        scoring=_scoring(config),
     )  # fmt: skip
+
+
+def _scoring(config: ConfigDict) -> dict[str, Any]:
+    """Keys of a diagnosis' `reasoning` -> what they are here, where repetition costs nothing."""
+    return {**config.scoring.to_dict(), "repetition_penalty": 1.0}
 
 
 def _trained(folder: str, base: adapters.Base, lora: LoraConfig) -> dict[str, adapters.Adapter]:

@@ -17,11 +17,15 @@ class Predicted:
 
     Attributes:
       ids: [n] sample ids.
-      sums: [n] log q(y|x, r) in nats, mean over thoughts, the end of turn not counted.
+      sums: [n] log q(y|x, r) in nats, mean over thoughts, as if one of them were trusted; the end
+        of turn is not counted.
       tokens: [n] tokens of each.
       other: [n] as `sums`, with the thoughts of another sample.
       overlap: [n] share of the golden response's word pairs found in its thoughts; NaN where it has
         one word.
+      mixture: [n] as `sums`, of the mixture over thoughts that `config.scoring` says.
+      agreement: [n] how alike a context's thoughts are, see `word_agreement`; NaN for one.
+      entropy: [n] of a context's thoughts in nats, see `draw_entropy`.
     """
 
     ids: Sequence[str]
@@ -29,24 +33,36 @@ class Predicted:
     tokens: np.ndarray
     other: np.ndarray
     overlap: np.ndarray
+    mixture: np.ndarray
+    agreement: np.ndarray
+    entropy: np.ndarray
 
     def summary(self) -> dict[str, Any]:
         """Means with standard errors over samples; perplexity is per token."""
         mean, error = ratio_of_sums(-self.sums, self.tokens)
+        mixed, mixed_error = ratio_of_sums(-self.mixture, self.tokens)
         other, _ = ratio_of_sums(-self.other, self.tokens)
         log_q, log_q_error = _mean_and_error(self.sums)
-        known = np.isfinite(self.overlap)
-        perplexity = math.exp(mean)
+        perplexity, mixture = math.exp(mean), math.exp(mixed)
         return {
             "n": len(self.sums),
             "tokens_per_response": float(self.tokens.mean()),
             "perplexity": perplexity,
             "perplexity_se": perplexity * error,
+            "perplexity_mixture": mixture,
+            "perplexity_mixture_se": mixture * mixed_error,
             "log_q": log_q,
             "log_q_se": log_q_error,
             "perplexity_other_thought": math.exp(other),
-            "overlap": float(self.overlap[known].mean()) if known.any() else None,
+            "overlap": _mean_of_known(self.overlap),
+            "agreement": _mean_of_known(self.agreement),
+            "entropy": _mean_of_known(self.entropy),
         }
+
+
+def _mean_of_known(values: np.ndarray) -> float | None:
+    known = np.isfinite(values)
+    return float(values[known].mean()) if known.any() else None
 
 
 def ratio_of_sums(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

@@ -3,10 +3,9 @@
 Those of likelihoods run under `jit` and have gradients; those of texts run on the host.
 """
 
-import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,111 +15,19 @@ import numpy as np
 from remid_jax.data.thoughts import comparable_words, parse_thought
 from remid_jax.errors import UserError, nearest
 from remid_jax.information.arguments import is_concrete
+from remid_jax.information.profile import factor_gaps
 from remid_jax.settings import brief, fault_of
+from remid_jax.training.reward_batch import REWARDS, RewardBatch, check_mask, register
 
 Array = jax.Array
-RewardFunction = Callable[..., Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class RewardBatch:
-    """What rewards are computed from, N texts at a time; a reward asks for the fields it needs.
-
-    Attributes:
-      texts: N thoughts or candidate responses, the texts that are rewarded.
-      log_probs: [N, S] token log q(y|x, r) of the golden response y, in nats.
-      mask: [N, S] bool, the scored tokens of y; other values are not read.
-      negatives: [N, K] log q(y|x_k, r_k) of the same y under K other contexts, summed over its
-        tokens, in nats; the own context is not among them.
-      match: [N] mean token log p of the answer "100%", in nats, when the reference model is asked
-        how much of the core features the candidate matches.
-      golden_match: [N] the same, asked about the golden response.
-      truncated: [N] bool, whether a text was cut off at the longest length.
-      golden: N golden responses as texts.
-
-    Raises:
-      ValueError: fields of different N, or log-probs and mask of different shapes.
-    """
-
-    texts: Sequence[str] | None = None
-    log_probs: Array | None = None
-    mask: Array | None = None
-    negatives: Array | None = None
-    match: Array | None = None
-    golden_match: Array | None = None
-    truncated: Array | None = None
-    golden: Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        sizes = self._sizes()
-        if len({*sizes.values()}) > 1:
-            named = ", ".join(f"{name} {size}" for name, size in sizes.items())
-            raise ValueError(f"the fields of a reward batch differ in their rows: {named}")
-        if self.log_probs is not None and self.mask is not None:
-            _check_mask(self.log_probs, self.mask)
-
-    @property
-    def size(self) -> int:
-        """N; 0 where no field is given."""
-        return next(iter(self._sizes().values()), 0)
-
-    def _sizes(self) -> dict[str, int]:
-        return {name: len(value) for name, value in vars(self).items() if value is not None}
-
-
-def _check_mask(log_probs: Any, mask: Any) -> None:
-    if np.shape(log_probs) != np.shape(mask) or not np.shape(mask):
-        raise ValueError(
-            f"log_probs and mask must both be [..., S], got {np.shape(log_probs)}, {np.shape(mask)}"
-        )
 
 
 def _sums(log_probs: Array, mask: Array) -> tuple[Array, Array]:
     """Σ log q over scored tokens and their number, both [...] float32."""
-    _check_mask(log_probs, mask)
+    check_mask(log_probs, mask)
     mask = jnp.asarray(mask, bool)
     scored = jnp.where(mask, jnp.asarray(log_probs).astype(jnp.float32), 0)
     return jnp.sum(scored, axis=-1), jnp.sum(mask, axis=-1, dtype=jnp.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class Reward:
-    """A named reward.
-
-    Attributes:
-      function: (batch, **parameters) -> [N].
-      needs: fields of the batch that it reads.
-      by_field: whether it takes these fields in place of the batch.
-    """
-
-    function: RewardFunction
-    needs: tuple[str, ...]
-    by_field: bool
-
-
-REWARDS: dict[str, Reward] = {}
-"""Name -> reward; `register` adds to it."""
-
-
-def register(
-    name: str, *needs: str, by_field: bool = False
-) -> Callable[[RewardFunction], RewardFunction]:
-    """A decorator that makes a function a reward of this name; arguments as of `Reward`.
-
-    Raises:
-      ValueError: the name is taken, or a field that the batch does not have.
-    """
-    if name in REWARDS:
-        raise ValueError(f"there is a reward {name!r} already")
-    for need in needs:
-        if need not in RewardBatch.__dataclass_fields__:
-            raise ValueError(f"reward {name!r} needs {need!r}, no field of a reward batch")
-
-    def added(function: RewardFunction) -> RewardFunction:
-        REWARDS[name] = Reward(function, needs, by_field)
-        return function
-
-    return added
 
 
 @register("likelihood", "log_probs", "mask", by_field=True)
@@ -186,6 +93,40 @@ def cross_information_reward(log_probs: Array, mask: Array, negatives: Array) ->
     return jnp.where(count > 0, value, 0)
 
 
+@register("marginal_likelihood", "mixture", "mixture_without", by_field=True)
+def marginal_likelihood_reward(mixture: Array, mixture_without: Array) -> Array:
+    """What a thought adds to its group's mixture: log q with it less log q without it, in nats.
+
+    Both are [...]; see `information.mixture.leave_one_out`. Of G thoughts it is at least
+    log((G − 1) / G), and 0 for one as good as the mean of the others. A thought that is right where
+    the others are wrong earns most, one that repeats them nothing.
+    """
+    return jnp.asarray(mixture - mixture_without, jnp.float32)
+
+
+@register("profile", "plain", "swapped", "swap_weights", by_field=True)
+def profile_reward(plain: Array, swapped: Array, swap_weights: Array) -> Array:
+    """The information profile of a candidate: mean over factors of `factor_gaps`, in nats.
+
+    How much likelier its own words are in its context than with one factor of another sample. What
+    is copied from the context pays nothing, but paraphrase is no copy: see `data.own_words`.
+
+    Args:
+      plain: [N] nats, log q of own words without a thought.
+      swapped: [N, F] nats, with one factor swapped.
+      swap_weights: [N, F], as of `factor_gaps`; a factor of weight 0 adds nothing.
+
+    Returns:
+      [N] float32.
+
+    Raises:
+      ValueError: as of `factor_gaps`.
+    """
+    f = swapped.shape[1]
+    gaps = [factor_gaps(plain, swapped[:, k : k + 1], swap_weights[:, k]) for k in range(f)]
+    return jnp.mean(jnp.nan_to_num(jnp.stack(gaps, axis=1)), axis=1).astype(jnp.float32)
+
+
 @register("reference_match", "match", "golden_match", by_field=True)
 def reference_match_reward(candidate: Array, golden: Array) -> Array:
     """min(1, p("100%" | candidate) / p("100%" | golden)) of a frozen model: [...] float32.
@@ -249,13 +190,20 @@ def _finished(truncated: Array) -> np.ndarray:
 
 
 def check_rewards(
-    weights: Mapping[str, float], parameters: Mapping[str, Any], where: str = ""
-) -> None:
-    """Refuses what `combined` cannot compute; `where` begins its messages, as "config.policy.".
+    weights: Mapping[str, float], parameters: Mapping[str, Any], where: str = "",
+    fields: Collection[str] = tuple(RewardBatch.__dataclass_fields__),
+) -> None:  # fmt: skip
+    """Refuses what `combined` cannot compute.
+
+    Args:
+      weights, parameters: as of `combined`.
+      where: begins the messages, as "config.policy.".
+      fields: of a batch, those that there will be.
 
     Raises:
-      UserError: no reward, an unknown one (naming the nearest), a weight that is not finite, or a
-        parameter that a reward does not have, or of another type than its default.
+      UserError: no reward, an unknown one (naming the nearest), one that needs another field, a
+        weight that is not finite, or a parameter that a reward does not have, or of another type
+        than its default.
     """
     known = ", ".join(REWARDS)
     if not weights:
@@ -267,6 +215,12 @@ def check_rewards(
                 unknown = f"unknown reward {name!r}{hint}; choose among {known}"
                 raise UserError(f"{where}{group}: {unknown}")
     for name, weight in weights.items():
+        if lacking := [need for need in REWARDS[name].needs if need not in fields]:
+            able = ", ".join(n for n, r in REWARDS.items() if set(r.needs) <= {*fields})
+            raise UserError(
+                f"{where}rewards: reward {name!r} needs the field {lacking[0]!r}, which there is "
+                f"not for this role; choose among {able}"
+            )
         if not math.isfinite(weight):
             finite = f"its weight must be finite, not {weight}"
             raise UserError(f"{where}rewards: reward {name!r}: {finite}")

@@ -1,7 +1,8 @@
-"""What reasoner and policy do with the parameters they are given: draw, score, be rewarded."""
+"""What reasoner and policy do with the parameters they are given: draw, score, be evaluated."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,17 +10,25 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from remid_jax.data.samples import Sample
+from remid_jax.data.thoughts import check_some_text, word_agreement
 from remid_jax.errors import UserError
 from remid_jax.inference.token_sampling import SamplingConfig
+from remid_jax.information.mixture import draw_entropy, thought_mixture
 from remid_jax.models.sharding import place_rows, using
 from remid_jax.settings import made_from
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.experiment import Experiment
 from remid_jax.training.groups import Example, GroupedBatch, group_examples
 from remid_jax.training.held_out import Predicted, ngram_overlap
-from remid_jax.training.rewards import RewardBatch, combined
 from remid_jax.training.tasks import Notes, notes_of
 from remid_jax.training.updates import score
+
+
+class Drawn(NamedTuple):
+    """Thoughts about N samples, K each, and what the policy reads of them."""
+
+    thoughts: list[list[str]]
+    notes: Notes
 
 
 class RolloutWorker:
@@ -98,109 +107,99 @@ class RolloutWorker:
         prompts = [self.experiment.task.reason_prompt(s) for s in samples]
         return self.draw(params, prompts, self.config.reasoner, key, draws, temperature)[2]
 
-    def rewards(
-        self, role: str, policy: Any, samples: Sequence[Sample], notes: Notes,
-        texts: list[list[str]], stopped: np.ndarray,
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # fmt: skip
-        """[B·G] rewards of a role's completions `texts`, and those of each name; see `combined`.
-
-        Args:
-          policy: parameters of the policy that judges thoughts.
-          notes: what the policy read, for its own completions.
-          stopped: [B, G] bool, whether completions ended by themselves.
-        """
-        c = self.config[role]
-        fields: dict[str, Any] = {
-            "texts": [text for each in texts for text in each],
-            "truncated": ~stopped.reshape(-1),
-            "golden": [s.golden for s in samples for _ in range(c.group)],
-        }
-        if role == "reasoner":
-            read = notes_of(texts, self.config.notes)
-            batch = self.batch(self.answer_examples(samples, read), self.max_golden)
-            width = batch.weights.shape[-1]
-            fields["log_probs"] = self.score(policy, batch).reshape(-1, width)
-            fields["mask"] = (batch.weights > 0).reshape(-1, width)
-            if "cross_information" in c.rewards:
-                negatives = self._negatives(policy, samples, read, c.negatives)
-                fields["negatives"] = np.repeat(negatives, c.group, axis=0)
-        elif "reference_match" in c.rewards:
-            golden = self._match(notes, [[s.golden] for s in samples])
-            fields["match"] = self._match(notes, texts).reshape(-1)
-            fields["golden_match"] = np.repeat(golden, c.group)
-        return combined(RewardBatch(**fields), dict(c.rewards), c.parameters.to_dict())
-
-    def _negatives(
-        self, policy: Any, samples: Sequence[Sample], notes: Notes, count: int
-    ) -> np.ndarray:
-        """[B, K] log q of golden responses under contexts and first notes of the next K samples."""
-        b, task = len(samples), self.experiment.task
-        offsets = range(1, min(count, b - 1) + 1)
-        golden = [task.encode(s.golden) for s in samples]
-        examples = [
-            [Example(task.policy_prompt(s, notes[k][0]), golden[k - j]) for j in offsets]
-            for k, s in enumerate(samples)
-        ]
-        sums = self.score(policy, self.batch(examples, self.max_golden)).sum(-1)
-        return np.stack([np.roll(sums[:, j - 1], -j) for j in offsets], axis=1)
-
-    def _match(self, notes: Notes, replies: list[list[str]]) -> np.ndarray:
-        """Mean token log p of the answer "100%" by the frozen base: [B, G], in nats."""
-        examples = [
-            [Example(*self.experiment.task.match(features or "", reply)) for reply in each]
-            for (features,), each in zip(notes, replies, strict=True)
-        ]
-        batch = self.batch(examples, 1)
-        values = self.score(self.experiment.initial, batch)  # new adapters change nothing
-        return values.astype(np.float64).sum(-1) / batch.weights.sum(-1)
-
     def predict(
         self, samples: Sequence[Sample], roles: Mapping[str, Any],
-        advance: Callable[[int], None] = lambda n: None,
+        advance: Callable[[float], None] = lambda n: None,
     ) -> Predicted:  # fmt: skip
         """Golden responses under the policy, given thoughts that the reasoner draws.
 
-        `roles` holds the parameters of each, and `advance` hears the size of each finished batch.
-        """
-        e, found = self.config.evaluate, []
-        for a, part in self._batches(samples):
-            key = jax.random.key(a)
-            thoughts = self.thoughts(roles["reasoner"], part, key, e.thoughts, e.temperature)
-            notes = notes_of(thoughts, self.config.notes)
-            # In one group what the prompt says before its notes is computed once for both.
-            both = [own + other for own, other in zip(notes, notes[1:] + notes[:1], strict=True)]
-            values, tokens = self.answers(roles["policy"], self.answer_examples(part, both))
-            sums, other = (x.mean(-1) for x in np.split(values, 2, axis=1))
-            overlap = [
-                np.mean([ngram_overlap(t, s.golden, 2) for t in group])
-                for s, group in zip(part, thoughts, strict=True)
-            ]
-            found.append((sums, tokens[:, 0], other, overlap))
-            advance(min(len(part), len(samples) - a))
-        columns = (np.concatenate(x)[: len(samples)] for x in zip(*found, strict=True))
-        return Predicted([s.sample_id for s in samples], *columns)
+        `roles` holds the parameters of each, and `advance` hears how many samples are done; drawing
+        their thoughts is half of it.
 
-    def _batches(self, samples: Sequence[Sample]) -> Iterator[tuple[int, list[Sample]]]:
-        """Batches of one size, the last filled up from the beginning, and where each begins."""
-        n, size = len(samples), self.config.evaluate.batch
+        Raises:
+          UserError: as of `drawn_notes`.
+        """
+        found, free = [], self.config.scoring.thought_free
+        n, drawn = len(samples), self.drawn_notes(samples, roles, lambda k: advance(k / 2))
+        for a, places in self._batches(n):
+            part, notes = [samples[k] for k in places], [drawn.notes[k] for k in places]
+            # In one group what the prompt says before its notes is computed once for all.
+            groups = [
+                [*own, *other, *([None] if free else ())]
+                for own, other in zip(notes, notes[1:] + notes[:1], strict=True)
+            ]
+            values, tokens = self.answers(roles["policy"], self.answer_examples(part, groups))
+            own, other, plain = np.split(values.T, (len(notes[0]), 2 * len(notes[0])))
+            mixed = thought_mixture(own, plain[0] if free else None, free)
+            found.append((own.mean(0), tokens[:, 0], other.mean(0), mixed))
+            advance(min(len(part), n - a) / 2)
+        sums, tokens, other, mixed = (np.concatenate(x)[:n] for x in zip(*found, strict=True))
+        overlap = [
+            np.mean([ngram_overlap(t, s.golden, 2) for t in group])
+            for s, group in zip(samples, drawn.thoughts, strict=True)
+        ]
+        return Predicted(
+            ids=[s.sample_id for s in samples], sums=sums, tokens=tokens, other=other,
+            overlap=np.array(overlap), mixture=mixed,
+            agreement=np.array([word_agreement(own) for own in drawn.notes]),
+            entropy=np.array([_entropy(own) for own in drawn.notes]),
+        )  # fmt: skip
+
+    def drawn_notes(
+        self, samples: Sequence[Sample], roles: Mapping[str, Any],
+        advance: Callable[[int], None] = lambda n: None,
+    ) -> Drawn:  # fmt: skip
+        """Thoughts about each sample as `config.scoring` draws them, and what is read of them.
+
+        `advance` hears the size of each finished batch.
+
+        Raises:
+          UserError: several thoughts a sample, and all of them empty.
+        """
+        c, thoughts, notes = self.config.scoring, [], []
+        for a, places in self._batches(len(samples)):
+            part = [samples[k] for k in places]
+            texts = self.thoughts(
+                roles["reasoner"], part, jax.random.key(a), c.draws, c.temperature
+            )
+            thoughts += texts
+            notes += notes_of(texts, self.config.notes)
+            advance(min(len(part), len(samples) - a))
+        thoughts, notes = thoughts[: len(samples)], notes[: len(samples)]
+        if self.config.notes == "own" and c.draws > 1:
+            check_some_text(samples[0].tag, notes)
+        return Drawn(thoughts, notes)
+
+    def _batches(self, n: int) -> Iterator[tuple[int, list[int]]]:
+        """Start and indices of batches of one size, the last filled up from the beginning."""
+        size = self.config.evaluate.batch
         for a in range(0, n, size):
-            yield a, [samples[k % n] for k in range(a, a + size)]
+            yield a, [k % n for k in range(a, a + size)]
 
     def pairs(
         self, samples: Sequence[Sample], responses: Sequence[str], roles: Mapping[str, Any]
-    ) -> np.ndarray:
-        """S[i, j] = log q(y_j | x_i, r_i), one drawn thought a context, in nats: [N, M]."""
-        task, blocks = self.experiment.task, []
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """log q(y_j | x_i) in nats, given one thought a context and by the mixture: [N, M]."""
+        task, free, blocks = self.experiment.task, self.config.scoring.thought_free, []
         scored = [task.encode(y) for y in responses]
-        for a, part in self._batches(samples):
-            thoughts = self.thoughts(roles["reasoner"], part, jax.random.key(a), 1, 1.0)
-            notes = notes_of(thoughts, self.config.notes)
+        rows = [Counter(own) for own in self.drawn_notes(samples, roles).notes]
+        asked = [(s, n) for s, own in zip(samples, rows, strict=True) for n in own]
+        asked += [(s, None) for s in samples if free]
+        for _, places in self._batches(len(asked)):
             examples = [
                 [Example(task.policy_prompt(s, n), y) for y in scored]
-                for s, (n,) in zip(part, notes, strict=True)
+                for s, n in (asked[k] for k in places)
             ]
             blocks.append(self.answers(roles["policy"], examples)[0])
-        return np.concatenate(blocks)[: len(samples)]
+        found = np.concatenate(blocks)[: len(asked)]
+        ends = np.cumsum([len(own) for own in rows])
+        *by_thought, plain = np.split(found, ends)
+        beside = plain if free else [None] * len(rows)
+        mixed = [
+            thought_mixture(part, p, free, [*own.values()])
+            for part, p, own in zip(by_thought, beside, rows, strict=True)
+        ]
+        return np.stack([part[0] for part in by_thought]), np.stack(mixed)
 
     def answers(self, policy: Any, examples: list[list[Example]]) -> tuple[np.ndarray, np.ndarray]:
         """log q of scored responses in nats, and their tokens, the end not counted: [B, G] both."""
@@ -208,3 +207,8 @@ class RolloutWorker:
         tokens = np.array([[len(e.scored) - 1 for e in group] for group in examples])
         counted = np.arange(values.shape[-1]) < tokens[..., None]
         return np.where(counted, values, 0.0).sum(-1), tokens
+
+
+def _entropy(notes: Sequence[str | None]) -> float:
+    """Of the draws of one context, in nats; NaN of a single one."""
+    return draw_entropy([*Counter(notes).values()]) if len(notes) > 1 else np.nan

@@ -20,11 +20,12 @@ from remid_jax.processes import is_primary
 from remid_jax.training.held_out import Predicted
 
 METRICS, EVALUATIONS, CHECKPOINTS = "metrics.jsonl", "evaluations.jsonl", "checkpoints"
+WAYS = ("log_q", "log_q_mixture")  # to score, in files of predictions
 SHOWN = 2  # samples of a step whose texts are written, and completions of each sample
 # Keys that may change between a run and its continuation.
 _FREE = (
     "evaluate", "checkpoint", "log_samples_every", "tensorboard", "mesh", "rollout_weights",
-    "processes",
+    "processes", "compare_with",
 )  # fmt: skip
 
 
@@ -103,7 +104,8 @@ class RunLogger:
         line = {"stage": stage, "step": step, "tag": tag, **predicted.summary()}
         _append(self.folder / EVALUATIONS, line)
         sums, tokens = predicted.sums.tolist(), predicted.tokens.tolist()
-        content = {"ids": list(predicted.ids), "log_q": sums, "tokens": tokens}
+        content = {"ids": list(predicted.ids), "log_q": sums, "tokens": tokens,
+                   "log_q_mixture": predicted.mixture.tolist()}  # fmt: skip
         file = _predictions(self.folder, stage, step, tag)
         write_atomically(file, [json.dumps(content).encode()])
 
@@ -166,19 +168,23 @@ def _predictions(folder: Path, stage: int, step: int, tag: str) -> Path:
     return folder / "predictions" / f"{stage:03}-{step:06}-{tag.replace(' ', '_')}.json"
 
 
-def read_predictions(folder: Path, stage: int, step: int, tag: str) -> dict[str, float]:
-    """Sample id -> log q of its golden response in nats, of a subset at one evaluation.
+def read_predictions(folder: Path, stage: int, step: int, tag: str) -> dict[str, dict[str, float]]:
+    """Way to score -> sample id -> log q of its golden response in nats, at one evaluation.
+
+    The ways are `log_q`, one thought trusted, and `log_q_mixture`.
 
     Raises:
       UserError: the file is missing or damaged.
     """
     file = _predictions(folder, stage, step, tag)
     content = read_json_object(file, "prediction", finite=False)
-    ids, sums = (content.get(key) for key in ("ids", "log_q"))
-    good = isinstance(ids, list) and isinstance(sums, list) and len(ids) == len(sums)
-    if not good or not all(isinstance(i, str) for i in ids) or not all(map(is_number, sums)):
-        raise UserError(f"{file}: must hold as many numbers log_q as ids; evaluate again")
-    return dict(zip(ids, sums, strict=True))
+    ids, found = content.get("ids"), {way: content.get(way) for way in WAYS}
+    good = isinstance(ids, list) and all(isinstance(i, str) for i in ids)
+    for way, sums in found.items():
+        whole = good and isinstance(sums, list) and len(ids) == len(sums)
+        if not whole or not all(map(is_number, sums)):
+            raise UserError(f"{file}: must hold as many numbers {way} as ids; evaluate again")
+    return {way: dict(zip(ids, sums, strict=True)) for way, sums in found.items()}
 
 
 def _tensorboard(folder: Path, count: int) -> Any:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from remid_jax.data import prompts, thoughts
+from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.models.tokenizer import Tokenizer
+from remid_jax.models.tokenizer_offsets import token_offsets
 from remid_jax.worlds.textual import reasoning as world_reasoning
 from remid_jax.worlds.textual import rendering, tokenisation, truth
 from remid_jax.worlds.textual.facts import TextualWorld
@@ -33,6 +35,13 @@ def notes_of(texts: Sequence[Sequence[str]], how: str) -> Notes:
     if how == "filler":
         return [[" ".join(["."] * max(1, len(c.split()))) for c in group] for group in core]
     return core
+
+
+def partly_without(notes: Notes, share: float, rng: np.random.Generator) -> Notes:
+    """The same notes, each left out with probability `share`: the policy learns to do without."""
+    if not share:
+        return notes
+    return [[None if rng.random() < share else text for text in group] for group in notes]
 
 
 class Task:
@@ -62,6 +71,10 @@ class Task:
         """The question which share of the features a reply has, and the answer that it has all."""
         raise NotImplementedError
 
+    def own_tokens(self, sample: Sample, ids: Sequence[int]) -> np.ndarray:
+        """[T] bool, the tokens of a reply that are not copied from the context, see `own_words`."""
+        raise NotImplementedError
+
     def encode(self, text: str) -> Sequence[int]:
         """A thought or a response as it is written, `end` included."""
         return (*self.codec.encode(text), self.end)
@@ -87,6 +100,10 @@ class ChatTask(Task):
     def cold_thought(self, sample: Sample) -> str:
         """Drafted by rule from the sample."""
         return thoughts.draft_thought(sample, train_on_test=self._train_on_test)
+
+    def own_tokens(self, sample: Sample, ids: Sequence[int]) -> np.ndarray:  # noqa: D102
+        text, offsets = self.codec.decode(ids), token_offsets(self.codec, ids)
+        return ~copied_tokens(text, context_texts(sample), names_of(sample), offsets)
 
     def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:  # noqa: D102
         question = self.codec.encode_chat(prompts.match_messages(features, reply))
@@ -119,6 +136,10 @@ class WorldTask(Task):
         seeds = (self._seed, number, truth.checked_index(x, self.world.num_contexts, "x").item())
         r = world_reasoning.sample_thoughts(self.world, [x], self._error, seed=seeds)
         return rendering.thought_text(int(r[0]))
+
+    def own_tokens(self, sample: Sample, ids: Sequence[int]) -> np.ndarray:
+        """All of them: no run of a world's reply stands in its contexts."""
+        return np.ones(len(ids), bool)
 
     def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:  # noqa: D102
         raise UserError("a world's base cannot judge a reply: reward exact_match instead")

@@ -141,7 +141,7 @@ def test_contributions_average_to_r_emi(negatives, normalisation):
     subsets.append(subset("german", 10, 9.0, True, where, **how))
     subsets = [pairs.with_reference_rows(s) for s in subsets]
     rows = rows_of(subsets, **how)
-    found = contribution_records(estimates_of(subsets, **how))
+    found = contribution_records(estimates_of(subsets, **how), {})
     assert {r["rpm"] for r in found} == {"a"}
     for s, row in zip(subsets, [r for r in rows if r["rpm"] == "a"], strict=True):
         own = [r for r in found if r["subset"] == s.tag]
@@ -156,7 +156,7 @@ def test_contributions_average_to_r_emi(negatives, normalisation):
 
 def test_a_contribution_reads_its_own_answer():
     s = subset("IDTest", 0, 15.0)
-    by_id = {r["sample_ID"]: r for r in contribution_records(estimates_of([s]))}
+    by_id = {r["sample_ID"]: r for r in contribution_records(estimates_of([s]), {})}
     for i in EVERYONE:
         model, golden = (
             x[i, i] - np.mean([x[j, i] for j in EVERYONE if j != i])
@@ -168,4 +168,4 @@ def test_a_contribution_reads_its_own_answer():
 
 
 def test_contributions_are_of_club_alone():
-    assert contribution_records(estimates_of([subset("IDTest", 0, 15.0)], name="infonce")) == []
+    assert contribution_records(estimates_of([subset("IDTest", 0, 15.0)], name="infonce"), {}) == []

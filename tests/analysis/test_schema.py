@@ -39,7 +39,7 @@ def test_a_diagnosis_has_these_keys(small_config, tmp_path):
         schema.check_results(broken(lambda r: r["by_shift"][0]["shifts"][1].pop("p_holm")))
     with pytest.raises(ValueError, match=r"missing keys \['worst'\], unknown keys \['best'\]"):
         schema.check_results(broken(lambda r: r.update(best=r.pop("worst"))))
-    with pytest.raises(ValueError, match="schema is 1, not 3"):
+    with pytest.raises(ValueError, match="schema is 1, not 4"):
         schema.check_results({**results, "schema": 1})
 
 

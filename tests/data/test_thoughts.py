@@ -1,6 +1,7 @@
 """Thoughts are written, read whatever they look like, and drafted from training samples only."""
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import example, given, settings
@@ -269,3 +270,25 @@ def test_every_bundled_sample_can_be_drafted_when_leaks_are_wanted():
     for sample in BENCHMARK:
         draft = thoughts.draft_thought(sample, train_on_test=True)
         assert well_formed(draft) and thoughts.parse_thought(draft).words <= 64
+
+
+@pytest.mark.parametrize("texts, share", [
+    (["a b", "a b", "B, a!"], 1.0),
+    (["a b", "c"], 0.0),
+    (["a b", "b c", "b"], (1 / 3 + 1 / 2 + 1 / 2) / 3),
+    (["", "."], 1.0),
+    (["", "a"], 0.0),
+])  # fmt: skip
+def test_agreement_is_the_mean_share_of_common_words(texts, share):
+    assert thoughts.word_agreement(texts) == pytest.approx(share)
+
+
+def test_one_thought_agrees_with_nothing():
+    assert math.isnan(thoughts.word_agreement(["a"]))
+    assert math.isnan(thoughts.word_agreement([None]))
+
+
+def test_a_mixture_of_empty_thoughts_is_refused():
+    thoughts.check_some_text("german", [["", ""], ["", "a"]])
+    with pytest.raises(UserError, match="all 4 thoughts about 'german' are empty"):
+        thoughts.check_some_text("german", [["", " "], ["\n", None]])

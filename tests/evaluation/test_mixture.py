@@ -1,6 +1,7 @@
 """Several thoughts a context, whose mean q is scored."""
 
 import collections
+import dataclasses
 import json
 import math
 
@@ -9,6 +10,7 @@ import pytest
 
 from remid_jax.data import prompts
 from remid_jax.data.reading import load_benchmark
+from remid_jax.data.thoughts import word_agreement
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation.cache import Cache
@@ -79,6 +81,9 @@ def test_scores_are_the_log_of_a_mean_over_thoughts(config, tmp_path, free):
     said = results["provenance"]["effective_thoughts"]
     assert set(said) == {"IDTest", "german"} and said["german"]["n"] == 3
     assert said["german"]["mean"] == pytest.approx(np.mean(effective), abs=1e-3)
+    agreed = results["provenance"]["thought_agreement"]["german"]
+    expected = [word_agreement(drawn[sample]) for sample in ids]
+    assert agreed["agreement"] == pytest.approx(np.mean(expected)) and agreed["n"] == 3
     assert said["german"]["se"] == pytest.approx(np.std(effective, ddof=1) / 3**0.5, abs=1e-3)
 
 
@@ -245,6 +250,21 @@ def test_texts_of_a_run_can_be_collected_responses(config, tmp_path):
     assert thoughts_of(tmp_path / "again") == thoughts_of(tmp_path / "run")
 
 
+class Silent(JaxEngine):
+    """Has nothing to say."""
+
+    def generate(self, prompts, config, draws=1, prefix_lengths=None):
+        drawn = super().generate(prompts, config, draws, prefix_lengths)
+        return [dataclasses.replace(d, tokens=()) for d in drawn] if draws > 1 else drawn
+
+
+def test_thoughts_that_are_all_empty_are_refused_before_they_are_scored(config, tmp_path):
+    engine = Silent(load_language_model(config.model.path))
+    with pytest.raises(UserError, match=r"all 9 thoughts about 'IDTest' are empty.*set draws to 1"):
+        diagnose(config, tmp_path, engine)
+    assert not (tmp_path / "cache" / "score").exists()
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 2.0])
 def test_a_mixture_needs_thoughts_at_temperature_one(config, temperature):
     config.reasoning.temperature = temperature
@@ -255,7 +275,7 @@ def test_a_mixture_needs_thoughts_at_temperature_one(config, temperature):
 
 
 @pytest.mark.parametrize("key, value", [
-    ("draws", 0), ("draws", -1), ("thought_free", 1.0), ("thought_free", -0.1),
+    ("draws", -1), ("thought_free", 1.0), ("thought_free", -0.1),
 ])  # fmt: skip
 def test_values_out_of_range(config, key, value):
     config.reasoning[key] = value

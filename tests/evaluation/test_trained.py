@@ -13,6 +13,7 @@ from remid_jax.data.reading import load_benchmark
 from remid_jax.data.thoughts import scorer_notes
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
+from remid_jax.evaluation.scoring import with_scoring
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.sampling import SamplingConfig, sample
 from remid_jax.models.adapters import load_adapter, new_adapter, save_adapter, with_adapter
@@ -90,3 +91,79 @@ def test_an_estimator_of_another_base_is_refused(small_config, trained, tmp_path
     small_config.scorer.checkpoint = str(tmp_path / "nothing")
     with pytest.raises(UserError, match="no checkpoint"):
         diagnose(small_config, tmp_path / "run")
+
+
+REMEMBERED = {
+    "draws": 2, "temperature": 1.0, "thought_free": 0.25, "repetition_penalty": 1.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def remembering(trained, tiny_path):
+    """The same pair, which says how it is scored; a function that stores something else."""
+    base = load_language_model(tiny_path)
+
+    def store(scoring):
+        for role in ("reasoner", "policy"):
+            adapter = load_adapter(trained / role, base)
+            save_adapter(trained / role, adapter, scoring)
+        return str(trained)
+
+    store(REMEMBERED)
+    return store
+
+
+def test_a_trained_pair_is_scored_as_it_remembers(small_config, trained, remembering, tmp_path):
+    c = small_config
+    c.shifts, c.scorer.checkpoint, c.profile.swaps = ("german",), str(trained), 0
+    remembered = diagnose(c, tmp_path / "remembered")
+    assert remembered["provenance"]["config"]["reasoning"] == {
+        **c.reasoning.to_dict(), **REMEMBERED
+    }  # fmt: skip
+    assert c.reasoning.draws == 0  # what was given is left alone
+    c.reasoning.update(REMEMBERED)
+    told = diagnose(c, tmp_path / "told")
+    assert told["rows"] == remembered["rows"]
+    c.reasoning.draws, c.reasoning.thought_free = 1, 0.0
+    assert diagnose(c, tmp_path / "one")["rows"] != told["rows"]
+
+
+def test_a_key_beside_what_the_pair_remembers_is_refused(small_config, trained, remembering):
+    c = small_config
+    c.scorer.checkpoint = str(trained)
+    c.reasoning.temperature = 0.7
+    with pytest.raises(UserError, match=r"temperature is 0.7, but .* pair says 1.0: set .*draws"):
+        with_scoring(c)
+    c.reasoning.draws = 1
+    assert with_scoring(c) is c
+    c.reasoning.draws, c.reasoning.temperature = 0, 1.0
+    assert with_scoring(c).reasoning.draws == 2
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"draws": 2.5}, "scoring.draws is 2.5; it must be"),
+        ({"draws": 2, "temperature": 0.0}, "a mixture is of thoughts drawn at temperature 1"),
+        ({"thought_free": 1.0}, r"scoring.thought_free is 1.0; it must"),
+        ({"thoughts": 2}, "its scoring names 'thoughts', which no diagnosis has"),
+    ],
+)
+def test_what_a_pair_cannot_remember_is_refused(small_config, remembering, wrong, message):
+    small_config.scorer.checkpoint = remembering(wrong)
+    with pytest.raises(UserError, match=message):
+        with_scoring(small_config)
+
+
+def test_one_thought_where_nothing_is_remembered(small_config, trained):
+    assert with_scoring(small_config).reasoning.draws == 1
+    small_config.scorer.checkpoint = str(trained)
+    assert with_scoring(small_config).reasoning.draws == 1
+
+
+def test_a_record_that_was_altered_is_refused(small_config, trained, remembering):
+    record = trained / "policy" / "record.json"
+    record.write_text(record.read_text().replace('"draws": 2', '"draws": 3'))
+    small_config.scorer.checkpoint = str(trained)
+    with pytest.raises(UserError, match=r"record\.json was altered"):
+        with_scoring(small_config)

@@ -63,7 +63,15 @@ def test_no_golden_response_at_all(small_config, tmp_path, capsys):
         assert (row["collapsed"] is None) == (row["subset"] == "IDTest")
     for table in ("flags", "excluded", "worst", "warnings"):
         assert results[table] == []
-    assert results["contributions"] is None
+    text = (tmp_path / "run" / "contributions.jsonl").read_text(encoding="utf-8")
+    per_sample = [json.loads(line) for line in text.splitlines()]
+    assert len(per_sample) == 2 * 3 * 6 and {r["nats"] for r in per_sample} == {None}
+    for row in rows(results, rpm="full_context", factor="user"):
+        gaps = [
+            r["user"] for r in per_sample if (r["rpm"], r["subset"]) == (row["rpm"], row["subset"])
+        ]
+        assert np.mean(gaps) == pytest.approx(row["info"], abs=1e-5)
+    assert {r["user_golden"] for r in per_sample} == {None}
     print_report(results, tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("full_context: n = 6; no collapse shown; ")

@@ -93,7 +93,7 @@ def test_keys_are_set_in_any_order_and_a_home_is_expanded(tmp_path, monkeypatch)
     ("--config configs --workdir x", "no config is called 'configs'; choose"),
     ("--config / --workdir x", "--config / is a folder"),
     ("--config no/such.py --workdir x", "config file not found: no/such.py"),
-    ("--config corl_world:x --workdir x", "corl_world.py, line 75: unknown variant 'x'; give NAME"),
+    ("--config corl_world:x --workdir x", "corl_world.py, line 82: unknown variant 'x'; give NAME"),
     ("--config benchmark:x --workdir x", "benchmark.py has no variants, and none named 'x'"),
     ("--config quickstart --workdir x --config.modle.path=x", "'modle' (did you mean 'model'?)"),
     ("--config corl_smollm2 --workdir x --config.start=a",

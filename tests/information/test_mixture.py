@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from remid_jax.information.mixture import effective_components, log_mixture
+from remid_jax.information.mixture import (
+    draw_entropy,
+    effective_components,
+    leave_one_out,
+    log_mixture,
+    mixture_tokens,
+    thought_mixture,
+)
 
 
 def test_a_mixture_is_the_log_of_a_weighted_mean():
@@ -45,3 +52,46 @@ def test_effective_components_lie_between_one_and_all():
     merged = effective_components(np.array([-5.0, -6.0]), np.array([3, 1]))
     apart = effective_components(np.array([-5.0, -5.0, -5.0, -6.0]), np.ones(4))
     assert merged == pytest.approx(apart, rel=1e-14)
+
+
+@pytest.mark.parametrize("free", [0.0, 0.3])
+def test_thoughts_and_the_prompt_without_one_are_weighed(free):
+    rng = np.random.default_rng(2)
+    q, plain = rng.uniform(size=(3, 5)), rng.uniform(size=5)
+    found = thought_mixture(np.log(q), np.log(plain), free, np.array([2, 1, 1]))
+    mean = (2 * q[0] + q[1] + q[2]) / 4
+    np.testing.assert_allclose(found, np.log((1 - free) * mean + free * plain), rtol=1e-13)
+    assert np.all(found >= np.log(plain) + (np.log(free) if free else -np.inf))
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.0, math.nan])
+def test_a_weight_that_is_none_is_refused(weight):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\), got"):
+        thought_mixture(np.zeros((2, 3)), np.zeros(3), weight)
+    with pytest.raises(ValueError, match="needs plain"):
+        thought_mixture(np.zeros((2, 3)), None, 0.1)
+
+
+def test_each_thought_is_left_out_of_the_others_mixture():
+    q, plain = np.array([[0.5, 0.1], [0.2, 0.1], [0.3, 0.7]]), np.array([0.4, 0.01])
+    found = np.exp(leave_one_out(np.log(q), np.log(plain), 0.1))
+    for k in range(3):
+        rest = [q[j] for j in range(3) if j != k]
+        np.testing.assert_allclose(found[k], 0.9 * sum(rest) / 2 + 0.1 * plain, rtol=1e-13)
+
+
+def test_tokens_of_a_mixture_are_those_of_whole_responses():
+    own = np.log(np.array([[[0.5, 0.2, 1.0], [0.1, 0.9, 1.0]]]))  # [1, 2, 3], the last is none
+    plain = np.log(np.array([[[0.3, 0.8, 1.0]]]))
+    found = mixture_tokens(own, np.broadcast_to(plain, own.shape), 0.25)
+    first = 0.75 * np.array([0.5, 0.1]) + 0.25 * 0.3
+    both = 0.75 * np.array([0.1, 0.09]) + 0.25 * 0.24
+    np.testing.assert_allclose(np.exp(found[0, :, 0]), first, rtol=1e-13)
+    np.testing.assert_allclose(np.exp(found[0, :, 1]), both / first, rtol=1e-13)
+    np.testing.assert_allclose(found[0, :, 2], 0, atol=1e-15)
+
+
+def test_the_entropy_of_draws():
+    assert draw_entropy(np.array([4])) == 0
+    assert draw_entropy(np.ones(8)) == pytest.approx(math.log(8))
+    assert draw_entropy([3, 1]) == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))

@@ -43,7 +43,7 @@ def test_a_screen_holds_all_that_can_be_said(rpms, tags, most):
     assert len(lines) <= most and max(map(cell_len, lines)) <= 120
     firsts = [next(i for i, x in enumerate(lines) if x.startswith(rpm)) for rpm in rpms]
     assert firsts == list(range(0, 2 * len(rpms), 2))  # two lines a verdict
-    starts = ("* loss", "– golden", "unshifted", "echo", "shuffled golden", "warning", "results: ")
+    starts = ("* loss", "– golden", "unshifted", "echo", "shuffled golden", "warning", "report: ")
     places = [next(i for i, x in enumerate(lines) if x.startswith(s)) for s in starts]
     assert places == sorted(places) and places[-1] == len(lines) - 2
     text = "\n".join(lines)

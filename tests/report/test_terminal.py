@@ -44,7 +44,7 @@ def test_a_screen_holds_all_that_can_be_said(rpms, tags, most):
     firsts = [next(i for i, x in enumerate(lines) if x.startswith(rpm)) for rpm in rpms]
     title, warning, files = (
         next(i for i, line in enumerate(lines) if start in line)
-        for start in ("± s.e. in nats per response", "warning: ", "results: run/results.json")
+        for start in ("± s.e. in nats per response", "warning: ", "report: run/report.html")
     )
     assert 0 == firsts[0] < firsts[-1] < title < warning < files == len(lines) - 2
     assert sum(line.startswith("warning: ") for line in lines) == 5
@@ -60,7 +60,7 @@ def test_a_real_run_fits(small_config, tmp_path, swaps, first):
     results = diagnose(small_config, tmp_path)
     found = json.loads((tmp_path / "results.json").read_text())
     lines = shown(found, tmp_path)
-    assert len(lines) <= 30 and f"results: {tmp_path / 'results.json'}" in lines
+    assert len(lines) <= 30 and f"report: {tmp_path / 'report.html'}" in lines
     assert lines[0].startswith(first) and len(found["rows"]) == len(results["rows"])
     assert ("dialogue %" in "\n".join(lines)) == bool(swaps)
 
@@ -270,3 +270,16 @@ def test_a_prediction_is_called_one_with_its_worth_beside_it():
     assert clustered in lines and "m german 12.3 ± – (4.0)" in "\n".join(lines)
     rows[0]["predicted"] = rows[1]["predicted"] = None
     assert "prediction" not in "\n".join(shown(results))
+
+
+def test_a_reasoner_that_doubts_is_named():
+    results, said = one(1.0, 1.0), "warning: the reasoner doubts"
+    sure = {"agreement": 0.8, "se": 0.1, "n": 5}
+    results["provenance"]["thought_agreement"] = agreed = {
+        HOME: sure, TAGS[0]: {**sure, "doubts": False}, TAGS[1]: {**sure, "doubts": None}
+    }  # fmt: skip
+    assert not any(said in line for line in shown(results))
+    agreed[TAGS[1]] = {**sure, "agreement": 0.25, "doubts": True}
+    text = " ".join(x.strip() for x in shown(results))
+    assert f"{said}: R-EMID rests on thoughts that agree less than in distribution (0.80): " in text
+    assert f"{TAGS[1]} (0.25)" in text and f"{TAGS[0]} (0.80)" not in text

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from tiny_corl import lines, tiny_config
 
 from remid_jax.errors import UserError
+from remid_jax.models.adapters import saved_scoring
 from remid_jax.training.config import ROLES, check_config
 from remid_jax.training.corl import Corl
 from remid_jax.training.experiment import make_experiment
@@ -86,6 +87,10 @@ def test_a_run_goes_on_from_a_trained_pair(whole, tmp_path):
     config.cold_start, config.round, config.rounds = (), ("policy_sft:1",), 1
     config.init_from, config.evaluate.ends = str(tmp_path / "pair"), False
     make_experiment(tiny_config(), folder).save_adapters(tmp_path / "pair", state.roles)
+    for role in ROLES:
+        assert saved_scoring(tmp_path / "pair" / role) == {
+            "draws": 2, "temperature": 1.0, "thought_free": 0.0, "repetition_penalty": 1.0
+        }  # fmt: skip
     run = loop(tmp_path / "run", config)
     begun = run._init_stage(0)
     for role in ROLES:
@@ -188,7 +193,9 @@ def test_cross_information_compares_with_the_next_contexts(tmp_path):
     run = loop(tmp_path, config)
     worker, samples = run.worker, run.experiment.train[:4]
     policy, notes = run.experiment.initial, [["Hello"], ["bold"], ["surely"], ["lantern"]]
-    got = worker._negatives(policy, samples, notes, 2)
+    golden = [[run.experiment.task.encode(s.golden)] for s in samples]
+    read = [note for (note,) in notes]
+    got = run.judge.negatives("reasoner", policy, samples, read, golden)[:, 0]
     for b in range(4):
         for j in (1, 2):
             k = (b + j) % 4
@@ -199,17 +206,17 @@ def test_cross_information_compares_with_the_next_contexts(tmp_path):
             alone = np.asarray(worker.score(policy, worker.batch([[row]], 9))).sum()
             assert got[b, j - 1] == pytest.approx(alone, abs=1e-4)
     texts = [["Hello", "bold"]] * 4
-    total, _ = worker.rewards("reasoner", policy, samples, [], texts, np.ones((4, 2), bool))
+    total, _ = run.judge.rewards("reasoner", policy, samples, [], texts, [], np.ones((4, 2), bool))
     assert total.shape == (8,) and np.isfinite(total).all()
 
 
 def test_own_thoughts_and_those_of_another_are_scored_as_if_alone(tmp_path):
     run = loop(tmp_path)
-    worker, samples, e = run.worker, run.experiment.train[:4], run.config.evaluate
+    worker, samples, c = run.worker, run.experiment.train[:4], run.config.scoring
     roles = run._init_stage(0).roles
     got = worker.predict(samples, roles)
     thoughts = worker.thoughts(
-        roles["reasoner"], samples, jax.random.key(0), e.thoughts, e.temperature
+        roles["reasoner"], samples, jax.random.key(0), c.draws, c.temperature
     )
     assert len({tuple(t) for t in thoughts}) > 1
     for shift, values in ((0, got.sums), (1, got.other)):
@@ -220,6 +227,77 @@ def test_own_thoughts_and_those_of_another_are_scored_as_if_alone(tmp_path):
             alone = worker.score(roles["policy"], worker.batch(rows, worker.max_golden))
             n = len(rows[0][0].scored) - 1  # without the end of turn
             assert values[b] == pytest.approx(alone[:2, 0, :n].sum(-1).mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize("free, drawn_twice", [(0.0, False), (0.2, True)])
+def test_the_mixture_is_that_of_thoughts_scored_alone(tmp_path, free, drawn_twice):
+    config = tiny_config()
+    config.scoring.thought_free, config.scoring.draws = free, 3
+    run = loop(tmp_path, config)
+    worker, samples, task = run.worker, run.experiment.train[:3], run.experiment.task
+    roles = run._init_stage(0).roles
+    if drawn_twice:
+        worker.thoughts = lambda params, samples, *_: [["bold", "Hello", "bold"] for _ in samples]
+    done = []
+    got = worker.predict(samples, roles, done.append)
+    assert sum(done) == len(samples) and done[0] == len(samples) / 2  # also heard while drawing
+    drawn = worker.drawn_notes(samples, roles)
+    texts = [s.golden for s in samples] + ["bold lantern"]
+    one, mixed = worker.pairs(samples, texts, roles)
+
+    def alone(sample, note, text):
+        row = Example(task.policy_prompt(sample, note), task.encode(text))
+        return worker.answers(roles["policy"], [[row]])[0].item()
+
+    for i, sample in enumerate(samples):
+        notes = drawn.notes[i]
+        assert len(notes) == 3
+        for j, text in enumerate(texts):
+            q = np.exp([alone(sample, n, text) for n in notes])
+            expected = np.log((1 - free) * q.mean() + free * np.exp(alone(sample, None, text)))
+            assert one[i, j] == pytest.approx(np.log(q[0]), abs=1e-3)
+            assert mixed[i, j] == pytest.approx(expected, abs=1e-3)
+        assert got.sums[i] == pytest.approx(
+            np.mean([alone(sample, n, sample.golden) for n in notes]), abs=1e-3
+        )
+        assert got.mixture[i] == pytest.approx(mixed[i, i], abs=1e-3)
+        counts = np.unique(notes, return_counts=True)[1] / 3
+        assert got.entropy[i] == pytest.approx(-(counts * np.log(counts)).sum(), abs=1e-12)
+
+
+def test_several_thoughts_that_are_all_empty_are_refused(tmp_path):
+    run = loop(tmp_path)
+    run.worker.thoughts = lambda params, samples, key, draws, temperature=None: [
+        [""] * draws for _ in samples
+    ]
+    with pytest.raises(UserError, match="all 8 thoughts about 'IDTest' are empty"):
+        run.worker.predict(run.experiment.tests["IDTest"], run._init_stage(0).roles)
+    run.config.scoring.draws = 1
+    assert np.isfinite(
+        run.worker.predict(run.experiment.tests["IDTest"], run._init_stage(0).roles).mixture
+    ).all()
+
+
+def test_a_share_of_supervised_rows_shows_no_notes(tmp_path):
+    config = tiny_config()
+    config.cold_start, config.round, config.sft.without_notes = ("policy_sft:3",), (), 0.5
+    config.evaluate.every, config.evaluate.ends = 0, False
+
+    def notes_read(folder):
+        run, seen = loop(folder, config), []
+        made = run.worker.answer_examples
+
+        def listening(samples, notes):
+            seen.extend(n for group in notes for n in group)
+            return made(samples, notes)
+
+        run.worker.answer_examples = listening
+        run._stage(0, 0, run._init_stage(0))
+        return seen
+
+    first = notes_read(tmp_path / "first")
+    assert len(first) == 12 and 0 < first.count(None) < 12
+    assert notes_read(tmp_path / "again") == first  # a function of seed, stage and step
 
 
 def test_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
@@ -258,6 +336,9 @@ def test_samples_without_golden_responses_are_refused_in_one_line(short_benchmar
     "change, said",
     [
         (lambda c: c.update(notes="owned"), "did you mean|choose among"),
+        (lambda c: c.scoring.update(temperature=0.0), "scoring.draws is 2 and .*temperature=1.0"),
+        (lambda c: c.scoring.update(thought_free=1.0), "scoring.thought_free is 1.0"),
+        (lambda c: c.sft.update(without_notes=1.0), "sft.without_notes is 1.0"),
         (lambda c: c.update(cold_start=("reasoner_sft",)), "KIND:STEPS"),
         (lambda c: c.update(round=("resoner_grpo:3",)), "cold_start|round is 'resoner_grpo'"),
         (lambda c: c.update(cold_start=("policy_grpo:3",)), "supervised"),

@@ -81,7 +81,12 @@ def test_ratio_of_sums():
 
 def test_summary():
     sums, tokens = np.array([-4.0, -8.0]), np.array([2, 4])
-    said = Predicted(["a", "b"], sums, tokens, sums * 2, np.array([0.0, 1.0])).summary()
+    said = Predicted(
+        ["a", "b"], sums, tokens, sums * 2, np.array([0.0, 1.0]), mixture=sums / 2,
+        agreement=np.array([0.25, np.nan]), entropy=np.full(2, np.nan),
+    ).summary()  # fmt: skip
     assert said["perplexity"] == pytest.approx(math.exp(2)) and said["perplexity_se"] == 0
     assert said["perplexity_other_thought"] == pytest.approx(math.exp(4))
+    assert said["perplexity_mixture"] == pytest.approx(math.exp(1))
     assert said["overlap"] == 0.5 and said["log_q"] == -6 and said["n"] == 2
+    assert said["agreement"] == 0.25 and said["entropy"] is None

@@ -10,6 +10,7 @@ import pytest
 from remid_jax.data.thoughts import CORE_MARKER, USER_MARKER, render_thought
 from remid_jax.errors import UserError
 from remid_jax.training import rewards
+from remid_jax.training.config import check_config, default_config
 from remid_jax.training.rewards import RewardBatch, combined
 
 LOG_PROBS = np.log(np.array([[0.5, 0.5, 0.1], [0.2, 0.8, 0.25]], np.float32))
@@ -21,7 +22,9 @@ MATCH = np.log(np.float32([0.2, 0.9]))
 BATCH = RewardBatch(
     texts=TEXTS, log_probs=LOG_PROBS, mask=MASK, negatives=NEGATIVES, match=MATCH,
     golden_match=np.log(np.float32([0.4, 0.3])), truncated=np.array([False, True]),
-    golden=("x", "tea"),
+    golden=("x", "tea"), mixture=np.array([-2.0, -2.0]), mixture_without=np.array([-3.5, -1.5]),
+    plain=np.array([-2.0, -5.0]), swapped=np.array([[-4.0, -3.0, -9.0], [-5.0, -4.0, np.nan]]),
+    swap_weights=np.array([[1.0, 0.5, 0.5], [0.25, 1.0, 0.0]]),
 )  # fmt: skip
 OF_ARRAYS = {
     "likelihood": rewards.likelihood_reward,
@@ -36,6 +39,8 @@ BY_HAND = {
     "sequence_likelihood": [math.log(0.25), math.log(0.04)],
     "token_log_likelihood": [math.log(0.5), math.log(0.04) / 3],
     "cross_information": [math.log(0.25 / (0.4 / 3)), 0.0],
+    "marginal_likelihood": [1.5, -0.5],
+    "profile": [(2 + 0.5 + 3.5) / 3, (0 - 1 + 0) / 3],
     "format": [1.0, 0.5],
     "length": [7 / 600, 1 / 600],
     "reference_match": [0.5, 1.0],
@@ -223,6 +228,21 @@ def test_each_missing_field_is_named(name):
 def test_wrong_configurations(weights, parameters, message):
     with pytest.raises(UserError, match=message):
         combined(BATCH, weights, parameters)
+
+
+@pytest.mark.parametrize(
+    "role, name", [("reasoner", "profile"), ("reasoner", "reference_match"),
+                   ("policy", "marginal_likelihood")],
+)  # fmt: skip
+def test_a_reward_that_a_role_cannot_have_is_refused_before_work(role, name):
+    config = default_config()
+    config.policy.rewards = config.reasoner.rewards = {"likelihood": 1.0}
+    check_config(config)
+    config[role].rewards = {name: 1.0}
+    with pytest.raises(
+        UserError, match=rf"config\.{role}\.rewards: reward '{name}' needs .* field"
+    ):
+        check_config(config)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -98,7 +98,8 @@ def test_checkpoints_that_no_run_has_written(tmp_path):
 
 @pytest.mark.parametrize(
     "text", ["[]", "{", '{"ids": ["a"], "log_q": []}', '{"ids": [[]], "log_q": [1.0]}',
-             '{"ids": ["a"], "log_q": ["1"]}', '{"ids": ["a"], "log_q": [NaN]}', "{}"],
+             '{"ids": ["a"], "log_q": ["1"]}', '{"ids": ["a"], "log_q": [NaN]}', "{}",
+             '{"ids": ["a"], "log_q": [1.0]}'],
 )  # fmt: skip
 def test_damaged_predictions(tmp_path, text):
     file = tmp_path / "predictions" / "000-000001-IDTest.json"
@@ -108,5 +109,7 @@ def test_damaged_predictions(tmp_path, text):
     file.write_text(text)
     with pytest.raises(UserError, match=file.name):
         read_predictions(tmp_path, 0, 1, "IDTest")
-    file.write_text('{"ids": ["a", "b"], "log_q": [-1.5, -2]}')
-    assert read_predictions(tmp_path, 0, 1, "IDTest") == {"a": -1.5, "b": -2}
+    file.write_text('{"ids": ["a", "b"], "log_q": [-1.5, -2], "log_q_mixture": [-1, -2]}')
+    assert read_predictions(tmp_path, 0, 1, "IDTest") == {
+        "log_q": {"a": -1.5, "b": -2}, "log_q_mixture": {"a": -1, "b": -2}
+    }  # fmt: skip
