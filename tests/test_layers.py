@@ -11,24 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from docs.layers import OTHERS, picture, stated
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("remid_jax", "experiments", "configs", "benchmarks")
-OTHERS = "remid_jax/*.py"  # modules that have no row of their own
-
-
-def stated() -> dict[str, set[str]]:
-    """Row of the table -> rows that it may import, as CONTRIBUTING.md says."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([\w/.*]+)` \|.*\| ([^|]+) \|$", text, re.MULTILINE)
-    assert rows, "CONTRIBUTING.md has no table of imports"
-    names = {re.sub(r"^remid_jax/|/$|\.py$", "", row): row for row, _ in rows} | {"root": OTHERS}
-    found = {}
-    for row, cell in rows:
-        words = [] if cell == "nothing" else cell.split(", ")
-        unknown = set(words) - set(names)
-        assert not unknown, f"CONTRIBUTING.md, row {row}: no row is called {unknown}"
-        found[row] = {names[word] for word in words}
-    return found
 
 
 def files() -> list[Path]:
@@ -99,6 +85,12 @@ def test_every_package_has_a_row():
         row_of(file, rows)
     for row in rows - {OTHERS}:
         assert (ROOT / row).exists(), f"CONTRIBUTING.md: there is no {row}"
+
+
+def test_the_picture_is_that_of_the_table():
+    """`python -m docs.layers > docs/layers.svg` draws it again."""
+    written = (ROOT / "docs" / "layers.svg").read_text(encoding="utf-8")
+    assert written == picture() + "\n"
 
 
 @pytest.mark.parametrize("package", ["analysis", "report"])
