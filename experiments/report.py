@@ -4,8 +4,9 @@ python -m experiments.report RUN [RUN ...] [--fail-if LIMIT] [--compare]; see --
 """
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from remid_jax.cli import run_command
@@ -35,10 +36,28 @@ def _run(argv: Sequence[str] | None) -> int:
         _print_comparison(*runs, args)
         return 0
     reference = runs.pop() if args.reference else None
-    found = [(run, _judge(run, limits, reference, args)) for run in runs]  # all, before any file
+    found = []
+    for run in runs:  # all, before any file
+        with _of_damage(run):
+            found.append((run, _judge(run, limits, reference, args)))
     for run, answers in found:
-        _show(run, answers, args.format)
+        with _of_damage(run):
+            _show(run, answers, args.format)
     return exit_code([answer for _, answers in found for answer in answers], args.undecided)
+
+
+@contextlib.contextmanager
+def _of_damage(run: Any) -> Iterator[None]:
+    """Says in a line that a file of a run holds values of kinds that no run writes."""
+    from remid_jax.errors import UserError
+
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
+        raise UserError(
+            f"{run.name} cannot be shown: a file of it was changed since it was written, or this "
+            f"is a fault of remid_jax ({type(e).__name__}: {e})"
+        ) from e
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

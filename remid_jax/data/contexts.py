@@ -34,9 +34,11 @@ def choose_contexts(
         )
     if not present:
         there = [f"{t} ({s})" for t, s in benchmark.shift_of.items() if t in subsets]
+        remedy = f"{', '.join(there)}: set config.shifts"
+        if not there:
+            remedy = "no shifted subset: add samples with another subset_tag"
         raise UserError(
-            f"benchmark {benchmark.name}: has none of {', '.join(wanted or names)}; it has "
-            f"{', '.join(there) or 'no shifted subset'}: set config.shifts"
+            f"benchmark {benchmark.name}: has none of {', '.join(wanted or names)}; it has {remedy}"
         )
     if contexts and any(_variants(subsets[tag]) for tag in present):
         first = subsets[home][:contexts]

@@ -48,7 +48,7 @@ def _judged(limit: Limit, cells: Sequence[Row]) -> dict[str, Any]:
 
 def _answer(limit: Limit, cell: Row) -> str:
     low, high = cell["low"], cell["high"]
-    if cell["value"] is None or low is None or high is None:
+    if cell["value"] is None or low is None or high is None or _is_degenerate(cell):
         return UNTOLD
     near, far = (high, low) if limit.below else (-low, -high)
     edge = limit.value if limit.below else -limit.value
@@ -56,6 +56,11 @@ def _answer(limit: Limit, cell: Row) -> str:
     if near < edge or (near == edge and not limit.strict):
         return FAILS
     return PASSES if far > edge or (far == edge and limit.strict) else UNTOLD
+
+
+def _is_degenerate(cell: Row) -> bool:
+    """Whether all values are alike, which says nothing of other contexts; differences may be."""
+    return cell["low"] == cell["high"] and not cell["measure"].startswith(CHANGE)
 
 
 def _badness(limit: Limit, cell: Row) -> float:
@@ -69,7 +74,7 @@ def said_cell(cell: Row) -> str:
     if cell["value"] is None:
         return f"{where}: no value ({visible(cell['reason'])}), n = {cell['n']}"
     value = f"{where}: {_figure(cell['value'])}"
-    if cell["low"] is None or cell["high"] is None:
+    if cell["low"] is None or cell["high"] is None or _is_degenerate(cell):
         return f"{value} without an interval, n = {cell['n']}"
     return f"{value} ({_figure(cell['low'])} to {_figure(cell['high'])}), n = {cell['n']}"
 

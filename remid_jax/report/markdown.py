@@ -1,14 +1,19 @@
 """A run as a comment on a pull request, in GitHub's Markdown."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
+from remid_jax.report.notes import subsets_without_golden
 from remid_jax.report.profile_cells import FACTORS, Profile
 from remid_jax.report.run_comparison import COLUMNS, Table
 from remid_jax.report.text import NO_BREAK, Figures, Row, rpms_of, span
-from remid_jax.report.verdict_lines import verdict_lines
+from remid_jax.report.uncertainty import told_uncertainty
+from remid_jax.report.verdict_lines import all_lack_golden, verdict_lines
+
+_PROFILED = ("RPM", "subset", "n", *FACTORS)
+_LEVELS = ("RPM", "subset", "n", "R-EMI", "R-EMID", "baseline")
 
 # Not a point between digits, as in our figures; a sign only where a list would begin.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>!|~&:$]|(?<!\d)\.|\.(?!\d)|^[-+=]")
@@ -38,19 +43,26 @@ def markdown_report(
     figures = Figures(results["provenance"]["config"]["estimator"])
     parts = [f"### remid\\_jax: {escaped(name)}", gate_list(gate), _verdicts(results, figures)]
     rpms = rpms_of(results["rows"])
-    if results["profile"]:
+    everything_lacks = all_lack_golden(results)
+    if results["profile"] and not everything_lacks:
         parts += [
             "Share of golden's information that the answers' own words carry, % "
             f"\\[{figures.level}\\]; \\* a significant loss (Holm), – no share",
-            table(("RPM", "subset", "n", *FACTORS), _shares(results, rpms, figures)),
+            table(_PROFILED, _of_profile(results, rpms, figures, Profile.cell)),
         ]
-    parts += [
-        f"R-EMI and R-EMID in {figures.unit}, baseline in nats per token \\[{figures.level}\\]; "
-        "\\* R-EMID significant (Holm). R-EMID is the drop from in distribution: above 0 is worse",
-        table(
-            ("RPM", "subset", "n", "R-EMI", "R-EMID", "baseline"), _levels(results, rpms, figures)
-        ),
-    ]
+    if results["profile"] and subsets_without_golden(results):
+        parts += [
+            "Share of the uncertainty of own words that a factor takes away, without golden "
+            f"answers, % \\[{figures.level}\\]; \\! collapsed against in distribution",
+            table(_PROFILED, _of_profile(results, rpms, figures, lambda _, c: told_uncertainty(c))),
+        ]
+    if not everything_lacks:
+        parts += [
+            f"R-EMI and R-EMID in {figures.unit}, baseline in nats per token "
+            f"\\[{figures.level}\\]; \\* R-EMID significant (Holm). R-EMID is the drop from in distribution: above 0 is "
+            "worse",
+            table(_LEVELS, _levels(results, rpms, figures)),
+        ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -87,16 +99,17 @@ def _verdicts(results: Mapping[str, Any], figures: Figures) -> str:
     return "\n".join(f"- {escaped(line)}" for line in said)
 
 
-def _shares(
-    results: Mapping[str, Any], rpms: Sequence[str], figures: Figures
-) -> Iterator[list[str]]:
+def _of_profile(
+    results: Mapping[str, Any], rpms: Sequence[str], figures: Figures,
+    said: Callable[[Profile, Row | None], str],
+) -> Iterator[list[str]]:  # fmt: skip
     profile = Profile(results, figures)
     for rpm in rpms:
         for tag in profile.shifts:
             cells = profile.row(rpm, tag)
             if any(cells):
                 counts = span([c["n"] for c in cells if c])
-                yield [rpm, tag, counts, *map(profile.cell, cells)]
+                yield [rpm, tag, counts, *(said(profile, c) for c in cells)]
 
 
 def _levels(

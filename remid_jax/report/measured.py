@@ -52,12 +52,17 @@ def name_of(record: Row) -> str:
 
 
 def _of_rows(rows: Iterable[Row], home: str | None, unit: str) -> Iterator[Row]:
+    rows = list(rows)
+    at_home = {r["rpm"]: r for r in rows if r["subset"] == home}
     for row in rows:
         for name, own in OF_ROWS.items():
             if name == "r_emid" and row["subset"] == home:
                 continue
             n = (row["n_paired"] or row["n"]) if name == "r_emid" else row["n"]
             why = row["reason"] or f"no estimate from n = {n}"
+            known = at_home.get(row["rpm"], row)
+            if name == "r_emid" and known["r_emi"] is None:
+                why = f"in distribution {known['reason'] or 'R-EMI is not known'}"
             yield _record(row, name, None, row["shift"], n, unit if own is None else own, why)
 
 

@@ -10,6 +10,7 @@ from remid_jax.report.text import NO_BREAK, REFERENCES, WIDTH, Figures, Row, fit
 
 FACTORS = ("user", "character", "dialogue")
 ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
+KNOWN = 0.25  # largest standard error of a share of the variance by which advice is given
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}
 
 
@@ -140,14 +141,21 @@ def _draws_line(results: Mapping[str, Any]) -> Iterator[str]:
     said = f"{most:.2g} answers a context, n = {span(counts)}: their sampling is "
     said += " and ".join(parts)
     worth = {
-        what: [r["draws_worth_it"] for r in rows if r["draws_worth_it"] is not None]
+        what: [r["draws_worth_it"] for r in rows if r["draws_worth_it"] is not None and _told(r)]
         for what, rows in known.items()
     }
-    if best := [
+    if not any(_told(r) for rows in known.values() for r in rows):
+        said += "; how many are worth it cannot be told from so few contexts"
+    elif best := [
         f"{statistics.median(some):.0f} for {what}" for what, some in worth.items() if some
     ]:
         said += f"; worth their cost (median): {' and '.join(best)}"
     yield said
+
+
+def _told(row: Row) -> bool:
+    """Whether a share of draws is known well enough to advise by."""
+    return row["draws_share_se"] is not None and row["draws_share_se"] <= KNOWN
 
 
 def _shares(rows: Sequence[Row]) -> str:

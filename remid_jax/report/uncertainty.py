@@ -85,16 +85,20 @@ def _nats(cell: Row, figures: Figures) -> str:
     return figures.estimate(cell, "info", 0 if size >= WHOLE else 1).replace(NO_BREAK, "")
 
 
+def told_uncertainty(cell: Row | None) -> str:
+    """u in percent with its interval, and `!` where it is shown to have collapsed."""
+    if not cell or cell["u"] is None:
+        return "–"
+    value, low, high = (_percent(cell[key]) for key in ("u", "u_low", "u_high"))
+    return f"{value} [{low}, {high}]" + "!" * bool(cell["collapsed"])
+
+
 def _figures_of(profile: Profile, rpm: str, tag: str, figures: Figures) -> list[str]:
     cells = profile.row(rpm, tag)
     known = [c for c in cells if c]
     said = [counted(known).rpartition(NO_BREAK)[2] if known else "–"]
     for cell in cells:
         said.append(_nats(cell, figures) if cell else "–")
-        u = "–"
-        if cell and cell["u"] is not None:
-            value, low, high = (_percent(cell[key]) for key in ("u", "u_low", "u_high"))
-            u = f"{value} [{low}, {high}]" + "!" * bool(cell["collapsed"])
-        said.append(u)
+        said.append(told_uncertainty(cell))
     copied = next((c["copied"] for c in known if c["copied"] is not None), None)
     return [*said, "–" if copied is None else f"{percent(copied)} %"]
