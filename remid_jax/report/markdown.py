@@ -59,8 +59,8 @@ def markdown_report(
     if not everything_lacks:
         parts += [
             f"R-EMI and R-EMID in {figures.unit}, baseline in nats per token "
-            f"\\[{figures.level}\\]; \\* R-EMID significant (Holm). R-EMID is the drop from in distribution: above 0 is "
-            "worse",
+            f"\\[{figures.level}\\]; \\* R-EMID significant (Holm). R-EMID is the drop from in "
+            "distribution: above 0 is worse",
             table(_LEVELS, _levels(results, rpms, figures)),
         ]
     return "\n\n".join(part for part in parts if part)

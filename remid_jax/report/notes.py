@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
-from remid_jax.report.text import NO_BREAK, REFERENCES, WIDTH, Figures, Row, fit, short, span
+from remid_jax.report.text import (
+    NO_BREAK,
+    REFERENCES,
+    WIDTH,
+    Figures,
+    Row,
+    fit,
+    rpms_of,
+    short,
+    span,
+)
 
 FACTORS = ("user", "character", "dialogue")
 ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
@@ -133,12 +143,15 @@ def _draws_line(results: Mapping[str, Any]) -> Iterator[str]:
     tables = {"R-EMI": results["rows"], "the profile": cells}
     known = {what: [r for r in x if r.get("draws_share") is not None] for what, x in tables.items()}
     known = {what: rows for what, rows in known.items() if rows}
-    if not known:
+    drawn = [r for r in results["rows"] if (r["draws"] or 1) > 1]
+    if not known or not drawn:
         return
     counts = [r["n"] for rows in known.values() for r in rows]
-    most = max(r["draws"] or 1 for r in results["rows"])
+    ends = (end(r["draws"] for r in drawn) for end in (min, max))
+    each = "-".join(dict.fromkeys(f"{x:.2g}" for x in ends))
+    names = ", ".join(short(rpm, 22) for rpm in rpms_of(drawn))
     parts = [f"{_shares(rows)} of the variance of {what}" for what, rows in known.items()]
-    said = f"{most:.2g} answers a context, n = {span(counts)}: their sampling is "
+    said = f"{names}: {each} answers a context, n = {span(counts)}: their sampling is "
     said += " and ".join(parts)
     worth = {
         what: [r["draws_worth_it"] for r in rows if r["draws_worth_it"] is not None and _told(r)]

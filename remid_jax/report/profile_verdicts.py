@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from remid_jax.report.profile_cells import FACTORS, Profile, counted, said_share
-from remid_jax.report.text import Figures, Row, short, wrapped
+from remid_jax.report.text import Figures, Row, short, without_r_emid, wrapped
 
 LINES = 2  # of a verdict
 NAMES = 2  # places that a clause names where there are more
@@ -204,16 +204,18 @@ def _r_emid(rpm: str, results: Mapping[str, Any], figures: Figures, degraded: bo
     rows = [r for r in results["rows"] if r["rpm"] == rpm and r["r_emid"] is not None]
     if not rows:
         return (Piece(R_EMID, "no R-EMID could be estimated"),)
+    missing = [f"under {short(tag, 22)}" for tag in without_r_emid(rpm, results["rows"])]
+    unknown = f", not estimated {_some(missing)}" if missing else ""
     clear = [r for r in rows if r["r_emid"] > 0 and figures.is_significant(r)]
     if clear:
         top = max(clear, key=lambda r: r["r_emid"])
         ends = figures.interval(top["r_emid"], top["r_emid_low"], top["r_emid_high"])
         more = f" and {len(clear) - 1} more" * (len(clear) > 1)
-        return (Piece(R_EMID, f"R-EMID {ends} under {short(top['subset'], 22)}{more}"),)
+        return (Piece(R_EMID, f"R-EMID {ends} under {short(top['subset'], 22)}{more}{unknown}"),)
     far = max(rows, key=lambda r: r["r_emid_high"])
     most = f"at most {figures.value(far['r_emid_high'])} ({short(far['subset'], 22)})"
     none = "no degradation shown" + (" by R-EMID:" if degraded else "; R-EMID")
-    return (Piece(R_EMID, f"{none} {most}"),)
+    return (Piece(R_EMID, f"{none} {most}{unknown}"),)
 
 
 def _share(cell: Row) -> float:

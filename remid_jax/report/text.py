@@ -19,6 +19,11 @@ def rpms_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(r["rpm"] for r in rows if r["rpm"] not in REFERENCES))
 
 
+def without_r_emid(rpm: str, rows: Sequence[Row]) -> list[str]:
+    """Shifted subsets of an RPM whose R-EMID could not be estimated."""
+    return [r["subset"] for r in rows if r["rpm"] == rpm and r["shift"] and r["r_emid"] is None]
+
+
 def short(name: str, room: int = 30) -> str:
     """An untrusted name: control characters escaped, and its middle left out where it is long."""
     text = visible(name)

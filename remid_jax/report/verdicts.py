@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from remid_jax.report.text import WIDTH, Figures, Row, fit, n_and_p, short, span
+from remid_jax.report.text import WIDTH, Figures, Row, fit, n_and_p, short, span, without_r_emid
 
 MOST = 2 * WIDTH - 20  # cells of a verdict, which is wrapped into two lines
 
@@ -26,7 +26,7 @@ def verdict(rpm: str, results: Mapping[str, Any], figures: Figures) -> str:
     said = f"{short(rpm)}: {found}"
     (worst,) = (w for w in results["worst"] if w["rpm"] == rpm)
     near = worst["not_distinguished_from"] if largest in clear else []
-    missing = [r["subset"] for r in rows[1:] if r["r_emid"] is None]
+    missing = without_r_emid(rpm, rows)
     for start, tags in (("not distinguished from", near), ("not estimated under", missing)):
         if tags:
             names = [short(tag, 22) for tag in tags]
@@ -68,7 +68,7 @@ def comparison_lines(results: Mapping[str, Any], figures: Figures, room: int) ->
         if known and all(_least_p(c, known) >= figures.alpha for c in known):
             n = span([c["n"] for c in known])
             none = f"n = {n} cannot show that two RPMs differ in R-EMI (sign flips, Holm): "
-            none += f"{len(known)} comparisons"
+            none += f"{len(known)} comparison{'s' * (len(known) != 1)}"
         return [none] if results["comparisons"] else []
     kept = len(found) if len(found) <= room else room - 1
     more = f"{len(found) - kept} more significant differences between two RPMs"

@@ -282,6 +282,13 @@ def test_rulers_say_what_known_faults_reach():
     assert line_of(results, "echo").startswith(echo)
 
 
+def test_a_shift_without_an_estimate_is_named():
+    results = profiled(one(-3.0, None))
+    assert "not estimated under spanish" in " ".join(shown(results))
+    results["rows"][1].update(r_emid=9.0, r_emid_low=5.0, r_emid_high=13.0, p_holm=0.01)
+    assert "under german, not estimated under spanish" in " ".join(shown(results))
+
+
 def test_a_degradation_by_r_emid_is_named_beside_the_profile():
     results = profiled(one(4.5, 19.1, -3.0))
     assert "R-EMID 19.1 [15.1, 23.1] under spanish and 1 more" in verdict_of(results)

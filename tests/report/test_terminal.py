@@ -196,7 +196,8 @@ def test_what_several_answers_a_context_add_has_a_line():
         r.update(draws=2.0, draws_share=share, draws_share_se=0.052, draws_worth_it=worth)
     said = " ".join(" ".join(shown(results)).split())
     start = (
-        "2 answers a context, n = 10: their sampling is 8 ± 5 to 31 ± 5 % of the variance of R-EMI"
+        "m: 2 answers a context, n = 10: their sampling is 8 ± 5 to 31 ± 5 % of the variance of "
+        "R-EMI"
     )
     assert f"{start}; worth their cost (median): 2 for R-EMI " in said
     cell = next(c for c in results["profile"] if c["rpm"] == "m")

@@ -24,7 +24,15 @@ from remid_jax.report.html.pictures import inline
 from remid_jax.report.notes import prediction_lines, seen_with_power
 from remid_jax.report.profile_cells import FACTORS, Profile
 from remid_jax.report.svg import R_EMI_KEY, r_emi_panels
-from remid_jax.report.text import GOLDEN, NO_BREAK, Figures, Row, rpms_of, short
+from remid_jax.report.text import (
+    GOLDEN,
+    NO_BREAK,
+    Figures,
+    Row,
+    rpms_of,
+    short,
+    without_r_emid,
+)
 
 SEEN = "seen with power 0.8"
 LEVELS = ("n", "R-EMI", "R-EMID", "p (Holm)", SEEN)
@@ -130,6 +138,8 @@ def _risk(rpm: str, results: Mapping[str, Any], figures: Figures) -> Iterator[st
         if worst["rpm"] == rpm and rows:
             near = worst["not_distinguished_from"]
             yield _worst_of(rows, "subset", near, figures, "subsets")
+    if rows_without := without_r_emid(rpm, results["rows"]):
+        yield f"Not estimated, and so not judged: {', '.join(short(t, 24) for t in rows_without)}."
 
 
 def _worst_of(
@@ -140,7 +150,7 @@ def _worst_of(
     others = ", ".join(short(name, 24) for name in near)
     apart = f"not distinguished from {others}" if near else f"larger than under the other {what}"
     if len(rows) == 1:
-        apart = f"the only one of the {what}"
+        apart = f"the only one of the {what} that is estimated"
     found = f"largest under {short(top[key], 24)}: {ends}, {apart}"
     if any(r["r_emid"] > 0 and figures.is_significant(r) for r in rows):
         return f"By {key}, {found}."

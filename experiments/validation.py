@@ -1,16 +1,9 @@
-"""Says what one's own samples and answers allow to measure, before anything is computed.
-
-python -m experiments.validate FILE [--responses FILE] [--config NAME] [--config.KEY=VALUE ...]
-
-Exit code 0: usable; 1: a run would be refused, or a rule is broken under --strict; 2: a file cannot
-be read.
-"""
+"""What a file of samples, and of answers, allows to measure: the work of `experiments.validate`."""
 
 import argparse
 import contextlib
 import dataclasses
 import itertools
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +12,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from remid_jax.arguments import Parser
-from remid_jax.cli import run_command
 from remid_jax.data import rules
 from remid_jax.data.logs import is_log, read_log
 from remid_jax.data.options import add_file
@@ -54,21 +46,18 @@ from remid_jax.report.validation import print_validation
 from .command_line import parse
 
 CONFIG = "benchmark"  # by default, as for one's own data in the README
+DESCRIPTION = "Says what a file of samples allows to measure, before anything is computed."
 LOG = "log"  # tag of the dialogues of a log, which have none
 Subsets = Mapping[str, Sequence[Sample]]
 Record = dict[str, Any]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Reads, checks, counts and prints; returns the exit code.
+def validate(argv: Sequence[str] | None) -> int:
+    """Reads, checks, counts and prints; returns the exit code, 0 or 1.
 
-    Args:
-      argv: the words after the command; by default those of this process.
+    Raises:
+      UserError: a file or an option that cannot be used.
     """
-    return run_command(lambda: _run(argv), program=argv is None)
-
-
-def _run(argv: Sequence[str] | None) -> int:
     args, overrides = _parse(argv)
     config = _configuration(args, overrides)
     logged = args.file != BUNDLED and is_log(path_of(args.file, "benchmark file"))
@@ -79,7 +68,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The arguments, and those of them that are keys of the configuration."""
-    parser = Parser("python -m experiments.validate", __doc__.partition("\n")[0])
+    parser = Parser("python -m experiments.validate", DESCRIPTION)
     add_file(parser)
     parser.set_defaults(in_distribution="")
     add = parser.add_argument
@@ -258,7 +247,3 @@ def _prompts(
 
 def _plain(messages: Messages) -> str:
     return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
