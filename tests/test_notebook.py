@@ -39,7 +39,7 @@ def test_it_runs(tmp_path, monkeypatch):
         for output in cell.get("outputs", ())
         if output.get("name") == "stdout"
     )
-    for said in ("full_context: n = 3", "usable: ", "my_rpm: n = 3", "R-EMI -14", "n = 16"):
+    for said in ("full_context: n = 3", "usable: ", "my_rpm: n = 3", "R-EMI -15.5 nats", "n = 16"):
         assert said in printed
     shown = [
         output["data"].get("text/html", "")
