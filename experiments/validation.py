@@ -16,7 +16,7 @@ from remid_jax.data import rules
 from remid_jax.data.logs import is_log, read_log
 from remid_jax.data.options import add_file
 from remid_jax.data.prompts import FULL, Messages, reply_messages
-from remid_jax.data.reading import BUNDLED, Benchmark, load_benchmark
+from remid_jax.data.reading import BUNDLED, Benchmark, load_benchmark, sample_records
 from remid_jax.data.responses import (
     RESPONSE,
     Answers,
@@ -61,9 +61,24 @@ def validate(argv: Sequence[str] | None) -> int:
     args, overrides = _parse(argv)
     config = _configuration(args, overrides)
     logged = args.file != BUNDLED and is_log(path_of(args.file, "benchmark file"))
-    record = _of_log(args, config) if logged else _of_samples(args, config, overrides)
+    try:
+        record = _of_log(args, config) if logged else _of_samples(args, config, overrides)
+    except UserError as e:
+        if not _holds_only_answers(args.file):
+            raise
+        hint = "it holds answers: give the file of samples, and this one as --responses"
+        raise UserError(f"{e}; {hint}") from None
     print_validation({"strict": args.strict, "power": POWER, **record})
     return int(bool(record["refused"] or (args.strict and record["problems"])))
+
+
+def _holds_only_answers(file: str) -> bool:
+    """Whether the first record of a file is an answer, ours or a server's, without a sample."""
+    with contextlib.suppress(UserError, StopIteration):
+        _, _, record = next(sample_records(Path(file)))
+        answers = isinstance(record, dict) and record.keys() & {RESPONSE, "custom_id"}
+        return bool(answers) and rules.PERSONA not in record
+    return False
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:

@@ -269,6 +269,7 @@ def test_mistakes_are_listed_and_stop_nothing_but_strict(validate):
     ([record(user_persona="")], (), "field 'user_persona' is empty"),
     ([record(tag="germn")], (), "unknown subset_tag 'germn' (did you mean 'german'?)"),
     (samples(), ("--responses", "none.jsonl"), "response file not found: none.jsonl"),
+    ([{"sample_ID": "a", "model_response": {"m": "Hm."}}], (), "this one as --responses"),
     (samples(), ("--config", "corl_paper"), "--config corl_paper is no diagnosis"),
     (samples(), ("--promts=2",), "unexpected argument '--promts=2' (did you mean '--prompts'?)"),
     (samples(), ("--prompts=-1",), "--prompts is -1; it must be at least 0"),
