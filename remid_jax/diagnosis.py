@@ -20,6 +20,7 @@ from remid_jax.data.samples import Sample
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import check_config
 from remid_jax.evaluation.cost import (
+    Stage,
     context_cost,
     cost_record,
     left_of,
@@ -97,8 +98,10 @@ def diagnose(
     plan = make_plan(task, cache)
     if config.dry_run:
         return {"plan": cost_record(task, plan, longest, cache)}
-    planned = _say_plan(task, plan, cache, longest)
-    for model in {r.model for r in left_of(plan.requests, cache)}:
+    todo = left_of(plan.requests, cache)
+    stages = stages_of(todo, config.sampling.batch_rows)
+    _say_plan(task, stages, longest)
+    for model in {r.model for r in todo}:
         _ = model.engine  # its weights: reading them is no work on requests
     with count_compilations() as programs:
         began = time.monotonic()
@@ -112,7 +115,7 @@ def diagnose(
         "start_up": began - started + programs.seconds,
         "work": ended - began - programs.seconds,
     }
-    _say_cost(programs, engine, planned, seconds["work"])
+    _say_cost(programs, engine, sum(s.flops for s in stages), seconds["work"])
     origin |= _numbers_of(task) | {
         "sizes": dataclasses.asdict(getattr(engine, "sizes", sizes)),
         "planned_flops": sum(s.flops for s in stages_of(most.requests, 1)),
@@ -252,9 +255,7 @@ def _answer_counts(plan: Plan) -> dict[str, dict[str, Any]]:
     return {rpm: counts_of(found) for rpm, found in answers.items()}
 
 
-def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> float:
-    """Says what is left to do; the operations of it, at most."""
-    stages = stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows)
+def _say_plan(task: Task, stages: Sequence[Stage], longest: int) -> None:
     for stage in stages:
         pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
         work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
@@ -267,7 +268,6 @@ def _say_plan(task: Task, plan: Plan, cache: Cache, longest: int) -> float:
             log.warning("note: %s: %s", name, note)
     for sample_id, turns in task.selection.shortened:
         log.warning("note: %s: %d oldest turns dropped to fit", sample_id, turns)
-    return sum(stage.flops for stage in stages)
 
 
 def _selection_notes(task: Task) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Every measure of a run as a record of one shape: what results.csv holds and limits are put on."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.report.text import Row
@@ -51,8 +51,7 @@ def name_of(record: Row) -> str:
     return f"{record['measure']}.{record['factor']}" if record["factor"] else record["measure"]
 
 
-def _of_rows(rows: Iterable[Row], home: str | None, unit: str) -> Iterator[Row]:
-    rows = list(rows)
+def _of_rows(rows: Sequence[Row], home: str | None, unit: str) -> Iterator[Row]:
     at_home = {r["rpm"]: r for r in rows if r["subset"] == home}
     for row in rows:
         for name, own in OF_ROWS.items():

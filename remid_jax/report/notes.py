@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
+from remid_jax.report.profile_cells import FACTORS
 from remid_jax.report.text import (
     NO_BREAK,
     REFERENCES,
@@ -18,7 +19,6 @@ from remid_jax.report.text import (
     span,
 )
 
-FACTORS = ("user", "character", "dialogue")
 ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
 KNOWN = 0.25  # largest standard error of a share of the variance by which advice is given
 ABOVE_GOLDEN = {"r_emi_above_golden": "R-EMI", "baseline_above_golden": "baseline"}

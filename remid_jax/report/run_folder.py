@@ -62,7 +62,6 @@ def read_run(folder: str | Path, version: int, check: Check) -> Run:
     results = read_json_object(file, "results")
     _check_version(results, version, file)
     try:
-        check(results, (), ())
         contributions, examples = _contributions(folder, results), _examples(folder, results)
         check(results, contributions, (examples or {}).get("examples", ()))
     except (ValueError, TypeError, KeyError, AttributeError) as e:
@@ -87,7 +86,7 @@ def _check_version(results: Mapping[str, Any], version: int, file: Path) -> None
 
 
 def _contributions(folder: Path, results: Mapping[str, Any]) -> list[Row]:
-    if results["contributions"] is None:
+    if results.get("contributions") is None:
         return []
     file = folder / str(results["contributions"])
     rows = [row for _, row in read_json_lines(file, "contributions")]
@@ -98,7 +97,7 @@ def _contributions(folder: Path, results: Mapping[str, Any]) -> list[Row]:
 
 def _examples(folder: Path, results: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """None also where the file was taken away: a page goes without texts that are nobody else's."""
-    if results["examples"] is None or not (folder / str(results["examples"])).exists():
+    if results.get("examples") is None or not (folder / str(results["examples"])).exists():
         return None
     file = folder / str(results["examples"])
     found = read_json_object(file, "examples")

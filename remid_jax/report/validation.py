@@ -5,11 +5,11 @@ from typing import Any
 
 from remid_jax.errors import visible
 from remid_jax.report.cost import print_cost
+from remid_jax.report.profile_cells import FACTORS
 from remid_jax.report.tables import new_table, print_whole
 from remid_jax.report.text import Row, short, wrapped
 
 R_EMI, R_EMID = "r_emi", "r_emid"
-FACTORS = ("user", "character", "dialogue")
 CLAUSES = 4  # of a verdict; what does not fit stands below the table
 LACKING = {R_EMI: "no R-EMI, R-EMID, baseline and shares", R_EMID: "no R-EMID"}
 REASONS = 3  # that are listed where there are more

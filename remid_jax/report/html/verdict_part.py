@@ -15,6 +15,7 @@ from remid_jax.report.profile_verdicts import (
 )
 from remid_jax.report.text import Figures, rpms_of, short, span
 from remid_jax.report.uncertainty import collapse_verdict
+from remid_jax.report.verdict_lines import all_lack_golden, told_by_collapse
 from remid_jax.report.verdicts import comparison_lines, verdict
 
 COMPARED = 8  # lines of RPMs against each other
@@ -47,7 +48,7 @@ def verdicts(results: Mapping[str, Any], figures: Figures) -> list[Verdict]:
 
 def compared(results: Mapping[str, Any], figures: Figures) -> list[str]:
     """Sentences about RPMs against each other; none where nothing can be compared."""
-    if {r["subset"] for r in results["rows"]} <= {*subsets_without_golden(results)}:
+    if all_lack_golden(results):
         return []
     return comparison_lines(results, figures, COMPARED)
 
@@ -64,12 +65,12 @@ def _verdict(rpm: str, results: Mapping[str, Any], figures: Figures) -> tuple[st
 def _of_profile(
     rpm: str, results: Mapping[str, Any], profile: Profile, figures: Figures
 ) -> Iterator[Said]:
-    lacking = subsets_without_golden(results)
-    if not {*profile.shifts} <= {*lacking}:
+    if not all_lack_golden(results):
         for clause in profile_clauses(rpm, results, profile, figures):
             tone = TONES.get(clause[0].rank, "")
             yield Said("".join(piece.text for piece in clause), tone)
-    if lacking:
-        said = collapse_verdict(rpm, profile, lacking).removeprefix(f"{short(rpm)}: ")
+    if lacking := subsets_without_golden(results):
+        told = told_by_collapse(profile, lacking)
+        said = collapse_verdict(rpm, profile, told).removeprefix(f"{short(rpm)}: ")
         _, _, what = said.partition("; ")
         yield Said(what, "bad" if what.startswith("collapsed") else "")
