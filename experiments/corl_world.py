@@ -50,7 +50,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     waves = waves_of(config)
     _run_all(waves, config, folder)
     runs = {
-        v: [json.loads((folder / f"{v}-{s}" / TRUTH).read_text()) for s in config.study.seeds]
+        v: [json.loads(_truth_of(folder, v, s).read_text()) for s in config.study.seeds]
         for v in config.study.variants
     }
     record = record_of(runs)
@@ -89,12 +89,18 @@ def base_of(folder: Path, seed: int) -> Path:
     return folder / f"base-{seed}"
 
 
+def _truth_of(folder: Path, variant: str, seed: int) -> Path:
+    """What a finished run measured."""
+    return folder / f"{variant}-{seed}" / TRUTH
+
+
 def _run_all(waves: Sequence[Sequence[tuple[str, int]]], config: ConfigDict, folder: Path) -> None:
     begins, children = dict(config.study.begins), set()
-    total = sum(map(len, waves))
+    left = [[(v, s) for v, s in wave if not _truth_of(folder, v, s).exists()] for wave in waves]
+    total = sum(map(len, left))  # finished ones would tell nothing of the time left
     with progress("runs", total) as advance, ThreadPoolExecutor(config.study.workers) as pool:
         try:
-            for wave in waves:
+            for wave in left:
                 for one in [
                     pool.submit(_run_one, v, s, folder, begins.get(v), children) for v, s in wave
                 ]:
@@ -112,8 +118,6 @@ def _run_one(
 ) -> None:
     """One run in a process of its own, which may go on from the pair of the variant `begin`."""
     where = folder / f"{variant}-{seed}"
-    if (where / TRUTH).exists():
-        return
     command = [
         sys.executable, "-m", f"{__package__}.main", "--config",
         f"corl_world:{variant},{seed}", "--workdir", str(where),
