@@ -16,6 +16,7 @@ MEASURES = {
     "emid_error": "|R-EMID by q - R-EMID by the true p|, nats a response (id: of R-EMI)",
 }
 WAYS = {"one_thought": "one thought, trusted", "mixture": "the mixture over thoughts"}
+POSSIBLE = {"agreement": (0.0, 1.0), "entropy": (0.0, np.inf)}  # others: correlations
 FIRST, BASE, PLAIN = "corl", "without_corl", "without_reasoning"
 DOUBTS = {
     "agreement": "agreement", "agreement_kl_mixture": "its rank correlation with the loss",
@@ -126,7 +127,12 @@ def _doubts(seeds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Cell | No
         found[tag] = {}
         for name in names:
             known = [seed[tag][name] for seed in seeds if seed[tag][name] is not None]
-            found[tag][name] = {**with_interval(known), "seeds": len(known)} if known else None
+            found[tag][name] = None
+            if known:
+                cell = with_interval(known)
+                if (interval := cell["interval"]) is not None:
+                    interval = np.clip(interval, *POSSIBLE.get(name, (-1.0, 1.0))).tolist()
+                found[tag][name] = {**cell, "interval": interval, "seeds": len(known)}
     return found
 
 
@@ -146,7 +152,8 @@ def print_tables(record: Mapping[str, Any]) -> None:
         _print(f"the mixture below one thought, paired differences of {measure}", rows, COLUMNS)
     shares = record["gains"].get("without_training", {})
     _print("what the mixture gives SFT alone, as a share of CoRL's gain", shares, COLUMNS)
-    for variant, by_tag in record["doubt"].items():
+    for variant in (BASE, FIRST):  # of the others the record tells
+        by_tag = record["doubt"].get(variant, {})
         if any(cell is not None for of in by_tag.values() for cell in of.values()):
             rows = {tag: {DOUBTS[n]: of[n] for n in DOUBTS} for tag, of in by_tag.items()}
             _print(f"{variant}: doubt of a context's thoughts", rows, tuple(DOUBTS.values()))

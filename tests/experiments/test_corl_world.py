@@ -107,7 +107,19 @@ def test_doubt_is_correlated_with_the_loss_over_contexts(runs):
     assert home["entropy_kl_mixture"]["mean"] == pytest.approx(-1.0)
     assert record["doubt"]["corl"]["german"]["agreement"]["seeds"] == 1
     assert record["doubt"]["corl"]["german"]["agreement_kl_mixture"] is None  # all losses alike
-    print_tables(record)
+
+
+def test_an_interval_of_agreement_holds_what_agreement_can_be(runs):
+    runs["corl"][1]["IDTest"]["doubt_of_samples"]["agreement"] = [1.0, 1.0]
+    agreement = record_of(runs)["doubt"]["corl"]["IDTest"]["agreement"]
+    assert agreement["mean"] == 0.875 and agreement["interval"] == [0.0, 1.0]
+
+
+def test_tables_print_with_their_titles(runs, capsys):
+    print_tables(record_of(runs))
+    printed = capsys.readouterr().out
+    assert "the mixture over thoughts: E KL(p || q)" in printed
+    assert "without_corl: doubt of a context's thoughts" in printed
 
 
 def test_each_seed_has_a_base_of_its_own():
