@@ -17,7 +17,8 @@ MEASURES = {
 }
 WAYS = {"one_thought": "one thought, trusted", "mixture": "the mixture over thoughts"}
 POSSIBLE = {"agreement": (0.0, 1.0), "entropy": (0.0, np.inf)}  # others: correlations
-FIRST, BASE, PLAIN = "corl", "without_corl", "without_reasoning"
+FIRST, BASE = "corl", "without_corl"
+WITHOUT_GRPO = ("without_reasoning", "equal_sft")  # what BASE is compared with
 DOUBTS = {
     "agreement": "agreement", "agreement_kl_mixture": "its rank correlation with the loss",
     "entropy": "entropy", "entropy_kl_mixture": "its rank correlation",
@@ -95,8 +96,8 @@ def _steps(variants: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """(variant, those that it should lie below)."""
     if FIRST in variants:
         yield FIRST, [v for v in variants if v != FIRST]
-    if {BASE, PLAIN} <= set(variants):
-        yield BASE, [PLAIN]
+    if BASE in variants and (others := [v for v in WITHOUT_GRPO if v in variants]):
+        yield BASE, others
 
 
 def _by_column(measure: str, seeds: Sequence[Any]) -> Callable[[str], list[float]]:
