@@ -23,7 +23,7 @@ def write_speaker(path):
     tensors = tiny_tensors(seed=1)
     silent = [t not in string.ascii_letters + "Ġ" for t in TOKENS]
     tensors["lm_head.weight"][silent] = 0
-    return write_gguf(path, tensors)
+    return write_gguf(path, tensors, fields=[("context_length", 4096)])
 
 
 @contextlib.contextmanager
@@ -35,7 +35,10 @@ def chat_server(path, key="", context=4096):
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.model_alias = {NAME, ALIAS}
-    params.n_ctx, params.n_parallel, params.verbosity, params.warmup = context, 2, -1, False
+    params.n_ctx, params.verbosity, params.warmup = context, -1, False
+    # One request after another, each read anew: else their numbers, and now and then a token,
+    # depend on which came before and beside them.
+    params.n_parallel, params.cache_prompt = 1, False
     if key:
         params.api_keys = [key]
     for threads in (params.cpuparams, params.cpuparams_batch):

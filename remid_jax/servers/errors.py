@@ -95,6 +95,11 @@ def nobody_there(error: Exception, server: Server) -> UserError:
     )
 
 
+def refuses_all(why: str, server: Server) -> UserError:
+    """A server that has answered nothing yet."""
+    return UserError(f"the server at {server.api} answers no request: {why}")
+
+
 def gone(why: str, server: Server) -> UserError:
     """A server that answered does so no longer."""
     return UserError(f"the server at {server.api} answers no longer: {why}")
