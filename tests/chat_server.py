@@ -14,7 +14,7 @@ import xllamacpp
 from tiny_checkpoint import TOKENS, tiny_tensors, write_gguf
 
 NAME = "smollm2"  # of the model, on the server
-ALIAS = "my-rpm"  # of the same model, as pages of the documentation call it
+ALIAS = "my-rpm"  # the same, as the documentation calls it
 STALLED = 3.0  # seconds that a stalled request hangs
 
 
@@ -129,6 +129,10 @@ class Proxy:
     def refused(self, handler, _):
         """400, which no other try mends."""
         _send(handler, 400, b'{"error": {"message": "a filter took offence"}}')
+
+    def missing(self, handler, _):
+        """404, of a model that is not there."""
+        _send(handler, 404, b'{"error": {"message": "no such model"}}')
 
     def echoing(self, handler, _):
         """An error that repeats the key."""

@@ -63,7 +63,8 @@ def hopeless(error: Exception, server: Server, names: Iterable[str]) -> UserErro
         return UserError(f"the server at {server.api}: {state} ({why}); {remedy}")
     if status == 402:
         return UserError(f"the server at {server.api}: the account has no credit ({why})")
-    if names:
+    names = list(names)
+    if names and server.model not in names:
         return unknown_model(server, names, why)
     return no_such_server(server, why)
 

@@ -130,6 +130,9 @@ def test_a_model_that_is_not_there(proxy, server):
     assert "no model 'smolm2' (did you mean 'smollm2'?); it lists" in said and not proxy.calls
     assert len(list(replies(Server(proxy.url, "else", listed=False), REQUESTS[:2]))) == 2
     assert len(list(replies(Server(proxy.url, f"org/{NAME}:fast"), REQUESTS[:2]))) == 2
+    proxy.faults = ["missing"]
+    said = refusal(Server(proxy.url, "else", listed=False))
+    assert "has no model 'else' (HTTP 404: no such model); it lists" in said
 
 
 def test_keys(keyed_url, monkeypatch):
