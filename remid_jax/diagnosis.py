@@ -31,7 +31,7 @@ from remid_jax.evaluation.cost import (
 )
 from remid_jax.evaluation.examples import with_texts
 from remid_jax.evaluation.excluded import find_excluded
-from remid_jax.evaluation.gather import Gathered, gather
+from remid_jax.evaluation.gather import Gathered, gather, judgments_of
 from remid_jax.evaluation.outputs import (
     write_contributions,
     write_examples,
@@ -160,7 +160,7 @@ def _finish(
         origin |= {"thought_agreement": doubt_records(found.agreement, level)}
     tables = analyse(
         found.subsets, task.settings, found.log_p, found.swapped, found.prediction,
-        context_cost(plan),
+        context_cost(plan), judgments_of(task),
     )  # fmt: skip
     contributions = tables["contributions"]
     examples = with_texts(choose_examples(contributions), task, plan, cache)

@@ -1,7 +1,7 @@
 """Whether measures and a judge order RPMs and shifts alike, with what the contexts leave open."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,16 +23,25 @@ Cell = tuple[str, str]  # tag, RPM
 Values = Mapping[Cell, np.ndarray]  # [N] values of a judge, NaN where unknown
 
 
+class Cells(NamedTuple):
+    """A value for each cell of some subsets, and the same without each group of contexts."""
+
+    value: Mapping[Cell, float]
+    without: Sequence[Mapping[Cell, float]]
+
+
 class Family(NamedTuple):
     """Subsets whose contexts are deleted together.
 
     Attributes:
       tags: of the subsets.
-      without: for each group that is deleted, cell -> value; of these subsets alone.
+      measures: measure -> its cells.
+      judged: those of the judge.
     """
 
     tags: frozenset[str]
-    without: Sequence[Mapping[Cell, float]]
+    measures: Mapping[str, Cells]
+    judged: Cells
 
 
 def correlation_records(
@@ -51,27 +60,16 @@ def correlation_records(
       estimates: of all subsets.
       swaps: tag -> scores under contexts with a swapped factor.
     """
-    whole, judged = {}, {}
-    families, judge_families = [], []
-    for family in _families(estimates):
-        groups = _groups(family, estimates, values)
-        found = _measured(family, groups, estimates, swaps)
-        said = _means({c: values[c] for c in values if c[0] in {s.tag for s in family}}, groups)
-        tags = frozenset(s.tag for s in family)
-        for name, (value, without) in found.items():
-            whole.setdefault(name, {}).update(value)
-            families.append((name, Family(tags, without)))
-        judged.update(said[0])
-        judge_families.append(Family(tags, said[1]))
-    home = estimates.home.tag
-    records = []
-    for name in (*LEVELS, DROP):
-        own = [f for n, f in families if n == ("r_emi" if name == DROP else name)]
-        known = whole["r_emi" if name == DROP else name]
-        pick = functools.partial(_cells_of, name == DROP, home)
-        found = _correlated(pick, known, judged, own, judge_families, estimates)
-        records.append({"judge": judge, "measure": name, **found})
-    return records
+    families = []
+    for subsets in _families(estimates):
+        groups, tags = _groups(subsets, estimates, values), frozenset(s.tag for s in subsets)
+        own = {cell: x for cell, x in values.items() if cell[0] in tags}
+        measures = _measured(subsets, groups, estimates, swaps)
+        families.append(Family(tags, measures, _means(own, groups)))
+    return [
+        {"judge": judge, "measure": name, **_correlated(name, families, estimates)}
+        for name in (*LEVELS, DROP)
+    ]
 
 
 def _families(estimates: Estimates) -> list[list[Subset]]:
@@ -91,20 +89,20 @@ def _groups(family: Sequence[Subset], estimates: Estimates, values: Values) -> n
 
 def _measured(
     family: Sequence[Subset], groups: np.ndarray, estimates: Estimates, swaps: Mapping[str, Swapped]
-) -> dict[str, tuple[dict[Cell, float], list[dict[Cell, float]]]]:
-    """Measure -> (cell -> value, the same without each group)."""
+) -> dict[str, Cells]:
+    """Each measure of the evaluated models."""
     cells = [(s, rpm) for s in family for rpm in estimates.rpms]
     labels = np.unique(groups[groups >= 0])
     found = {}
-    for name in ("r_emi", "baseline"):
-        value: dict[Cell, float] = {}
-        without: list[dict[Cell, float]] = [{} for _ in labels]
-        for s, rpm in cells if len(labels) >= MIN_CONTEXTS else ():
-            replicates = estimates.replicates(s, rpm, groups).column(COLUMNS.index(name))
-            value[s.tag, rpm] = float(replicates.value)
-            for left, x in zip(without, replicates.without, strict=True):
-                left[s.tag, rpm] = float(x)
-        found[name] = value, without
+    for name in ("r_emi", "baseline") if len(labels) >= MIN_CONTEXTS else ():
+        column = COLUMNS.index(name)
+        each = {
+            (s.tag, rpm): estimates.replicates(s, rpm, groups).column(column) for s, rpm in cells
+        }
+        found[name] = Cells(
+            {cell: float(r.value) for cell, r in each.items()},
+            [{cell: float(r.without[k]) for cell, r in each.items()} for k in range(len(labels))],
+        )
     lost = {(s.tag, rpm): _lost(s, swaps[s.tag], rpm) for s, rpm in cells if s.tag in swaps}
     return {**found, "lost": _means(lost, groups)}
 
@@ -124,59 +122,67 @@ def _lost(subset: Subset, swaps: Swapped, rpm: str) -> np.ndarray:
     return np.mean(gaps, axis=0)
 
 
-def _means(values: Values, groups: np.ndarray) -> tuple[dict[Cell, float], list[dict[Cell, float]]]:
-    """Cell -> mean of its values [N], and the same without each group."""
+def _means(values: Values, groups: np.ndarray) -> Cells:
+    """The mean of each cell's values [N]."""
 
     def means(kept: np.ndarray) -> dict[Cell, float]:
         known = {cell: x[kept & np.isfinite(x)] for cell, x in values.items()}
         return {cell: float(x.mean()) if len(x) else np.nan for cell, x in known.items()}
 
     labels = np.unique(groups[groups >= 0])
-    return means(groups >= 0), [means((groups >= 0) & (groups != g)) for g in labels]
+    return Cells(means(groups >= 0), [means((groups >= 0) & (groups != g)) for g in labels])
 
 
-def _cells_of(is_drop: bool, home: str, values: Mapping[Cell, float]) -> dict[Cell, float]:
-    """The cells of a correlation: levels, or drops from in distribution."""
-    if not is_drop:
-        return dict(values)
+def _drops(values: Mapping[Cell, float], home: str) -> dict[Cell, float]:
+    """What the values of shifted cells are below those in distribution."""
     return {
-        (tag, rpm): values[home, rpm] - x
+        (tag, rpm): values.get((home, rpm), np.nan) - x
         for (tag, rpm), x in values.items()
-        if tag != home and (home, rpm) in values
+        if tag != home
     }
 
 
-def _correlated(
-    pick: Callable[[Mapping[Cell, float]], dict[Cell, float]], known: Mapping[Cell, float],
-    judged: Mapping[Cell, float], families: Sequence[Family], judge_families: Sequence[Family],
-    estimates: Estimates,
-) -> Record:  # fmt: skip
-    """Both correlations with their intervals, or why there are none."""
-    a, b = pick(known), pick(judged)
+def _correlated(name: str, families: Sequence[Family], estimates: Estimates) -> Record:
+    """Both correlations of a measure with the judge's values, or why there are none."""
+    column, home = "r_emi" if name == DROP else name, estimates.home.tag
+    known = [f for f in families if column in f.measures]
+    whole = {cell: x for f in known for cell, x in f.measures[column].value.items()}
+    judged = {cell: x for f in known for cell, x in f.judged.value.items()}
+
+    def pair(own: Mapping[Cell, float], theirs: Mapping[Cell, float]) -> Iterator[dict]:
+        """Both, with some of their values changed."""
+        for values in ({**whole, **own}, {**judged, **theirs}):
+            yield _drops(values, home) if name == DROP else values
+
+    a, b = pair({}, {})
     cells = [c for c in a if np.isfinite(a[c]) and np.isfinite(b.get(c, np.nan))]
+    places = {tag for tag, _ in cells} | ({home} if name == DROP else set())
+    used = [f for f in known if f.tags & places]
     record: Record = {
         "cells": len(cells),
         "rpms": len({rpm for _, rpm in cells}),
         "subsets": len({tag for tag, _ in cells}),
-        "contexts": sum(len(f.without) for f in families),
+        "contexts": sum(len(f.judged.without) for f in used),
         **dict.fromkeys(f"{kind}{end}" for kind in KINDS for end in ("", "_low", "_high")),
         "reason": None,
     }
     if len(cells) < LEAST_CELLS:
-        return {**record, "reason": f"{LEAST_CELLS} cells of RPM and subset are needed"}
+        return {**record, "reason": f"{len(cells)} of at least {LEAST_CELLS} RPM × subset"}
 
-    def replicate(own: Mapping[Cell, float], theirs: Mapping[Cell, float], ranks: bool) -> float:
-        rows = (pick(x) for x in ({**known, **own}, {**judged, **theirs}))
-        return correlation(*(np.array([x[c] for c in cells]) for x in rows), ranks)
+    def of(own: Mapping[Cell, float], theirs: Mapping[Cell, float], ranks: bool) -> float:
+        return correlation(*(np.array([x[c] for c in cells]) for x in pair(own, theirs)), ranks)
 
     for kind in KINDS:
         ranks = kind == "spearman"
-        value = replicate({}, {}, ranks)
+        value = of({}, {}, ranks)
         if not np.isfinite(value):
-            return {**record, "reason": "one of both is the same in all cells"}
+            return {**record, "reason": "the measure or the judge's value is the same everywhere"}
         parts = [
-            [replicate(*deleted, ranks) for deleted in zip(f.without, j.without, strict=True)]
-            for f, j in zip(families, judge_families, strict=True)
+            [
+                of(*deleted, ranks)
+                for deleted in zip(f.measures[column].without, f.judged.without, strict=True)
+            ]
+            for f in used
         ]
         low, high = _limits(value, parts, estimates.settings.confidence)
         record |= {kind: value, f"{kind}_low": low, f"{kind}_high": high}

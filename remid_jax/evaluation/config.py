@@ -11,6 +11,7 @@ from remid_jax.data.shifts import parse_subset_shifts
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import MEMORY
 from remid_jax.inference.token_sampling import SamplingConfig
+from remid_jax.information.judgments import MODES, PAIRWISE
 from remid_jax.information.mutual_information import ESTIMATORS
 from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.models.pretrained import DTYPES
@@ -32,6 +33,20 @@ class RpmKeys:
 def rpm(view: str = "full", path: str = "") -> ConfigDict:
     """An evaluated model: what it sees (`full`, `last_turn`), its weights (default: `model`'s)."""
     return ConfigDict({"view": view, "path": path})
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgeKeys:
+    """A judge of answers; see `judge`."""
+
+    precomputed: str = key("", "file of its judgments (JSON, JSONL); then nobody is asked")
+    mode: str = key("pairwise", "two answers in both orders, or one with a score", MODES)
+    repeats: int = key(1, "calls for each judgment; those after the first are drawn", "[1, 100]")
+
+
+def judge(precomputed: str = "", mode: str = PAIRWISE, repeats: int = 1) -> ConfigDict:
+    """A judge of answers: its judgments in a file."""
+    return ConfigDict({"precomputed": precomputed, "mode": mode, "repeats": repeats})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +147,7 @@ class DiagnosisConfig(RunKeys):
          "last_turn_only": {"view": "last_turn", "path": ""}},
         "the evaluated models: name -> rpm(view, path)",
     )  # fmt: skip
+    judges: dict[str, JudgeKeys] = key({}, "judges of answers: name -> judge(...)")
     sampling: Any = group(
         "how evaluated models answer", SamplingConfig, _Batch, repetition_penalty=REPETITION_PENALTY
     )

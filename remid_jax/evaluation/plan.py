@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from remid_jax.data import prompts
+from remid_jax.data.judgments import Judgment
 from remid_jax.data.responses import Answer, Answers, join_draws
 from remid_jax.data.samples import Sample
 from remid_jax.data.thoughts import check_some_text, scorer_notes
@@ -68,6 +69,7 @@ class Task:
       references: name -> sample id -> response of a reference row that the matrices do not hold.
       given: collected answers, or None.
       swaps: tag -> contexts with one factor swapped.
+      judgments: judge -> its judgments from a file.
     """
 
     config: ConfigDict
@@ -80,6 +82,7 @@ class Task:
     references: Answers
     given: Answers | None
     swaps: Mapping[str, Swaps]
+    judgments: Mapping[str, Sequence[Judgment]] = dataclasses.field(default_factory=dict)
     _encoded: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
     _shared: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
 

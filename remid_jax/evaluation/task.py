@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
+from remid_jax.data.judgments import Judgment
 from remid_jax.data.reading import load_benchmark
 from remid_jax.data.responses import Answer, Answers, read_responses
 from remid_jax.data.samples import Sample
@@ -14,6 +15,7 @@ from remid_jax.evaluation.answers import golden_answers, reference_answers, with
 from remid_jax.evaluation.config import MEAN_OF_DRAWS
 from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import encoder_of
+from remid_jax.evaluation.judgments import read_judges
 from remid_jax.evaluation.models import Model, Models
 from remid_jax.evaluation.plan import Task
 from remid_jax.evaluation.scoring import with_scoring
@@ -42,6 +44,7 @@ class Chosen:
       settings: how information is estimated.
       labels: tag -> clusters of its contexts, or None.
       collected: answers from a file, or None.
+      judgments: judge -> its judgments from a file.
     """
 
     selection: Selection
@@ -49,6 +52,7 @@ class Chosen:
     settings: EstimatorSettings
     labels: Mapping[str, pairs.Labels | None]
     collected: Answers | None
+    judgments: Mapping[str, Sequence[Judgment]]
 
 
 def choose(config: ConfigDict) -> Chosen:
@@ -68,7 +72,8 @@ def choose(config: ConfigDict) -> Chosen:
     for tag, samples in selection.subsets.items() if collected is not None else ():
         check_excluded(tag, samples, collected, config)
     home = benchmark.subsets[config.in_distribution]
-    return Chosen(selection, home, settings, labels, collected)
+    judgments = read_judges(config, selection.subsets, list(collected or config.rpms))
+    return Chosen(selection, home, settings, labels, collected, judgments)
 
 
 def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task:
@@ -105,7 +110,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     swaps = plan_swaps(selection, scorer, config, longest)
     return Task(
         config, chosen.settings, models, encoder, selection, chosen.labels, golden, references,
-        given, swaps,
+        given, swaps, chosen.judgments,
     )  # fmt: skip
 
 
