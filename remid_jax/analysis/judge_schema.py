@@ -4,7 +4,7 @@ JUDGE_TOP = {
     "judges": "table: judges and their calibration; this and the next three only with judges",
     "judge_scores": "table: what each judge says of each row in each subset",
     "judge_agreement": "table: how far calibrated judges of one mode agree",
-    "judge_correlations": "table: whether measures order RPMs and shifts as a calibrated judge does",
+    "judge_correlations": "table: whether measures order RPMs and shifts as such a judge does",
 }
 
 
