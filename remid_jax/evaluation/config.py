@@ -39,14 +39,23 @@ def rpm(view: str = "full", path: str = "") -> ConfigDict:
 class JudgeKeys:
     """A judge of answers; see `judge`."""
 
-    precomputed: str = key("", "file of its judgments (JSON, JSONL); then nobody is asked")
-    mode: str = key("pairwise", "two answers in both orders, or one with a score", MODES)
+    url: str = key("", "of the OpenAI-compatible server that has it")
+    model: str = key("", "its name there")
+    mode: str = key(PAIRWISE, "two answers in both orders, or one with a score", MODES)
     repeats: int = key(1, "calls for each judgment; those after the first are drawn", "[1, 100]")
+    key_env: str = key("OPENAI_API_KEY", "environment variable that holds the server's key")
+    precomputed: str = key("", "file of its judgments (JSON, JSONL); then nobody is asked")
 
 
-def judge(precomputed: str = "", mode: str = PAIRWISE, repeats: int = 1) -> ConfigDict:
-    """A judge of answers: its judgments in a file."""
-    return ConfigDict({"precomputed": precomputed, "mode": mode, "repeats": repeats})
+def judge(
+    url: str = "", model: str = "", mode: str = PAIRWISE, repeats: int = 1,
+    key_env: str = "OPENAI_API_KEY", precomputed: str = "",
+) -> ConfigDict:  # fmt: skip
+    """A judge of answers: a model behind a server, or a file of judgments."""
+    return ConfigDict({
+        "url": url, "model": model, "mode": mode, "repeats": repeats, "key_env": key_env,
+        "precomputed": precomputed,
+    })  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,10 +208,20 @@ def check_config(config: ConfigDict) -> None:
             f"config.limits.contexts must be at least {MIN_CONTEXTS}: a standard error needs them"
         )
     _check_prediction(config)
+    _check_judges(config)
     for name, needed in (("negatives", "all"), ("clusters", "none")):  # only club leaves pairs out
         if config.estimator.name != "club" and config.estimator[name] != needed:
             raise UserError(
                 f"estimator {config.estimator.name!r} needs config.estimator.{name}={needed!r}"
+            )
+
+
+def _check_judges(config: ConfigDict) -> None:
+    for name, one in config.judges.items():
+        if bool(one.precomputed) == bool(one.url):
+            raise UserError(
+                f"config.judges.{name} needs either precomputed, a file of judgments, or url and "
+                "model of a server"
             )
 
 

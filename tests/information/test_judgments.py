@@ -8,8 +8,8 @@ import pytest
 from remid_jax.information.judgments import (
     correlation,
     effective_groups,
-    krippendorff_alpha,
     known_mean,
+    krippendorff_alpha,
     retest_variance,
     right,
     settle,
@@ -77,7 +77,9 @@ def alpha_by_loops(values):
 
 def test_alpha_of_small_cases():
     # Two judges, units (1, 1), (0, 0), (1, 0): D_o = 1/3, D_e = 2 · 3 · 3 / (6 · 5) = .6
-    assert krippendorff_alpha(np.array([[1.0, 0, 1], [1, 0, 0]])) == pytest.approx(1 - (1 / 3) / 0.6)
+    assert krippendorff_alpha(np.array([[1.0, 0, 1], [1, 0, 0]])) == pytest.approx(
+        1 - (1 / 3) / 0.6
+    )
     assert krippendorff_alpha(np.array([[1.0, 0], [0, 1]])) == pytest.approx(-0.5)
     # Krippendorff's (2011) example of four observers, at interval level .849.
     example = np.array([
