@@ -53,7 +53,10 @@ setup(
             "ruff>=0.8",
             "tensorboardX>=2.6",
             "PyYAML>=6",
+            "openai>=1.50",
+            "xllamacpp>=2025.1",  # the server that tests ask
         ],
+        "server": ["openai>=1.50"],
         "tensorboard": ["tensorboardX>=2.6"],
         "parity": ["torch>=2.5", "transformers>=4.50", "peft>=0.17", "trl>=0.24"],
         "cuda": ["jax[cuda12]>=0.7.2"],

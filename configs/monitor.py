@@ -7,7 +7,15 @@ from ml_collections import ConfigDict
 from remid_jax.evaluation.config import DiagnosisConfig
 from remid_jax.settings import defaults_of, key, keys_of
 
-GIVEN = ("benchmark", "in_distribution", "subset_shifts", "shifts", "responses", "rpms")  # by logs
+GIVEN = (
+    "benchmark",
+    "in_distribution",
+    "subset_shifts",
+    "shifts",
+    "responses",
+    "rpms",
+    "server",
+)  # by logs
 
 
 @dataclasses.dataclass(frozen=True)

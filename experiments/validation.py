@@ -28,7 +28,7 @@ from remid_jax.data.samples import Sample
 from remid_jax.data.shifts import ID_TRAIN
 from remid_jax.errors import UserError, nearest
 from remid_jax.evaluation.cache import Cache
-from remid_jax.evaluation.config import check_config
+from remid_jax.evaluation.config import check_config, specs_of
 from remid_jax.evaluation.cost import cost_record, longest_of
 from remid_jax.evaluation.measurable import (
     POWER,
@@ -244,7 +244,7 @@ def _prompts(
     """
     view, tokenizer = FULL, None
     if not config.responses:
-        view = next(iter(config.rpms.values())).view
+        view = next(iter(specs_of(config).values())).view
     if task:
         models = task.models
         tokenizer = next(iter(models.rpms.values()), models.scorer).tokenizer

@@ -31,7 +31,8 @@ from remid_jax.evaluation.cost import (
 )
 from remid_jax.evaluation.examples import with_texts
 from remid_jax.evaluation.excluded import find_excluded
-from remid_jax.evaluation.gather import Gathered, gather, judgments_of
+from remid_jax.evaluation.gather import Gathered, gather
+from remid_jax.evaluation.judging import ask_judges, calibrate_judges, judgments_of
 from remid_jax.evaluation.outputs import (
     write_contributions,
     write_examples,
@@ -39,8 +40,10 @@ from remid_jax.evaluation.outputs import (
     write_texts,
 )
 from remid_jax.evaluation.plan import Plan, Task, make_plan
+from remid_jax.evaluation.requests import Ask
 from remid_jax.evaluation.runner import Part, part_of, run
 from remid_jax.evaluation.scoring import with_scoring
+from remid_jax.evaluation.servers import asked_record, server_notes, server_records
 from remid_jax.evaluation.task import make_task
 from remid_jax.files import open_workdir
 from remid_jax.inference.compilations import Compilations, count_compilations
@@ -52,7 +55,7 @@ from remid_jax.models.sharding import MeshConfig
 from remid_jax.processes import check_folder, is_primary
 from remid_jax.progress import progress
 from remid_jax.provenance import provenance
-from remid_jax.report.cost import memory_line
+from remid_jax.report.cost import asked_line, memory_line
 from remid_jax.report.files import write_report
 from remid_jax.report.results_file import write_results
 from remid_jax.report.text import WIDTH, fit, wrapped
@@ -101,7 +104,9 @@ def diagnose(
     todo = left_of(plan.requests, cache)
     stages = stages_of(todo, config.sampling.batch_rows)
     _say_plan(task, stages, longest)
-    for model in {r.model for r in todo}:
+    for one in asked_record(todo):
+        log.info("%s", asked_line(one))
+    for model in {r.model for r in todo if not isinstance(r, Ask)}:
         _ = model.engine  # its weights: reading them is no work on requests
     with count_compilations() as programs:
         began = time.monotonic()
@@ -117,6 +122,8 @@ def diagnose(
     }
     _say_cost(programs, engine, sum(s.flops for s in stages), seconds["work"])
     origin |= _numbers_of(task) | {
+        "servers": server_records(_asked(task, plan), cache),
+        "judges": server_records({one.name: one.asked for one in plan.judging}, cache, "judge"),
         "sizes": dataclasses.asdict(getattr(engine, "sizes", sizes)),
         "planned_flops": sum(s.flops for s in stages_of(most.requests, 1)),
         "programs": dataclasses.asdict(programs),
@@ -133,6 +140,11 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
       The last plan: final, unless it waits for other parts.
     """
     rows = task.config.sampling.batch_rows
+
+    def ask(what: str, asked: Sequence[Ask]) -> None:
+        run(what, asked, cache, rows, part)
+
+    calibrate_judges(task, _texts_of(plan), cache, ask)  # first: a wrong key or name ends the run
     run("answers and thoughts", plan.first, cache, rows, part)
     if not plan.is_final:
         plan = make_plan(task, cache)
@@ -141,7 +153,11 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
         plan = make_plan(task, cache)
     if plan.is_final:
         run("likelihoods", plan.scores, cache, rows, part)
-    return plan
+    return dataclasses.replace(plan, judging=ask_judges(task, _texts_of(plan), cache, ask))
+
+
+def _texts_of(plan: Plan) -> dict[str, Answers]:
+    return {tag: subset.texts.answers for tag, subset in plan.subsets.items()}
 
 
 def _finish(
@@ -160,7 +176,7 @@ def _finish(
         origin |= {"thought_agreement": doubt_records(found.agreement, level)}
     tables = analyse(
         found.subsets, task.settings, found.log_p, found.swapped, found.prediction,
-        context_cost(plan), judgments_of(task),
+        context_cost(plan), judgments_of(task, plan.judging, cache),
     )  # fmt: skip
     contributions = tables["contributions"]
     examples = with_texts(choose_examples(contributions), task, plan, cache)
@@ -255,13 +271,21 @@ def _answer_counts(plan: Plan) -> dict[str, dict[str, Any]]:
     return {rpm: counts_of(found) for rpm, found in answers.items()}
 
 
+def _asked(task: Task, plan: Plan) -> dict[str, list[Ask]]:
+    """RPM -> what its server was asked in all subsets."""
+    return {
+        rpm: [r for subset in plan.subsets.values() for r in subset.answers[rpm]]
+        for rpm in task.servers
+    }
+
+
 def _say_plan(task: Task, stages: Sequence[Stage], longest: int) -> None:
     for stage in stages:
         pairs = f", {stage.pairs:,} pairs" if stage.pairs else ""
         work = f"{stage.contexts:,} contexts{pairs}, at most {stage.flops / 1e12:.2f} TFLOP"
         log.info("%s: %s", stage.what, work)
     log.info("%s", "\n".join(wrapped(memory_line(memory_record(task, longest)))))
-    for note in _selection_notes(task):
+    for note in (*_selection_notes(task), *server_notes(task.servers, task.config)):
         log.warning("note: %s", note)
     for name, template in task.models.templates().items():
         for note in template["notes"]:

@@ -75,6 +75,15 @@ def tiny_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def chat_url(tmp_path_factory):
+    """URL of the API of a real chat server, with a tiny model that writes letters."""
+    from chat_server import chat_server, write_speaker
+
+    with chat_server(write_speaker(tmp_path_factory.mktemp("speaker") / "a.gguf")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def short_benchmark(tmp_path_factory):
     """A file of short samples: programs are few, and small to compile."""
     return write_benchmark(tmp_path_factory.mktemp("short") / "benchmark.json", count=8)

@@ -9,33 +9,31 @@ from remid_jax.analysis.contrast import Contrast, Record, number
 from remid_jax.analysis.judge_correlations import correlation_records
 from remid_jax.analysis.measures import Estimates
 from remid_jax.information.judgments import (
+    CALIBRATED,
     MODES,
     PAIRWISE,
+    REFERENCES,
     Judgments,
     effective_groups,
+    golden_first,
+    is_calibrated,
     known_mean,
     krippendorff_alpha,
     retest_variance,
-    right,
     settle,
     wilson_interval,
 )
 from remid_jax.information.pairs import (
-    ECHO,
     GOLDEN,
     MIN_CONTEXTS,
     REFERENCE_ROWS,
-    SHUFFLED,
-    UNSHIFTED,
     Swapped,
     groups_of,
     is_paired,
 )
 from remid_jax.information.uncertainty import replicate_error
 
-CALIBRATED = 0.75  # least accuracy of a judge whose judgments count
 LEAST_VALUES = 2  # of a unit of agreement
-REFERENCES = (SHUFFLED, UNSHIFTED, ECHO)  # what golden is better than
 Groups = Mapping[str, np.ndarray]
 Outcomes = Mapping[tuple[str, str, str | None], np.ndarray]  # see `outcomes_of`
 
@@ -134,7 +132,7 @@ def values_of(one: Judgments, outcomes: Outcomes) -> dict[tuple[str, str], np.nd
 
 def _judge(one: Judgments, groups: Groups, level: float) -> Record:
     """How often a judge puts golden above references, and how alike repeated calls are."""
-    found = {ref: _right(one, ref) for ref in REFERENCES}
+    found = {ref: golden_first(one, ref) for ref in REFERENCES}
     by_reference = {ref: _share(x, groups, level) for ref, x in found.items()}
     whole = _share([x for ref in REFERENCES for x in found[ref]], groups, level)
     record: Record = {
@@ -144,7 +142,7 @@ def _judge(one: Judgments, groups: Groups, level: float) -> Record:
         "calls": one.calls,
         "unscored": one.unscored,
         "stopped": one.stopped,
-        "calibrated": whole.value is not None and whole.value >= CALIBRATED,
+        "calibrated": whole.value is not None and is_calibrated(one),
         "reason": _reason(whole),
         **_named("accuracy", whole),
     }
@@ -163,18 +161,6 @@ def _reason(accuracy: Mean) -> str | None:
     if accuracy.value < CALIBRATED:
         return f"it puts golden first in less than {CALIBRATED:.0%} of the cases"
     return None
-
-
-def _right(one: Judgments, reference: str) -> list[tuple[str, np.ndarray]]:
-    """(tag, [N]) whether golden was put above a reference; NaN where that was not judged."""
-    if one.mode == PAIRWISE:
-        pair = (GOLDEN, reference)
-        return [(t, right(settle(x[pair])[0])) for t, x in one.verdicts.items() if pair in x]
-    return [
-        (tag, right(x[GOLDEN], x[reference]))
-        for tag, x in one.scores.items()
-        if GOLDEN in x and reference in x
-    ]
 
 
 def _share(parts: Sequence[tuple[str, np.ndarray]], groups: Groups, level: float) -> Mean:

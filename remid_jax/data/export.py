@@ -5,7 +5,6 @@ python -m remid_jax.data.export --collect BATCH_OUTPUT.jsonl --rpm NAME --out FI
 """
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,7 +23,7 @@ from remid_jax.data.responses import (
     count_lines,
     counts_of,
     join_draws,
-    read_answer,
+    read_choice,
     response_records,
 )
 from remid_jax.data.samples import Sample, read_name
@@ -146,7 +145,7 @@ def _batch_answer(row: Record, sample: Sample | None) -> Answer:
     if row.get("error") or str(status) != "200":
         reason = _reason(row.get("error")) or _reason(body) or f"status code {status}"
         return Answer(failure=f"the request failed: {reason}")
-    answers = [_of_choice(choice, sample) for choice in _choices(body)]
+    answers = [read_choice(choice, sample) for choice in _choices(body)]
     if not answers:
         return Answer(failure="the request failed: its body has no choices[0].message")
     return join_draws(answers)
@@ -165,25 +164,6 @@ def _choices(body: Any) -> list[Mapping[str, Any]]:
     if all(isinstance(c.get("index", 0), int) for c in found):
         found.sort(key=lambda c: c.get("index", 0))
     return found
-
-
-def _of_choice(choice: Mapping[str, Any], sample: Sample | None) -> Answer:
-    message = part_of(choice, "message", dict) or {"content": choice.get("text")}
-    answer = read_answer(message.get("content"), sample, part_of(choice, "finish_reason", str))
-    if answer.failure and (why := _why_none(message)):
-        return dataclasses.replace(answer, failure=why)
-    return answer
-
-
-def _why_none(message: Mapping[str, Any]) -> str:
-    """What else a message without answer says of itself."""
-    parts = [p for p in part_of(message, "content", list) if isinstance(p, dict)]
-    refusal = next((p["refusal"] for p in (message, *parts) if p.get("refusal")), "")
-    if isinstance(refusal, str) and refusal.strip():
-        return f"the model refused: {refusal.strip()}"
-    if message.get("reasoning_content") or message.get("reasoning"):
-        return "the model reasoned and gave no answer"
-    return "the model called a tool and gave no answer" if message.get("tool_calls") else ""
 
 
 def _add_answer(record: Record, name: str, rpm: str, answer: Answer) -> None:

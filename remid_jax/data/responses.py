@@ -109,6 +109,26 @@ def read_answer(content: Any, sample: Sample | None = None, finish: str = "") ->
     return join_draws([_read_draw(draw, sample, finish) for draw in _draws(content)])
 
 
+def read_choice(choice: Mapping[str, Any], sample: Sample | None = None) -> Answer:
+    """`read_answer` of a choice of a chat completion, or what else it says of itself."""
+    message = part_of(choice, "message", dict) or {"content": choice.get("text")}
+    answer = read_answer(message.get("content"), sample, part_of(choice, "finish_reason", str))
+    if answer.failure and (why := _why_none(message)):
+        return dataclasses.replace(answer, failure=why)
+    return answer
+
+
+def _why_none(message: Mapping[str, Any]) -> str:
+    """What else a message without answer says of itself."""
+    parts = [p for p in part_of(message, "content", list) if isinstance(p, dict)]
+    refusal = next((p["refusal"] for p in (message, *parts) if p.get("refusal")), "")
+    if isinstance(refusal, str) and refusal.strip():
+        return f"the model refused: {refusal.strip()}"
+    if message.get("reasoning_content") or message.get("reasoning"):
+        return "the model reasoned and gave no answer"
+    return "the model called a tool and gave no answer" if message.get("tool_calls") else ""
+
+
 def _read_draw(text: Any, sample: Sample | None, finish: str) -> Answer:
     if not isinstance(text, str):
         held = "nothing" if text in (None, []) else kind_of(text)
@@ -258,9 +278,10 @@ def counts_of(answers: Iterable[Answer]) -> dict[str, Any]:
     """`cut` and `finish_reasons` (kind -> number of answers), and the number of `unused_draws`."""
     answers = [draw for a in answers for draw in a.draws]
     cut = Counter(kind for a in answers for kind in a.cuts)
+    ended = [a for a in answers if a.stopped]  # others are counted as unfinished
     return {
         "cut": {k: cut[k] for k in CUTS if k in cut},
-        "finish_reasons": dict(Counter(a.finish for a in answers if a.finish not in ENDED)),
+        "finish_reasons": dict(Counter(a.finish for a in ended if a.finish not in ENDED)),
         "unused_draws": sum(a.unused for a in answers),
     }
 

@@ -4,21 +4,24 @@ A run that was killed finds what was finished; results of other machines are use
 files lie in the folder.
 """
 
+import dataclasses
 import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from remid_jax.errors import UserError
-from remid_jax.evaluation.requests import Embed, Generate, Request, Score, key_of
+from remid_jax.evaluation.requests import Ask, Embed, Generate, Request, Score, key_of
 from remid_jax.files import write_atomically
 from remid_jax.inference.sampling import Sampled
 from remid_jax.messages import log
+from remid_jax.servers.chat import Reply
 
 MAGIC = b"remid_jax result 1"
-KINDS = {Generate: "generate", Score: "score", Embed: "embed"}
+KINDS = {Generate: "generate", Score: "score", Embed: "embed", Ask: "ask"}
 Arrays = dict[str, np.ndarray]
 
 
@@ -58,6 +61,7 @@ class Cache:
           folder: of the files, made when the first is written; None: nothing is ever there.
         """
         self._folder = folder
+        self.failures: dict[str, Reply] = {}  # key -> what this run got in place of a reply
         self.refresh()
 
     def refresh(self) -> None:
@@ -78,10 +82,10 @@ class Cache:
             raise UserError(f"the cache cannot be read: {folder}: {e.strerror or e}") from None
 
     def __contains__(self, request: Request) -> bool:
-        """Whether the whole result is there."""
+        """Whether the whole result is there, or in this run failed for good."""
         if isinstance(request, Score):
             return not self.missing(request)
-        return bool(self._found(request.key))
+        return request.key in self.failures or bool(self._found(request.key))
 
     def missing(self, request: Score) -> list[int]:
         """Indices of the responses that are still to be scored."""
@@ -135,7 +139,13 @@ class Cache:
         """The feature vector [d]."""
         return self._arrays(request)["vector"]
 
-    def _arrays(self, request: Generate | Embed) -> Arrays:
+    def replied(self, request: Ask) -> Reply:
+        """What a server said, or why it said nothing."""
+        if request.key in self.failures:
+            return self.failures[request.key]
+        return Reply(**json.loads(self._arrays(request)["reply"].item()))
+
+    def _arrays(self, request: Generate | Embed | Ask) -> Arrays:
         return self._whole(self._found(request.key)[""], request.key)
 
     def _whole(self, path: Path, key: str) -> Arrays:
@@ -167,6 +177,15 @@ class Cache:
     def put_embedded(self, request: Embed, vector: np.ndarray) -> None:
         """Stores the feature vector of a text."""
         self._put(request, "", [""], {"vector": np.asarray(vector)})
+
+    def put_reply(self, request: Ask, reply: Reply) -> None:
+        """Stores what a server said; a failure is known to this run alone."""
+        if reply.error:
+            self.failures[request.key] = reply
+            return
+        self.failures.pop(request.key, None)
+        text = json.dumps(dataclasses.asdict(reply))
+        self._put(request, "", [""], {"reply": np.array(text)})
 
     def _put(self, request: Request, part: str, names: Sequence[str], arrays: Arrays) -> None:
         path = self._folder / KINDS[type(request)] / f"{request.key}{part}.result"

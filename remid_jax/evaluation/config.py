@@ -16,6 +16,7 @@ from remid_jax.information.mutual_information import ESTIMATORS
 from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.models.pretrained import DTYPES
 from remid_jax.run_config import ModelKeys, RunKeys, check_mixture
+from remid_jax.servers.chat import KEY_ENV
 from remid_jax.settings import check_keys, check_name, defaults_of, group, key, keys_of
 
 MEAN_OF_DRAWS = "club"  # the estimator that is linear in scores
@@ -24,15 +25,46 @@ REPETITION_PENALTY = 1.05  # small models that decode greedily fall into loops w
 
 @dataclasses.dataclass(frozen=True)
 class RpmKeys:
-    """An evaluated model; see `rpm`."""
+    """An evaluated model; see `rpm` and `server`."""
 
     view: str = key("full", "what it sees of a context", VIEWS)
     path: str = key("", "its weights; empty: those of `model.path`")
+    url: str = key("", "of the server that answers for it; empty: it runs here")
+    model: str = key("", "its name on that server")
+    key_env: str = key("", "as `server.key_env`; empty: that one")
 
 
 def rpm(view: str = "full", path: str = "") -> ConfigDict:
     """An evaluated model: what it sees (`full`, `last_turn`), its weights (default: `model`'s)."""
-    return ConfigDict({"view": view, "path": path})
+    return ConfigDict(dataclasses.asdict(RpmKeys(view=view, path=path)))
+
+
+def server(url: str, model: str, view: str = "full", key_env: str = "") -> ConfigDict:
+    """An evaluated model behind an OpenAI-compatible server.
+
+    Args:
+      url: of the API, as "http://127.0.0.1:8000/v1".
+      model: its name there.
+      view: what it sees of a context, `full` or `last_turn`.
+      key_env: environment variable that holds the key; by default `config.server.key_env`.
+    """
+    return ConfigDict(dataclasses.asdict(RpmKeys(view=view, url=url, model=model, key_env=key_env)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Server:
+    url: str = key("", "of an OpenAI-compatible API, as 'http://127.0.0.1:8000/v1'; empty: none")
+    model: str = key("", "name of a model there, which is evaluated")
+    view: str = key("full", "what it sees of a context", VIEWS)
+    key_env: str = key(KEY_ENV, "environment variable that holds the key; not set: none is sent")
+    concurrency: int = key(8, "asked at a time", "[1, 1024] requests")
+    timeout_s: float = key(120.0, "without a sign of life", "(0, inf) seconds")
+    retries: int = key(5, "of a request that failed", "[0, 100]")
+    prices: str = key("", "JSON file, model -> price of a million `input` and `output` tokens")
+    max_tokens_key: str = key(
+        "max_tokens", "the server's name for it", ("max_tokens", "max_completion_tokens")
+    )
+    listed: bool = key(True, "refuse a model that the server's list of models does not hold")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +75,27 @@ class JudgeKeys:
     model: str = key("", "its name there")
     mode: str = key(PAIRWISE, "two answers in both orders, or one with a score", MODES)
     repeats: int = key(1, "calls for each judgment; those after the first are drawn", "[1, 100]")
-    key_env: str = key("OPENAI_API_KEY", "environment variable that holds the server's key")
+    key_env: str = key("", "as `server.key_env`; empty: that one")
+    max_tokens: int = key(256, "of a reply, a reasoning model's thoughts included", "[8, inf)")
     precomputed: str = key("", "file of its judgments (JSON, JSONL); then nobody is asked")
 
 
 def judge(
-    url: str = "", model: str = "", mode: str = PAIRWISE, repeats: int = 1,
-    key_env: str = "OPENAI_API_KEY", precomputed: str = "",
+    url: str = "", model: str = "", mode: str = PAIRWISE, repeats: int = 1, key_env: str = "",
+    max_tokens: int = JudgeKeys.max_tokens, precomputed: str = "",
 ) -> ConfigDict:  # fmt: skip
-    """A judge of answers: a model behind a server, or a file of judgments."""
-    return ConfigDict({
-        "url": url, "model": model, "mode": mode, "repeats": repeats, "key_env": key_env,
-        "precomputed": precomputed,
-    })  # fmt: skip
+    """A judge of answers: a model behind an OpenAI-compatible server, or a file of judgments.
+
+    Args:
+      url: of the API; model: its name there.
+      mode: `pairwise` compares answers with golden in both orders, `pointwise` scores each.
+      repeats: calls for each judgment: the first greedy, others drawn, for the retest variance.
+      key_env: environment variable that holds the key; by default `config.server.key_env`.
+      max_tokens: of a reply.
+      precomputed: a file of judgments made elsewhere, in place of all of these.
+    """
+    keys = JudgeKeys(url, model, mode, repeats, key_env, max_tokens, precomputed)
+    return ConfigDict(dataclasses.asdict(keys))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +192,11 @@ class DiagnosisConfig(RunKeys):
     responses: str = key("", "file of collected responses (JSON, JSONL); then no RPM is run")
     model: Any = group("the reasoner and the scorer q", _Model)
     rpms: dict[str, RpmKeys] = key(
-        {"full_context": {"view": "full", "path": ""},
-         "last_turn_only": {"view": "last_turn", "path": ""}},
-        "the evaluated models: name -> rpm(view, path)",
+        {name: dataclasses.asdict(RpmKeys(view=view))
+         for name, view in (("full_context", "full"), ("last_turn_only", "last_turn"))},
+        "the evaluated models: name -> rpm(view, path), or server(url, model)",
     )  # fmt: skip
+    server: Any = group("a model behind a server, and how servers are asked", _Server)
     judges: dict[str, JudgeKeys] = key({}, "judges of answers: name -> judge(...)")
     sampling: Any = group(
         "how evaluated models answer", SamplingConfig, _Batch, repetition_penalty=REPETITION_PENALTY
@@ -190,8 +231,7 @@ def check_config(config: ConfigDict) -> None:
         out of range, naming the key.
     """
     check_keys(config, KEYS)
-    if not config.rpms and not config.responses:
-        raise UserError("config.rpms is empty: name an evaluated model, or give config.responses")
+    _check_rpms(config)
     _check_subsets(config)
     _check_shard(config.shard)
     if config.shard and config.processes.coordinator:
@@ -214,6 +254,35 @@ def check_config(config: ConfigDict) -> None:
             raise UserError(
                 f"estimator {config.estimator.name!r} needs config.estimator.{name}={needed!r}"
             )
+
+
+def specs_of(config: ConfigDict) -> dict[str, ConfigDict]:
+    """Name -> keys of each evaluated model: those of `config.rpms`, and `config.server`'s own."""
+    found, one = dict(config.rpms), config.server
+    if one.url:
+        found[one.model] = server(one.url, one.model, one.view)
+    return found
+
+
+def _check_rpms(config: ConfigDict) -> None:
+    one = config.server
+    if not specs_of(config) and not config.responses:
+        raise UserError(
+            "config.rpms is empty: name an evaluated model, or give config.server.url or "
+            "config.responses"
+        )
+    if bool(one.url) != bool(one.model):
+        given, lacking = ("url", "model") if one.url else ("model", "url")
+        raise UserError(f"config.server.{given} needs config.server.{lacking}, which is empty")
+    if one.url:
+        check_name("config.server.model", one.model)
+        if one.model in config.rpms:
+            raise UserError(f"config.server.model and config.rpms both name {one.model!r}")
+    if config.responses and any(spec.url for spec in specs_of(config).values()):
+        raise UserError(
+            "config.responses holds the answers, and a server would give them anew; leave out "
+            "config.responses, or the server"
+        )
 
 
 def _check_judges(config: ConfigDict) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 from remid_jax.evaluation.answers import blocks_of
 from remid_jax.evaluation.cache import Cache
-from remid_jax.evaluation.plan import ANSWERS, Plan, Task
+from remid_jax.evaluation.drawn import ANSWERS
+from remid_jax.evaluation.plan import Plan, Task
 from remid_jax.evaluation.prediction import STAND_INS
-from remid_jax.evaluation.requests import Generate, Request, Score, costs, is_drawn
+from remid_jax.evaluation.requests import Ask, Generate, Request, Score, costs, is_drawn
 from remid_jax.evaluation.runner import pieces_of
+from remid_jax.evaluation.servers import asked_record
 from remid_jax.inference import cost
 from remid_jax.inference.sizes import Sizes, share_of, sizes_for
 from remid_jax.information.pairs import REFERENCE_ROWS
@@ -62,8 +64,9 @@ def left_of(requests: Sequence[Request], cache: Cache) -> list[Request]:
 
 
 def stages_of(requests: Sequence[Request], batch_rows: int) -> list[Stage]:
-    """The work of requests, added up by stage."""
+    """The work of requests on this machine, added up by stage."""
     stages: dict[str, Stage] = {}
+    requests = [r for r in requests if not isinstance(r, Ask)]
     passes: tuple[list[Request], ...] = [], [], []  # caches of one may be gone in the next
     for r in requests:
         passes[2 if isinstance(r, Score) else r.about.stage == STAND_INS].append(r)
@@ -146,12 +149,14 @@ def cost_record(task: Task, plan: Plan, longest: int, cache: Cache) -> dict[str,
 
     Returns:
       `stages` with `what`, `contexts`, `pairs`, `tokens`, `flops`, `seconds` and `known_share`,
-      `rate` in operations a second, `memory_record`, and `at_home`: how many shifted subsets share
+      `rate` in operations a second, `servers` (see `asked_record`), `memory_record`, and
+      `at_home`: how many shifted subsets share
       the in-distribution one, its contexts, and the number `best` of them that minimises the
       variance of all unpaired R-EMIDs at one number in all (√k as many as each of k shifted
       subsets).
     """
-    stages = stages_of(left_of(plan.requests, cache), task.config.sampling.batch_rows)
+    left = left_of(plan.requests, cache)
+    stages = stages_of(left, task.config.sampling.batch_rows)
     shapes = {s.model.config: s.model.dtype for s in stages if s.model.config}
     machines = {shape: cost.probe(shape, dtype) for shape, dtype in shapes.items()}
     records = []
@@ -170,4 +175,6 @@ def cost_record(task: Task, plan: Plan, longest: int, cache: Cache) -> dict[str,
     home, *shifted = (len(s) for s in task.selection.subsets.values())
     best = math.ceil(math.sqrt(len(shifted)) * max(shifted))
     share = {"shifted": len(shifted), "contexts": home, "best": best}
-    return {"stages": records, "rate": rate, "at_home": share, **memory_record(task, longest)}
+    asked = asked_record(left)
+    memory = memory_record(task, longest)
+    return {"stages": records, "rate": rate, "servers": asked, "at_home": share, **memory}

@@ -11,12 +11,10 @@ from remid_jax.data.thoughts import word_agreement
 from remid_jax.evaluation.answers import blocks_of, copied_in, own_answers
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.features import texts_of
-from remid_jax.evaluation.judgments import reference_texts, to_arrays
 from remid_jax.evaluation.plan import Plan, Task
 from remid_jax.evaluation.prediction import prediction_blocks
 from remid_jax.information import pairs
 from remid_jax.information.bound_estimates import PredictionBlocks
-from remid_jax.information.judgments import Judgments
 from remid_jax.information.pairs import GOLDEN, SHUFFLED
 
 
@@ -67,17 +65,6 @@ def gather(task: Task, plan: Plan, cache: Cache) -> Gathered:
         {tag: _agreement(plan, tag) for tag in tags},
         predicted,
     )
-
-
-def judgments_of(task: Task) -> list[Judgments]:
-    """What each judge said of the run's answers."""
-    subsets = task.selection.subsets
-    texts = reference_texts(subsets, task.golden, task.references)
-    rpms = list(task.given or task.config.rpms)
-    return [
-        to_arrays(name, task.config.judges[name].precomputed, found, subsets, rpms, texts)
-        for name, found in task.judgments.items()
-    ]
 
 
 def _agreement(plan: Plan, tag: str) -> np.ndarray:

@@ -22,7 +22,7 @@ from remid_jax.information.pairs import GOLDEN, REFERENCE_ROWS, SHUFFLED
 
 POINTS = {FIRST: 1.0, SECOND: -1.0, TIE: 0.0, None: np.nan}  # of the first
 Subsets = Mapping[str, Sequence[Sample]]
-Texts = Mapping[str, Mapping[str, str]]  # tag -> reference row -> [N] texts, one a sample
+Texts = Mapping[str, Mapping[str, Sequence[str]]]  # see `reference_texts`
 Place = tuple[str, str, str | None]  # tag, name, what it is held against
 
 
@@ -84,14 +84,20 @@ def tells(texts: Mapping[str, Sequence[str]], reference: str) -> np.ndarray:
     return np.array([bool(golden) and bool(other) and golden != other for golden, other in both])
 
 
+def mode_of(judgments: Sequence[Judgment]) -> str:
+    """Of the judgments of a file, all of one kind."""
+    return PAIRWISE if isinstance(judgments[0], Verdict) else POINTWISE
+
+
 def to_arrays(
-    name: str, source: str, judgments: Sequence[Judgment], subsets: Subsets, rpms: Sequence[str],
-    texts: Mapping[str, Mapping[str, Sequence[str]]], stopped: bool = False,
+    name: str, mode: str, source: str, judgments: Sequence[Judgment], subsets: Subsets,
+    rpms: Sequence[str], texts: Texts, stopped: bool = False,
 ) -> Judgments:  # fmt: skip
     """What a judge said, by subset and row; what compares a text with itself is left out.
 
     Args:
       name: of the judge.
+      mode: `pairwise` or `pointwise`.
       source: where its judgments come from.
       judgments: in any order, repeated ones as further calls.
       subsets: tag -> the chosen samples.
@@ -119,14 +125,12 @@ def to_arrays(
         place: _array(some, len(subsets[place[0]]), place, texts[place[0]])
         for place, some in calls.items()
     }
-    is_pairwise = any(other is not None for _, _, other in calls)
     verdicts, scores = {}, {}
     for (tag, row, other), array in arrays.items():
-        if is_pairwise:
+        if mode == PAIRWISE:
             verdicts.setdefault(tag, {})[row, other] = array
         else:
             scores.setdefault(tag, {})[row] = array[:, 0]
-    mode = PAIRWISE if is_pairwise else POINTWISE
     return Judgments(name, mode, source, verdicts, scores, len(judgments), unscored, stopped)
 
 

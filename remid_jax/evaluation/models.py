@@ -63,7 +63,7 @@ class Models:
       scorer: q.
       reasoner: writes R.
       base: what the adapters of scorer and reasoner belong to, where they have any.
-      rpms: the evaluated models by name.
+      rpms: the evaluated models by name, of those that run here.
       trained: whether reasoner and scorer were trained: then R has sections, and the scorer reads
         its core features.
       longest: tokens of the longest prompt, known before an engine is made.
@@ -99,7 +99,9 @@ class Models:
             )
         specs = {} if collected else config.rpms
         self.rpms = {
-            name: self._open(spec.path or config.model.path) for name, spec in specs.items()
+            name: self._open(spec.path or config.model.path)
+            for name, spec in specs.items()
+            if not spec.url
         }
 
     @property

@@ -4,118 +4,51 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from remid_jax.data import prompts
-from remid_jax.data.judgments import Judgment
-from remid_jax.data.responses import Answer, Answers, join_draws
 from remid_jax.data.samples import Sample
-from remid_jax.data.thoughts import check_some_text, scorer_notes
-from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import (
     Column,
     Response,
     blocks_of,
     own_answers,
-    spoken_answer,
     to_response,
 )
 from remid_jax.evaluation.cache import Cache
+from remid_jax.evaluation.config import specs_of
+from remid_jax.evaluation.drawn import (
+    Texts,
+    answers_asked,
+    sampling_of,
+    texts_of_draws,
+    thoughts_asked,
+)
 from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import texts_of
+from remid_jax.evaluation.judging import Judging, plan_judging
 from remid_jax.evaluation.matrices import Asked, Matrix, Mixture, matrix_of, mixture_of
-from remid_jax.evaluation.models import Model, Models
 from remid_jax.evaluation.prediction import STAND_INS, Prediction, plan_prediction
 from remid_jax.evaluation.requests import (
     UNKNOWN,
     About,
+    Ask,
     Embed,
     Generate,
     Request,
     Score,
     Tokens,
 )
-from remid_jax.evaluation.selection import Selection
-from remid_jax.evaluation.swaps import Swaps
-from remid_jax.inference.prefix import LEAST_SHARED, branch_points, common_prefix_length
-from remid_jax.inference.token_sampling import SamplingConfig
+from remid_jax.evaluation.task import Task
+from remid_jax.inference.prefix import branch_points, common_prefix_length
 from remid_jax.information import pairs
-from remid_jax.information.pairs import GOLDEN, EstimatorSettings
+from remid_jax.information.pairs import GOLDEN
 from remid_jax.progress import progress
-from remid_jax.settings import made_from
 
-FULL, THOUGHTS = "full", "thoughts"
 WITH_REASONING, WITHOUT = "likelihoods with reasoning", "likelihoods without"
 SWAPPED = "contexts with a swapped factor"
-ANSWERS = "answers of"
 FEATURES = "features of contexts"
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What a run evaluates, settled before any of it.
-
-    Attributes:
-      config: of the diagnosis.
-      settings: how information is estimated.
-      models: all of them.
-      encoder: makes features of contexts, or None.
-      selection: the chosen contexts, as they fit.
-      labels: tag -> clusters of its contexts, or None.
-      golden: sample id -> golden response of every chosen context.
-      references: name -> sample id -> response of a reference row that the matrices do not hold.
-      given: collected answers, or None.
-      swaps: tag -> contexts with one factor swapped.
-      judgments: judge -> its judgments from a file.
-    """
-
-    config: ConfigDict
-    settings: EstimatorSettings
-    models: Models
-    encoder: Model | None
-    selection: Selection
-    labels: Mapping[str, pairs.Labels | None]
-    golden: Mapping[str, Answer]
-    references: Answers
-    given: Answers | None
-    swaps: Mapping[str, Swaps]
-    judgments: Mapping[str, Sequence[Judgment]] = dataclasses.field(default_factory=dict)
-    _encoded: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
-    _shared: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
-
-    def encode(self, model: Model, sample: Sample, role: str, messages: Any) -> Tokens:
-        """Prompt of a model in a role about a sample, tokenised once."""
-        place = (model.tokenizer.fingerprint, id(sample), role)
-        if place not in self._encoded:
-            self._encoded[place] = tuple(model.tokenizer.encode_chat(messages))
-        return self._encoded[place]
-
-    def prefix_lengths(self, model: Model, sample: Sample, prompt: Tokens) -> Tokens:
-        """Where a prompt is cut so that its sample's beginning is computed once for all roles."""
-        place = (model.tokenizer.fingerprint, id(sample))
-        if place not in self._shared:
-            full = self.encode(model, sample, FULL, prompts.reply_messages(sample))
-            reason = self.encode(model, sample, THOUGHTS, prompts.reason_messages(sample))
-            self._shared[place] = full[: common_prefix_length(full, reason)]
-        n = len(self._shared[place])
-        shares = LEAST_SHARED <= n < len(prompt) and prompt[:n] == self._shared[place]
-        return (n,) if shares else ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Texts:
-    """What was answered and noted in one subset.
-
-    Attributes:
-      answers: rpm -> sample id -> its answer; without the rpms of which some are not drawn yet.
-      thoughts: sample id -> draws of R; None where some are not drawn yet.
-    """
-
-    answers: Answers
-    thoughts: Mapping[str, tuple[str, ...]] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +56,8 @@ class SubsetPlan:
     """What one subset needs.
 
     Attributes:
-      answers: rpm -> its requests, one a sample; none where answers are collected.
+      answers: rpm -> its requests, one a sample, of servers one a draw of each sample; none where
+        answers are collected.
       thoughts: requests, one a sample.
       asked: the scorer's prompts.
       scores: the pair matrix with reasoning, and that without in it.
@@ -133,7 +67,7 @@ class SubsetPlan:
       further: rpm -> its second draws, its third, ...; without those that have none.
     """
 
-    answers: Mapping[str, Sequence[Generate]]
+    answers: Mapping[str, Sequence[Generate] | Sequence[Ask]]
     thoughts: Sequence[Generate]
     asked: Asked
     scores: Mixture
@@ -163,15 +97,22 @@ class Plan:
       subsets: tag -> its plan.
       features: text -> its request.
       prediction: what predicting the worst case needs beside that; None where it is off.
+      judging: what judges behind servers are asked.
     """
 
     subsets: Mapping[str, SubsetPlan]
     features: Mapping[str, Embed]
     prediction: Prediction | None = None
+    judging: Sequence[Judging] = ()
 
     @property
     def requests(self) -> list[Request]:
         """All of them; those that are not known are upper estimates."""
+        return [*self._measured, *(r for one in self.judging for r in one.asked)]
+
+    @property
+    def _measured(self) -> list[Request]:
+        """Those that measures rest on, as judges do not."""
         of_subsets = (r for s in self.subsets.values() for r in s.requests)
         more = self.prediction.requests if self.prediction else ()
         return [*self.features.values(), *of_subsets, *more]
@@ -179,7 +120,7 @@ class Plan:
     @property
     def first(self) -> list[Request]:
         """Those that need no other's result."""
-        drawn = [r for r in self.requests if not isinstance(r, Score)]
+        drawn = [r for r in self._measured if not isinstance(r, Score)]
         return [r for r in drawn if r.about.stage != STAND_INS]
 
     @property
@@ -220,7 +161,8 @@ def make_plan(task: Task, cache: Cache) -> Plan:
         for tag, samples in chosen.items():
             subsets[tag] = _subset_plan(task, tag, samples, cache)
             advance(len(samples))
-    return Plan(subsets, _features(task), _prediction(task, subsets, cache))
+    judging = plan_judging(task, {tag: s.texts.answers for tag, s in subsets.items()}, cache)
+    return Plan(subsets, _features(task), _prediction(task, subsets, cache), judging)
 
 
 def _prediction(task: Task, subsets: Mapping[str, SubsetPlan], cache: Cache) -> Prediction | None:
@@ -253,98 +195,9 @@ def _features(task: Task) -> dict[str, Embed]:
     return requests
 
 
-def _answers(task: Task, tag: str, samples: Sequence[Sample]) -> dict[str, list[Generate]]:
-    """Requests for the answers of every rpm that is run."""
-    reply, _ = sampling_of(task.config)
-    specs = {} if task.given is not None else task.config.rpms
-    return {
-        name: [
-            _generate(
-                task, task.models.rpms[name], tag, s, f"{ANSWERS} {name}", spec.view,
-                prompts.reply_messages(s, spec.view), reply, name, task.config.sampling.draws,
-            )
-            for s in samples
-        ]
-        for name, spec in specs.items()
-    }  # fmt: skip
-
-
-def _thoughts(task: Task, tag: str, samples: Sequence[Sample]) -> list[Generate]:
-    """Requests for thoughts; a trained reasoner writes in sections."""
-    _, reason = sampling_of(task.config)
-    role = "sections" if task.models.trained else THOUGHTS
-    asks = prompts.section_messages if task.models.trained else prompts.reason_messages
-    draws = task.config.reasoning.draws
-    return [
-        _generate(
-            task, task.models.reasoner, tag, s, THOUGHTS, role, asks(s), reason, "reasoner", draws
-        )
-        for s in samples
-    ]
-
-
-def _generate(
-    task: Task, model: Model, tag: str, sample: Sample, stage: str, role: str, messages: Any,
-    sampling: SamplingConfig, name: str, draws: int = 1,
-) -> Generate:  # fmt: skip
-    prompt = task.encode(model, sample, role, messages)
-    window = model.config.max_positions
-    if (over := len(prompt) + sampling.max_tokens - window) > 0:
-        raise UserError(
-            f"sample {sample.sample_id!r} is {over} tokens too long for the context window "
-            f"of {name!r} ({model.name}, {window}); lower max_tokens or choose another model"
-        )
-    # Golden answers tell about how long others will be.
-    expected = len(model.tokenizer.encode(sample.golden))
-    lengths = task.prefix_lengths(model, sample, prompt)
-    about = About(stage, tag, sample.sample_id)
-    return Generate(model, prompt, lengths, sampling, about, expected, draws)
-
-
-def _texts(
-    task: Task, samples: Sequence[Sample], answers: Mapping[str, Sequence[Generate]],
-    thoughts: Sequence[Generate], cache: Cache,
-) -> Texts:  # fmt: skip
-    """What was drawn, or is given, as it is scored."""
-    own_law, ids = is_own_law(task.config.sampling), [s.sample_id for s in samples]
-    known = {name: {i: column[i] for i in ids} for name, column in (task.given or {}).items()}
-    for name, requests in answers.items():
-        if all(r in cache for r in requests):
-            known[name] = {
-                s.sample_id: join_draws(
-                    [spoken_answer(d, s, r.model.tokenizer, own_law) for d in cache.generated(r)]
-                )
-                for s, r in zip(samples, requests, strict=True)
-            }
-    if not all(r in cache for r in thoughts):
-        return Texts(known, None)
-    read = scorer_notes if task.models.trained else str.strip
-    decode = task.models.reasoner.tokenizer.decode
-    notes = [tuple(read(decode(d.tokens)) for d in cache.generated(r)) for r in thoughts]
-    if task.config.reasoning.draws > 1:
-        check_some_text(samples[0].tag, notes)
-    return Texts(known, dict(zip(ids, notes, strict=True)))
-
-
-def is_own_law(config: Any) -> bool:
-    """Whether answers are drawn from the model's own law: temperature, top_p and penalty are 1."""
-    return config.temperature == config.top_p == config.repetition_penalty == 1
-
-
-def sampling_of(config: ConfigDict) -> tuple[SamplingConfig, SamplingConfig]:
-    """How the evaluated models answer, and how the reasoner notes.
-
-    Raises:
-      UserError: a value out of range.
-    """
-    stops = tuple(config.sampling.stop_strings)
-    reply = made_from(SamplingConfig, config.sampling, seed=config.seed, stop_strings=stops)
-    return reply, made_from(SamplingConfig, config.reasoning, seed=config.seed)
-
-
 def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) -> SubsetPlan:
-    generated = _answers(task, tag, samples), _thoughts(task, tag, samples)
-    texts = _texts(task, samples, *generated, cache)
+    generated = answers_asked(task, tag, samples), thoughts_asked(task, tag, samples)
+    texts = texts_of_draws(task, samples, *generated, cache)
     check_excluded(tag, samples, texts.answers, task.config)
     responses, further = _responses(task, samples, texts)
     blocks = blocks_of(responses, further)
@@ -390,7 +243,8 @@ def _responses(
         return [to_response(tokenizer, a, config.estimator.span) for a in usable]
 
     found, further = {}, {}
-    for name in dict.fromkeys((*answers, *task.models.rpms)):
+    asked = () if task.given is not None else specs_of(config)
+    for name in dict.fromkeys((*answers, *asked)):
         first, *more = itertools.zip_longest(*(drawn(name, s) or [None] for s in samples))
         found[name] = list(first)
         if more:

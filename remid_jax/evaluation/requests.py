@@ -12,9 +12,11 @@ import numpy as np
 from remid_jax.evaluation.models import Model
 from remid_jax.inference import cost
 from remid_jax.inference.token_sampling import SamplingConfig
+from remid_jax.servers.chat import ChatRequest, Server
 
 NUMERICS = 1  # goes up when the same request gives other numbers than before
 UNKNOWN = -1  # a token that an answer or a thought may have that is not drawn yet, as all below
+CHARACTERS = 4  # of a token whose tokenizer is not asked
 Tokens = tuple[int, ...]
 
 
@@ -182,13 +184,55 @@ class Embed:
         return _key("embed", self.model, self.text)
 
     def cost(self, shared: int = 0) -> Cost:
-        """Operations, at four characters a token."""
-        tokens = 1 + len(self.text) // 4
+        """Operations, at `CHARACTERS` a token."""
+        tokens = 1 + len(self.text) // CHARACTERS
         flops = cost.extend_flops(self.model.config, tokens) if self.model.config else tokens
         return Cost(flops, tokens=tokens)
 
 
-Request = Generate | Score | Embed
+@dataclasses.dataclass(frozen=True)
+class Ask:
+    """Asks a chat model behind a server for one reply.
+
+    Attributes:
+      server: that is asked.
+      asked: messages and settings.
+      about: what it is for.
+      draw: which of several replies to the same messages.
+    """
+
+    server: Server
+    asked: ChatRequest
+    about: About
+    draw: int = 0
+    is_known: ClassVar[bool] = True
+    prompt: ClassVar[Tokens] = ()  # it shares no cache
+    prefix_lengths: ClassVar[Tokens] = ()
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Of server, model, messages, settings and draw.
+
+        Not of `NUMERICS`: what a server said, and was paid for, stays as it is.
+        """
+        return key_of("ask", self.server.api, self.asked.body(self.server), self.draw)
+
+    @property
+    def input_tokens(self) -> int:
+        """That the server reads, estimated at `CHARACTERS` a token and four a message's frame."""
+        return sum(4 + len(m["content"]) // CHARACTERS for m in self.asked.messages)
+
+    @property
+    def output_tokens(self) -> int:
+        """That it writes, at most."""
+        return self.asked.max_tokens
+
+    def cost(self, shared: int = 0) -> Cost:
+        """No operations of this machine."""
+        return Cost(0.0, tokens=self.input_tokens + self.output_tokens)
+
+
+Request = Generate | Score | Embed | Ask
 
 
 def _key(kind: str, model: Model, *parts: Any) -> str:

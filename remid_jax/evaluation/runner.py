@@ -8,8 +8,9 @@ from typing import Any
 import jax
 
 from remid_jax.errors import UserError
+from remid_jax.evaluation.asking import ask_servers, share_failures
 from remid_jax.evaluation.cache import Cache
-from remid_jax.evaluation.requests import Embed, Generate, Request, Score, beginnings, costs
+from remid_jax.evaluation.requests import Ask, Embed, Generate, Request, Score, beginnings, costs
 from remid_jax.information.uncertainty import clusters
 from remid_jax.processes import agree, gather, is_primary, process_count, process_index
 from remid_jax.progress import OPERATIONS, progress
@@ -55,7 +56,7 @@ def pieces_of(requests: Sequence[Request], batch_rows: int) -> list[Piece]:
     left never turns out longer than it looked.
 
     Args:
-      requests: that can be executed.
+      requests: that can be executed, by models of this machine.
       batch_rows: prompts that are decoded together.
     """
     generating: dict[Any, list[Generate]] = {}
@@ -90,7 +91,8 @@ def shares(pieces: Sequence[Piece], count: int) -> list[list[Piece]]:
     """Pieces for each of `count` processes: the costliest left goes to who has least.
 
     What shares the beginning of a prompt stays together, so that it is read once, unless the
-    slowest process is done earlier where it does not.
+    slowest process is done earlier where it does not. Where none costs anything here, as servers
+    do the work, all count alike.
     """
     if count == 1 or not pieces:
         return [list(pieces), *([] for _ in range(count - 1))]
@@ -114,11 +116,11 @@ def _dealt(pieces: Sequence[Piece], units: Sequence[int], count: int) -> list[li
     of_unit: dict[int, list[int]] = {}
     for k, unit in enumerate(units):
         of_unit.setdefault(unit, []).append(k)
-    flops = {u: _flops(r for k in own for r in pieces[k]) for u, own in of_unit.items()}
+    work = {u: _flops(r for k in own for r in pieces[k]) or 1.0 for u, own in of_unit.items()}
     load, owner = [0.0] * count, {}
-    for unit in sorted(of_unit, key=lambda u: -flops[u]):
+    for unit in sorted(of_unit, key=lambda u: -work[u]):
         owner[unit] = load.index(min(load))
-        load[owner[unit]] += flops[unit]
+        load[owner[unit]] += work[unit]
     return [[p for p, u in zip(pieces, units, strict=True) if owner[u] == i] for i in range(count)]
 
 
@@ -148,11 +150,16 @@ def run(what: str, requests: Sequence[Request], cache: Cache, batch_rows: int, p
     Raises:
       UserError: naming the sample at fault.
     """
-    chosen = part.chosen(pieces_of(_distinct(requests), batch_rows), cache)
+    distinct = _distinct(requests)
+    asks = part.chosen([[r] for r in distinct if isinstance(r, Ask)], cache)
+    local = [r for r in distinct if not isinstance(r, Ask)]
+    chosen = part.chosen(pieces_of(local, batch_rows), cache)
     flops = [_flops(piece) for piece in chosen]
     writes = not part.lockstep or is_primary()
     error = None
     try:
+        if writes:
+            ask_servers([r for piece in asks for r in piece], cache)
         with progress(what, sum(flops), OPERATIONS) as advance:
             for piece, cost in zip(chosen, flops, strict=True):
                 _execute(piece, cache, writes)
@@ -163,6 +170,7 @@ def run(what: str, requests: Sequence[Request], cache: Cache, batch_rows: int, p
         error = e
     if part.together:
         agree(error)
+        share_failures(cache)
     if part.count > 1:
         cache.refresh()  # others have written meanwhile
 

@@ -3,21 +3,23 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from remid_jax.data import prompts
 from remid_jax.data.judgments import Judgment
 from remid_jax.data.reading import load_benchmark
 from remid_jax.data.responses import Answer, Answers, read_responses
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import golden_answers, reference_answers, with_own_tokens
-from remid_jax.evaluation.config import MEAN_OF_DRAWS
+from remid_jax.evaluation.config import MEAN_OF_DRAWS, specs_of
 from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.judgments import read_judges
 from remid_jax.evaluation.models import Model, Models
-from remid_jax.evaluation.plan import Task
+from remid_jax.evaluation.requests import Tokens
 from remid_jax.evaluation.scoring import with_scoring
 from remid_jax.evaluation.selection import (
     Selection,
@@ -26,12 +28,71 @@ from remid_jax.evaluation.selection import (
     select,
     without_too_long,
 )
-from remid_jax.evaluation.swaps import plan_swaps
+from remid_jax.evaluation.servers import TOKENS_APART, judge_servers_of, servers_of
+from remid_jax.evaluation.swaps import Swaps, plan_swaps
 from remid_jax.inference.engine import Engine
+from remid_jax.inference.prefix import LEAST_SHARED, common_prefix_length
 from remid_jax.information import pairs
 from remid_jax.information.pairs import GOLDEN, EstimatorSettings
+from remid_jax.servers.chat import Server
 
+FULL, THOUGHTS = "full", "thoughts"  # roles in which prompts are read
 LEAST_FOLDS = 3  # of the classifier of divergences
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a run evaluates, settled before any of it.
+
+    Attributes:
+      config: of the diagnosis.
+      settings: how information is estimated.
+      models: all of them.
+      encoder: makes features of contexts, or None.
+      selection: the chosen contexts, as they fit.
+      labels: tag -> clusters of its contexts, or None.
+      golden: sample id -> golden response of every chosen context.
+      references: name -> sample id -> response of a reference row that the matrices do not hold.
+      given: collected answers, or None.
+      swaps: tag -> contexts with one factor swapped.
+      servers: RPM -> the server that answers for it, of those that have one.
+      judgments: judge -> its judgments from a file.
+      judges: judge -> its server, of the others.
+    """
+
+    config: ConfigDict
+    settings: EstimatorSettings
+    models: Models
+    encoder: Model | None
+    selection: Selection
+    labels: Mapping[str, pairs.Labels | None]
+    golden: Mapping[str, Answer]
+    references: Answers
+    given: Answers | None
+    swaps: Mapping[str, Swaps]
+    servers: Mapping[str, Server]
+    judgments: Mapping[str, Sequence[Judgment]]
+    judges: Mapping[str, Server]
+    _encoded: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
+    _shared: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
+
+    def encode(self, model: Model, sample: Sample, role: str, messages: Any) -> Tokens:
+        """Prompt of a model in a role about a sample, tokenised once."""
+        place = (model.tokenizer.fingerprint, id(sample), role)
+        if place not in self._encoded:
+            self._encoded[place] = tuple(model.tokenizer.encode_chat(messages))
+        return self._encoded[place]
+
+    def prefix_lengths(self, model: Model, sample: Sample, prompt: Tokens) -> Tokens:
+        """Where a prompt is cut so that its sample's beginning is computed once for all roles."""
+        place = (model.tokenizer.fingerprint, id(sample))
+        if place not in self._shared:
+            full = self.encode(model, sample, FULL, prompts.reply_messages(sample))
+            reason = self.encode(model, sample, THOUGHTS, prompts.reason_messages(sample))
+            self._shared[place] = full[: common_prefix_length(full, reason)]
+        n = len(self._shared[place])
+        shares = LEAST_SHARED <= n < len(prompt) and prompt[:n] == self._shared[place]
+        return (n,) if shares else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +105,7 @@ class Chosen:
       settings: how information is estimated.
       labels: tag -> clusters of its contexts, or None.
       collected: answers from a file, or None.
+      servers: RPM -> the server that answers for it.
       judgments: judge -> its judgments from a file.
     """
 
@@ -52,6 +114,7 @@ class Chosen:
     settings: EstimatorSettings
     labels: Mapping[str, pairs.Labels | None]
     collected: Answers | None
+    servers: Mapping[str, Server]
     judgments: Mapping[str, Sequence[Judgment]]
 
 
@@ -72,8 +135,9 @@ def choose(config: ConfigDict) -> Chosen:
     for tag, samples in selection.subsets.items() if collected is not None else ():
         check_excluded(tag, samples, collected, config)
     home = benchmark.subsets[config.in_distribution]
-    judgments = read_judges(config, selection.subsets, list(collected or config.rpms))
-    return Chosen(selection, home, settings, labels, collected, judgments)
+    judgments = read_judges(config, selection.subsets, list(collected or specs_of(config)))
+    servers = servers_of(config)
+    return Chosen(selection, home, settings, labels, collected, servers, judgments)
 
 
 def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task:
@@ -99,6 +163,9 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     if config.prediction.enabled:  # q answers everywhere at the length of golden ones at home
         _check_golden_at_home(selection.subsets[config.in_distribution], golden)
         longest = {tag: max(n, longest[config.in_distribution]) for tag, n in longest.items()}
+    if chosen.servers:  # whose tokens are others than q's
+        room = TOKENS_APART * config.sampling.max_tokens
+        longest = {tag: max(n, room) for tag, n in longest.items()}
     selection = fit_window(selection, scorer, config, longest)
     references = reference_answers(selection.subsets, home)
     references = without_too_long(selection, references, scorer, config, longest)
@@ -110,7 +177,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     swaps = plan_swaps(selection, scorer, config, longest)
     return Task(
         config, chosen.settings, models, encoder, selection, chosen.labels, golden, references,
-        given, swaps, chosen.judgments,
+        given, swaps, chosen.servers, chosen.judgments, judge_servers_of(config),
     )  # fmt: skip
 
 
@@ -175,7 +242,7 @@ def _collected(selection: Selection, config: ConfigDict) -> Answers | None:
     samples = [s for subset in selection.subsets.values() for s in subset]
     found = read_responses(config.responses, samples) if config.responses else None
     reserved = {_plain(name): name for name in pairs.REFERENCE_ROWS}
-    for name in found or config.rpms:
+    for name in found or specs_of(config):
         if row := reserved.get(_plain(name)):
             raise UserError(f"an RPM cannot be called {name!r}: the table has a row {row!r}")
     _check_draws(found or {}, config)

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from remid_jax.information import checks
+from remid_jax.information.pairs import ECHO, GOLDEN, SHUFFLED, UNSHIFTED
 
 PAIRWISE, POINTWISE = "pairwise", "pointwise"
 MODES = (PAIRWISE, POINTWISE)
+REFERENCES = (SHUFFLED, UNSHIFTED, ECHO)  # what golden is better than
+CALIBRATED = 0.75  # least accuracy of a judge whose judgments count
 Pair = tuple[str, str]
 Array = np.ndarray
 
@@ -79,6 +82,26 @@ def right(golden: Array, other: Array | None = None) -> Array:
     """
     gaps = golden if other is None else golden - other
     return known_mean(np.where(np.isfinite(gaps), gaps > 0, np.nan))
+
+
+def golden_first(one: Judgments, reference: str) -> list[tuple[str, Array]]:
+    """(tag, [N]) whether golden was put above a reference row; NaN where that was not judged."""
+    if one.mode == PAIRWISE:
+        pair = (GOLDEN, reference)
+        return [(t, right(settle(x[pair])[0])) for t, x in one.verdicts.items() if pair in x]
+    return [
+        (tag, right(x[GOLDEN], x[reference]))
+        for tag, x in one.scores.items()
+        if GOLDEN in x and reference in x
+    ]
+
+
+def is_calibrated(one: Judgments) -> bool:
+    """Whether golden is above reference rows in at least `CALIBRATED` of what was judged."""
+    parts = [x for ref in REFERENCES for _, x in golden_first(one, ref)]
+    values = np.concatenate(parts or [np.array([])])
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.mean() >= CALIBRATED)
 
 
 @checks.arguments(n=checks.POSITIVE, level=checks.LEVEL)

@@ -15,12 +15,16 @@ def print_cost(record: Mapping[str, Any]) -> None:
 
     Args:
       record: `stages`, each with `what`, `contexts`, `pairs`, `tokens`, `flops`, `seconds` and,
-        where some of it is an upper estimate, `known_share`; `rate` in FLOP/s; `at_home`; and what
-        `memory_line` reads.
+        where some of it is an upper estimate, `known_share`; `rate` in FLOP/s; `servers`, each with
+        `model`, `url`, `calls`, `input_tokens`, `output_tokens` and `cost` (None: unknown);
+        `at_home`; and what `memory_line` reads.
     """
-    stages = record["stages"]
+    stages, servers = record["stages"], record["servers"]
+    for one in servers:
+        print("\n".join(wrapped(asked_line(one))))
     if not stages:
-        print("nothing is left to do: every result is in the cache")
+        if not servers:
+            print("nothing is left to do: every result is in the cache")
         return
     columns = ("", "contexts", "pairs", "tokens", "TFLOP", "expected time")
     table = new_table("what this run would do, at most", columns, map(_row, stages))
@@ -39,6 +43,16 @@ def print_cost(record: Mapping[str, Any]) -> None:
             "(config.limits.in_distribution_contexts)"
         )
     print("\n".join(line for x in said for line in wrapped(x)))
+
+
+def asked_line(one: Mapping[str, Any]) -> str:
+    """What a server would be asked, at most; see `print_cost`."""
+    cost = one["cost"]
+    money = "cost unknown (config.server.prices)" if cost is None else f"cost {cost:.4g}"
+    return (
+        f"{one['model']} at {one['url']}: {one['calls']:,} calls, about {one['input_tokens']:,} "
+        f"input tokens, at most {one['output_tokens']:,} output tokens, {money}"
+    )
 
 
 def _row(stage: Mapping[str, Any]) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def test_rows_find_their_places():
         Verdict("IDTest_2", "b", "a", "first"),
         *(Verdict(f"IDTest_{i}", "golden", "echo", "first") for i in range(3)),
     ]
-    found = to_arrays("judge", "file", rows, subsets, ["a", "b"], texts)
+    found = to_arrays("judge", "pairwise", "file", rows, subsets, ["a", "b"], texts)
     assert (found.calls, found.unscored, found.mode) == (7, 1, "pairwise")
     golden, between = found.verdicts["IDTest"]["a", "golden"], found.verdicts["IDTest"]["a", "b"]
     np.testing.assert_array_equal(golden[0], [[1, np.nan], [-1, np.nan]])
@@ -118,6 +118,6 @@ def test_rows_find_their_places():
     echo = found.verdicts["IDTest"]["golden", "echo"][:, 0, 0]
     np.testing.assert_array_equal(echo, [1, np.nan, np.nan])  # a text with itself, and with none
     rows = [Rating("german_0", "a", 3.0), Rating("german_0", "a", None)]
-    found = to_arrays("judge", "file", rows, subsets, ["a", "b"], texts)
+    found = to_arrays("judge", "pointwise", "file", rows, subsets, ["a", "b"], texts)
     np.testing.assert_array_equal(found.scores["german"]["a"], [[3, np.nan]])
     assert tells({"golden": ["x"]}, "unshifted").tolist() == [False]

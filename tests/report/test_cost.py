@@ -10,7 +10,7 @@ RECORD = {
         {"what": "answers of [bold]\x1bm", **STAGE},
         {"what": "likelihoods", **STAGE, "pairs": 1200, "seconds": 150.0, "known_share": 0.4},
     ],
-    "rate": 250e9, "weights": 2**30, "memory": 2**31, "devices": 1,
+    "rate": 250e9, "servers": [], "weights": 2**30, "memory": 2**31, "devices": 1,
     "at_home": {"shifted": 4, "contexts": 10, "best": 20}, "longest": 1500,
     "sizes": {"chunk": 1024, "call": 512, "head": 4096, "cache": 2**30},
 }  # fmt: skip
