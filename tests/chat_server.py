@@ -18,12 +18,12 @@ ALIAS = "my-rpm"  # of the same model, as pages of the documentation call it
 STALLED = 3.0  # seconds that a stalled request hangs
 
 
-def write_speaker(path):
+def write_speaker(path, window=128):
     """A random Llama as a GGUF file, whose greedy answers hold letters and spaces alone."""
     tensors = tiny_tensors(seed=1)
     silent = [t not in string.ascii_letters + "Ġ" for t in TOKENS]
     tensors["lm_head.weight"][silent] = 0
-    return write_gguf(path, tensors)
+    return write_gguf(path, tensors, fields={"context_length": window})
 
 
 @contextlib.contextmanager

@@ -292,6 +292,8 @@ def _check_judges(config: ConfigDict) -> None:
                 f"config.judges.{name} needs either precomputed, a file of judgments, or url and "
                 "model of a server"
             )
+        if one.url and not one.model.strip():
+            raise UserError(f"config.judges.{name}.url needs config.judges.{name}.model")
 
 
 def _check_subsets(config: ConfigDict) -> None:

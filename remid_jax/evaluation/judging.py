@@ -220,10 +220,12 @@ def calibrate_judges(
     """
     for judging in plan_judging(task, answers, cache):
         if judging.calibration:
-            run(f"{CALIBRATION} {judging.name}", [judging.calibration[0].ask])
-            if refuses_schema(judging.calibration[0].ask, cache):
-                log.warning("note: the server of judge %s takes no schema; its replies are free",
-                            judging.name)  # fmt: skip
+            first = judging.calibration[0].ask
+            run(f"{CALIBRATION} {judging.name}", [first])
+            if refuses_schema(first, cache):
+                why = cache.replied(first).error
+                said = "note: judge %s refuses a schema for its replies, which go without: %s"
+                log.warning(said, judging.name, why)
     for judging in plan_judging(task, answers, cache):
         _ask(f"{CALIBRATION} {judging.name}", judging.calibration, cache, run)
     found = plan_judging(task, answers, cache)
