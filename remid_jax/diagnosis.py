@@ -32,6 +32,7 @@ from remid_jax.evaluation.cost import (
 from remid_jax.evaluation.examples import with_texts
 from remid_jax.evaluation.excluded import find_excluded
 from remid_jax.evaluation.gather import Gathered, gather
+from remid_jax.evaluation.judging import ask_judges, calibrate_judges, judgments_of
 from remid_jax.evaluation.outputs import (
     write_contributions,
     write_examples,
@@ -122,6 +123,7 @@ def diagnose(
     _say_cost(programs, engine, sum(s.flops for s in stages), seconds["work"])
     origin |= _numbers_of(task) | {
         "servers": server_records(_asked(task, plan), cache),
+        "judges": server_records({one.name: one.asked for one in plan.judging}, cache, "judge"),
         "sizes": dataclasses.asdict(getattr(engine, "sizes", sizes)),
         "planned_flops": sum(s.flops for s in stages_of(most.requests, 1)),
         "programs": dataclasses.asdict(programs),
@@ -138,6 +140,11 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
       The last plan: final, unless it waits for other parts.
     """
     rows = task.config.sampling.batch_rows
+
+    def ask(what: str, asked: Sequence[Ask]) -> None:
+        run(what, asked, cache, rows, part)
+
+    calibrate_judges(task, _texts_of(plan), cache, ask)  # first: a wrong key or name ends the run
     run("answers and thoughts", plan.first, cache, rows, part)
     if not plan.is_final:
         plan = make_plan(task, cache)
@@ -146,7 +153,11 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
         plan = make_plan(task, cache)
     if plan.is_final:
         run("likelihoods", plan.scores, cache, rows, part)
-    return plan
+    return dataclasses.replace(plan, judging=ask_judges(task, _texts_of(plan), cache, ask))
+
+
+def _texts_of(plan: Plan) -> dict[str, Answers]:
+    return {tag: subset.texts.answers for tag, subset in plan.subsets.items()}
 
 
 def _finish(
@@ -165,7 +176,7 @@ def _finish(
         origin |= {"thought_agreement": doubt_records(found.agreement, level)}
     tables = analyse(
         found.subsets, task.settings, found.log_p, found.swapped, found.prediction,
-        context_cost(plan),
+        context_cost(plan), judgments_of(task, plan.judging, cache),
     )  # fmt: skip
     contributions = tables["contributions"]
     examples = with_texts(choose_examples(contributions), task, plan, cache)

@@ -6,11 +6,13 @@ from remid_jax.analysis.by_shift import estimate_by_shift
 from remid_jax.analysis.comparisons import compare_rpms, find_warnings, worst_shifts
 from remid_jax.analysis.contrast import Record
 from remid_jax.analysis.contributions import contribution_records
+from remid_jax.analysis.judges import judge_records
 from remid_jax.analysis.measures import Estimates
 from remid_jax.analysis.prediction import prediction_records
 from remid_jax.analysis.profile import profile_records
 from remid_jax.analysis.rows import LogProbs, estimate_by_language, estimate_rows
 from remid_jax.information.bound_estimates import PredictionBlocks
+from remid_jax.information.judgments import Judgments
 from remid_jax.information.pairs import EstimatorSettings, Subset, Swapped
 
 
@@ -21,6 +23,7 @@ def analyse(
     swaps: Mapping[str, Swapped],
     prediction: Mapping[str, Mapping[str, PredictionBlocks]],
     context_cost: float | None = None,
+    judged: Sequence[Judgments] = (),
 ) -> dict[str, list[Record]]:
     """The tables of all that is estimated from scores; see `schema.TABLES`.
 
@@ -31,6 +34,7 @@ def analyse(
       swaps: tag -> scores under contexts with a swapped factor.
       prediction: shifted tag -> RPM -> what its worst case is predicted from; empty when off.
       context_cost: of one more context, in answers; None where no context has several.
+      judged: what each judge said; the tables of judges are there where one did.
     """
     estimates = Estimates(subsets, settings, context_cost)
     profile, flags = profile_records(estimates, swaps)
@@ -48,4 +52,5 @@ def analyse(
         "comparisons": compare_rpms(estimates),
         "warnings": find_warnings(rows, settings.confidence),
         "contributions": contribution_records(estimates, swaps),
+        **(judge_records(judged, estimates, swaps) if judged else {}),
     }

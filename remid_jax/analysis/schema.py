@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from remid_jax.analysis.judge_schema import JUDGE_TABLES, JUDGE_TOP
+
 VERSION = 4
 TOP = {
     "schema": f"version of these keys, {VERSION}",
@@ -25,7 +27,9 @@ TOP = {
     "divergences": "table: of the contexts' features; empty without `config.divergences.features`",
     "contributions": "name of the file of what each sample adds and carries, or None",
     "examples": "name of the file of the samples that lose most, or None without a profile",
+    **JUDGE_TOP,
 }
+OPTIONAL = frozenset(JUDGE_TOP)  # written where there is something in them
 
 
 def _estimate(name: str, meaning: str, unit: str = "nats", error: str = "") -> dict[str, str]:
@@ -243,6 +247,7 @@ TABLES: dict[str, dict[str, str]] = {
         "features": "`hidden` states of the scorer, or `sentence` features",
         "paired": "whether labels are exchanged within pairs",
     },
+    **JUDGE_TABLES,
     "contributions.jsonl": {
         **_PLACE,
         "sample_ID": "of the context",
@@ -287,10 +292,11 @@ def check_results(results: Mapping[str, Any]) -> None:
     Raises:
       ValueError: naming the first record whose keys are others than those of this schema.
     """
-    _check_keys(results, TOP, "results.json")
+    top = TOP.keys() - (OPTIONAL - results.keys())
+    _check_keys(results, {key: TOP[key] for key in top}, "results.json")
     if results["schema"] != VERSION:
         raise ValueError(f"results.json: schema is {results['schema']!r}, not {VERSION}")
-    for table in (name for name in TABLES if name in TOP):
+    for table in (name for name in TABLES if name in top):
         for i, record in enumerate(results[table]):
             _check_keys(record, TABLES[table], f"results.json: {table}[{i}]")
             for k, shift in enumerate(record["shifts"] if table == "by_shift" else ()):

@@ -11,6 +11,7 @@ from remid_jax.data.shifts import parse_subset_shifts
 from remid_jax.errors import UserError
 from remid_jax.inference.likelihood import MEMORY
 from remid_jax.inference.token_sampling import SamplingConfig
+from remid_jax.information.judgments import MODES, PAIRWISE
 from remid_jax.information.mutual_information import ESTIMATORS
 from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.models.pretrained import DTYPES
@@ -64,6 +65,37 @@ class _Server:
         "max_tokens", "the server's name for it", ("max_tokens", "max_completion_tokens")
     )
     listed: bool = key(True, "refuse a model that the server's list of models does not hold")
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgeKeys:
+    """A judge of answers; see `judge`."""
+
+    url: str = key("", "of the OpenAI-compatible server that has it")
+    model: str = key("", "its name there")
+    mode: str = key(PAIRWISE, "two answers in both orders, or one with a score", MODES)
+    repeats: int = key(1, "calls for each judgment; those after the first are drawn", "[1, 100]")
+    key_env: str = key("", "as `server.key_env`; empty: that one")
+    max_tokens: int = key(256, "of a reply, a reasoning model's thoughts included", "[8, inf)")
+    precomputed: str = key("", "file of its judgments (JSON, JSONL); then nobody is asked")
+
+
+def judge(
+    url: str = "", model: str = "", mode: str = PAIRWISE, repeats: int = 1, key_env: str = "",
+    max_tokens: int = JudgeKeys.max_tokens, precomputed: str = "",
+) -> ConfigDict:  # fmt: skip
+    """A judge of answers: a model behind an OpenAI-compatible server, or a file of judgments.
+
+    Args:
+      url: of the API; model: its name there.
+      mode: `pairwise` compares answers with golden in both orders, `pointwise` scores each.
+      repeats: calls for each judgment: the first greedy, others drawn, for the retest variance.
+      key_env: environment variable that holds the key; by default `config.server.key_env`.
+      max_tokens: of a reply.
+      precomputed: a file of judgments made elsewhere, in place of all of these.
+    """
+    keys = JudgeKeys(url, model, mode, repeats, key_env, max_tokens, precomputed)
+    return ConfigDict(dataclasses.asdict(keys))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +197,7 @@ class DiagnosisConfig(RunKeys):
         "the evaluated models: name -> rpm(view, path), or server(url, model)",
     )  # fmt: skip
     server: Any = group("a model behind a server, and how servers are asked", _Server)
+    judges: dict[str, JudgeKeys] = key({}, "judges of answers: name -> judge(...)")
     sampling: Any = group(
         "how evaluated models answer", SamplingConfig, _Batch, repetition_penalty=REPETITION_PENALTY
     )
@@ -215,6 +248,7 @@ def check_config(config: ConfigDict) -> None:
             f"config.limits.contexts must be at least {MIN_CONTEXTS}: a standard error needs them"
         )
     _check_prediction(config)
+    _check_judges(config)
     for name, needed in (("negatives", "all"), ("clusters", "none")):  # only club leaves pairs out
         if config.estimator.name != "club" and config.estimator[name] != needed:
             raise UserError(
@@ -249,6 +283,17 @@ def _check_rpms(config: ConfigDict) -> None:
             "config.responses holds the answers, and a server would give them anew; leave out "
             "config.responses, or the server"
         )
+
+
+def _check_judges(config: ConfigDict) -> None:
+    for name, one in config.judges.items():
+        if bool(one.precomputed) == bool(one.url):
+            raise UserError(
+                f"config.judges.{name} needs either precomputed, a file of judgments, or url and "
+                "model of a server"
+            )
+        if one.url and not one.model.strip():
+            raise UserError(f"config.judges.{name}.url needs config.judges.{name}.model")
 
 
 def _check_subsets(config: ConfigDict) -> None:

@@ -27,6 +27,7 @@ from remid_jax.evaluation.drawn import (
 )
 from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import texts_of
+from remid_jax.evaluation.judging import Judging, plan_judging
 from remid_jax.evaluation.matrices import Asked, Matrix, Mixture, matrix_of, mixture_of
 from remid_jax.evaluation.prediction import STAND_INS, Prediction, plan_prediction
 from remid_jax.evaluation.requests import (
@@ -96,15 +97,22 @@ class Plan:
       subsets: tag -> its plan.
       features: text -> its request.
       prediction: what predicting the worst case needs beside that; None where it is off.
+      judging: what judges behind servers are asked.
     """
 
     subsets: Mapping[str, SubsetPlan]
     features: Mapping[str, Embed]
     prediction: Prediction | None = None
+    judging: Sequence[Judging] = ()
 
     @property
     def requests(self) -> list[Request]:
         """All of them; those that are not known are upper estimates."""
+        return [*self._measured, *(r for one in self.judging for r in one.asked)]
+
+    @property
+    def _measured(self) -> list[Request]:
+        """Those that measures rest on, as judges do not."""
         of_subsets = (r for s in self.subsets.values() for r in s.requests)
         more = self.prediction.requests if self.prediction else ()
         return [*self.features.values(), *of_subsets, *more]
@@ -112,7 +120,7 @@ class Plan:
     @property
     def first(self) -> list[Request]:
         """Those that need no other's result."""
-        drawn = [r for r in self.requests if not isinstance(r, Score)]
+        drawn = [r for r in self._measured if not isinstance(r, Score)]
         return [r for r in drawn if r.about.stage != STAND_INS]
 
     @property
@@ -153,7 +161,8 @@ def make_plan(task: Task, cache: Cache) -> Plan:
         for tag, samples in chosen.items():
             subsets[tag] = _subset_plan(task, tag, samples, cache)
             advance(len(samples))
-    return Plan(subsets, _features(task), _prediction(task, subsets, cache))
+    judging = plan_judging(task, {tag: s.texts.answers for tag, s in subsets.items()}, cache)
+    return Plan(subsets, _features(task), _prediction(task, subsets, cache), judging)
 
 
 def _prediction(task: Task, subsets: Mapping[str, SubsetPlan], cache: Cache) -> Prediction | None:

@@ -30,18 +30,29 @@ def servers_of(config: ConfigDict) -> dict[str, Server]:
     Raises:
       UserError: a key that no server can be asked with, or a price table that cannot be read.
     """
+    specs = {name: spec for name, spec in specs_of(config).items() if spec.url}
+    return _made(specs, {name: f"config.rpms.{name}" for name in config.rpms}, config)
+
+
+def judge_servers_of(config: ConfigDict) -> dict[str, Server]:
+    """Judge -> its server, of those that have one; as `servers_of`."""
+    specs = {name: spec for name, spec in config.judges.items() if spec.url}
+    return _made(specs, {name: f"config.judges.{name}" for name in specs}, config)
+
+
+def _made(
+    specs: Mapping[str, ConfigDict], places: Mapping[str, str], config: ConfigDict
+) -> dict[str, Server]:
+    """Servers by the keys of RPMs or judges; `places` are where these keys stand."""
     prices, found = _price_table(config.server.prices), {}
-    for name, spec in specs_of(config).items():
-        if not spec.url:
-            continue
-        where = "config.server" if name not in config.rpms else f"config.rpms.{name}"
+    for name, spec in specs.items():
         price = prices.get(spec.model, {})
         found[name] = made_from(
             Server, config.server, url=spec.url, model=spec.model,
             key_env=spec.key_env or config.server.key_env,
             **{f"{kind}_price": float(price.get(kind, 0.0)) for kind in _PRICES},
         )  # fmt: skip
-        check_server(found[name], where)
+        check_server(found[name], places.get(name, "config.server"))
     return found
 
 
@@ -137,15 +148,18 @@ def asked_record(requests: Sequence[Request]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def server_records(asked: Mapping[str, Sequence[Ask]], cache: Cache) -> list[dict[str, Any]]:
+def server_records(
+    asked: Mapping[str, Sequence[Ask]], cache: Cache, who: str = "rpm"
+) -> list[dict[str, Any]]:
     """What servers were asked, and what that took, as `provenance.servers` holds it.
 
     Args:
-      asked: RPM -> its requests in all subsets.
+      asked: RPM, or judge, -> its requests in all subsets.
       cache: that holds every reply.
+      who: the key of their names.
     """
     records = []
-    for rpm, requests in asked.items():
+    for name, requests in ((name, some) for name, some in asked.items() if some):
         replies = [cache.replied(r) for r in requests]
         server = requests[0].server
         read, written, retries = (
@@ -153,7 +167,7 @@ def server_records(asked: Mapping[str, Sequence[Ask]], cache: Cache) -> list[dic
             for name in ("input_tokens", "output_tokens", "retries")
         )
         records.append({
-            "rpm": rpm, "model": server.model, "url": server.api, "calls": len(replies),
+            who: name, "model": server.model, "url": server.api, "calls": len(replies),
             "retries": retries, "failures": sum(bool(reply.error) for reply in replies),
             "input_tokens": read, "output_tokens": written, "cost": server.price(read, written),
         })  # fmt: skip

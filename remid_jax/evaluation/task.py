@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from remid_jax.data import prompts
+from remid_jax.data.judgments import Judgment
 from remid_jax.data.reading import load_benchmark
 from remid_jax.data.responses import Answer, Answers, read_responses
 from remid_jax.data.samples import Sample
@@ -16,6 +17,7 @@ from remid_jax.evaluation.answers import golden_answers, reference_answers, with
 from remid_jax.evaluation.config import MEAN_OF_DRAWS, specs_of
 from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import encoder_of
+from remid_jax.evaluation.judgments import read_judges
 from remid_jax.evaluation.models import Model, Models
 from remid_jax.evaluation.requests import Tokens
 from remid_jax.evaluation.scoring import with_scoring
@@ -26,7 +28,7 @@ from remid_jax.evaluation.selection import (
     select,
     without_too_long,
 )
-from remid_jax.evaluation.servers import TOKENS_APART, servers_of
+from remid_jax.evaluation.servers import TOKENS_APART, judge_servers_of, servers_of
 from remid_jax.evaluation.swaps import Swaps, plan_swaps
 from remid_jax.inference.engine import Engine
 from remid_jax.inference.prefix import LEAST_SHARED, common_prefix_length
@@ -54,6 +56,8 @@ class Task:
       given: collected answers, or None.
       swaps: tag -> contexts with one factor swapped.
       servers: RPM -> the server that answers for it, of those that have one.
+      judgments: judge -> its judgments from a file.
+      judges: judge -> its server, of the others.
     """
 
     config: ConfigDict
@@ -67,6 +71,8 @@ class Task:
     given: Answers | None
     swaps: Mapping[str, Swaps]
     servers: Mapping[str, Server]
+    judgments: Mapping[str, Sequence[Judgment]]
+    judges: Mapping[str, Server]
     _encoded: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
     _shared: dict[Any, Tokens] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -100,6 +106,7 @@ class Chosen:
       labels: tag -> clusters of its contexts, or None.
       collected: answers from a file, or None.
       servers: RPM -> the server that answers for it.
+      judgments: judge -> its judgments from a file.
     """
 
     selection: Selection
@@ -108,6 +115,7 @@ class Chosen:
     labels: Mapping[str, pairs.Labels | None]
     collected: Answers | None
     servers: Mapping[str, Server]
+    judgments: Mapping[str, Sequence[Judgment]]
 
 
 def choose(config: ConfigDict) -> Chosen:
@@ -127,7 +135,9 @@ def choose(config: ConfigDict) -> Chosen:
     for tag, samples in selection.subsets.items() if collected is not None else ():
         check_excluded(tag, samples, collected, config)
     home = benchmark.subsets[config.in_distribution]
-    return Chosen(selection, home, settings, labels, collected, servers_of(config))
+    judgments = read_judges(config, selection.subsets, list(collected or specs_of(config)))
+    servers = servers_of(config)
+    return Chosen(selection, home, settings, labels, collected, servers, judgments)
 
 
 def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task:
@@ -167,7 +177,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
     swaps = plan_swaps(selection, scorer, config, longest)
     return Task(
         config, chosen.settings, models, encoder, selection, chosen.labels, golden, references,
-        given, swaps, chosen.servers,
+        given, swaps, chosen.servers, chosen.judgments, judge_servers_of(config),
     )  # fmt: skip
 
 

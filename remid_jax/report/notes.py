@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
+from remid_jax.report.judge_lines import judge_lines
 from remid_jax.report.profile_cells import FACTORS
 from remid_jax.report.text import (
     NO_BREAK,
@@ -92,6 +93,7 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
         yield f"{seen}; half of it takes 4x the contexts"
     yield from _left_out_line(results["profile"])
     yield from prediction_lines(results, figures)
+    yield from judge_lines(results)
     yield from _draws_line(results)
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)

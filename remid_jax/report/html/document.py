@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from remid_jax.report.html.ending_part import command_of, configuration, notes_section, origins
+from remid_jax.report.html.judges_part import judges_section
 from remid_jax.report.html.measures_part import (
     measures_section,
     needs_section,
@@ -61,6 +62,7 @@ def page(
         risk_section(results, figures),
         needs_section(results, figures),
         prediction_section(results, figures),
+        judges_section(results, figures),
     ]
     values = {
         **_heading(results),

@@ -44,6 +44,14 @@ TERMS = {
     "bounds R-EMID nor ranks quality.",
     "bound": "The sampled linear bound with golden answers; with q in place of the true law it "
     "bounds nothing.",
+    "calibrated": "A judge that puts golden answers above shuffled golden, unshifted and echo in "
+    "at least 75 % of the cases; a tie, or a verdict that changes with the order, is wrong.",
+    "flip": "A verdict that changes when the two answers are shown in the other order; it counts "
+    "as a tie.",
+    "agreement": "Krippendorff’s α over what judges say of RPMs: 1 is perfect, 0 what chance "
+    "gives.",
+    "judge correlation": "Over RPM × subset, of means over contexts: noise within them pulls it "
+    "to 0, and few cells leave it open.",
     "lost": "Golden's information minus the answer's on one sample, over user, character and "
     "dialogue.",
     "shade": "log q of a word under its own context minus under contexts with the factor swapped: "
