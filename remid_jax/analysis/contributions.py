@@ -71,7 +71,7 @@ def _gaps(subset: Subset, swaps: Swapped | None, rpm: str) -> dict[str, Record]:
     """Sample -> δ of own words of the answer and of the golden response, by factor."""
     keys = (*NAMES, *(f"{name}_golden" for name in NAMES))
     found = {name: dict.fromkeys(keys) for name in subset.sample_ids}
-    for factor in swaps.sources if swaps else ():
+    for factor in (f for f in (swaps.sources if swaps else ()) if f in NAMES):
         answered = subset.rpms[rpm].where & has_partner(swaps, factor)
         sides = {str(factor): (rpm, answered)}
         sides[f"{factor}_golden"] = (GOLDEN, answered & subset.golden.where)

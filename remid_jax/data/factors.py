@@ -16,6 +16,7 @@ class Factor(enum.StrEnum):
     DIALOGUE = "dialogue"
     HISTORY = "history"  # of the dialogue: all but the last user turn
     LAST_TURN = "last_turn"
+    NAME = "name"  # of the character: made up (`data.names`), not another sample's
 
 
 FIELDS = {  # of a `Sample` that hold the factors which make up the context

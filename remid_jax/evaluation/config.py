@@ -87,6 +87,7 @@ class _Profile:
         "[0, inf)",
         formerly="factors.swaps",
     )
+    name: bool = key(False, "whether made-up names take the place of characters' names as well")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +177,11 @@ def check_config(config: ConfigDict) -> None:
         )
     if not all(config.sampling.stop_strings):
         raise UserError("config.sampling.stop_strings holds an empty text, which ends every answer")
+    if config.profile.name and not config.profile.swaps:
+        raise UserError(
+            "config.profile.name needs config.profile.swaps of at least 1: without swaps there is "
+            "no profile"
+        )
     _check_draws(config)
     check_mixture("config.reasoning", config.reasoning)
     if 0 < config.limits.contexts < MIN_CONTEXTS:

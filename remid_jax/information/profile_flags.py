@@ -20,6 +20,7 @@ ByFactor = Mapping[str, Array]
 FACTORS = ("user", "character", "dialogue")  # what Σ goes over
 DIALOGUE_PARTS = ("history", "last_turn")  # swapped on their own
 NAMES = (*FACTORS, *DIALOGUE_PARTS)
+CHARACTER_PARTS = ("name",)  # replaced on its own by a made-up one; no flag reads it
 
 
 class Flags(NamedTuple):

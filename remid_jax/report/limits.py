@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from remid_jax.errors import UserError, nearest
 from remid_jax.report.measured import OF_CELLS, OF_PREDICTION, OF_ROWS, name_of
+from remid_jax.report.profile_cells import NAME
 from remid_jax.report.text import Row
 
 GRAMMAR = "MEASURE [in SUBSET or SHIFT] [of RPM] < NUMBER, or >, with names of spaces in quotes"
@@ -15,7 +16,7 @@ CHANGE = "change."  # before a measure: its difference from that of the referenc
 PARTS = ("user", "character", "dialogue", "history", "last_turn")
 MEASURES = (
     *OF_ROWS,
-    *(f"{name}.{f}" for name in OF_CELLS for f in PARTS),
+    *(f"{name}.{f}" for name in OF_CELLS for f in (*PARTS, NAME)),
     "copied",
     *OF_PREDICTION,
 )
@@ -28,6 +29,7 @@ CHANGES = tuple(
 )  # fmt: skip
 LACKING = {  # measure -> why a run may not have it
     **dict.fromkeys((*OF_CELLS, "copied"), "config.profile.swaps is 0"),
+    **{f"{name}.{NAME}": "config.profile.name is False" for name in OF_CELLS},
     **dict.fromkeys(OF_PREDICTION, "config.prediction.enabled is False"),
     "r_emid": "it has no shifted subset",
     "share_drop": "it has no shifted subset, or config.profile.swaps is 0",
@@ -107,8 +109,8 @@ def cells_of(limit: Limit, records: Sequence[Row], run: str) -> list[Row]:
     """
     kept = [r for r in records if name_of(r) == limit.measure]
     if not kept:
-        plain = limit.measure.removeprefix(CHANGE).partition(".")[0]
-        why = LACKING.get(plain, "neither run has it")
+        plain = limit.measure.removeprefix(CHANGE)
+        why = LACKING.get(plain) or LACKING.get(plain.partition(".")[0], "neither run has it")
         raise UserError(f"limit {limit.text!r}: {run} has no {limit.measure}: {why}")
     home = records[0]["subset"]
     places = dict.fromkeys(r["subset"] for r in records)
