@@ -9,9 +9,10 @@ import numpy as np
 from remid_jax.analysis.contrast import Record, number
 from remid_jax.analysis.measures import Estimates
 from remid_jax.analysis.profile import OWN, has_partner, sample_gaps
+from remid_jax.factor_names import FACTORS
 from remid_jax.information.attribution import contribution_table
 from remid_jax.information.pairs import GOLDEN, Subset, Swapped
-from remid_jax.information.profile_flags import FACTORS, NAMES
+from remid_jax.information.profile_flags import NAMES
 
 
 def contribution_records(estimates: Estimates, swaps: Mapping[str, Swapped]) -> list[Record]:

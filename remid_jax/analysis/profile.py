@@ -16,16 +16,11 @@ from remid_jax.analysis.contrast import (
 )
 from remid_jax.analysis.draws import info_draws
 from remid_jax.analysis.measures import Estimates
+from remid_jax.factor_names import DIALOGUE_PARTS, FACTORS, NAME
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS, Subset, Swapped, groups_of
 from remid_jax.information.power import samples_needed
 from remid_jax.information.profile import factor_gaps, profile_information
-from remid_jax.information.profile_flags import (
-    CHARACTER_PARTS,
-    DIALOGUE_PARTS,
-    FACTORS,
-    NAMES,
-    profile_flags,
-)
+from remid_jax.information.profile_flags import NAMES, profile_flags
 from remid_jax.information.profile_shares import (
     FactorUncertainty,
     Share,
@@ -81,7 +76,7 @@ def profile_records(
         u_home: dict[str, FactorUncertainty | None] = {}
         for subset in (s for s in estimates.subsets if s.tag in swaps and s.has_row(rpm)):
             cells = _cells(subset, swaps[subset.tag], rpm)
-            for factors in (FACTORS, DIALOGUE_PARTS, CHARACTER_PARTS):
+            for factors in (FACTORS, DIALOGUE_PARTS, (NAME,)):
                 block = []
                 for factor in (f for f in factors if f in cells):
                     found, record = _record(estimates, subset, rpm, factor, cells[factor])
@@ -140,7 +135,7 @@ def _error(subset: Subset, swaps: Swapped, name: str, factor: str, used: np.ndar
         return np.nan
     changes, taken = _changes(swaps, name, factor)
     weights, zero = swaps.weights[factor], np.zeros(len(used))
-    taken = None if factor in CHARACTER_PARTS else taken  # made up, and no other context's
+    taken = None if factor == NAME else taken  # made up, and no other context's
     return float(profile_information(zero, changes[..., OWN], weights, taken, where=used).se)
 
 
@@ -235,7 +230,7 @@ def _reason(
         beside = " and a golden response" * subset.has_golden
         return f"{answered} contexts have an answer{beside}"
     if not enough:
-        if factor in CHARACTER_PARTS:
+        if factor == NAME:
             return f"{n} of {answered} contexts have a name that can be replaced"
         return f"{n} of {answered} contexts have a partner of their language with another {factor}"
     if not subset.has_golden:

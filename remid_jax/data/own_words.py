@@ -92,6 +92,11 @@ def copied_tokens(
     return before[np.maximum(ends, starts + 1)] > before[starts]
 
 
+def copied_from(sample: Sample, response: str, offsets: np.ndarray, **limits: int) -> np.ndarray:
+    """`copied_tokens` of a response to a sample: what can be copied is its context and names."""
+    return copied_tokens(response, context_texts(sample), names_of(sample), offsets, **limits)
+
+
 def context_texts(sample: Sample) -> tuple[str, ...]:
     """The texts that an answer can copy from: persona, character as prompts have it, each turn."""
     return (sample.persona, character_text(sample.character), *(t for _, t in sample.dialogue))

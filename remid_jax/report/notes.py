@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
-from remid_jax.report.profile_cells import FACTORS, NAME, Profile, counted
+from remid_jax.factor_names import FACTORS, NAME
+from remid_jax.report.profile_cells import Profile, counted
 from remid_jax.report.text import (
     GOLDEN,
     NO_BREAK,

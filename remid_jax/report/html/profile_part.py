@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from remid_jax.factor_names import DIALOGUE_PARTS, FACTORS, NAME
 from remid_jax.report.html.grid import (
     NONE,
     RPM,
@@ -21,12 +22,11 @@ from remid_jax.report.html.grid import (
     without_empty,
 )
 from remid_jax.report.html.pictures import inline
-from remid_jax.report.profile_cells import FACTORS, NAME, Profile, percent, refused_lines
+from remid_jax.report.profile_cells import Profile, percent, refused_lines
 from remid_jax.report.svg import PROFILE_KEY, profile_panels
 from remid_jax.report.text import ECHO, SHUFFLED, UNSHIFTED, Figures, Row, rpms_of, span
 
-PARTS = ("history", "last_turn")
-EVERY = (*FACTORS, *PARTS, NAME)
+EVERY = (*FACTORS, *DIALOGUE_PARTS, NAME)
 REFUSED = 40  # lines of why there is no share
 KEPT = ("RPM", "subset", "n", *FACTORS)
 
@@ -64,7 +64,7 @@ def profile_section(results: Mapping[str, Any], figures: Figures) -> Section:
 
 def _shares(profile: Profile, rpms: Sequence[str], figures: Figures) -> Table:
     columns = [RPM, SUBSET, SHIFT, Column("n"), *map(Column, FACTORS)]
-    columns += [*(Column(part.replace("_", " ")) for part in PARTS), Column("name alone")]
+    columns += [*(Column(part.replace("_", " ")) for part in DIALOGUE_PARTS), Column("name alone")]
     columns.append(Column("copied"))
     columns.append(Column("flags", is_text=True))
     rows = [
