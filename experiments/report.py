@@ -23,12 +23,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from remid_jax.messages import quiet
+
+    args = _arguments(argv)
+    with quiet(args.quiet):
+        return _report(args)
+
+
+def _report(args: argparse.Namespace) -> int:
     from remid_jax.analysis.schema import VERSION, check_run
     from remid_jax.report.gate import exit_code
     from remid_jax.report.limits import parse_limit
     from remid_jax.report.run_folder import read_run
 
-    args = _arguments(argv)
     limits = [parse_limit(text) for text in args.fail_if]
     folders = [*args.runs, *([args.reference] if args.reference else ())]
     runs = [read_run(folder, VERSION, check_run) for folder in folders]
@@ -42,7 +49,7 @@ def _run(argv: Sequence[str] | None) -> int:
             found.append((run, _judge(run, limits, reference, args)))
     for run, answers in found:
         with _of_damage(run):
-            _show(run, answers, args.format)
+            _show(run, answers, args.format, several=len(found) > 1)
     return exit_code([answer for _, answers in found for answer in answers], args.undecided)
 
 
@@ -74,6 +81,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--format", choices=("text", "markdown"), default="text",
         help="what is printed: a report for the terminal, or a comment for a pull request",
     )  # fmt: skip
+    parser.add_quiet()
     parser.add_argument(
         "--compare", action="store_true",
         help="print what differs between two runs, second minus first, and what was changed",
@@ -120,7 +128,7 @@ def _judge(
     return judge(limits, cells, run.name)
 
 
-def _show(run: Any, answers: Sequence[dict[str, Any]], form: str) -> None:
+def _show(run: Any, answers: Sequence[dict[str, Any]], form: str, several: bool) -> None:
     from remid_jax.report.files import write_report
     from remid_jax.report.gate import answer_lines
     from remid_jax.report.markdown import markdown_report
@@ -134,7 +142,7 @@ def _show(run: Any, answers: Sequence[dict[str, Any]], form: str) -> None:
         return
     print_report(run.results, run.folder)
     level = Figures(run.results["provenance"]["config"]["estimator"]).level
-    for line in answer_lines(answers, level):
+    for line in answer_lines(answers, level, run.name if several else ""):
         print(line)
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.arguments import Parser
 from remid_jax.data import rules
-from remid_jax.data.logs import is_log, read_log
+from remid_jax.data.logs import is_log, is_silent, read_log
 from remid_jax.data.options import add_file
 from remid_jax.data.prompts import FULL, Messages, reply_messages
 from remid_jax.data.reading import BUNDLED, Benchmark, load_benchmark, sample_records
@@ -41,6 +41,7 @@ from remid_jax.evaluation.task import choose, make_task
 from remid_jax.files import path_of
 from remid_jax.information.pairs import MIN_CONTEXTS
 from remid_jax.json_files import write_json_lines
+from remid_jax.messages import quiet
 from remid_jax.report.validation import print_validation
 
 from .command_line import parse
@@ -59,17 +60,34 @@ def validate(argv: Sequence[str] | None) -> int:
       UserError: a file or an option that cannot be used.
     """
     args, overrides = _parse(argv)
+    with quiet(args.quiet):
+        return _validate(args, overrides)
+
+
+def _validate(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     config = _configuration(args, overrides)
     logged = args.file != BUNDLED and is_log(path_of(args.file, "benchmark file"))
     try:
         record = _of_log(args, config) if logged else _of_samples(args, config, overrides)
     except UserError as e:
-        if not _holds_only_answers(args.file):
+        if not (hint := _what_it_is(args.file)):
             raise
-        hint = "it holds answers: give the file of samples, and this one as --responses"
         raise UserError(f"{e}; {hint}") from None
     print_validation({"strict": args.strict, "power": POWER, **record})
     return int(bool(record["refused"] or (args.strict and record["problems"])))
+
+
+def _what_it_is(file: str) -> str:
+    """What a file that cannot be read as samples seems to be, and the remedy; else nothing."""
+    if _holds_only_answers(file):
+        return "it holds answers: give the file of samples, and this one as --responses"
+    with contextlib.suppress(UserError):
+        if file != BUNDLED and is_silent(file):
+            return (
+                f"a log of dialogues would have answers, each record as {RESPONSE!r}: "
+                '{"my_rpm": "It took my kettle."}, and no record here has any'
+            )
+    return ""
 
 
 def _holds_only_answers(file: str) -> bool:
@@ -93,6 +111,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         "keys are set by --config.KEY=VALUE")  # fmt: skip
     add("--prompts", type=int, default=3, metavar="N", help="prompts that are shown (default: 3)")
     add("--no-cost", action="store_true", help="no tokens, operations and time: no model is opened")
+    parser.add_quiet()
     add("--strict", action="store_true", help="the bundled benchmark's own rules for any file")
     parser.replaced("--model", "--config.model.path=PATH")
     args, rest = parser.parse_known_args(argv)

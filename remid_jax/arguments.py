@@ -16,6 +16,13 @@ class Parser(argparse.ArgumentParser):
         """Raises `UserError` in place of a usage text."""
         raise UserError(message)
 
+    def add_quiet(self) -> None:
+        """Adds `--quiet`, to be handed to `messages.quiet`."""
+        self.add_argument(
+            "--quiet", action="store_true",
+            help="print the report and warnings alone: no progress, no other messages",
+        )  # fmt: skip
+
     def replaced(self, option: str, by: str) -> None:
         """Makes a former option an error that names what has taken its place."""
 

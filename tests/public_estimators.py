@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from remid_jax.factor_names import FACTORS
 from remid_jax.information import (
     attribution,
     bound_estimates,
@@ -400,8 +401,8 @@ CALLS: dict[str, Call] = {
     ),
     "joint_distribution": Call(
         lambda **mechanisms: distributions.joint_distribution(tuple(mechanisms.values())),
-        dict(zip(distributions.FACTORS, MECHANISMS, strict=True)),
-        distributions.FACTORS,
+        dict(zip(FACTORS, MECHANISMS, strict=True)),
+        FACTORS,
     ),
     "mechanisms_of": Call(distributions.mechanisms_of, {"joint": P}, ("joint",)),
     "mixed_distributions": Call(

@@ -9,9 +9,10 @@ import numpy as np
 from remid_jax.analysis.contrast import Record, number
 from remid_jax.analysis.measures import Estimates
 from remid_jax.analysis.profile import OWN, has_partner, sample_gaps
+from remid_jax.factor_names import FACTORS
 from remid_jax.information.attribution import contribution_table
 from remid_jax.information.pairs import GOLDEN, Subset, Swapped
-from remid_jax.information.profile_flags import FACTORS, NAMES
+from remid_jax.information.profile_flags import NAMES
 
 
 def contribution_records(estimates: Estimates, swaps: Mapping[str, Swapped]) -> list[Record]:
@@ -71,7 +72,7 @@ def _gaps(subset: Subset, swaps: Swapped | None, rpm: str) -> dict[str, Record]:
     """Sample -> δ of own words of the answer and of the golden response, by factor."""
     keys = (*NAMES, *(f"{name}_golden" for name in NAMES))
     found = {name: dict.fromkeys(keys) for name in subset.sample_ids}
-    for factor in swaps.sources if swaps else ():
+    for factor in (f for f in (swaps.sources if swaps else ()) if f in NAMES):
         answered = subset.rpms[rpm].where & has_partner(swaps, factor)
         sides = {str(factor): (rpm, answered)}
         sides[f"{factor}_golden"] = (GOLDEN, answered & subset.golden.where)

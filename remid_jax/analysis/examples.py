@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remid_jax.analysis.contrast import Record
-from remid_jax.information.profile_flags import FACTORS, NAMES
+from remid_jax.factor_names import FACTORS
+from remid_jax.information.profile_flags import NAMES
 
 MOST = 3  # of an RPM in a subset
 Row = Mapping[str, Any]

@@ -16,10 +16,11 @@ from remid_jax.analysis.contrast import (
 )
 from remid_jax.analysis.draws import info_draws
 from remid_jax.analysis.measures import Estimates
+from remid_jax.factor_names import DIALOGUE_PARTS, FACTORS, NAME
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS, Subset, Swapped, groups_of
 from remid_jax.information.power import samples_needed
 from remid_jax.information.profile import factor_gaps, profile_information
-from remid_jax.information.profile_flags import DIALOGUE_PARTS, FACTORS, profile_flags
+from remid_jax.information.profile_flags import NAMES, profile_flags
 from remid_jax.information.profile_shares import (
     FactorUncertainty,
     Share,
@@ -61,8 +62,9 @@ def profile_records(
     """The tables `profile` and `flags` of results.json: each row in each subset.
 
     Shares and losses are tested over contexts (over clusters, where contexts depend), `p_holm`
-    adjusts over user, character and dialogue, and apart from them over the dialogue's two parts.
-    Where a subset has no golden responses, only what needs none is known, and no fault is flagged.
+    adjusts over user, character and dialogue, and apart from them over the dialogue's two parts; a
+    made-up name in the place of the character's is tested by itself. Where a subset has no golden
+    responses, only what needs none is known, and no fault is flagged.
 
     Args:
       estimates: of all subsets.
@@ -74,7 +76,7 @@ def profile_records(
         u_home: dict[str, FactorUncertainty | None] = {}
         for subset in (s for s in estimates.subsets if s.tag in swaps and s.has_row(rpm)):
             cells = _cells(subset, swaps[subset.tag], rpm)
-            for factors in (FACTORS, DIALOGUE_PARTS):
+            for factors in (FACTORS, DIALOGUE_PARTS, (NAME,)):
                 block = []
                 for factor in (f for f in factors if f in cells):
                     found, record = _record(estimates, subset, rpm, factor, cells[factor])
@@ -133,6 +135,7 @@ def _error(subset: Subset, swaps: Swapped, name: str, factor: str, used: np.ndar
         return np.nan
     changes, taken = _changes(swaps, name, factor)
     weights, zero = swaps.weights[factor], np.zeros(len(used))
+    taken = None if factor == NAME else taken  # made up, and no other context's
     return float(profile_information(zero, changes[..., OWN], weights, taken, where=used).se)
 
 
@@ -227,6 +230,8 @@ def _reason(
         beside = " and a golden response" * subset.has_golden
         return f"{answered} contexts have an answer{beside}"
     if not enough:
+        if factor == NAME:
+            return f"{n} of {answered} contexts have a name that can be replaced"
         return f"{n} of {answered} contexts have a partner of their language with another {factor}"
     if not subset.has_golden:
         return subset.lack_of_golden
@@ -304,7 +309,7 @@ def _flags(subset: Subset, rpm: str, cells: Mapping[str, Cell]) -> Iterator[Reco
     """The faults that are shown."""
     sides: list[dict[str, np.ndarray]] = [{}, {}, {}, {}]  # own words, golden's; all, golden's
     where = {}
-    for factor, cell in cells.items():
+    for factor, cell in ((f, c) for f, c in cells.items() if f in NAMES):
         if count_groups(groups_of(cell.used, subset)) >= MIN_CONTEXTS:
             model, golden, where[str(factor)] = _by_cluster(cell, subset)
             rows = (model[OWN], golden[OWN], model[ALL], golden[ALL])

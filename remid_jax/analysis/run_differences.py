@@ -21,6 +21,7 @@ from remid_jax.analysis.contrast import (
 )
 from remid_jax.analysis.measures import COLUMNS, Estimates
 from remid_jax.analysis.profile import by_cluster
+from remid_jax.factor_names import FACTORS
 from remid_jax.information.pairs import (
     MIN_CONTEXTS,
     Block,
@@ -30,7 +31,7 @@ from remid_jax.information.pairs import (
     groups_of,
     is_paired,
 )
-from remid_jax.information.profile_flags import FACTORS, NAMES
+from remid_jax.information.profile_flags import NAMES
 from remid_jax.information.profile_shares import lost, share
 
 SAME = 0.1  # nats by which δ of one golden response may differ between runs with the same partners

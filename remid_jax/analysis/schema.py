@@ -113,9 +113,10 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "profile": {
         **_PLACE,
-        "factor": "user, character, dialogue, or its parts history and last_turn",
-        "n": "contexts with an answer and a partner whose factor differs",
-        "left_out": "contexts with an answer but without such a partner",
+        "factor": "user, character, dialogue, or its parts history and last_turn; or name, what of "
+        "the character goes with a made-up name in its place, if `config.profile.name` is set",
+        "n": "contexts with an answer and a partner whose factor differs, or a name to replace",
+        "left_out": "contexts with an answer but without such a partner or name",
         "reason": "why there is no share, or None",
         **_estimate(
             "info",
@@ -132,7 +133,8 @@ TABLES: dict[str, dict[str, str]] = {
         "n_to_tell_half": "contexts that would show a loss of half of it; None: too many",
         **_estimate("lost", "`info_golden` − `info`", error=", over contexts"),
         "p_value": "two-sided, of no loss (paired t)",
-        "p_holm": "`p_value` adjusted over user, character, dialogue; or over the two parts",
+        "p_holm": "`p_value` adjusted over user, character, dialogue; or over the two parts; the "
+        "name's as it is",
         **_estimate(
             "copied", "share of the answers' tokens that are copied from the context", "no unit"
         ),

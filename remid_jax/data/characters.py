@@ -1,7 +1,7 @@
 """Character profiles: what files hold, and their text for prompts and drafts."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from remid_jax.data.texts import fill_placeholders, has_text
@@ -21,7 +21,7 @@ _INTRODUCED = re.compile(
 )
 _MOST_WORDS = 4  # of a name within a text
 _NO_NAME = re.compile(r"[.!?。！？:：;\n](?!\s?[A-Z]\w)|\d")  # but of `Dr. John Watson`
-_NO_FIRST = (
+NO_NAMES = (
     "a", "an", "the", "he", "she", "it", "they", "i", "you", "we", "this", "that", "there", "his",
     "her", "their", "my", "your", "our",
 )  # fmt: skip
@@ -73,12 +73,17 @@ def _any_text(value: Any) -> bool:
 
 def filled(value: Any, character: str, user: str) -> Any:
     """A profile, a dialogue or a text with names in the place of placeholders."""
+    return map_texts(value, lambda text: fill_placeholders(text, character, user))
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with each of its texts changed; keys and all else stay."""
     if isinstance(value, str):
-        return fill_placeholders(value, character, user)
+        return change(value)
     if isinstance(value, list | tuple):
-        return type(value)(filled(v, character, user) for v in value)
+        return type(value)(map_texts(v, change) for v in value)
     if isinstance(value, Mapping):
-        return {k: filled(v, character, user) for k, v in value.items()}
+        return {k: map_texts(v, change) for k, v in value.items()}
     return value
 
 
@@ -107,7 +112,7 @@ def known_name(profile: Profile) -> str:
     words = name.split()
     if not words or len(words) > _MOST_WORDS or _NO_NAME.search(name):
         return ""
-    if words[0].casefold() in _NO_FIRST or any(w[0].islower() for w in (words[0], words[-1])):
+    if words[0].casefold() in NO_NAMES or any(w[0].islower() for w in (words[0], words[-1])):
         return ""
     return name
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from remid_jax.data.samples import Sample
+from remid_jax.factor_names import DIALOGUE_PARTS as _PARTS
+from remid_jax.factor_names import FACTORS as _FACTORS
 
 
 class Factor(enum.StrEnum):
@@ -16,6 +18,7 @@ class Factor(enum.StrEnum):
     DIALOGUE = "dialogue"
     HISTORY = "history"  # of the dialogue: all but the last user turn
     LAST_TURN = "last_turn"
+    NAME = "name"  # of the character: made up (`data.names`), not another sample's
 
 
 FIELDS = {  # of a `Sample` that hold the factors which make up the context
@@ -23,8 +26,8 @@ FIELDS = {  # of a `Sample` that hold the factors which make up the context
     Factor.CHARACTER: "character",
     Factor.DIALOGUE: "dialogue",
 }
-FACTORS = tuple(FIELDS)
-DIALOGUE_PARTS = (Factor.HISTORY, Factor.LAST_TURN)
+FACTORS = tuple(map(Factor, _FACTORS))
+DIALOGUE_PARTS = tuple(map(Factor, _PARTS))
 
 
 def value_of(sample: Sample, factor: Factor) -> Any:

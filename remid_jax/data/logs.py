@@ -23,13 +23,29 @@ class Log(NamedTuple):
 
 
 def is_log(path: str | Path) -> bool:
-    """Whether a file looks like a log: its first record has answers and no subset's tag.
+    """Whether a file looks like a log: its records have no subset's tag, and some have answers.
+
+    Raises:
+      UserError: missing or broken file, or one of another layout.
+    """
+    records = (record for *_, record in sample_records(Path(path)))
+    first = next(records, None)
+    if not isinstance(first, dict) or "subset_tag" in first:
+        return False
+    rest = (r for r in records if isinstance(r, dict) and "subset_tag" not in r)
+    return any(RESPONSE in r for r in (first, *rest))
+
+
+def is_silent(path: str | Path) -> bool:
+    """Whether a file that is no log would be one if its dialogues had answers.
 
     Raises:
       UserError: missing or broken file, or one of another layout.
     """
     _, _, record = next(sample_records(Path(path)), ("", "", None))
-    return isinstance(record, dict) and RESPONSE in record and "subset_tag" not in record
+    if not isinstance(record, dict) or record.keys() & {"sample_ID", "subset_tag", RESPONSE}:
+        return False
+    return "dialogue_context" in record
 
 
 def read_log(path: str | Path, tag: str) -> Log:

@@ -16,7 +16,7 @@ from remid_jax.data.characters import character_text, name_in
 from remid_jax.data.samples import Sample
 
 _APOSTROPHES = "'’‘‛ʼ＇"
-_LONGEST_NAME = 8  # words; what is longer is a description, as for labels in `speech`
+LONGEST_NAME = 8  # words; what is longer is a description, as for labels in `speech`
 # Blocks without spaces between words; the last line has those of class SA (UAX 14).
 WITHOUT_SPACES = re.compile(
     "[\u2e80-\u3007\u3021-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
@@ -92,6 +92,11 @@ def copied_tokens(
     return before[np.maximum(ends, starts + 1)] > before[starts]
 
 
+def copied_from(sample: Sample, response: str, offsets: np.ndarray, **limits: int) -> np.ndarray:
+    """`copied_tokens` of a response to a sample: what can be copied is its context and names."""
+    return copied_tokens(response, context_texts(sample), names_of(sample), offsets, **limits)
+
+
 def context_texts(sample: Sample) -> tuple[str, ...]:
     """The texts that an answer can copy from: persona, character as prompts have it, each turn."""
     return (sample.persona, character_text(sample.character), *(t for _, t in sample.dialogue))
@@ -103,7 +108,7 @@ def names_of(sample: Sample) -> tuple[str, ...]:
     A profile that is a text gives none, nor does a persona; over eight words it is a description.
     """
     names = name_in(sample.character), sample.user_name
-    return tuple(n for n in names if n and len(n.split()) <= _LONGEST_NAME)
+    return tuple(n for n in names if n and len(n.split()) <= LONGEST_NAME)
 
 
 def _checked(offsets: np.ndarray, length: int) -> np.ndarray:

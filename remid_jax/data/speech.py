@@ -83,7 +83,7 @@ _USER_MARKERS = (
 )
 _USER_MARKER = re.compile(_USER_MARKERS, re.IGNORECASE)
 _HEADING = r"#{2,6}[ \t]?(?:user|human|instruction|input)\b[ \t]{0,3}(?:[:：]|[\n\r]|\Z)"
-_PARTICLES = (
+PARTICLES = (
     "the", "of", "a", "an", "and", "de", "la", "le", "el", "von", "van", "der", "den", "di", "da",
     "du", "del", "bin", "ibn",
 )  # fmt: skip
@@ -253,7 +253,7 @@ def _parts_of_name(name: str) -> list[str]:
 
 
 def _is_name(word: str) -> bool:
-    particle = word.islower() or word.isdigit() or word.casefold() in _PARTICLES
+    particle = word.islower() or word.isdigit() or word.casefold() in PARTICLES
     return len(word) > 1 and not particle
 
 

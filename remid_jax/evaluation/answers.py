@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from remid_jax.data.own_words import context_texts, copied_tokens, names_of
+from remid_jax.data.own_words import copied_from
 from remid_jax.data.responses import Answer, read_answer, why_silent
 from remid_jax.data.samples import Sample
 from remid_jax.data.speech import (
@@ -75,9 +75,8 @@ def copied_in(
       limits: keywords of `copied_tokens`.
     """
     text = tokenizer.decode(response.tokens)
-    about = context_texts(sample), names_of(sample)
     offsets = token_offsets(tokenizer, response.tokens, text)
-    return [copied_tokens(text, *about, offsets, **some)[response.skip :] for some in limits]
+    return [copied_from(sample, text, offsets, **some)[response.skip :] for some in limits]
 
 
 def with_own_tokens(answer: Answer, tokenizer: Tokenizer) -> Answer:

@@ -151,6 +151,7 @@ class _Profile:
         "[0, inf)",
         formerly="factors.swaps",
     )
+    name: bool = key(False, "whether made-up names take the place of characters' names as well")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +242,11 @@ def check_config(config: ConfigDict) -> None:
         )
     if not all(config.sampling.stop_strings):
         raise UserError("config.sampling.stop_strings holds an empty text, which ends every answer")
+    if config.profile.name and not config.profile.swaps:
+        raise UserError(
+            "config.profile.name needs config.profile.swaps of at least 1: without swaps there is "
+            "no profile"
+        )
     _check_draws(config)
     check_mixture("config.reasoning", config.reasoning)
     if 0 < config.limits.contexts < MIN_CONTEXTS:
@@ -315,10 +321,24 @@ def _check_draws(config: ConfigDict) -> None:
             f"{several} and config.sampling.temperature 0: greedy answers to a context are all "
             "alike; set config.sampling.temperature=1.0, or draws=1"
         )
+    refuse_draws(config, several, "draws=1")
+
+
+def refuse_draws(config: ConfigDict, several: str, instead: str) -> None:
+    """Refuses several answers to a context where no mean over them can be taken.
+
+    Args:
+      config: of the diagnosis.
+      several: what there are several of, as the message begins.
+      instead: what else can be done than to take the estimator that takes the mean.
+
+    Raises:
+      UserError: the estimator takes no mean.
+    """
     if config.estimator.name != MEAN_OF_DRAWS:
         raise UserError(
             f"{several}, of which only estimator {MEAN_OF_DRAWS!r} takes the mean; set "
-            f"config.estimator.name={MEAN_OF_DRAWS!r}, or draws=1"
+            f"config.estimator.name={MEAN_OF_DRAWS!r}, or {instead}"
         )
 
 

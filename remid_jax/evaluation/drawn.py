@@ -92,9 +92,10 @@ def _generate(
     prompt = task.encode(model, sample, role, messages)
     window = model.config.max_positions
     if (over := len(prompt) + sampling.max_tokens - window) > 0:
+        remedy = "lower max_tokens" if over < sampling.max_tokens else "shorten the sample"
         raise UserError(
             f"sample {sample.sample_id!r} is {over} tokens too long for the context window "
-            f"of {name!r} ({model.name}, {window}); lower max_tokens or choose another model"
+            f"of {name!r} ({model.name}, {window}); {remedy} or choose another model"
         )
     # Golden answers tell about how long others will be.
     expected = len(model.tokenizer.encode(sample.golden))

@@ -161,8 +161,9 @@ def fit_sample(sample: Sample, model: Model, config: ConfigDict, room: int) -> t
     while (excess := _excess(current, model, room)) > 0:
         shorter = prompts.drop_oldest_turn(current)
         if config.limits.too_long == "error" or shorter is None:
-            shorten = "set config.limits.too_long='drop_oldest_turns'"
-            remedy = shorten if shorter is not None else "lower config.sampling.max_tokens"
+            remedy = "set config.limits.too_long='drop_oldest_turns'"
+            if shorter is None:
+                remedy = _remedy(excess, room, config)
             raise UserError(
                 f"sample {sample.sample_id!r} is {excess} tokens too long for the context "
                 f"window of {model.name} ({model.config.max_positions}), with {room} tokens kept "
@@ -170,6 +171,14 @@ def fit_sample(sample: Sample, model: Model, config: ConfigDict, room: int) -> t
             )
         current, dropped = shorter, dropped + 1
     return current, dropped
+
+
+def _remedy(excess: int, room: int, config: ConfigDict) -> str:
+    """What helps a sample of which no turn can be dropped."""
+    answer = config.sampling.max_tokens
+    if excess < answer and room <= answer + config.reasoning.max_tokens:
+        return "lower config.sampling.max_tokens"
+    return "shorten its persona, character or last turn"
 
 
 def _excess(sample: Sample, model: Model, room: int) -> int:

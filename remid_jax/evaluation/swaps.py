@@ -1,4 +1,4 @@
-"""Contexts with one factor of another sample: which, and how many.
+"""Contexts with one factor of another sample, or with a made-up name: which, and how many.
 
 No reasoning is read, neither under the own context nor under these: a thought belongs to the
 context it was written for.
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from remid_jax.data.factors import DIALOGUE_PARTS, FACTORS, Factor, differing, swapped
 from remid_jax.data.measures import STOP_WORDS, likely_language
+from remid_jax.data.names import renamed
 from remid_jax.data.rules import language_of
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
@@ -30,8 +31,9 @@ class Swaps:
 
     Attributes:
       sources: factor -> int [N, K], the samples that the factor is taken from; −1 where a sample
-        has fewer than K partners.
-      weights: factor -> [N], the share of a sample's possible partners whose factor differs.
+        has fewer than K partners. A made-up name is no other sample's: its source is the sample.
+      weights: factor -> [N], the share of a sample's possible partners whose factor differs; of a
+        made-up name 1, or 0 where there is none.
       contexts: [N], each sample's swapped ones, factor by factor.
       whole: int [N], the sample whose whole context takes the place of a sample's own; −1 for none.
       shortened: how many of them lost turns under `drop_oldest_turns`.
@@ -93,10 +95,15 @@ def plan_swaps(
             room = max(longest_given[tag], config.sampling.max_tokens)
             groups = groups_by_language(samples)
             found = {f: partners(samples, f, swaps, groups) for f in SWAPPED}
+            names = [_renamed(s, swaps) if config.profile.name else [] for s in samples]
+            if config.profile.name:
+                found[Factor.NAME] = _made_up(names, swaps)
             contexts, dropped = [], 0
             for i, sample in enumerate(samples):
                 pairs = [(samples[j], f) for f in SWAPPED for j in found[f][0][i] if j >= 0]
-                made = [_fitting(swapped(sample, s, f), f, model, config, room) for s, f in pairs]
+                changed = [(swapped(sample, s, f), f) for s, f in pairs]
+                changed += [(s, Factor.NAME) for s in names[i]]
+                made = [_fitting(s, f, model, config, room) for s, f in changed]
                 contexts.append(tuple(s for s, _ in made))
                 dropped += sum(turns > 0 for _, turns in made)
                 advance(1)
@@ -111,7 +118,22 @@ def _fitting(
     try:
         return fit_sample(sample, model, config, room)
     except UserError as e:
-        raise UserError(f"config.profile.swaps: with the {factor} of another sample, {e}") from None
+        other = f"the {factor} of another sample"
+        with_what = "a made-up name" if factor is Factor.NAME else other
+        raise UserError(f"config.profile.swaps: with {with_what}, {e}") from None
+
+
+def _renamed(sample: Sample, swaps: int) -> list[Sample]:
+    """The sample under as many made-up names as there are."""
+    found = (renamed(sample, draw) for draw in range(swaps))
+    return [r.sample for r in found if r is not None]
+
+
+def _made_up(names: Sequence[Sequence[Sample]], swaps: int) -> tuple[np.ndarray, np.ndarray]:
+    """`sources` [N, K] and `weights` [N] of `Swaps` for the name."""
+    counts = np.array([len(some) for some in names])
+    own = np.arange(len(names))[:, None]
+    return np.where(np.arange(swaps) < counts[:, None], own, -1), (counts > 0).astype(float)
 
 
 def partners(

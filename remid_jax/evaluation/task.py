@@ -14,7 +14,7 @@ from remid_jax.data.responses import Answer, Answers, read_responses
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.evaluation.answers import golden_answers, reference_answers, with_own_tokens
-from remid_jax.evaluation.config import MEAN_OF_DRAWS, specs_of
+from remid_jax.evaluation.config import refuse_draws, specs_of
 from remid_jax.evaluation.excluded import check_excluded
 from remid_jax.evaluation.features import encoder_of
 from remid_jax.evaluation.judgments import read_judges
@@ -255,15 +255,12 @@ def _plain(name: str) -> str:
 
 
 def _check_draws(answers: Answers, config: ConfigDict) -> None:
-    """Refuses several answers to a context where no mean over them can be taken."""
-    for rpm, column in answers.items() if config.estimator.name != MEAN_OF_DRAWS else ():
+    """Refuses several collected answers to a context where no mean over them can be taken."""
+    for rpm, column in answers.items():
         for sample_id, answer in column.items():
             if answer.further:
-                raise UserError(
-                    f"{config.responses}: sample {sample_id!r} has {len(answer.draws)} answers of "
-                    f"{rpm!r}, of which only estimator {MEAN_OF_DRAWS!r} takes the mean; set "
-                    f"config.estimator.name={MEAN_OF_DRAWS!r}, or keep one of them"
-                )
+                said = f"sample {sample_id!r} has {len(answer.draws)} answers of {rpm!r}"
+                refuse_draws(config, f"{config.responses}: {said}", "keep one of them")
 
 
 def _given(

@@ -270,7 +270,8 @@ class Swapped:
     its own words, and those copied from its context.
 
     Attributes:
-      sources: factor -> int [N, K], the samples that a factor is taken from; −1 for none.
+      sources: factor -> int [N, K], the samples that a factor is taken from; −1 for none. Of a name
+        that is made up, the sample itself.
       weights: factor -> [N], the share of possible partners whose factor differs.
       own: name -> [N, 2], under the own context; NaN where there is no answer.
       scores: name -> factor -> [N, K, 2]; NaN where there is no source.

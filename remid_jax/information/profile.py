@@ -94,7 +94,11 @@ def _weighted_gaps(
 
 
 def profile_information(
-    own: Array, swapped: Array, weights: Array, sources: Array, where: Array | None = None
+    own: Array,
+    swapped: Array,
+    weights: Array,
+    sources: Array | None,
+    where: Array | None = None,
 ) -> Information:
     """mean_i δ_i of a factor, and its jackknife error that deletes contexts as rows and as sources.
 
@@ -105,7 +109,7 @@ def profile_information(
     Args:
       own: [n] nats; swapped [n, K], weights [n] and where [n] as in `factor_gaps`.
       sources: int [n, K], the sample that each swap took its factor from; any number in a row that
-        is not kept or has no partner.
+        is not kept or has no partner. None where no sample gave it: contexts are rows alone.
 
     Returns:
       Value and standard error; the error is NaN where a deletion leaves no row.
@@ -120,7 +124,10 @@ def profile_information(
     (2.0, 1.1547)
     """
     own, swapped, weights, valid = _read_swaps(own, swapped, weights, where)
-    sources = _checked_sources(sources, swapped.shape, valid)
+    if sources is None:
+        sources = jnp.full(swapped.shape, -1)
+    else:
+        sources = _checked_sources(sources, swapped.shape, valid)
     if is_concrete(valid) and np.sum(valid) < MIN_GROUPS:
         raise ValueError(
             f"weights and where of shape {valid.shape} leave {np.sum(valid)} contexts with a "

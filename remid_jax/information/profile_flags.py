@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from remid_jax.factor_names import DIALOGUE_PARTS, FACTORS
 from remid_jax.information import checks
 from remid_jax.information.arguments import floating, real, shown
 from remid_jax.information.profile_shares import limits_of_mean
 
 Array = jax.Array
 ByFactor = Mapping[str, Array]
-FACTORS = ("user", "character", "dialogue")  # what Σ goes over
-DIALOGUE_PARTS = ("history", "last_turn")  # swapped on their own
 NAMES = (*FACTORS, *DIALOGUE_PARTS)
 
 

@@ -96,11 +96,18 @@ def changes(differences: Iterable[Row]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def answer_lines(answers: Sequence[Mapping[str, Any]], level: str) -> Iterator[str]:
-    """Each limit with its answer, and the cells that decide it, a line each."""
+def answer_lines(answers: Sequence[Mapping[str, Any]], level: str, run: str = "") -> Iterator[str]:
+    """Each limit with its answer, and the cells that decide it, a line each.
+
+    Args:
+      answers: of `judge`.
+      level: of the intervals, as it is written.
+      run: its name, where there are several.
+    """
+    where = f"{visible(run)}: " if run else ""
     for found in answers:
         limit = visible(found["limit"])
-        yield f"{found['answer']} (fails if {limit}), intervals at {level}:"
+        yield f"{where}{found['answer']} (fails if {limit}), intervals at {level}:"
         yield from (f"  {said_cell(cell)}" for cell in found["cells"])
 
 

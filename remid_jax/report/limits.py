@@ -6,16 +6,17 @@ import re
 from collections.abc import Collection, Sequence
 
 from remid_jax.errors import UserError, nearest
+from remid_jax.factor_names import DIALOGUE_PARTS, FACTORS, NAME
 from remid_jax.report.measured import OF_CELLS, OF_PREDICTION, OF_ROWS, name_of
 from remid_jax.report.text import Row
 
 GRAMMAR = "MEASURE [in SUBSET or SHIFT] [of RPM] < NUMBER, or >, with names of spaces in quotes"
 IN_DISTRIBUTION = "in-distribution"
 CHANGE = "change."  # before a measure: its difference from that of the reference
-PARTS = ("user", "character", "dialogue", "history", "last_turn")
+PARTS = (*FACTORS, *DIALOGUE_PARTS)
 MEASURES = (
     *OF_ROWS,
-    *(f"{name}.{f}" for name in OF_CELLS for f in PARTS),
+    *(f"{name}.{f}" for name in OF_CELLS for f in (*PARTS, NAME)),
     "copied",
     *OF_PREDICTION,
 )
@@ -28,6 +29,7 @@ CHANGES = tuple(
 )  # fmt: skip
 LACKING = {  # measure -> why a run may not have it
     **dict.fromkeys((*OF_CELLS, "copied"), "config.profile.swaps is 0"),
+    **{f"{name}.{NAME}": "config.profile.name is False" for name in OF_CELLS},
     **dict.fromkeys(OF_PREDICTION, "config.prediction.enabled is False"),
     "r_emid": "it has no shifted subset",
     "share_drop": "it has no shifted subset, or config.profile.swaps is 0",
@@ -36,6 +38,7 @@ LACKING = {  # measure -> why a run may not have it
     "cross_information": "it needs all negative pairs and enough contexts",
 }
 _NAME = r"""(?:'[^']*'|"[^"]*"|[^\s'"<>=]+)"""
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _LIMIT = re.compile(
     rf"(?P<measure>[\w.-]+)(?:\s+in\s+(?P<place>{_NAME}))?(?:\s+of\s+(?P<rpm>{_NAME}))?"
     r"\s*(?P<side><=|>=|<|>)\s*(?P<value>\S+)"
@@ -79,10 +82,7 @@ def parse_limit(text: str) -> Limit:
     if measure not in (*MEASURES, *CHANGES):
         hint = nearest(measure, (*MEASURES, *CHANGES)) or f"; there are {', '.join(MEASURES)}"
         raise UserError(f"limit {said!r}: unknown measure {measure!r}{hint}")
-    try:
-        value = float(found["value"])
-    except ValueError:
-        value = math.nan
+    value = float(found["value"]) if _NUMBER.fullmatch(found["value"]) else math.nan
     if not math.isfinite(value):
         raise UserError(f"limit {said!r}: {found['value']!r} is no number")
     place, rpm = (name and _unquoted(name) for name in (found["place"], found["rpm"]))
@@ -107,8 +107,8 @@ def cells_of(limit: Limit, records: Sequence[Row], run: str) -> list[Row]:
     """
     kept = [r for r in records if name_of(r) == limit.measure]
     if not kept:
-        plain = limit.measure.removeprefix(CHANGE).partition(".")[0]
-        why = LACKING.get(plain, "neither run has it")
+        plain = limit.measure.removeprefix(CHANGE)
+        why = LACKING.get(plain) or LACKING.get(plain.partition(".")[0], "neither run has it")
         raise UserError(f"limit {limit.text!r}: {run} has no {limit.measure}: {why}")
     home = records[0]["subset"]
     places = dict.fromkeys(r["subset"] for r in records)

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
+from remid_jax.factor_names import FACTORS
 from remid_jax.report.notes import subsets_without_golden
-from remid_jax.report.profile_cells import FACTORS, Profile
+from remid_jax.report.profile_cells import Profile
 from remid_jax.report.run_comparison import COLUMNS, Table
 from remid_jax.report.text import NO_BREAK, Figures, Row, rpms_of, span
 from remid_jax.report.uncertainty import told_uncertainty

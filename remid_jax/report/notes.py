@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
+from remid_jax.factor_names import FACTORS, NAME
 from remid_jax.report.judge_lines import judge_lines
-from remid_jax.report.profile_cells import FACTORS
+from remid_jax.report.profile_cells import Profile, counted
 from remid_jax.report.text import (
+    GOLDEN,
     NO_BREAK,
     REFERENCES,
     WIDTH,
@@ -92,6 +94,7 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     if not results["profile"] and (seen := seen_with_power(results["rows"], figures)):
         yield f"{seen}; half of it takes 4x the contexts"
     yield from _left_out_line(results["profile"])
+    yield from name_lines(results, figures)
     yield from prediction_lines(results, figures)
     yield from judge_lines(results)
     yield from _draws_line(results)
@@ -113,6 +116,28 @@ def _left_out_line(cells: Sequence[Row]) -> Iterator[str]:
     ]
     if parts:
         yield fit("contexts left out, as no other of their language differs: ", parts)
+
+
+def name_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
+    """How much of the character's information is the name alone, where that was measured."""
+    profile = Profile(results, figures)
+    told, left = [], {}
+    for rpm in (GOLDEN, *rpms_of(results["rows"])):
+        whole = {c["subset"]: c for c in profile.cells(rpm, ["character"]) if profile.tells(c)}
+        for c in profile.cells(rpm, [NAME]):
+            if c["left_out"]:
+                left.setdefault(c["subset"], f"{c['left_out']} of {c['n'] + c['left_out']}")
+            beside = whole.get(c["subset"])
+            if beside and c["info"] is not None and beside["info"] is not None:
+                both = " of ".join(figures.estimate(x, "info") for x in (c, beside))
+                place = f"{short(rpm, 22)} {short(c['subset'], 22)}"
+                told.append(f"{place} {both} ({counted([c, beside])})")
+    if told:
+        about = f"the name alone, of all that is carried of the character, {figures.unit} ± s.e.: "
+        yield fit(about, told, width=2 * WIDTH - 20)
+    if left:
+        parts = [f"{short(tag, 22)} {count}" for tag, count in left.items()]
+        yield fit("contexts whose character has no name that can be replaced: ", parts)
 
 
 def prediction_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from remid_jax.factor_names import FACTORS
 from remid_jax.report.text import NO_BREAK, WIDTH, Figures, Row, fit, short, span, wrapped
 
-FACTORS = ("user", "character", "dialogue")
 SLACK = 20  # cells that breaking a line may cost
 MOST_PERCENT = 999  # beyond which only the side is written
 

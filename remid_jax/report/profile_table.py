@@ -6,8 +6,9 @@ from typing import Any
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
+from remid_jax.factor_names import FACTORS
 from remid_jax.report.notes import seen_with_power
-from remid_jax.report.profile_cells import FACTORS, Profile, counted
+from remid_jax.report.profile_cells import Profile, counted
 from remid_jax.report.tables import new_table, rendered
 from remid_jax.report.text import (
     ECHO,

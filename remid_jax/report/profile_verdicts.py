@@ -7,7 +7,8 @@ a share above 100 % is no merit.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from remid_jax.report.profile_cells import FACTORS, Profile, counted, said_share
+from remid_jax.factor_names import FACTORS
+from remid_jax.report.profile_cells import Profile, counted, said_share
 from remid_jax.report.text import Figures, Row, short, without_r_emid, wrapped
 
 LINES = 2  # of a verdict

@@ -7,8 +7,9 @@ from typing import Any
 
 from markupsafe import escape
 
+from remid_jax.factor_names import FACTORS
 from remid_jax.report.inert import plain
-from remid_jax.report.profile_cells import FACTORS, Profile, counted, said_share
+from remid_jax.report.profile_cells import Profile, counted, said_share
 from remid_jax.report.strips import WIDTH, Group, Mark, Panel, axis, draw
 from remid_jax.report.text import (
     ECHO,

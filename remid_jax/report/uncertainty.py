@@ -6,7 +6,8 @@ drops tell nothing: golden responses themselves differ as much between subsets.
 
 from collections.abc import Collection, Iterator, Sequence
 
-from remid_jax.report.profile_cells import FACTORS, Profile, counted, percent
+from remid_jax.factor_names import FACTORS
+from remid_jax.report.profile_cells import Profile, counted, percent
 from remid_jax.report.profile_table import placed
 from remid_jax.report.text import ECHO, NO_BREAK, Figures, Row, fit, short
 

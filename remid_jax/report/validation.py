@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import visible
+from remid_jax.factor_names import FACTORS
 from remid_jax.report.cost import print_cost
-from remid_jax.report.profile_cells import FACTORS
 from remid_jax.report.tables import new_table, print_whole
 from remid_jax.report.text import Row, short, wrapped
 
@@ -48,7 +48,7 @@ def verdict(record: Mapping[str, Any]) -> list[str]:
     clauses = [*_lacks(subsets)]
     more = len(clauses) - CLAUSES
     if more > 0:
-        clauses[CLAUSES:] = [f"{more} more lines below"]
+        clauses[CLAUSES:] = [f"{more} more line{'s' * (more > 1)} below"]
     can = _profile_alone(subsets) if record["monitor"] else _can(subsets)
     return wrapped("; ".join((f"usable{can}", *clauses)))
 
@@ -140,7 +140,8 @@ def _notes(record: Mapping[str, Any]) -> Iterator[str]:
         "standard deviations of what one context adds, or of the difference of a pair. A first run "
         "says what these are in nats (detectable in results.json)."
     )
-    yield from (f"– {line}" for line in (*_lacks(subsets), *_languages(subsets)))
+    told = 0 if record["refused"] else CLAUSES  # the verdict has the first
+    yield from (f"– {line}" for line in (*[*_lacks(subsets)][told:], *_languages(subsets)))
     for subset in subsets:
         if loose := _unpaired(subset):
             yield f"– {short(subset['tag'], 24)}: {loose}"

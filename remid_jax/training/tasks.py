@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from remid_jax.data import prompts, thoughts
-from remid_jax.data.own_words import context_texts, copied_tokens, names_of
+from remid_jax.data.own_words import copied_from
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
 from remid_jax.models.tokenizer import Tokenizer
@@ -102,8 +102,7 @@ class ChatTask(Task):
         return thoughts.draft_thought(sample, train_on_test=self._train_on_test)
 
     def own_tokens(self, sample: Sample, ids: Sequence[int]) -> np.ndarray:  # noqa: D102
-        text, offsets = self.codec.decode(ids), token_offsets(self.codec, ids)
-        return ~copied_tokens(text, context_texts(sample), names_of(sample), offsets)
+        return ~copied_from(sample, self.codec.decode(ids), token_offsets(self.codec, ids))
 
     def match(self, features: str, reply: str) -> tuple[Sequence[int], Sequence[int]]:  # noqa: D102
         question = self.codec.encode_chat(prompts.match_messages(features, reply))

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from remid_jax.factor_names import FACTORS
 from remid_jax.information import checks
 from remid_jax.information.arguments import real, shown
-from remid_jax.worlds.distributions import FACTORS
 
 Array = jax.Array
 SHARPENED = 0.3  # temperature of the default `cold` model: p ∝ p^(1/0.3)

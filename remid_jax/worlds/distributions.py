@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from remid_jax.factor_names import FACTORS
 from remid_jax.information import checks
 from remid_jax.information.arguments import on_device, real, shown
 
 Array = jax.Array
-FACTORS = ("user", "character", "dialogue")
 
 Mechanisms = tuple[Array, Array, Array]
 """p(u) [U], p(c|u) [U, C], p(d|u,c) [U, C, D]."""

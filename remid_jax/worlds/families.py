@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from remid_jax.factor_names import FACTORS
 from remid_jax.information import checks
 from remid_jax.information.arguments import real, shown
 from remid_jax.information.divergences import output_law
 from remid_jax.worlds import channels
 from remid_jax.worlds.distributions import (
-    FACTORS,
     Mechanisms,
     World,
     check_channel,

@@ -1,37 +1,35 @@
-"""The information profile: which contexts are scored, what is estimated, and which faults show."""
+"""The information profile of a run: which contexts are scored, and what its records say."""
 
 import dataclasses
 import json
 
 import numpy as np
 import pytest
-from made_up_subsets import estimates_of, settings_of
 from short_benchmark import write_benchmark
 
-from remid_jax.analysis.profile import _needed, profile_records
 from remid_jax.data import prompts
 from remid_jax.data.factors import DIALOGUE_PARTS, FACTORS, Factor, swapped
+from remid_jax.data.names import renamed
 from remid_jax.data.own_words import context_texts, copied_tokens, names_of
 from remid_jax.data.reading import load_benchmark
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
-from remid_jax.evaluation.config import default_config
+from remid_jax.evaluation.config import check_config, default_config
 from remid_jax.evaluation.selection import Selection
 from remid_jax.evaluation.swaps import groups_by_language, partners, plan_swaps
 from remid_jax.inference.engine import JaxEngine
-from remid_jax.information.pairs import Block, Subset, Swapped, negatives_for, with_reference_rows
-from remid_jax.information.power import samples_needed
 from remid_jax.models.pretrained import load_language_model
 from remid_jax.models.tokenizer_offsets import token_offsets
+from remid_jax.report.html import page
 from remid_jax.report.terminal import print_report
 
-ALL = (*FACTORS, *DIALOGUE_PARTS)
+ALL = (*FACTORS, *DIALOGUE_PARTS, Factor.NAME)
 ROWS = ("full_context", "last_turn_only", "golden", "shuffled golden", "unshifted", "echo")
 
 
 @pytest.fixture(scope="module")
 def finished(tiny_path, tmp_path_factory):
-    """A run with two swaps, and its configuration."""
+    """A run with two swaps, names among them, and its configuration."""
     folder = tmp_path_factory.mktemp("profile")
     c = default_config()
     c.model.path = tiny_path
@@ -39,17 +37,29 @@ def finished(tiny_path, tmp_path_factory):
     content = json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))
     for record in content["OOD1Test"]:
         record["agent_golden_response"] += " In Bonn?"
+    content["OOD1Test"][1]["agent_character"]["name"] = "Will"  # an ordinary word
     (folder / "benchmark.json").write_text(json.dumps(content), encoding="utf-8")
     c.shifts = ("german",)
     c.sampling.max_tokens = 6
     c.sampling.batch_rows = 4
     c.reasoning.max_tokens = 5
-    c.profile.swaps = 2
+    c.profile.swaps, c.profile.name = 2, True
     return diagnose(c, folder), folder, c
 
 
 def of(rows, **values):
     return [r for r in rows if all(r[k] == v for k, v in values.items())]
+
+
+def gap_of(engine, sample, others):
+    """What own words of the golden response lose under other contexts, scored one by one."""
+    tokenizer = engine.tokenizer
+    ids = tokenizer.encode(sample.golden)
+    offsets, text = token_offsets(tokenizer, ids), tokenizer.decode(ids)
+    copied = copied_tokens(text, context_texts(sample), names_of(sample), offsets)
+    chats = [tokenizer.encode_chat(prompts.scorer_messages(x)) for x in (sample, *others)]
+    own, *under = (engine.score(c, [ids], ())[0][~copied].sum() for c in chats)
+    return own - np.mean(under)
 
 
 def test_records_are_what_direct_scoring_gives(finished):
@@ -59,24 +69,44 @@ def test_records_are_what_direct_scoring_gives(finished):
         (p, s, f) for p in ROWS for s in ("IDTest", "german") for f in ALL
     ]
     engine = JaxEngine(load_language_model(config.model.path))
-    tokenizer, chosen = engine.tokenizer, load_benchmark(config.benchmark).subsets["german"]
+    chosen = load_benchmark(config.benchmark).subsets["german"]
     n = len(chosen)
     for factor in (Factor.CHARACTER, Factor.LAST_TURN):
         gaps = []
         for i, sample in enumerate(chosen):
             others = [chosen[(i + k) % n] for k in (1, 2)]
-            contexts = [sample, *(swapped(sample, other, factor) for other in others)]
-            ids = tokenizer.encode(sample.golden)
-            offsets, text = token_offsets(tokenizer, ids), tokenizer.decode(ids)
-            copied = copied_tokens(text, context_texts(sample), names_of(sample), offsets)
-            chats = [tokenizer.encode_chat(prompts.scorer_messages(x)) for x in contexts]
-            own, *under = (engine.score(c, [ids], ())[0][~copied].sum() for c in chats)
-            gaps.append(own - np.mean(under))
+            gaps.append(gap_of(engine, sample, [swapped(sample, x, factor) for x in others]))
         (row,) = of(records, rpm="full_context", subset="german", factor=factor)
         assert (row["n"], row["left_out"]) == (n, 0)
         assert row["info_golden"] == pytest.approx(np.mean(gaps), abs=1e-4)
         assert row["lost"] == pytest.approx(row["info_golden"] - row["info"], abs=1e-4)
     assert {r["n"] for r in of(records, factor="history")} == {0}  # all dialogues are one turn
+
+
+def test_the_name_is_replaced_and_its_error_is_that_of_a_mean(finished):
+    results, _, config = finished
+    engine = JaxEngine(load_language_model(config.model.path))
+    chosen = load_benchmark(config.benchmark).subsets["german"]
+    named = [s for s in chosen if renamed(s)]
+    gaps = [gap_of(engine, s, [renamed(s, k).sample for k in (0, 1)]) for s in named]
+    row, *_ = of(results["profile"], subset="german", factor="name")
+    assert (len(gaps), row["n"], row["left_out"]) == (3, 3, 1)
+    assert row["info_golden"] == pytest.approx(np.mean(gaps), abs=1e-4)
+    # No other context gives the name, so that none is deleted as a source.
+    assert row["info_golden_se"] == pytest.approx(np.std(gaps, ddof=1) / 3**0.5, abs=1e-4)
+    assert row["info_low"] < row["info"] < row["info_high"]
+    assert row["p_holm"] == row["p_value"] is not None  # a test by itself
+    assert not [f for f in results["flags"] if f["factor"] == "name"]
+
+
+def test_reports_say_what_the_name_alone_carries(finished, tmp_path, capsys):
+    results = finished[0]
+    print_report(results, tmp_path)
+    out = capsys.readouterr().out
+    assert "the name alone, of all that is carried of the character, nats per response ±" in out
+    assert "golden IDTest" in out and "(n = 4)" in " ".join(out.split())
+    assert "contexts whose character has no name that can be replaced: german 1 of 4" in out
+    assert "name alone" in page(results, [], None)
 
 
 def test_reference_rows_need_no_model(finished):
@@ -98,8 +128,8 @@ def test_scored_contexts_are_stored_and_resumed(finished):
     results, folder, config = finished
     pieces = {f: f.stat().st_mtime_ns for f in (folder / "cache" / "score").iterdir()}
     # Each of 8 contexts with and without reasoning, and with 2 swaps of 3 factors; of a dialogue of
-    # one turn the last turn is all, so that these two share their requests.
-    assert len({f.name.partition(".")[0] for f in pieces}) == 8 * (2 + 2 * 3)
+    # one turn the last turn is all, so that these two share their requests. 7 names are made up.
+    assert len({f.name.partition(".")[0] for f in pieces}) == 8 * (2 + 2 * 3) + 7 * 2
     for f in sorted(pieces)[::5]:  # as if the run had been ended before these
         f.unlink()
     again = diagnose(config, folder)
@@ -116,15 +146,20 @@ def test_the_plan_says_it(finished, tmp_path):
     stages = {s["what"]: s for s in diagnose(planned, tmp_path)["plan"]["stages"]}
     changed = stages["contexts with a swapped factor"]
     # Golden, shuffled golden, unshifted, echo and two RPMs; at home unshifted is golden.
-    assert changed["contexts"] == 64 and changed["pairs"] == 32 * 6 + 32 * 5
-    counts = {"contexts": 32, "shortened": 0}
-    assert results["provenance"]["swapped_contexts"] == {"IDTest": counts, "german": counts}
+    home, german = 32 + 8, 32 + 6
+    assert changed["contexts"] == home + german and changed["pairs"] == german * 6 + home * 5
+    assert results["provenance"]["swapped_contexts"] == {
+        tag: {"contexts": n, "shortened": 0} for tag, n in (("IDTest", home), ("german", german))
+    }
 
 
 def test_on_by_default_and_refused_before_work(finished, tmp_path):
     assert default_config().profile.swaps == 1
     config = finished[2].copy_and_resolve_references()
     config.profile.swaps = 0
+    with pytest.raises(UserError, match=r"config\.profile\.name needs config\.profile\.swaps"):
+        check_config(config)
+    config.profile.name = False
     results = diagnose(config, finished[1])
     assert results["profile"] == [] and results["provenance"]["swapped_contexts"] == {}
     config.profile.swaps = 4
@@ -218,126 +253,3 @@ def test_a_factor_that_all_share_is_refused_with_its_reason(finished, tmp_path, 
     assert all(r["n"] == 4 for r in of(results["profile"], factor="user"))
     print_report(results, tmp_path)
     assert "full_context" in capsys.readouterr().out
-
-
-def made_up(answers, golden, contexts, log_q, labels=None, answered=None):
-    """A subset whose responses are values of three factors, and its scores under one swap."""
-    n = len(golden)
-    sources = np.roll(np.arange(n), -1)[:, None]
-    block = Block(np.zeros((n, n)), np.zeros((n, n)), np.ones(n, int), np.ones(n, bool))
-    where = np.ones(n, bool) if answered is None else answered
-    subset = with_reference_rows(
-        Subset(
-            tag="IDTest", sample_ids=tuple(map(str, range(n))), pair_ids=(None,) * n,
-            languages=(None,) * n, golden=block,
-            rpms={"model": dataclasses.replace(block, where=where)},
-            negatives=negatives_for(n, settings_of(), labels), labels=labels,
-        )
-    )  # fmt: skip
-    said = {"model": answers, "golden": golden, "shuffled golden": np.roll(golden, -1, axis=0)}
-
-    def parts(name, under):
-        found = np.stack([log_q(said[name], under), np.zeros(n)], axis=-1)
-        return np.where(where[:, None] | (name != "model"), found, np.nan)
-
-    own, scores = {}, {}
-    for name in said:
-        own[name], scores[name] = parts(name, contexts), {}
-        for k, factor in enumerate(FACTORS):
-            other = contexts.copy()
-            other[:, k] = contexts[sources[:, 0], k]
-            scores[name][factor] = parts(name, other)[:, None]
-    weights = {
-        f: np.array([np.mean(np.delete(contexts[:, k], i) != contexts[i, k]) for i in range(n)])
-        for k, f in enumerate(FACTORS)
-    }
-    tokens = dict.fromkeys(said, np.tile([3, 1], (n, 1)))
-    swaps = Swapped(dict.fromkeys(FACTORS, sources), weights, own, scores, tokens)
-    return profile_records(estimates_of([subset]), {"IDTest": swaps})
-
-
-def lookup_world(n, rng, broken, **changes):
-    """Answers name one of 50 values of each factor, rightly with probability .9; q is exact.
-
-    The model draws the factor `broken` at random.
-    """
-    contexts = rng.integers(0, 50, (n, 3))
-
-    def answer():
-        right = rng.random((n, 3)) < 0.9
-        return np.where(right, contexts, rng.integers(0, 50, (n, 3)))
-
-    def log_q(y, x):
-        return np.log([0.1 / 50, 0.9 + 0.1 / 50])[(y == x).astype(int)].sum(axis=1)
-
-    golden, model = answer(), answer()
-    if broken is not None:
-        model[:, broken] = rng.integers(0, 50, n)
-    return made_up(model, golden, contexts, log_q, **changes)
-
-
-@pytest.mark.parametrize("broken", [0, 1, 2])
-def test_the_ignored_factor_is_flagged(broken):
-    rng, seen = np.random.default_rng(broken), 0
-    for _ in range(20):
-        records, flags = lookup_world(16, rng, broken)
-        own = of(records, rpm="model")
-        assert {r["copied"] for r in own} == {0.25}
-        below = [r["factor"] for r in own if r["lost"] > 0 and r["p_holm"] < 0.05]
-        ignored = [f["factor"] for f in of(flags, rpm="model", flag="ignores")]
-        seen += below == ignored == [FACTORS[broken]]
-    assert seen >= 17
-    assert own[broken]["shown"] and own[broken]["share_low"] < 0.2 < own[(broken + 1) % 3]["share"]
-
-
-def test_a_faultless_model_is_flagged_rarely():
-    rng = np.random.default_rng(7)
-    found = [lookup_world(16, rng, None) for _ in range(40)]
-    assert sum(bool(of(flags, rpm="model")) for _, flags in found) <= 2
-    wrong = [[r for r in of(rs, rpm="model") if r["p_holm"] < 0.05] for rs, _ in found]
-    assert sum(map(bool, wrong)) <= 5
-
-
-def test_clusters_are_the_units():
-    """Each context twice, as a cluster: the numbers are those of one copy, and as uncertain."""
-    rng = np.random.default_rng(3)
-    contexts, noise = np.arange(24).reshape(8, 3), rng.normal(5, 1, (8, 3))
-    model = np.where(rng.random((8, 3)) < 0.5, contexts, 99)
-
-    def log_q(y, x):
-        return (np.tile(noise, (len(x) // 8, 1)) * (y == x)).sum(axis=1)
-
-    one, _ = made_up(model, contexts, contexts, log_q)
-    twice = (np.tile(x, (2, 1)) for x in (model, contexts, contexts))
-    both, _ = made_up(*twice, log_q, labels=tuple(str(i % 8) for i in range(16)))
-    for a, b in zip(of(one, rpm="model"), of(both, rpm="model"), strict=True):
-        assert (a["n"], b["n"]) == (8, 16)
-        weight = 14 / 15  # one of 15 others is the context's twin
-        assert b["lost"] == pytest.approx(a["lost"] * weight, rel=1e-5)
-        assert b["lost_se"] == pytest.approx(a["lost_se"] * weight, rel=1e-5)
-        assert b["share_high"] == pytest.approx(a["share_high"], rel=1e-5)
-
-
-def test_excluded_answers_leave_their_contexts_out():
-    answered = np.arange(6) != 2
-    records, _ = lookup_world(6, np.random.default_rng(1), None, answered=answered)
-    for row in of(records, rpm="model"):
-        assert row["n"] == 5 and np.isfinite(row["info_se"])
-    few, none = lookup_world(6, np.random.default_rng(1), None, answered=np.arange(6) < 2)
-    assert {r["reason"] for r in of(few, rpm="model")} == {
-        "2 contexts have an answer and a golden response"
-    }
-    assert not of(none, rpm="model")
-
-
-def test_contexts_that_would_show_it_are_those_of_the_power_function():
-    (row, *_), _ = lookup_world(12, np.random.default_rng(5), None)
-    assert row["rpm"] == "model" and row["info_golden"] > 0
-    exact = samples_needed(
-        row["info_golden"], row["info_golden_se"] * np.sqrt(12), 0.0, correlation=0.0
-    )
-    assert row["n_to_show"] == exact
-    half = row["info_golden"] / 2, row["lost_se"] * np.sqrt(12), 0.0
-    assert row["n_to_tell_half"] == samples_needed(*half, level=0.05 / 3, correlation=0.0)
-    assert _needed(-1.0, 1.0, 9, 0.05) is _needed(np.nan, 1.0, 9, 0.05) is None
-    assert _needed(1e-6, 1.0, 9, 0.05) is None

@@ -1,16 +1,20 @@
 """The whole line on a tiny model."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from tiny_checkpoint import write_reader
 
+from remid_jax.data import prompts
 from remid_jax.data.reading import load_benchmark, load_responses
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
+from remid_jax.evaluation.selection import fit_sample
 from remid_jax.inference.engine import JaxEngine
 from remid_jax.inference.sampling import Sampled
+from remid_jax.models.pretrained import load_language_model
 from remid_jax.report.terminal import print_report
 
 COLUMNS = {
@@ -247,3 +251,22 @@ def test_too_long_is_an_error_or_counted(small_config, tmp_path):
     shortened = dict(results["provenance"]["shortened"])
     assert set(shortened) >= {f"OOD3Test_turns_0{i}" for i in (1, 2, 3)}
     assert min(shortened.values()) >= 1
+
+
+@pytest.mark.parametrize(
+    "tokens, longest, remedy",
+    [
+        (40, 9, r"lower config\.sampling\.max_tokens or"),
+        (20, 9, "shorten its persona, character or last turn or"),  # no answer is short enough
+        (40, 60, "shorten its persona"),  # what is given stays as long as it is
+    ],
+)
+def test_the_remedy_for_a_context_of_one_turn_is_one(small_config, tokens, longest, remedy):
+    model = load_language_model(small_config.model.path)
+    sample = load_benchmark(small_config.benchmark).subsets["IDTest"][0]
+    prompt = len(model.tokenizer.encode_chat(prompts.scorer_messages(sample, thought="")))
+    small_config.sampling.max_tokens = tokens
+    room = max(tokens, longest) + small_config.reasoning.max_tokens
+    window = dataclasses.replace(model.config, max_positions=prompt + room + 16 - 30)
+    with pytest.raises(UserError, match=f"is 30 tokens too long .*; {remedy}"):
+        fit_sample(sample, dataclasses.replace(model, config=window), small_config, room)

@@ -78,6 +78,16 @@ def test_one_dialogue_for_all_cannot_be_tested(validate):
         "dialogue"
     )
     assert row_of(out, "german")[-6:] == ["paired", "5", "5", "0", seen(5), seen(5)]
+    assert out.count("dialogue cannot be tested under german") == 1  # said in the verdict
+
+
+def test_each_lack_is_said_once_in_the_verdict_or_below(validate):
+    tags = ("german", "Literature", "Gaming", "korean", "Theater")
+    alike = [x for n, tag in enumerate(tags, 4) for x in samples(tag, n, dialogue_context=ALIKE)]
+    out, _ = validate([*samples(), *alike], *WITHOUT)
+    verdict, rest = out.split("\n\n", 1)
+    assert verdict.count("dialogue cannot be tested") == 4 and "1 more line below" in verdict
+    assert rest.count("dialogue cannot be tested") == 1 and "under Gaming: 0 of 6 contexts" in rest
 
 
 def test_golden_answers_at_home_alone(validate):
@@ -218,6 +228,24 @@ def test_a_log_of_dialogues(validate):
     assert "1 records hold no answer" in out and "--config.dry_run=True" in out
     out, _ = validate(data[:2], "--prompts", "0", code=1)
     assert out.startswith("not usable as it stands: 2 dialogues; a standard error needs at least 3")
+
+
+def test_a_log_without_any_answer_is_told_what_it_lacks(validate):
+    keys = ("sample_ID", "subset_tag", "agent_golden_response")
+    data = [{k: v for k, v in s.items() if k not in keys} for s in samples(n=6)]
+    _, err = validate(data, *WITHOUT, code=2)
+    assert "field 'sample_ID' is missing; a log of dialogues would have answers" in err
+    assert "'model_response': {\"my_rpm\"" in err and "no record here has any" in err
+    data[-1]["model_response"] = {"bot": "Aye."}  # the first record need not have one
+    out, _ = validate(data, *WITHOUT, code=1)
+    assert "1 dialogue; a standard error needs" in out and "5 records hold no answer" in out
+    _, err = validate([{k: v for k, v in s.items() if k != "sample_ID"} for s in samples()], code=2)
+    assert "field 'sample_ID' is missing" in err and "dialogues" not in err
+
+
+def test_quiet_is_a_word_of_validate(validate):
+    out, err = validate([*samples(), *samples("Gaming")], *WITHOUT, "--quiet")
+    assert out.startswith("usable: ") and err == ""
 
 
 # --- cost, prompts, mistakes ----------------------------------------------------------------------

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from remid_jax.factor_names import FACTORS
 from remid_jax.information.precision import double_precision
-from remid_jax.information.profile_flags import FACTORS, NAMES, Flags, profile_flags
+from remid_jax.information.profile_flags import NAMES, Flags, profile_flags
 from remid_jax.information.profile_shares import share
 
 N = 10

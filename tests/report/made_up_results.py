@@ -3,7 +3,7 @@
 import contextlib
 import io
 
-from remid_jax.report.profile_cells import FACTORS
+from remid_jax.factor_names import FACTORS
 from remid_jax.report.terminal import print_report
 
 HOME = "IDTest"

@@ -128,9 +128,12 @@ sys.exit(code)
 
 def test_reports_need_no_jax(tmp_path):
     folder = write_run(tmp_path / "run", everything())
-    words = [str(folder), "--fail-if", "r_emid > 500", "--fail-if", "share.user < 2"]
+    other = write_run(tmp_path / "other", everything())
+    limits = ["--fail-if", "r_emid > 500", "--fail-if", "share.user < 2"]
+    words = [str(folder), str(other), *limits, "--quiet"]
     child = [sys.executable, "-c", CHILD, *words]
     done = subprocess.run(child, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert f"report: {folder / 'report.html'}" in done.stdout
-    assert "passes (fails if r_emid > 500)" in done.stdout
+    for run in (folder, other):
+        assert f"{run.name}: passes (fails if r_emid > 500)" in done.stdout

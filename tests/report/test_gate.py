@@ -53,6 +53,9 @@ def test_a_limit_is_read(text, expected):
         ("r_emid > five", "'five' is no number"),
         ("r_emid > nan", "'nan' is no number"),
         ("r_emid > inf", "'inf' is no number"),
+        ("r_emid > 1_0", "'1_0' is no number"),
+        ("r_emid > 1e999", "'1e999' is no number"),
+        ("r_emid > １", "'１' is no number"),
     ],
 )
 def test_what_is_no_limit_is_refused(text, said):
@@ -166,6 +169,8 @@ def test_answers_are_printed_with_the_cells_that_decide_them():
         "  my model in german: 1 (0.9 to 1.1), n = 10",
         "  my model in Film & Television: 1 (0.9 to 1.1), n = 10",
     ]
+    of_several = next(answer_lines(found, "95 %", "runs/x"))
+    assert of_several == "runs/x: passes (fails if r_emid > 5), intervals at 95 %:"
 
 
 def test_changes_are_judged_as_measures_are():

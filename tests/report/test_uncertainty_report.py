@@ -4,7 +4,7 @@ import pytest
 from report.made_up_results import HOME, SIX, TAGS, profiled, results_of, row, shown
 from rich.cells import cell_len
 
-from remid_jax.report.profile_cells import FACTORS
+from remid_jax.factor_names import FACTORS
 
 WHY = "0 of 10 contexts have a golden response"
 

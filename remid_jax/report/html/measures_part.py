@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from remid_jax.factor_names import FACTORS
 from remid_jax.report.html.grid import (
     NONE,
     RPM,
@@ -22,7 +23,7 @@ from remid_jax.report.html.grid import (
 )
 from remid_jax.report.html.pictures import inline
 from remid_jax.report.notes import prediction_lines, seen_with_power
-from remid_jax.report.profile_cells import FACTORS, Profile
+from remid_jax.report.profile_cells import Profile
 from remid_jax.report.svg import R_EMI_KEY, r_emi_panels
 from remid_jax.report.text import (
     GOLDEN,

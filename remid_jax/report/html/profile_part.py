@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from remid_jax.factor_names import DIALOGUE_PARTS, FACTORS, NAME
 from remid_jax.report.html.grid import (
     NONE,
     RPM,
@@ -21,12 +22,11 @@ from remid_jax.report.html.grid import (
     without_empty,
 )
 from remid_jax.report.html.pictures import inline
-from remid_jax.report.profile_cells import FACTORS, Profile, percent, refused_lines
+from remid_jax.report.profile_cells import Profile, percent, refused_lines
 from remid_jax.report.svg import PROFILE_KEY, profile_panels
 from remid_jax.report.text import ECHO, SHUFFLED, UNSHIFTED, Figures, Row, rpms_of, span
 
-PARTS = ("history", "last_turn")
-EVERY = (*FACTORS, *PARTS)
+EVERY = (*FACTORS, *DIALOGUE_PARTS, NAME)
 REFUSED = 40  # lines of why there is no share
 KEPT = ("RPM", "subset", "n", *FACTORS)
 
@@ -64,7 +64,8 @@ def profile_section(results: Mapping[str, Any], figures: Figures) -> Section:
 
 def _shares(profile: Profile, rpms: Sequence[str], figures: Figures) -> Table:
     columns = [RPM, SUBSET, SHIFT, Column("n"), *map(Column, FACTORS)]
-    columns += [*(Column(part.replace("_", " ")) for part in PARTS), Column("copied")]
+    columns += [*(Column(part.replace("_", " ")) for part in DIALOGUE_PARTS), Column("name alone")]
+    columns.append(Column("copied"))
     columns.append(Column("flags", is_text=True))
     rows = [
         _share_row(rpm, tag, profile)
@@ -117,11 +118,14 @@ def _nats(profile: Profile, rpms: Sequence[str], figures: Figures, is_open: bool
     )  # fmt: skip
     columns = [RPM, SUBSET, Column("factor", is_text=True), *map(Column, names)]
     columns.append(Column("why no share", is_text=True))
-    rows = [_nats_row(cell, figures) for rpm in rpms for cell in profile.cells(rpm)]
+    rows = [
+        _nats_row(cell, figures) for rpm in rpms for cell in profile.cells(rpm, (*FACTORS, NAME))
+    ]
     kept, cells = without_empty(columns, rows, ("RPM", "subset", "factor", "n", "information"))
     title = f"The same in {figures.unit}, ± s.e., and u [{figures.level}]"
     note = "! collapsed: u is shown to be below 0.3 of that in distribution. "
-    note += "History and last turn, the parts of the dialogue, are in results.json."
+    note += "History and last turn, the parts of the dialogue, are in results.json. "
+    note += "The name, where it was replaced by a made-up one, is a part of the character."
     return Table("nats", title, kept, cells, note, is_open)
 
 

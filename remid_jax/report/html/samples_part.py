@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from remid_jax.factor_names import DIALOGUE_PARTS, FACTORS
 from remid_jax.report.html.grid import NONE, RPM, SUBSET, Cell, Column, Table, name, without_empty
 from remid_jax.report.inert import inert
-from remid_jax.report.profile_cells import FACTORS
 from remid_jax.report.text import REFERENCES, Figures, Row
 
-EVERY = (*FACTORS, "history", "last_turn")  # in the order of a word's figures
+EVERY = (*FACTORS, *DIALOGUE_PARTS)  # in the order of a word's figures
 LEVELS = (0.1, 0.5, 1.5, 4.0)  # nats from which a word is shaded, four times deeper
 WIDEST = 999.0  # nats beyond which a word's figure is cut
 LISTED = 40  # samples of the table
