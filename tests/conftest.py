@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 # A shell that starts tests in the background has them ignore Ctrl-C, and their children with them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -16,6 +17,7 @@ from tiny_checkpoint import write_reader
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+MOST_MAPPINGS = 15_000  # after a module; none has been seen to add as many
 REAL_MODEL = ("test_golden", "test_span", "test_factor_check")
 
 
@@ -27,14 +29,16 @@ def kept_programs(pytestconfig):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_programs_of_one_module():
-    """Drops compiled programs after each module.
+def compiled_programs_of_some_modules():
+    """Drops compiled programs after a module that leaves many: modules share those that are kept.
 
     Each compiled CPU program holds memory mappings, and Linux gives a process 65,530 of them
     (vm.max_map_count): a whole run in one process would compile past that and crash.
     """
     yield
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,18 +93,27 @@ def short_benchmark(tmp_path_factory):
     return write_benchmark(tmp_path_factory.mktemp("short") / "benchmark.json", count=8)
 
 
-@pytest.fixture
-def small_config(tiny_path, short_benchmark):
-    """Two shifted subsets, three contexts each."""
-    from remid_jax import default_config
+@pytest.fixture(scope="session")
+def make_small_config(tiny_path, short_benchmark):
+    """make_small_config(): two shifted subsets, three contexts each."""
 
-    c = default_config()
-    c.model.path = tiny_path
-    c.benchmark = short_benchmark
-    c.shifts = ("german", "Literature")
-    c.limits.contexts = 3
-    c.sampling.max_tokens = 6
-    c.sampling.batch_rows = 3
-    c.reasoning.max_tokens = 5
-    c.profile.swaps = 0  # tests/analysis/test_profile.py has them
-    return c
+    def make():
+        from remid_jax import default_config
+
+        c = default_config()
+        c.model.path = tiny_path
+        c.benchmark = short_benchmark
+        c.shifts = ("german", "Literature")
+        c.limits.contexts = 3
+        c.sampling.max_tokens = 6
+        c.sampling.batch_rows = 3
+        c.reasoning.max_tokens = 5
+        c.profile.swaps = 0  # tests/analysis/test_profile.py has them
+        return c
+
+    return make
+
+
+@pytest.fixture
+def small_config(make_small_config):
+    return make_small_config()

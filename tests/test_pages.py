@@ -13,7 +13,7 @@ from experiments import validate
 from experiments.command_line import parse
 from experiments.configurations import load_config
 from experiments.main import main
-from remid_jax.data import export
+from remid_jax.data import export, rename
 from remid_jax.data.reading import load_benchmark
 from remid_jax.evaluation.config import check_config as check_diagnosis
 from remid_jax.training.config import check_config as check_training
@@ -80,7 +80,13 @@ def of(*starts):
 
 def test_no_command_is_left_out():
     """A test below, or one of tests/experiments/test_report.py, takes each."""
-    known = ("experiments.main", "experiments.validate", "remid_jax.data.export", *MODULES)
+    known = (
+        "experiments.main",
+        "experiments.validate",
+        "remid_jax.data.export",
+        "remid_jax.data.rename",
+        *MODULES,
+    )
     others = (("pip", "install"), ("pytest",), ("remid-jax",))
     for page, command in commands():
         if command[:3] == ("python", "-m", "experiments.report"):
@@ -126,6 +132,12 @@ def test_prompts_are_exported_and_answers_collected(words, at, capsys):
     out = Path(words[words.index("--out") + 1])
     written = out if out.is_file() else out / "openai_batch.jsonl"
     assert len(lines_of(written)) > 100
+
+
+@of("python -m remid_jax.data.rename")
+def test_characters_are_renamed(words, at):
+    assert rename.main(words) == 0
+    assert (at / words[words.index("--out") + 1]).exists()
 
 
 @pytest.mark.parametrize("command", BENCHMARKS, ids=" ".join)
