@@ -30,6 +30,7 @@ class Key:
       allowed: the texts that it may hold, or the interval of its numbers with their unit, as
         "(0, 1]" or "[1, inf) tokens"; a tuple of such numbers is not empty.
       formerly: its old name with its groups, which users are told to replace.
+      optional: whether a group may lack it, which then has its default.
       configured: False where only code that constructs the dataclass sets it.
       kind: type, as `int` or `tuple[str, ...]`; `dict[str, KIND]` is a group of freely named keys,
         whose KIND may be a dataclass of keys, or `Any` for what JSON can hold.
@@ -39,6 +40,7 @@ class Key:
     meaning: str
     allowed: str | tuple[str, ...] = ()
     formerly: str = ""
+    optional: bool = False
     configured: bool = True
     kind: Any = None
 
@@ -152,6 +154,8 @@ def _check_group(where: str, given: Any, keys: Keys) -> None:
             raise UserError(f"unknown config key {where}.{name}{nearest(str(name), keys)}")
     for name, one in keys.items():
         if name not in given:
+            if isinstance(one, Key) and one.optional:
+                continue
             raise UserError(f"config key {where}.{name} is missing; is this the right experiment?")
         if isinstance(one, Group):
             _check_group(f"{where}.{name}", given[name], one.keys)

@@ -29,14 +29,14 @@ class RpmKeys:
 
     view: str = key("full", "what it sees of a context", VIEWS)
     path: str = key("", "its weights; empty: those of `model.path`")
-    url: str = key("", "of the server that answers for it; empty: it runs here")
-    model: str = key("", "its name on that server")
-    key_env: str = key("", "as `server.key_env`; empty: that one")
+    url: str = key("", "of the server that answers for it; empty: it runs here", optional=True)
+    model: str = key("", "its name on that server", optional=True)
+    key_env: str = key("", "as `server.key_env`; empty: that one", optional=True)
 
 
 def rpm(view: str = "full", path: str = "") -> ConfigDict:
     """An evaluated model: what it sees (`full`, `last_turn`), its weights (default: `model`'s)."""
-    return ConfigDict(dataclasses.asdict(RpmKeys(view=view, path=path)))
+    return ConfigDict({"view": view, "path": path})
 
 
 def server(url: str, model: str, view: str = "full", key_env: str = "") -> ConfigDict:
@@ -193,8 +193,8 @@ class DiagnosisConfig(RunKeys):
     responses: str = key("", "file of collected responses (JSON, JSONL); then no RPM is run")
     model: Any = group("the reasoner and the scorer q", _Model)
     rpms: dict[str, RpmKeys] = key(
-        {name: dataclasses.asdict(RpmKeys(view=view))
-         for name, view in (("full_context", "full"), ("last_turn_only", "last_turn"))},
+        {"full_context": {"view": "full", "path": ""},
+         "last_turn_only": {"view": "last_turn", "path": ""}},
         "the evaluated models: name -> rpm(view, path), or server(url, model)",
     )  # fmt: skip
     server: Any = group("a model behind a server, and how servers are asked", _Server)
@@ -264,7 +264,8 @@ def check_config(config: ConfigDict) -> None:
 
 def specs_of(config: ConfigDict) -> dict[str, ConfigDict]:
     """Name -> keys of each evaluated model: those of `config.rpms`, and `config.server`'s own."""
-    found, one = dict(config.rpms), config.server
+    defaults, one = dataclasses.asdict(RpmKeys()), config.server
+    found = {name: ConfigDict({**defaults, **spec}) for name, spec in config.rpms.items()}
     if one.url:
         found[one.model] = server(one.url, one.model, one.view)
     return found

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
+from remid_jax.evaluation.config import specs_of
 from remid_jax.inference.engine import Engine, JaxEngine, engine_fingerprint
 from remid_jax.models.adapters import adapted_fingerprint, load_adapter, with_adapter
 from remid_jax.models.decoder import DecoderConfig
@@ -97,7 +98,7 @@ class Models:
             self.scorer, self.reasoner = (
                 self._described(opened, role) for role in ("policy", "reasoner")
             )
-        specs = {} if collected else config.rpms
+        specs = {} if collected else specs_of(config)
         self.rpms = {
             name: self._open(spec.path or config.model.path)
             for name, spec in specs.items()
