@@ -14,16 +14,16 @@ import xllamacpp
 from tiny_checkpoint import TOKENS, tiny_tensors, write_gguf
 
 NAME = "smollm2"  # of the model, on the server
-ALIAS = "my-rpm"  # of the same model, as pages of the documentation call it
+ALIAS = "my-rpm"  # the same, as the documentation calls it
 STALLED = 3.0  # seconds that a stalled request hangs
 
 
-def write_speaker(path, window=128):
+def write_speaker(path):
     """A random Llama as a GGUF file, whose greedy answers hold letters and spaces alone."""
     tensors = tiny_tensors(seed=1)
     silent = [t not in string.ascii_letters + "Ġ" for t in TOKENS]
     tensors["lm_head.weight"][silent] = 0
-    return write_gguf(path, tensors, fields={"context_length": window})
+    return write_gguf(path, tensors, fields=[("context_length", 4096)])
 
 
 @contextlib.contextmanager
@@ -35,7 +35,10 @@ def chat_server(path, key="", context=4096):
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.model_alias = {NAME, ALIAS}
-    params.n_ctx, params.n_parallel, params.verbosity, params.warmup = context, 2, -1, False
+    params.n_ctx, params.verbosity, params.warmup = context, -1, False
+    # One request after another, each read anew: else their numbers, and now and then a token,
+    # depend on which came before and beside them.
+    params.n_parallel, params.cache_prompt = 1, False
     if key:
         params.api_keys = [key]
     for threads in (params.cpuparams, params.cpuparams_batch):
@@ -126,6 +129,10 @@ class Proxy:
     def refused(self, handler, _):
         """400, which no other try mends."""
         _send(handler, 400, b'{"error": {"message": "a filter took offence"}}')
+
+    def missing(self, handler, _):
+        """404, of a model that is not there."""
+        _send(handler, 404, b'{"error": {"message": "no such model"}}')
 
     def echoing(self, handler, _):
         """An error that repeats the key."""

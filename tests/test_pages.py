@@ -45,6 +45,8 @@ def place(tmp_path_factory, tiny_path):
     mine = [{**s, "subset_tag": OWN_TAGS[s["subset_tag"]]}
             for s in samples if s["subset_tag"] in OWN_TAGS]  # fmt: skip
     write_lines(folder / "mine.jsonl", mine)
+    prices = {"my-rpm": {"input": 0.15, "output": 0.6}}
+    (folder / "prices.json").write_text(json.dumps(prices), encoding="utf-8")
     for name in ("march.jsonl", "april.jsonl"):
         logged = [{**s, "model_response": {"my_rpm": f"Well, {s['subset_tag']}."}} for s in mine]
         write_lines(folder / name, logged)
@@ -142,6 +144,23 @@ def test_the_tutorial(at, tiny_path, capsys):
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     counts = {(r["rpm"], r["subset"]): r["n"] for r in results["rows"]}
     assert counts["my_rpm", "IDTest"] == counts["my_rpm", "fantasy"] == 6
+
+
+def test_the_rpm_behind_a_url(at, tiny_path, chat_url, capsys):
+    """The page's commands, asked of a real server of this machine."""
+    dry, words = (list(c[3:]) for c in COMMANDS if "runs/server" in c)
+    keys = (f"model.path={tiny_path}", f"server.url={chat_url}", "limits.contexts=3",
+            "sampling.max_tokens=4", "reasoning.max_tokens=3", "shifts=('german',)")  # fmt: skip
+    small = [f"--config.{key}" for key in keys]
+    assert main([*dry, *small]) == 0
+    assert f"my-rpm at {chat_url}: 6 calls, about " in capsys.readouterr().out
+    assert main([*words, *small]) == 0
+    text = (at / "runs" / "server" / "results.json").read_text(encoding="utf-8")
+    (asked,) = json.loads(text)["provenance"]["servers"]
+    assert (asked["rpm"], asked["calls"], asked["failures"]) == ("my-rpm", 6, 0)
+    assert asked["cost"] > 0 and "servers: my-rpm calls 6" in capsys.readouterr().out
+    assert main([*dry, *small]) == 0
+    assert "nothing is left to do" in capsys.readouterr().out
 
 
 @of("pip install -e")

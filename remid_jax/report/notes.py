@@ -97,6 +97,7 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     yield from _draws_line(results)
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)
+    yield from _server_line(results)
 
 
 def _left_out_line(cells: Sequence[Row]) -> Iterator[str]:
@@ -207,3 +208,17 @@ def _answer_line(results: Mapping[str, Any]) -> Iterator[str]:
     }
     if parts := [f"{n} {what}" for what, n in counts.items() if n]:
         yield fit("answers: ", parts)
+
+
+def _server_line(results: Mapping[str, Any]) -> Iterator[str]:
+    """What servers were asked, and what that took."""
+    parts = []
+    for one in results["provenance"].get("servers") or ():
+        cost = "" if one["cost"] is None else f", cost {one['cost']:.4g}"
+        parts.append(
+            f"{short(one['rpm'], 22)} calls {one['calls']:,}, retries {one['retries']:,}, failures "
+            f"{one['failures']:,}, tokens read {one['input_tokens']:,}, written "
+            f"{one['output_tokens']:,}{cost}"
+        )
+    if parts:
+        yield fit("servers: ", parts, width=2 * WIDTH - 20)

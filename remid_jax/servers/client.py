@@ -185,9 +185,9 @@ class _Asking:
         """A request without reply; raises where the server is to be given up."""
         self._failed += against
         if self._failed >= LOST:
-            if not self._answered:
-                raise errors.no_such_server(self._server, why)
-            raise errors.gone(f"{LOST} requests in a row failed, the last: {why}", self._server)
+            why = f"{LOST} requests in a row failed, the last: {why}"
+            told = errors.gone if self._answered else errors.refuses_all
+            raise told(why, self._server)
         return Reply(retries=retries, error=why)
 
 

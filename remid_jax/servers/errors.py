@@ -63,7 +63,8 @@ def hopeless(error: Exception, server: Server, names: Iterable[str]) -> UserErro
         return UserError(f"the server at {server.api}: {state} ({why}); {remedy}")
     if status == 402:
         return UserError(f"the server at {server.api}: the account has no credit ({why})")
-    if names:
+    names = list(names)
+    if names and server.model not in names:
         return unknown_model(server, names, why)
     return no_such_server(server, why)
 
@@ -93,6 +94,11 @@ def nobody_there(error: Exception, server: Server) -> UserError:
     return UserError(
         f"no server answers at {server.api}: {said(error, server)}; start it, or correct its URL"
     )
+
+
+def refuses_all(why: str, server: Server) -> UserError:
+    """A server that has answered nothing yet."""
+    return UserError(f"the server at {server.api} answers no request: {why}")
 
 
 def gone(why: str, server: Server) -> UserError:

@@ -5,14 +5,6 @@ from chat_server import chat_server, write_speaker
 
 
 @pytest.fixture(scope="session")
-def judge_url(tmp_path_factory):
-    """URL of the API of a real server whose model's window holds what judges read."""
-    file = write_speaker(tmp_path_factory.mktemp("judge") / "a.gguf", window=2048)
-    with chat_server(file) as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
 def keyed_url(tmp_path_factory):
     """URL of the API of a real server that takes the key `sk-right` alone."""
     file = write_speaker(tmp_path_factory.mktemp("keyed") / "a.gguf")

@@ -31,7 +31,7 @@ def notes_section(results: Mapping[str, Any], figures: Figures) -> Section:
     """Warnings, notes, and what the answers went through."""
     said = [*warning_lines(results), *note_lines(results, figures)]
     lead = [] if said or results["excluded"] else ["Nothing was excluded, and nothing is suspect."]
-    tables = [_answers(results), _warnings(results), _excluded(results)]
+    tables = [_answers(results), _servers(results), _warnings(results), _excluded(results)]
     return Section(
         "notes",
         "What the answers went through",
@@ -54,6 +54,20 @@ def _answers(results: Mapping[str, Any]) -> Table:
         Column("other finish reasons", is_text=True), Column("draws unused"),
     )  # fmt: skip
     return Table("answers", "Answers, by RPM", columns, rows, is_open=True)
+
+
+def _servers(results: Mapping[str, Any]) -> Table:
+    keys = ("calls", "retries", "failures", "input_tokens", "output_tokens")
+    rows = [
+        [name(one["rpm"]), text(f"{one['model']} at {one['url']}"), *(count(one[k]) for k in keys),
+         text("" if one["cost"] is None else f"{one['cost']:.4g}")]
+        for one in results["provenance"].get("servers") or ()
+    ]  # fmt: skip
+    columns = (
+        RPM, Column("model", is_text=True), *(Column(k.replace("_", " ")) for k in keys),
+        Column("cost", is_text=True),
+    )  # fmt: skip
+    return Table("servers", "Servers that answered", columns, rows)
 
 
 def _counted(counts: Mapping[str, int]) -> str:
