@@ -45,7 +45,9 @@ def results():
             judge("<b>poor</b>", 0.4, 0.2, 0.6, stopped=True, reason="too low"),
             judge("silent", None, None, None, reason="it compared nothing", accuracy_n=0),
         ],
-        "judge_scores": [score("sure", "my model", 0.3, True), score("silent", "my model", 0.9, False)],
+        "judge_scores": [
+            score("sure", "my model", 0.3, True), score("silent", "my model", 0.9, False),
+        ],
         "judge_agreement": [of("judge_agreement", mode="pairwise", judges=["sure", "perhaps"], n=20,
                                contexts=10, alpha=0.42, alpha_low=0.1, alpha_high=0.7)],
         "judge_correlations": [
