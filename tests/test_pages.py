@@ -149,11 +149,12 @@ def test_the_tutorial(at, tiny_path, capsys):
     assert counts["my_rpm", "IDTest"] == counts["my_rpm", "fantasy"] == 6
 
 
-def test_the_rpm_behind_a_url(at, tiny_path, chat_url, capsys):
+def test_the_rpm_behind_a_url(at, tiny_path, short_benchmark, chat_url, capsys):
     """The page's commands, asked of a real server of this machine."""
     dry, words = (list(c[3:]) for c in COMMANDS if "runs/server" in c)
     keys = (f"model.path={tiny_path}", f"server.url={chat_url}", "limits.contexts=3",
-            "sampling.max_tokens=4", "reasoning.max_tokens=3", "shifts=('german',)")  # fmt: skip
+            f"benchmark={short_benchmark}", "sampling.max_tokens=4",
+            "reasoning.max_tokens=3", "shifts=('german',)")  # fmt: skip
     small = [f"--config.{key}" for key in keys]
     assert main([*dry, *small]) == 0
     assert f"my-rpm at {chat_url}: 6 calls, about " in capsys.readouterr().out

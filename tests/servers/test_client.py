@@ -118,6 +118,12 @@ def test_a_server_that_refuses_everything_is_given_up(proxy, server):
     assert f"answers no longer: {LOST} requests in a row failed, the last: HTTP 500" in said
 
 
+def test_failures_between_answers_are_borne(proxy, server):
+    proxy.faults = [None, *["broken", None] * (LOST + 2)]
+    found = dict(replies(server(retries=0, concurrency=1), REQUESTS * 3))
+    assert len(found) == 3 * len(WORDS) and sum(bool(r.error) for r in found.values()) == LOST + 2
+
+
 def test_a_schema_forces_the_form(chat_url):
     form = {"type": "object", "properties": {"better": {"enum": ["A", "B"]}},
             "required": ["better"]}  # fmt: skip
