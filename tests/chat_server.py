@@ -23,7 +23,7 @@ def write_speaker(path):
     tensors = tiny_tensors(seed=1)
     silent = [t not in string.ascii_letters + "Ġ" for t in TOKENS]
     tensors["lm_head.weight"][silent] = 0
-    return write_gguf(path, tensors, fields={"context_length": 4096})
+    return write_gguf(path, tensors, fields=[("context_length", 4096)])
 
 
 @contextlib.contextmanager

@@ -45,6 +45,8 @@ def place(tmp_path_factory, tiny_path):
     mine = [{**s, "subset_tag": OWN_TAGS[s["subset_tag"]]}
             for s in samples if s["subset_tag"] in OWN_TAGS]  # fmt: skip
     write_lines(folder / "mine.jsonl", mine)
+    config, _ = (code for page, code in blocks("python") if page == "docs/howto/judges.md")
+    (folder / "judged.py").write_text(config, encoding="utf-8")
     prices = {"my-rpm": {"input": 0.15, "output": 0.6}}
     (folder / "prices.json").write_text(json.dumps(prices), encoding="utf-8")
     for name in ("march.jsonl", "april.jsonl"):
@@ -61,6 +63,7 @@ def place(tmp_path_factory, tiny_path):
 def at(place, monkeypatch):
     """The test runs in that folder."""
     monkeypatch.chdir(place)
+    monkeypatch.setenv("THEIR_KEY", "sk-theirs")
     return place
 
 

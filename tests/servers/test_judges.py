@@ -14,7 +14,7 @@ from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation.config import check_config, judge
 
-CONTEXTS, RULERS = 9, 2  # golden beside shuffled golden and echo; unshifted has golden's text here
+CONTEXTS, RULERS = 6, 2  # golden beside shuffled golden and echo; unshifted has golden's text here
 CALIBRATION = CONTEXTS * RULERS * 2
 PAIRS = CONTEXTS * 2 * 2  # of two RPMs with golden, in both orders
 
@@ -74,6 +74,7 @@ def work(tmp_path_factory):
 @pytest.fixture
 def config(small_config, proxy, work, tmp_path):
     """One judge behind the proxy; whatever else a run in `tmp_path` needs is in its cache."""
+    small_config.shifts = ("german",)
     small_config.estimator.emi_shifts = -1
     small_config.server.concurrency = 1
     if not (work / "cache").exists():
@@ -102,7 +103,7 @@ def test_both_orders_are_asked_calibration_first_and_nothing_twice(config, proxy
     assert (one["accuracy"], one["calibrated"], one["stopped"]) == (1.0, True, False)
     assert (one["unscored"], one["flips"]) == (0, 0) and one["source"].startswith(f"{NAME} at http")
     scores = [r for r in results["judge_scores"] if r["rpm"] == "full_context"]
-    assert [(r["against"], r["value"], r["n"]) for r in scores] == [("golden", 0.0, 3)] * 3
+    assert [(r["against"], r["value"], r["n"]) for r in scores] == [("golden", 0.0, 3)] * 2
     shown = [re.findall(r"<reply_.>\n(.*?)\n</reply", c["messages"][1]["content"], re.S)
              for c in proxy.calls[:CALIBRATION]]  # fmt: skip
     assert all("which" in a + b and [b, a] in shown for a, b in shown)
@@ -145,9 +146,7 @@ def test_a_server_without_schemas_is_asked_without(config, proxy, tmp_path, capl
     forced = [c for c in proxy.calls if "response_format" in c]
     assert len(forced) == 1 and len(proxy.calls) == CALIBRATION + PAIRS + 1
     assert one["unscored"] == 0 and one["calibrated"]
-    assert (
-        "judge one refuses a schema for its replies, which go without: HTTP 400: no" in caplog.text
-    )
+    assert "judge one refuses a schema for its replies, which go without: HTTP 400" in caplog.text
 
 
 def test_repeats_and_scores(config, proxy, tmp_path):
@@ -164,7 +163,7 @@ def test_repeats_and_scores(config, proxy, tmp_path):
 
 def test_faults_of_the_server_lose_and_double_nothing(config, proxy, tmp_path):
     faults = ["busy", "broken", "garbage", "cut"]
-    proxy.faults = [None, *faults, *[None] * 50, "busy", "page"]
+    proxy.faults = [None, *faults, *[None] * 30, "busy", "page"]
     _, one = judged(config, tmp_path)
     assert len(proxy.calls) == CALIBRATION + PAIRS + 6
     asked = [json.dumps(body) for body in proxy.calls]
@@ -175,7 +174,7 @@ def test_faults_of_the_server_lose_and_double_nothing(config, proxy, tmp_path):
 def test_a_server_that_goes_away_and_comes_back(config, proxy, tmp_path):
     config.server.retries = 0
     proxy.faults = [*[None] * (CALIBRATION + 5), "dead"]
-    with pytest.raises(UserError, match=r"answers no longer: .*; 5 of 36 replies are kept"):
+    with pytest.raises(UserError, match=r"answers no longer: .*; 5 of 24 replies are kept"):
         diagnose(config, tmp_path)
     proxy.start()
     _, one = judged(config, tmp_path)

@@ -31,6 +31,8 @@ def judges_section(results: Mapping[str, Any], figures: Figures) -> Section | No
     if not judges:
         return None
     tables = [_calibration(judges, figures), _scores(results, figures)]
+    if asked := results["provenance"].get("judges"):
+        tables.append(_asked(asked))
     if results["judge_agreement"]:
         tables.append(_agreement(results["judge_agreement"], figures))
     if results["judge_correlations"]:
@@ -95,6 +97,18 @@ def _scores(results: Mapping[str, Any], figures: Figures) -> Table:
     kept, rows = without_empty(columns, rows, ("RPM", "subset", "shift", "judge", "n", "counts"))
     note = "A flip is a tie, and a tie is half a win."
     return Table("judge-scores", f"What judges say [{figures.level}]", kept, rows, note)
+
+
+def _asked(records: Sequence[Row]) -> Table:
+    """What the servers of judges were asked."""
+    keys = ("calls", "retries", "failures", "input_tokens", "output_tokens")
+    columns = [JUDGE, *(Column(key.replace("_", " ")) for key in keys), Column("cost")]
+    rows = [
+        [name(r["judge"]), *(count(r[key]) for key in keys),
+         Cell(NONE if r["cost"] is None else f"{r['cost']:.4g}")]
+        for r in records
+    ]  # fmt: skip
+    return Table("judge-calls", "What judges were asked", columns, rows)
 
 
 def _agreement(records: Sequence[Row], figures: Figures) -> Table:
