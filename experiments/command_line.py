@@ -17,7 +17,7 @@ from .configurations import load_config, packaged
 
 EXPERIMENTS = (
     "bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose", "monitor",
-    "study_faults",
+    "rpm", "study_faults",
 )  # fmt: skip
 FLAGS = ("--config", "--workdir", "--quiet", "--help")
 _HELP = ("-h", "--help", "-help")

@@ -13,6 +13,7 @@ SHOWN = {
     "diagnose": "a diagnosis",
     "monitor": "watching logs, beside most of those of a diagnosis",
     "corl": "training",
+    "rpm": "the training of an RPM",
     "corl_world": "the study of training on worlds",
     "calibrate": "the study of estimators and intervals",
     "bounds": "the study of bounds",
@@ -34,6 +35,8 @@ def keys_for(experiment: str) -> Keys:
         from remid_jax.evaluation.config import KEYS
     elif experiment == "corl":
         from remid_jax.training.config import KEYS
+    elif experiment == "rpm":
+        from remid_jax.training.rpm_config import KEYS
     else:
         KEYS = packaged_module(experiment.removesuffix("_thoughts")).KEYS
     return KEYS

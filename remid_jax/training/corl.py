@@ -46,7 +46,7 @@ class Corl(Loop):
             rng = np.random.default_rng([self.config.seed, i, step, len(samples)])
             notes = partly_without(notes, c.without_notes, rng)
             examples = self.worker.answer_examples(samples, notes)
-        return self.sft(i, state, examples, drop)
+        return self.sft(i, state, examples, drop, self.worker.max_golden)
 
     def _grpo(self, i: int, step: int, state: State, key: jax.Array) -> Trained:
         role, task = self.stages[i].role, self.experiment.task

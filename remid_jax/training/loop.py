@@ -170,10 +170,15 @@ class Loop:
             found.append(items[order.permutation(len(items))[k % len(items)]])
         return found
 
-    def sft(self, i: int, state: State, examples: list[list[Example]], key: jax.Array) -> Trained:
-        """One step of supervised fine-tuning on examples; `key` is of the dropout."""
+    def sft(
+        self, i: int, state: State, examples: list[list[Example]], key: jax.Array, scored: int
+    ) -> Trained:
+        """One step of supervised fine-tuning on examples.
+
+        `key` is of the dropout, `scored` the least width of scored parts.
+        """
         c = self.groups[i]
-        batch = self.worker.place(self.worker.batch(examples, self.worker.max_golden))
+        batch = self.worker.place(self.worker.batch(examples, scored))
         return sft_update(
             self.experiment.frozen, state.train, batch, key, graphdef=self.experiment.graphdef,
             optimiser=self.optimisers[i], micro_batches=c.micro_batches, remat=c.remat,
