@@ -18,6 +18,8 @@ SHOWN = {
     "calibrate": "the study of estimators and intervals",
     "bounds": "the study of bounds",
     "study_faults": "the study of known faults on real prose",
+    "study_methods_world": "the study of training methods on worlds",
+    "study_methods_smollm2": "the study of training methods on the bundled benchmark",
 }
 OWN = {"monitor": ("before", "after"), "corl_world": ("study",)}  # keys that no other page part has
 _HEAD = """\
