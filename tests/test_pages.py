@@ -17,6 +17,7 @@ from remid_jax.data import export
 from remid_jax.data.reading import load_benchmark
 from remid_jax.evaluation.config import check_config as check_diagnosis
 from remid_jax.training.config import check_config as check_training
+from remid_jax.training.rpm_config import check_config as check_rpm
 
 COMMANDS = list(dict.fromkeys(words for _, words in commands()))
 BENCHMARKS = [c for c in COMMANDS if "python -m benchmarks." in " ".join(c)]
@@ -100,6 +101,8 @@ def test_an_experiment_is_as_far_as_a_dry_run_goes(words, at, tiny_path, capsys)
     kind = config.get("experiment", "diagnose")
     if kind == "corl":
         check_training(config)
+    elif kind == "rpm":
+        check_rpm(config)
     elif kind in ("diagnose", "monitor"):
         if kind == "diagnose":
             check_diagnosis(config)
