@@ -7,8 +7,8 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs import corl_world
 from remid_jax.settings import SEEDS, ExperimentKeys, defaults_of, key, keys_of
+from remid_jax.training import config as corl
 from remid_jax.training.rpm_config import default_config
 
 BASE = "base"  # the RPM that nobody trained
@@ -56,19 +56,34 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def _estimator(name: str, seed: int) -> ConfigDict:
-    c = corl_world.get_config(f"corl,{seed}")
+    c = corl.default_config()
+    _world(c, seed)
     c.seed = seed + ESTIMATORS[name]  # other samples of the same world, from the same base
+    c.cold_start = ("reasoner_sft:80", "policy_sft:80")
+    c.round = ("reasoner_grpo:60", "policy_sft:60")
+    c.reasoner.prompts, c.reasoner.group, c.reasoner.max_tokens = 16, 8, 24
+    c.reasoner.learning_rate = 1e-3
+    c.reasoner.rewards = ConfigDict({"likelihood": 1.0})
+    c.scoring.draws, c.scoring.thought_free = 8, 0.02
     c.evaluate.tags = ("IDTest",)
     return c
 
 
-def _method(name: str, seed: int) -> ConfigDict:
-    c = default_config()
-    c.task, c.method = "world", name
+def _world(c: ConfigDict, seed: int) -> None:
+    """What all runs of a seed share."""
+    c.task = "world"
     c.world.seed = c.seed = c.pretraining.seed = seed
-    c.steps = LATER if STARTS[name] else SFT
     c.lora.rank, c.lora.dropout = 16, 0.0
     c.sft.batch, c.sft.learning_rate, c.sft.clip = 32, 1e-3, 1.0
+    c.evaluate.ends = False  # the study measures once, at the end
+    c.checkpoint.every, c.log_samples_every = 100, 50
+
+
+def _method(name: str, seed: int) -> ConfigDict:
+    c = default_config()
+    _world(c, seed)
+    c.method, c.max_prompt_tokens = name, 0
+    c.steps = LATER if STARTS[name] else SFT
     c.dpo.batch, c.dpo.learning_rate = 32, 2e-4
     thinks = name.startswith("thinking")
     c.thoughts.max_tokens, c.answers.max_tokens = 26, 38 if thinks else 10
@@ -76,8 +91,7 @@ def _method(name: str, seed: int) -> ConfigDict:
     reward = "cross_information" if name == "migrpo" else "likelihood"
     c.answers.rewards = ConfigDict({reward: 1.0, "finished": 0.5})
     c.scoring.draws = 8
-    c.evaluate.tags, c.evaluate.ends = (), False  # the study measures once, at the end
-    c.checkpoint.every, c.log_samples_every = 100, 50
+    c.evaluate.tags, c.evaluate.batch = (), 32
     return c
 
 

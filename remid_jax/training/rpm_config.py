@@ -101,32 +101,40 @@ class RpmConfig(RunKeys):
     steps: int = key(30, "updates", "[1, inf)")
     task: str = key("benchmark", "what is learnt", ("benchmark", "world"))
     # Longer prompts lose their oldest turns.
-    max_prompt_tokens: int = key(0, "beyond which turns are dropped; 0: none", "[0, inf) tokens")
-    world: Any = group("of task `world`", WorldKeys)
+    max_prompt_tokens: int = key(448, "beyond which turns are dropped; 0: none", "[0, inf) tokens")
+    world: Any = group("of task `world`", WorldKeys, without=("error",))
     model: Any = group("the base", ModelKeys)
     decoder: Any = group("of task `world`: its base", BaseShape)
     pretraining: Any = group("of task `world`: what the base reads", Pretraining)
     lora: Any = group("shape of the adapter, where `trained` is lora", LoraConfig)
     sft: Any = group(
-        "supervised fine-tuning", OptimiserConfig, Updates, _Batch, learning_rate=2e-4, clip=0.3
+        "supervised fine-tuning",
+        OptimiserConfig,
+        Updates,
+        _Batch,
+        learning_rate=2e-4,
+        clip=0.3,
+        batch=4,
     )
     augmentation: Any = group("of `sft_augmented`", _Augmentation)
     thoughts: Any = group("of methods that think", _Thoughts)
-    dpo: Any = group("preferences", OptimiserConfig, Updates, _Batch, DpoConfig, learning_rate=5e-5)
+    dpo: Any = group(
+        "preferences", OptimiserConfig, Updates, _Batch, DpoConfig, learning_rate=5e-5, batch=4
+    )
     answers: Any = group(
         "answers that are drawn, their rewards, and GRPO; of methods that think, the thought "
         "counts as a part of them",
         *GRPO, learning_rate=5e-5, max_tokens=96, rewards={"likelihood": 1.0},
-        kl_coefficient=0.05,
+        kl_coefficient=0.05, prompts=4, group=4,
     )  # fmt: skip
     scoring: Any = group(
         "of methods that think: how thoughts enter log p", Scoring, without=("thought_free",)
     )
-    evaluate: Any = group("on held-out golden responses", Evaluation)
+    evaluate: Any = group("on held-out golden responses", Evaluation, batch=4)
     rollout_weights: str = key(
         "gathered", "weights spread over fsdp, while answers are drawn", ("gathered", "sharded")
     )
-    checkpoint: Any = group("of the run", Checkpoints)
+    checkpoint: Any = group("of the run", Checkpoints, every=5)
     log_samples_every: int = key(
         20, "between samples of answers as text; 0: none", "[0, inf) steps"
     )
@@ -221,6 +229,7 @@ def loop_config(config: ConfigDict) -> ConfigDict:
         "policy": made["answers"],
         "reasoner": {**made["answers"], **spoken},
         "scoring": {**made["scoring"], "thought_free": 0.0},
+        "world": {**made["world"], "error": 0.0},  # of thoughts that no RPM learns from
         "train_on_test": False,
     }
     return ConfigDict(made)

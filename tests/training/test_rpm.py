@@ -7,10 +7,14 @@ import jax
 import numpy as np
 import pytest
 from tiny_corl import lines
+from tiny_model import filled
 from tiny_rpm import tiny_rpm, train
 
 from remid_jax.errors import UserError
+from remid_jax.models.adapters import Adapter, adapted_fingerprint, new_params, save_adapter
+from remid_jax.models.lora import LoraConfig
 from remid_jax.models.rpm import RPM, read_rpm
+from remid_jax.training.groups import Example
 from remid_jax.training.rewards import exact_match_reward
 from remid_jax.training.rollout_worker import RolloutWorker
 from remid_jax.training.rpm import ANSWERS, RpmTraining
@@ -162,6 +166,45 @@ def test_thoughts_are_rewarded_for_what_they_make_of_golden_answers(root, tmp_pa
     tokens = (batch.weights > 0).sum(-1)
     whole = run.worker.score(start, batch).sum(-1)  # with the end of the answer
     np.testing.assert_allclose(total.reshape(4, 2), np.exp(whole / tokens), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def pair(root):
+    """Folder of a pair with random adapters of the base, and its policy's fingerprint."""
+    made = make_rpm_experiment(tiny_rpm("sft", root / "base"), root / "y")
+    lora = LoraConfig(rank=3, dropout=0.0)
+    for i, role in enumerate(("reasoner", "policy")):
+        params = new_params(made.base.config, lora, jax.random.key(i))
+        adapter = filled(Adapter(lora, params, made.base.fingerprint), seed=i)
+        save_adapter(root / "pair" / role, adapter)
+    return root / "pair", adapted_fingerprint(adapter)
+
+
+def test_an_estimator_judges_by_its_own_notes_and_is_remembered(root, pair, tmp_path):
+    folder, fingerprint = pair
+    rewards = {"likelihood": 1.0, "cross_information": 0.0}
+    run = training(root, tmp_path, "migrpo", estimator=str(folder), answers__rewards=rewards)
+    samples, key = run.experiment.train[:4], jax.random.key(0)
+    notes, by = run._notes(samples, key), run.estimator
+    texts = [["Hello, surely, buy the lantern.", s.golden] for s in samples]
+    task = by.worker.experiment.task
+    completed = [[task.encode(t) for t in own] for own in texts]
+    judged = run._judged(run.experiment.start["policy"], samples, key)
+    total, parts = judged(texts, completed, np.ones((4, 2), bool))
+    rows = [
+        [Example(task.policy_prompt(s, n), y) for y in own]
+        for s, (n,), own in zip(samples, notes, completed, strict=True)
+    ]
+    batch = by.worker.batch(rows, 1)
+    sums = by.worker.score(by.roles["policy"], batch).sum(-1)
+    np.testing.assert_allclose(
+        total.reshape(4, 2), np.exp(sums / (batch.weights > 0).sum(-1)), rtol=1e-4
+    )
+    assert parts["cross_information"].std() > 0
+    made = make_rpm_experiment(
+        tiny_rpm("migrpo", root / "base", start=str(root / "sft"), estimator=str(folder)), tmp_path
+    )
+    assert made.record.judges == (fingerprint,)
 
 
 BAD = [
