@@ -39,12 +39,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
         "shortened": experiment.shortened, "excluded": experiment.excluded,
         "seconds_of_steps": seconds, "evaluations": evaluations,
     })  # fmt: skip
-    last = max(((e["stage"], e["step"]) for e in evaluations), default=None)
-    print_records(
-        "Golden responses under the RPM (± standard error)",
-        (("subset", "{tag}"), ("samples", "{n}"),
-         ("perplexity per token", "{perplexity_mixture:.4g} ± {perplexity_mixture_se:.2g}")),
-        [e for e in evaluations if (e["stage"], e["step"]) == last],
-    )  # fmt: skip
+    if evaluations:
+        print_records(
+            "Golden responses under the RPM (± standard error)",
+            (("subset", "{tag}"), ("samples", "{n}"),
+             ("perplexity per token", "{perplexity_mixture:.4g} ± {perplexity_mixture_se:.2g}")),
+            [e for e in evaluations if e["step"] == evaluations[-1]["step"]],
+        )  # fmt: skip
     print(f"all steps took {seconds / 60:.1f} min, evaluations apart")
     print(f"results: {folder / 'results.json'}; trained RPM: {folder / RPM}")

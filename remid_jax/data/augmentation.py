@@ -93,7 +93,10 @@ def _parts(persona: str) -> tuple[list[str], str]:
 
 def _reordered(persona: str, rng: np.random.Generator) -> str:
     parts, joint = _parts(persona)
-    text = joint.join(parts[i] for i in rng.permutation(len(parts)))
+    order = rng.permutation(len(parts))
+    if (order == np.arange(len(parts))).all():
+        order = np.roll(order, 1)
+    text = joint.join(parts[i] for i in order)
     return text if joint == " " else f"{text}."
 
 
