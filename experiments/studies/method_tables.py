@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from remid_jax.data.shifts import ID_TEST, TEST_TAGS
+from remid_jax.data.shifts import ID_TEST
 from remid_jax.report.tables import new_table, print_whole
 
 from .corl_tables import Cell, mean_and_error, with_interval
@@ -20,12 +20,18 @@ TRUTHS = {  # each: higher is better
     "exact_r_emi": "R-EMI by the true p",
     "exact_r_emid": "minus R-EMID by the true p",
 }
+MALFORMED = "malformed"  # share of answers that are no response of the world
+SHOWN = {
+    "quality": f"{TRUTHS['quality']}, nats a response",
+    "exact_r_emid": f"{TRUTHS['exact_r_emid']}, nats a response",
+    MALFORMED: "share of answers that are no response of the world, left out of R-EMI",
+}
 Grid = dict[str, dict[str, float]]  # method -> subset -> value
 Values = Mapping[str, Grid]  # truth or score -> grid
 
 
 def truth_of(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Grid]:
-    """Truth -> method -> subset -> value of one seed.
+    """Truth, and `malformed` -> method -> subset -> value of one seed.
 
     Args:
       measured: method -> subset -> what `method_world.measure_rpm` gives.
@@ -33,6 +39,7 @@ def truth_of(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Grid]:
     levels = {
         "quality": lambda at: -float(np.mean(at["kl"])),
         "exact_r_emi": lambda at: math.nan if at["r_emi"] is None else at["r_emi"],
+        MALFORMED: lambda at: at[MALFORMED],
     }
     found = {
         name: {m: {tag: level(at) for tag, at in by_tag.items()} for m, by_tag in measured.items()}
@@ -60,7 +67,10 @@ def scores_of(scored: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[s
 def record_of(truths: Sequence[Values], scores: Sequence[Values]) -> dict[str, Any]:
     """Means over seeds, and rank correlations of scores with truths; one value a seed each."""
     return {
-        **{name: _means([seed[name] for seed in truths]) for name in TRUTHS},
+        **{name: _means([seed[name] for seed in truths]) for name in (*TRUTHS, MALFORMED)},
+        "by_shift": {
+            name: _means([_by_shift(seed[name]) for seed in truths]) for name in (*TRUTHS, MALFORMED)
+        },
         "scores": {name: _means([seed[name] for seed in scores]) for name in SCORES},
         "rank_correlation": {
             truth: {
@@ -102,11 +112,26 @@ def rank_correlation(truth: Grid, score: Grid) -> float:
     return float(spearmanr(a[known], b[known]).statistic)
 
 
+def _by_shift(grid: Grid) -> Grid:
+    """Means over the subsets of a shift, which weigh the same: method -> shift -> value."""
+    found: Grid = {}
+    for m, by_tag in grid.items():
+        of: dict[str, list[float]] = {}
+        for tag, value in by_tag.items():
+            of.setdefault(column_of(tag), []).append(value)
+        found[m] = {column: float(np.mean(values)) for column, values in of.items()}
+    return found
+
+
 def print_tables(record: Mapping[str, Any]) -> None:
     """Quality and exact R-EMID by method and shift, and rank correlations."""
-    for name in ("quality", "exact_r_emid"):
-        rows = [(m, *_by_column(by_tag)) for m, by_tag in record[name].items()]
-        print_whole(new_table(f"{TRUTHS[name]}, nats a response", ("", *COLUMNS), rows))
+    for name, title in SHOWN.items():
+        columns = [c for c in COLUMNS if all(c in of for of in record["by_shift"][name].values())]
+        rows = [
+            (m, *(_level(of[c]) for c in columns)) for m, of in record["by_shift"][name].items()
+        ]
+        title = f"{title}, mean ± standard error over seeds"
+        print_whole(new_table(title, ("", *columns), rows))
     rows = [
         (score, *(_cell(record["rank_correlation"][truth][score]) for truth in TRUTHS))
         for score in SCORES
@@ -115,19 +140,10 @@ def print_tables(record: Mapping[str, Any]) -> None:
     print_whole(new_table(title, ("score", *TRUTHS.values()), rows))
 
 
-def _by_column(by_tag: Mapping[str, Cell]) -> list[str]:
-    """Means of a column's subsets, which weigh the same; standard errors are of each subset."""
-    found = []
-    for column in COLUMNS:
-        tags = [tag for tag in TEST_TAGS if column_of(tag) == column and tag in by_tag]
-        cells = [by_tag[tag] for tag in tags if by_tag[tag]["mean"] is not None]
-        if not cells:
-            found.append("-")
-            continue
-        mean, errors = np.mean([c["mean"] for c in cells]), [c["se"] for c in cells]
-        error = "" if None in errors else f" ± {np.mean(errors):.3f}"
-        found.append(f"{mean:.3f}{error}")
-    return found
+def _level(cell: Cell) -> str:
+    if cell["mean"] is None:
+        return "-"
+    return f"{cell['mean']:.3f}" + ("" if cell["se"] is None else f" ± {cell['se']:.3f}")
 
 
 def _cell(cell: Cell) -> str:

@@ -20,7 +20,7 @@ from remid_jax.models.pretrained import (
     load_language_model,
     open_language_model,
 )
-from remid_jax.models.rpm import ADAPTER, WEIGHTS, check_other_judge, read_rpm, rpm_folder
+from remid_jax.models.rpm import ADAPTER, RPM, WEIGHTS, check_other_judge, read_rpm, rpm_folder
 from remid_jax.models.sharding import MeshConfig, make_mesh
 from remid_jax.models.tokenizer import Tokenizer
 
@@ -133,7 +133,8 @@ class Models:
             raise UserError(f"{path}: an RPM of a textual world, whose base no diagnosis reads")
         if rpm.trained == "full":
             return self._described(self._checkpoint(str(folder / WEIGHTS)))
-        return self._described(self._checkpoint(rpm.base), folder / ADAPTER, Path(path).name)
+        run = folder.parent if folder.name == RPM else folder
+        return self._described(self._checkpoint(rpm.base), folder / ADAPTER, run.name)
 
     @functools.cache  # noqa: B019
     def _checkpoint(self, path: str) -> Checkpoint:

@@ -65,7 +65,9 @@ def test_text_runs_are_found_by_name(name, tmp_path):
 
 
 def measured(kl, r_emi):
-    return {tag: {"kl": [kl, kl], "r_emi": value} for tag, value in r_emi.items()}
+    return {
+        tag: {"kl": [kl, kl], "r_emi": value, "malformed": 0.25} for tag, value in r_emi.items()
+    }
 
 
 def test_ranks_are_those_of_cells_and_means_those_of_seeds(capsys):
@@ -85,6 +87,7 @@ def test_ranks_are_those_of_cells_and_means_those_of_seeds(capsys):
     # Two cells of shifted subsets are too few for a rank.
     assert record["rank_correlation"]["exact_r_emid"]["profile"]["mean"] is None
     assert math.isnan(rank_correlation({"a": {"x": 1.0}}, {"a": {"x": 2.0}}))
+    assert record["by_shift"]["malformed"]["dpo"]["user"]["mean"] == 0.25
     print_tables(record)
     assert "rank correlation" in capsys.readouterr().out
 
