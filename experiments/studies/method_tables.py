@@ -66,11 +66,10 @@ def scores_of(scored: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[s
 
 def record_of(truths: Sequence[Values], scores: Sequence[Values]) -> dict[str, Any]:
     """Means over seeds, and rank correlations of scores with truths; one value a seed each."""
+    levels = (*TRUTHS, MALFORMED)
     return {
-        **{name: _means([seed[name] for seed in truths]) for name in (*TRUTHS, MALFORMED)},
-        "by_shift": {
-            name: _means([_by_shift(seed[name]) for seed in truths]) for name in (*TRUTHS, MALFORMED)
-        },
+        **{name: _means([seed[name] for seed in truths]) for name in levels},
+        "by_shift": {name: _means([_by_shift(seed[name]) for seed in truths]) for name in levels},
         "scores": {name: _means([seed[name] for seed in scores]) for name in SCORES},
         "rank_correlation": {
             truth: {
