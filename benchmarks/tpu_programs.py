@@ -20,7 +20,7 @@ from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.sharding import ROWS, parts_of_mesh, path_name, spec_of
 from remid_jax.settings import made_from
-from remid_jax.training import corl, optimiser, updates
+from remid_jax.training import loop, optimiser, updates
 from remid_jax.training import rollout as rollouts
 from remid_jax.training.groups import STEP, GroupedBatch
 from remid_jax.training.grpo import Completions, GrpoConfig
@@ -174,7 +174,7 @@ def _training(s: Shapes, config: ConfigDict) -> dict[str, Lower]:
         return arrays(GroupedBatch, *shapes, ((b, g, row), F32))
 
     def update(program: Any, part: ConfigDict, *given: Any, **static: Any) -> Any:
-        chosen = corl.optimiser_of(part, 100)
+        chosen = loop.optimiser_of(part, 100)
         state = s.laid(jax.eval_shape(lambda p: optimiser.init_state(p, chosen), adapter))
         return program.lower(
             frozen, state, *given, graphdef=graphdef, optimiser=chosen,

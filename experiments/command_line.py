@@ -17,7 +17,7 @@ from .configurations import load_config, packaged
 
 EXPERIMENTS = (
     "bounds", "calibrate", "corl", "corl_world", "corl_world_thoughts", "diagnose", "monitor",
-    "study_faults",
+    "rpm", "study_faults", "study_methods_smollm2", "study_methods_world",
 )  # fmt: skip
 FLAGS = ("--config", "--workdir", "--quiet", "--help")
 _HELP = ("-h", "--help", "-help")

@@ -14,7 +14,7 @@ from remid_jax.report.results_file import write_results
 from remid_jax.report.tables import new_table, print_whole
 from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
-from remid_jax.training.experiment import make_experiment
+from remid_jax.training.experiment import Experiment, make_experiment
 from remid_jax.training.held_out import change
 from remid_jax.training.run_logger import EVALUATIONS, METRICS, read_lines, read_predictions
 
@@ -35,12 +35,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     check_folder(folder)
     origin = provenance(config)
     experiment = make_experiment(config, folder)
-    if experiment.shortened or experiment.excluded:
-        shortened, excluded = len(experiment.shortened), len(experiment.excluded)
-        print(
-            f"{shortened} prompts lost their oldest turns, {excluded} were too long all the same "
-            "and are left out"
-        )
+    print_left_out(experiment)
     loop = Corl(config, experiment, folder)
     state = loop.run()
     experiment.save_adapters(folder / ESTIMATOR, state.roles)
@@ -63,6 +58,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
     print_compared(compared, config.compare_with)
     print(f"all steps took {seconds / 60:.1f} min, evaluations apart")
     print(f"results: {folder / 'results.json'}; trained estimator: {folder / ESTIMATOR}")
+
+
+def print_left_out(experiment: Experiment) -> None:
+    """How many samples lost turns, and how many are not used at all."""
+    if experiment.shortened or experiment.excluded:
+        shortened, excluded = len(experiment.shortened), len(experiment.excluded)
+        print(
+            f"{shortened} prompts lost their oldest turns, {excluded} were too long all the same "
+            "and are left out"
+        )
 
 
 def gains_of(

@@ -1,11 +1,8 @@
 """CoRL against known truth: every seed and variant on a textual world, and their table."""
 
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,6 @@ from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
 from remid_jax.files import open_workdir
-from remid_jax.progress import progress
 from remid_jax.provenance import provenance
 from remid_jax.report.results_file import write_results
 from remid_jax.settings import Key, check_keys, value_of, walk
@@ -21,6 +17,7 @@ from remid_jax.training.config import KEYS, check_config
 
 from .configurations import packaged_module
 from .corl import ESTIMATOR, TRUTH
+from .studies.children import Child, run_children
 from .studies.corl_tables import print_tables, record_of
 
 
@@ -48,7 +45,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     started, folder = time.monotonic(), open_workdir(workdir)
     origin = provenance(config)
     waves = waves_of(config)
-    _run_all(waves, config, folder)
+    begins = dict(config.study.begins)
+    children = [[_child(v, s, folder, begins.get(v)) for v, s in wave] for wave in waves]
+    run_children(children, config.study.workers)
     runs = {
         v: [json.loads(_truth_of(folder, v, s).read_text()) for s in config.study.seeds]
         for v in config.study.variants
@@ -94,42 +93,14 @@ def _truth_of(folder: Path, variant: str, seed: int) -> Path:
     return folder / f"{variant}-{seed}" / TRUTH
 
 
-def _run_all(waves: Sequence[Sequence[tuple[str, int]]], config: ConfigDict, folder: Path) -> None:
-    begins, children = dict(config.study.begins), set()
-    left = [[(v, s) for v, s in wave if not _truth_of(folder, v, s).exists()] for wave in waves]
-    total = sum(map(len, left))  # finished ones would tell nothing of the time left
-    with progress("runs", total) as advance, ThreadPoolExecutor(config.study.workers) as pool:
-        try:
-            for wave in left:
-                for one in [
-                    pool.submit(_run_one, v, s, folder, begins.get(v), children) for v, s in wave
-                ]:
-                    one.result()
-                    advance(1)
-        except BaseException as e:  # what has not begun is not begun any more
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in children if isinstance(e, KeyboardInterrupt) else ():
-                child.terminate()
-            raise
-
-
-def _run_one(
-    variant: str, seed: int, folder: Path, begin: str | None, children: set[subprocess.Popen]
-) -> None:
-    """One run in a process of its own, which may go on from the pair of the variant `begin`."""
+def _child(variant: str, seed: int, folder: Path, begin: str | None) -> Child:
+    """One run, which may go on from the pair of the variant `begin`."""
     where = folder / f"{variant}-{seed}"
-    command = [
-        sys.executable, "-m", f"{__package__}.main", "--config",
-        f"corl_world:{variant},{seed}", "--workdir", str(where),
+    words = [
+        "--config", f"corl_world:{variant},{seed}", "--workdir", str(where),
         f"--config.pretraining.folder={base_of(folder, seed)}",
     ]  # fmt: skip
     if begin is not None:
-        command += [f"--config.init_from={folder / f'{begin}-{seed}' / ESTIMATOR}",
-                    "--config.cold_start=()"]  # fmt: skip
-    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **streams, text=True, errors="replace") as child:
-        children.add(child)
-        said = child.stderr.read()
-    if child.returncode:
-        last = (said.strip() or "no message").splitlines()[-1]
-        raise UserError(f"run {variant},{seed} failed: {last}")
+        words += [f"--config.init_from={folder / f'{begin}-{seed}' / ESTIMATOR}",
+                  "--config.cold_start=()"]  # fmt: skip
+    return Child(f"{variant},{seed}", where / TRUTH, tuple(words))

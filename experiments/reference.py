@@ -13,10 +13,13 @@ SHOWN = {
     "diagnose": "a diagnosis",
     "monitor": "watching logs, beside most of those of a diagnosis",
     "corl": "training",
+    "rpm": "the training of an RPM",
     "corl_world": "the study of training on worlds",
     "calibrate": "the study of estimators and intervals",
     "bounds": "the study of bounds",
     "study_faults": "the study of known faults on real prose",
+    "study_methods_world": "the study of training methods on worlds",
+    "study_methods_smollm2": "the study of training methods on the bundled benchmark",
 }
 OWN = {"monitor": ("before", "after"), "corl_world": ("study",)}  # keys that no other page part has
 _HEAD = """\
@@ -34,6 +37,8 @@ def keys_for(experiment: str) -> Keys:
         from remid_jax.evaluation.config import KEYS
     elif experiment == "corl":
         from remid_jax.training.config import KEYS
+    elif experiment == "rpm":
+        from remid_jax.training.rpm_config import KEYS
     else:
         KEYS = packaged_module(experiment.removesuffix("_thoughts")).KEYS
     return KEYS

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import pytest
 from export_files import answer, lines_of, write_lines
 from pages import ROOT, blocks, commands
@@ -16,7 +17,12 @@ from experiments.main import main
 from remid_jax.data import export, rename
 from remid_jax.data.reading import load_benchmark
 from remid_jax.evaluation.config import check_config as check_diagnosis
+from remid_jax.models.adapters import new_adapter, save_adapter
+from remid_jax.models.lora import LoraConfig
+from remid_jax.models.pretrained import load_language_model
+from remid_jax.models.rpm import ADAPTER, RPM, TrainedRpm, write_rpm
 from remid_jax.training.config import check_config as check_training
+from remid_jax.training.rpm_config import check_config as check_rpm
 
 COMMANDS = list(dict.fromkeys(words for _, words in commands()))
 BENCHMARKS = [c for c in COMMANDS if "python -m benchmarks." in " ".join(c)]
@@ -52,6 +58,11 @@ def place(tmp_path_factory, tiny_path):
     for name in ("march.jsonl", "april.jsonl"):
         logged = [{**s, "model_response": {"my_rpm": f"Well, {s['subset_tag']}."}} for s in mine]
         write_lines(folder / name, logged)
+    model = load_language_model(tiny_path)
+    for name in ("sft", "dpo"):
+        adapter = new_adapter(model, LoraConfig(rank=2), jax.random.key(0))
+        save_adapter(folder / "runs" / name / RPM / ADAPTER, adapter)
+        write_rpm(folder / "runs" / name / RPM, TrainedRpm(name, "lora", tiny_path))
     spoken = [answer(s.sample_id, f"I am {s.sample_id}.") for s in load_benchmark()]
     write_lines(folder / "output.jsonl", spoken)
     collect = ["--collect", str(folder / "output.jsonl"), "--rpm", "my_rpm", "--out"]
@@ -111,6 +122,8 @@ def test_an_experiment_is_as_far_as_a_dry_run_goes(words, at, tiny_path, capsys)
     kind = config.get("experiment", "diagnose")
     if kind == "corl":
         check_training(config)
+    elif kind == "rpm":
+        check_rpm(config)
     elif kind in ("diagnose", "monitor"):
         if kind == "diagnose":
             check_diagnosis(config)

@@ -260,11 +260,11 @@ def _key_points(golden: str, limit: int) -> str:
     if 2 * sum(re.fullmatch(rf"[{_UNSPACED}]", word) is not None for word in words) > len(words):
         return _cut(_clauses(golden)[0], limit)
     clauses = map(split_words, _clauses(golden))
-    points = (" ".join(w for i, w in enumerate(c) if _is_content(w, i == 0)) for c in clauses)
+    points = (" ".join(w for i, w in enumerate(c) if is_content_word(w, i == 0)) for c in clauses)
     return _cut("; ".join(filter(None, points)), limit) or _first_clauses(golden, limit)
 
 
-def _is_content(word: str, first: bool) -> bool:
+def is_content_word(word: str, first: bool = True) -> bool:
     """Whether a word has a digit, is long and no function word, or is a short name in a clause."""
     if any(map(str.isdigit, word)):
         return True

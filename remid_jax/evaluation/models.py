@@ -14,12 +14,14 @@ from remid_jax.inference.engine import Engine, JaxEngine, engine_fingerprint
 from remid_jax.models.adapters import adapted_fingerprint, load_adapter, with_adapter
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import (
+    DEFAULT,
     Checkpoint,
     LanguageModel,
     check_mesh,
     load_language_model,
     open_language_model,
 )
+from remid_jax.models.rpm import ADAPTER, RPM, WEIGHTS, check_other_judge, read_rpm, rpm_folder
 from remid_jax.models.sharding import MeshConfig, make_mesh
 from remid_jax.models.tokenizer import Tokenizer
 
@@ -86,17 +88,17 @@ class Models:
         self._mesh = make_mesh(MeshConfig(**config.mesh), own=not lockstep)
         self._opened: dict[str, Model] = {}
         self._weights: dict[Path, LanguageModel] = {}
-        self.longest = 1
-        self.base = self._given(engine) if engine else self._open(config.model.path)
+        self.longest, self.trained = 1, bool(config.scorer.checkpoint)
+        path = config.model.path
+        self.base = self._given(engine) if engine else self._described(self._checkpoint(path))
         self._opened[config.model.path] = self.base
-        self.trained = bool(config.scorer.checkpoint)
         self.scorer = self.reasoner = self.base
         if self.trained:
             if engine:
                 raise UserError("config.scorer.checkpoint needs the project's own engine")
-            opened = self._checkpoint(config.model.path)
+            opened, pair = self._checkpoint(config.model.path), Path(config.scorer.checkpoint)
             self.scorer, self.reasoner = (
-                self._described(opened, role) for role in ("policy", "reasoner")
+                self._described(opened, pair / role, role) for role in ("policy", "reasoner")
             )
         specs = {} if collected else specs_of(config)
         self.rpms = {
@@ -117,8 +119,25 @@ class Models:
 
     def _open(self, path: str) -> Model:
         if path not in self._opened:
-            self._opened[path] = self._described(self._checkpoint(path))
+            folder = None if path == DEFAULT else rpm_folder(path)
+            self._opened[path] = (
+                self._described(self._checkpoint(path))
+                if folder is None
+                else self._trained_rpm(path, folder)
+            )
         return self._opened[path]
+
+    def _trained_rpm(self, path: str, folder: Path) -> Model:
+        """An RPM that this project has trained."""
+        rpm = read_rpm(folder)
+        if self.trained:
+            check_other_judge(path, rpm, self.scorer.fingerprint)
+        if not rpm.base:
+            raise UserError(f"{path}: an RPM of a textual world, whose base no diagnosis reads")
+        if rpm.trained == "full":
+            return self._described(self._checkpoint(str(folder / WEIGHTS)))
+        run = folder.parent if folder.name == RPM else folder
+        return self._described(self._checkpoint(rpm.base), folder / ADAPTER, run.name)
 
     @functools.cache  # noqa: B019
     def _checkpoint(self, path: str) -> Checkpoint:
@@ -130,12 +149,12 @@ class Models:
         check_mesh(opened.config, self._mesh)
         return opened
 
-    def _described(self, opened: Checkpoint, role: str = "") -> Model:
-        """A model as it is, or with the trained adapter of a role."""
+    def _described(self, opened: Checkpoint, folder: Path | None = None, added: str = "") -> Model:
+        """A model as it is, or with the trained adapter of a folder, which adds to its name."""
         c, name, fingerprint, adapter = self._config, opened.name, opened.fingerprint, None
-        if role:
-            adapter = load_adapter(f"{c.scorer.checkpoint}/{role}", opened)
-            name, fingerprint = f"{name}+{role}", adapted_fingerprint(adapter)
+        if folder is not None:
+            adapter = load_adapter(folder, opened)
+            name, fingerprint = f"{name}+{added}", adapted_fingerprint(adapter)
 
         def load() -> JaxEngine:
             model = self._read(opened)

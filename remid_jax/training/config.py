@@ -1,6 +1,7 @@
 """The configuration of CoRL: every key, its default, and checks before any work."""
 
 import dataclasses
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -35,7 +36,9 @@ _GROUPS = f"[1, {words.GROUP_LIMIT}]"
 
 
 @dataclasses.dataclass(frozen=True)
-class _World:
+class WorldKeys:
+    """A textual world and its samples."""
+
     personas: int = key(16, "for each culture", _GROUPS)
     characters: int = key(16, "for each category", _GROUPS)
     noise: float = key(0.05, "probability that a slot of a response is not the right one", "(0, 1)")
@@ -46,14 +49,18 @@ class _World:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Decoder:
+class BaseShape:
+    """The decoder of a world's base."""
+
     layers: int = key(2, "in all", "[1, inf) layers")
     width: int = key(128, "a multiple of twice the heads", "[1, inf)")
     heads: int = key(4, "also key and value heads", "[1, inf) heads")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Pretraining:
+class Pretraining:
+    """What a world's base has read."""
+
     folder: str = key("", "where the base is kept; empty: in the work folder")
     steps: int = key(1500, "updates", "[1, inf)")
     batch: int = key(16, "each with four texts; a multiple of 4", "[4, inf) contexts")
@@ -63,7 +70,9 @@ class _Pretraining:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Updates:
+class Updates:
+    """How an update is computed."""
+
     micro_batches: int = key(1, "parts of a batch that run one after the other", "[1, inf)")
     remat: bool = key(False, "compute layers again for the gradient rather than keep them")
 
@@ -76,7 +85,9 @@ class _Sft:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Scoring:
+class Scoring:
+    """How thoughts enter log q."""
+
     draws: int = key(
         4, "a sample, whose mean q is scored", "[1, inf) thoughts", formerly="evaluate.thoughts"
     )
@@ -100,11 +111,13 @@ class _Role:
     negatives: int = key(3, "that `cross_information` compares with", "[1, inf) contexts")
 
 
-_GRPO = (OptimiserConfig, _Updates, _Role, GrpoConfig)  # what the group of a role is made of
+GRPO = (OptimiserConfig, Updates, _Role, GrpoConfig)  # what the group of a role is made of
 
 
 @dataclasses.dataclass(frozen=True)
-class _Evaluate:
+class Evaluation:
+    """When and on what a run is evaluated."""
+
     every: int = key(0, "between evaluations; 0: none within a stage", "[0, inf) steps")
     ends: bool = key(True, "evaluate at the end of each stage")
     tags: tuple[str, ...] = key(("IDTest", "german", "Literature", "TurnLevelComposition"), "where")
@@ -113,7 +126,9 @@ class _Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Checkpoint:
+class Checkpoints:
+    """When a run is saved."""
+
     every: int = key(20, "between checkpoints", "[1, inf) steps")
 
 
@@ -127,10 +142,10 @@ class CorlConfig(RunKeys):
     train_on_test: bool = key(
         False, "train on test subsets too, as the reference code does", formerly="leaky"
     )
-    world: Any = group("of task `world`", _World)
+    world: Any = group("of task `world`", WorldKeys)
     model: Any = group("the base", ModelKeys)
-    decoder: Any = group("of task `world`: its base", _Decoder)
-    pretraining: Any = group("of task `world`: what the base reads", _Pretraining)
+    decoder: Any = group("of task `world`: its base", BaseShape)
+    pretraining: Any = group("of task `world`: what the base reads", Pretraining)
     lora: Any = group("shape of both adapters", LoraConfig)
     init_from: str = key(
         "", "folder of a trained pair that is trained on; empty: the base", formerly="start"
@@ -147,25 +162,25 @@ class CorlConfig(RunKeys):
         "current", "whose likelihoods reward thoughts", ("current", "cold"), formerly="opponent"
     )
     sft: Any = group(
-        "supervised fine-tuning", OptimiserConfig, _Updates, _Sft, learning_rate=2e-4, clip=0.3
+        "supervised fine-tuning", OptimiserConfig, Updates, _Sft, learning_rate=2e-4, clip=0.3
     )
     reasoner: Any = group(
-        "GRPO of the reasoner", *_GRPO, learning_rate=1e-5, max_tokens=256,
+        "GRPO of the reasoner", *GRPO, learning_rate=1e-5, max_tokens=256,
         rewards={"likelihood": 1.0, "format": 1.0, "length": 1.0},
     )  # fmt: skip
     policy: Any = group(
-        "GRPO of the policy", *_GRPO, learning_rate=1e-5, max_tokens=128,
+        "GRPO of the policy", *GRPO, learning_rate=1e-5, max_tokens=128,
         rewards={"exact_match": 1.0},
     )  # fmt: skip
     # A diagnosis that takes the trained pair scores as is said here.
-    scoring: Any = group("how thoughts enter log q, in rewards, evaluations and later", _Scoring)
-    evaluate: Any = group("on held-out golden responses", _Evaluate)
+    scoring: Any = group("how thoughts enter log q, in rewards, evaluations and later", Scoring)
+    evaluate: Any = group("on held-out golden responses", Evaluation)
     # Sharded takes less memory than gathered once, and gathers every layer at every token.
     rollout_weights: str = key(
         "gathered", "weights spread over fsdp, while completions are drawn", ("gathered", "sharded")
     )
     compare_with: str = key("", "work folder of a finished run, whose last log q is compared")
-    checkpoint: Any = group("of the run", _Checkpoint)
+    checkpoint: Any = group("of the run", Checkpoints)
     log_samples_every: int = key(
         20, "between samples of thoughts as text; 0: none", "[0, inf) steps", formerly="texts_every"
     )
@@ -231,21 +246,26 @@ def check_config(config: ConfigDict) -> None:
       UserError: naming key, value and remedy.
     """
     check_keys(config, KEYS)
+    check_tags(config)
+    check_shapes(config)
+    check_mixture("config.scoring", config.scoring)
+    updating = {s.role for s in stages(config) if s.kind.endswith("grpo")}
+    for role in ROLES:
+        check_grpo(role, config[role], role in updating, FIELDS[role])
+    check_batches(config, {"sft.batch": config.sft, **{f"{r}.prompts": config[r] for r in ROLES}})
+
+
+def check_tags(config: ConfigDict) -> None:
+    """Names of subsets and shifts, as far as the benchmark need not be read."""
     for tag in config.evaluate.tags:
         if config.task == "world":
             check_choice("config.evaluate.tags", tag, shifts.ALL_TAGS)
         check_name("config.evaluate.tags", tag)
     check_name("config.in_distribution", config.in_distribution)
     shifts.parse_subset_shifts(config.subset_shifts)
-    _check_shapes(config)
-    check_mixture("config.scoring", config.scoring)
-    updating = {s.role for s in stages(config) if s.kind.endswith("grpo")}
-    for role in ROLES:
-        _check_grpo(role, config[role], role in updating)
-    _check_batches(config)
 
 
-def _check_shapes(c: ConfigDict) -> None:
+def check_shapes(c: ConfigDict) -> None:
     """Of adapters, of a world and of its base."""
     try:
         made_from(LoraConfig, c.lora)
@@ -269,31 +289,36 @@ def _check_shapes(c: ConfigDict) -> None:
         raise UserError(f"config.world.noise: {e}") from None
 
 
-def _check_grpo(role: str, c: ConfigDict, updated: bool) -> None:
-    """What a role's rewards and loss are computed from; `updated`: whether GRPO runs at all."""
+def check_grpo(where: str, c: ConfigDict, drawn: bool, fields: Collection[str]) -> None:
+    """Refuses what rewards and loss cannot be computed from.
+
+    Args:
+      where: name of the group `c`.
+      drawn: whether completions are drawn at all.
+      fields: of a `RewardBatch`, those that there will be.
+    """
     try:
         made_from(GrpoConfig, c)
     except UserError as e:
-        raise UserError(f"config.{role}: {e}") from None
-    if not updated:
+        raise UserError(f"config.{where}: {e}") from None
+    if not drawn:
         return
-    check_rewards(c.rewards, c.parameters, f"config.{role}.", FIELDS[role])
+    check_rewards(c.rewards, c.parameters, f"config.{where}.", fields)
     for name in POSITIVE:
         reward, _, parameter = name.partition(".")
         value = c.parameters.get(reward, {}).get(parameter, 1)
         if value <= 0:
-            raise UserError(f"config.{role}.parameters.{name} is {value}; it must be above 0")
+            raise UserError(f"config.{where}.parameters.{name} is {value}; it must be above 0")
     if not c.temperature:
         raise UserError(
-            f"config.{role}.temperature is 0: all completions of a prompt would be equal, and GRPO "
-            "would learn nothing; set it above 0"
+            f"config.{where}.temperature is 0: all completions of a prompt would be equal, and "
+            "GRPO would learn nothing; set it above 0"
         )
 
 
-def _check_batches(c: ConfigDict) -> None:
-    """Micro-batches and devices must divide every batch."""
+def check_batches(c: ConfigDict, batches: Mapping[str, ConfigDict]) -> None:
+    """Micro-batches and devices must divide every batch; `batches`: key -> its group."""
     devices = MeshConfig(**c.mesh).rows
-    batches = {"sft.batch": c.sft, **{f"{role}.prompts": c[role] for role in ROLES}}
     for name, part in batches.items():
         size = value_of(c, name)
         if size % (part.micro_batches * devices):

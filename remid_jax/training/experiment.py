@@ -3,9 +3,9 @@
 import dataclasses
 import hashlib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -73,21 +73,70 @@ class Experiment:
             adapters.save_adapter(folder / role, adapter, self.scoring)
 
 
-def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
+class Setting(NamedTuple):
+    """What a run is about, before anything is trained.
+
+    Attributes:
+      task: texts and tokens.
+      base: what adapters belong to; of a benchmark the model itself.
+      params: the base's parameters.
+      train: samples that training sees.
+      tests: subset tag -> held-out samples.
+      shortened: ids of samples that lost their oldest turns.
+      excluded: ids of samples whose prompts were too long all the same.
+    """
+
+    task: Task
+    base: adapters.Base
+    params: Any
+    train: Sequence[Sample]
+    tests: Mapping[str, Sequence[Sample]]
+    shortened: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
+def read_setting(
+    config: ConfigDict, folder: Path, mesh: Mesh | None, reads: Callable[[Task], Task],
+    golden: str,
+) -> Setting:  # fmt: skip
     """Reads samples and model; a world's base is trained where it does not exist yet.
+
+    Args:
+      config: of the run.
+      folder: of the run.
+      mesh: of devices.
+      reads: makes of the task of all contexts that of the run.
+      golden: what needs the golden answers of training samples, for a message; empty: nothing.
 
     Raises:
       UserError: files, model or sizes that cannot be used.
     """
-    mesh = make_mesh(MeshConfig(**config.mesh))
-    lora = made_from(LoraConfig, config.lora)
     load = _world if config.task == "world" else _benchmark
-    task, base, params, train, tests, shortened, excluded = load(config, folder, mesh)
-    if len(train) < max(config.sft.batch, config.reasoner.prompts, config.policy.prompts):
+    return load(config, folder, mesh, reads, golden)
+
+
+def check_count(train: Sequence[Sample], batches: Mapping[str, int]) -> None:
+    """Refuses batches (key -> samples) that are larger than the training set."""
+    if len(train) < max(batches.values()):
+        *others, last = (f"config.{name}" for name in batches)
         raise UserError(
             f"there are {len(train)} training samples, fewer than a batch: lower "
-            "config.sft.batch, config.reasoner.prompts and config.policy.prompts"
+            f"{', '.join(others)}{' and ' if others else ''}{last}"
         )
+
+
+def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
+    """What a run of CoRL works on.
+
+    Raises:
+      UserError: as of `read_setting`; or a trained pair that cannot be gone on from.
+    """
+    mesh = make_mesh(MeshConfig(**config.mesh))
+    lora = made_from(LoraConfig, config.lora)
+    found = read_setting(config, folder, mesh, lambda task: task, "CoRL")
+    base = found.base
+    batches = {"sft.batch": config.sft.batch, **{f"{r}.prompts": config[r].prompts for r in ROLES}}
+    check_count(found.train, batches)
     initial = place(adapters.new_params(base.config, lora, jax.random.key(config.seed)), mesh)
     start, digest = dict.fromkeys(ROLES, initial), f"{base.fingerprint}/{lora}"
     if config.init_from:
@@ -95,11 +144,11 @@ def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
         start = {role: place(a.params, mesh) for role, a in trained.items()}
         digest += "/".join(adapters.adapted_fingerprint(a) for a in trained.values())
     return Experiment(
-        task=task, train=train, tests=tests, shape=base.config,
-        graphdef=adapters.adapted_structure(base.config, lora)[0], frozen=place(params, mesh),
-        initial=initial, start=start, identity=hashlib.sha256(digest.encode()).hexdigest(),
-        base=base.fingerprint, lora=lora, mesh=mesh, shortened=shortened, excluded=excluded,
-        scoring=_scoring(config),
+        task=found.task, train=found.train, tests=found.tests, shape=base.config,
+        graphdef=adapters.adapted_structure(base.config, lora)[0],
+        frozen=place(found.params, mesh), initial=initial, start=start,
+        identity=hashlib.sha256(digest.encode()).hexdigest(), base=base.fingerprint, lora=lora,
+        mesh=mesh, shortened=found.shortened, excluded=found.excluded, scoring=_scoring(config),
     )  # fmt: skip
 
 
@@ -112,27 +161,34 @@ def _trained(folder: str, base: adapters.Base, lora: LoraConfig) -> dict[str, ad
     """Role -> the trained adapter from which it goes on; refuses one of another shape."""
     trained = {role: adapters.load_adapter(f"{folder}/{role}", base) for role in ROLES}
     for role, adapter in trained.items():
-        if dataclasses.replace(adapter.lora, dropout=lora.dropout) != lora:
-            raise UserError(
-                f"{folder}: the {role}'s adapter is of another shape ({adapter.lora}) than "
-                "config.lora says"
-            )
+        check_shape(f"{folder}: the {role}'s adapter", adapter, lora)
     return trained
 
 
+def check_shape(what: str, adapter: adapters.Adapter, lora: LoraConfig) -> None:
+    """Refuses an adapter (`what`) that `config.lora` does not describe; dropout may differ."""
+    if dataclasses.replace(adapter.lora, dropout=lora.dropout) != lora:
+        raise UserError(f"{what} is of another shape ({adapter.lora}) than config.lora says")
+
+
 def _train_and_tests(
-    subsets: Mapping[str, Sequence[Sample]], config: ConfigDict
+    subsets: Mapping[str, Sequence[Sample]], config: ConfigDict, learner: str
 ) -> tuple[list[Sample], dict[str, Sequence[Sample]]]:
-    """IDTrain (with `train_on_test` the test subsets too), and the subsets of evaluation."""
+    """IDTrain (with `train_on_test` the test subsets too), and the subsets of evaluation.
+
+    Evaluations need golden answers, training only where a `learner` is named.
+    """
     train = list(subsets.get(shifts.ID_TRAIN, ()))
     if config.train_on_test:
         train += [s for tag in config.evaluate.tags for s in subsets.get(tag, ())]
     limit = config.evaluate.samples or None
     tests = {tag: subsets[tag][:limit] for tag in config.evaluate.tags if subsets.get(tag)}
-    for sample in (s for part in (train, *tests.values()) for s in part if not s.golden):
+    held_out = [s for part in tests.values() for s in part]
+    needing = {learner: train if learner else (), "an evaluation": held_out}
+    for who, sample in ((w, s) for w, part in needing.items() for s in part if not s.golden):
         raise UserError(
-            f"sample {sample.sample_id!r} has no golden response, from which CoRL learns; leave it "
-            "out, or name other subsets in config.evaluate.tags"
+            f"sample {sample.sample_id!r} has no golden response, which {who} needs; leave it out, "
+            "or name other subsets in config.evaluate.tags"
         )
     missing = [tag for tag in config.evaluate.tags if tag not in tests]
     if missing or not train:
@@ -142,14 +198,17 @@ def _train_and_tests(
     return train, tests
 
 
-def _benchmark(config: ConfigDict, folder: Path, mesh: Mesh | None) -> tuple[Any, ...]:
-    """Task, base, its parameters, train, tests, ids of shortened and of excluded samples."""
+def _benchmark(
+    config: ConfigDict, folder: Path, mesh: Mesh | None, reads: Callable[[Task], Task],
+    golden: str,
+) -> Setting:  # fmt: skip
+    """As `read_setting`."""
     m, limit = config.model, config.max_prompt_tokens
     benchmark = load_benchmark(config.benchmark, config.in_distribution, config.subset_shifts)
-    train, tests = _train_and_tests(benchmark.subsets, config)
+    train, tests = _train_and_tests(benchmark.subsets, config, golden)
     variables = m.template_variables.to_dict()
     model = load_language_model(m.path, m.dtype, m.chat_template or None, mesh, variables)
-    task = ChatTask(model.tokenizer, config.train_on_test)
+    task = reads(ChatTask(model.tokenizer, config.train_on_test))
     fitted = [[(s, _fitted(s, task, limit)) for s in part] for part in (train, *tests.values())]
     kept = [[short for _, short in part if short is not None] for part in fitted]
     empty = [name for name, part in zip(("train", *tests), kept, strict=True) if not part]
@@ -159,7 +218,7 @@ def _benchmark(config: ConfigDict, folder: Path, mesh: Mesh | None) -> tuple[Any
     shortened = tuple(s.sample_id for s, short in pairs if short is not None and short is not s)
     excluded = tuple(s.sample_id for s, short in pairs if short is None)
     tests = dict(zip(tests, kept[1:], strict=True))
-    return task, model, model.params, kept[0], tests, shortened, excluded
+    return Setting(task, model, model.params, kept[0], tests, shortened, excluded)
 
 
 def _fitted(sample: Sample, task: Task, limit: int) -> Sample | None:
@@ -170,15 +229,18 @@ def _fitted(sample: Sample, task: Task, limit: int) -> Sample | None:
     return short
 
 
-def _world(config: ConfigDict, folder: Path, mesh: Mesh | None) -> tuple[Any, ...]:
-    """As `_benchmark`."""
+def _world(
+    config: ConfigDict, folder: Path, mesh: Mesh | None, reads: Callable[[Task], Task],
+    golden: str,
+) -> Setting:  # fmt: skip
+    """As `read_setting`."""
     w = config.world
     world = world_base.world_of(config, w.seed)
     subsets = export.draw_benchmark(world, w.test, train=w.train, seed=config.seed)
-    train, tests = _train_and_tests(subsets, config)
+    train, tests = _train_and_tests(subsets, config, golden)
     where = path_of(config.pretraining.folder or folder / "base", "config.pretraining.folder")
     shape, identity = world_base.shape_of(config), world_base.base_identity(config)
     base = types.SimpleNamespace(name="the world's base", config=shape, fingerprint=identity)
     check_mesh(base.config, mesh)
     params = world_base.base_params(config, where, mesh)
-    return WorldTask(world, w.error, config.seed), base, params, train, tests, (), ()
+    return Setting(reads(WorldTask(world, w.error, config.seed)), base, params, train, tests)

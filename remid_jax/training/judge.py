@@ -113,7 +113,7 @@ class Judge:
             found = self.negatives("policy", policy, samples, read, completed)
             fields["negatives"] = found.reshape(-1, found.shape[-1])
         if "swapped" in needed:
-            fields |= self._swapped(policy, samples, completed)
+            fields |= self.swapped(policy, samples, completed)
         return fields
 
     def negatives(
@@ -130,7 +130,7 @@ class Judge:
         sums = self._sums(policy, examples).reshape(b, len(offsets), -1)
         return np.stack([np.roll(sums[:, j - 1], -j, axis=0) for j in offsets], axis=-1)
 
-    def _swapped(
+    def swapped(
         self, policy: Any, samples: Sequence[Sample], completed: Drawn
     ) -> dict[str, np.ndarray]:
         """`plain`, `swapped` and `swap_weights` of candidates' own words, without notes."""

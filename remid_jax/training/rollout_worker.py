@@ -104,8 +104,10 @@ class RolloutWorker:
         """The reasoner's thoughts, `draws` a sample; one empty thought where nobody reads them."""
         if self.config.notes == "none":
             return [[""] for _ in samples]
-        prompts = [self.experiment.task.reason_prompt(s) for s in samples]
-        return self.draw(params, prompts, self.config.reasoner, key, draws, temperature)[2]
+        task = self.experiment.task
+        prompts = [task.reason_prompt(s) for s in samples]
+        texts = self.draw(params, prompts, self.config.reasoner, key, draws, temperature)[2]
+        return [[task.thought_of(text) for text in group] for group in texts]
 
     def predict(
         self, samples: Sequence[Sample], roles: Mapping[str, Any],

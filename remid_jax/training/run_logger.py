@@ -38,18 +38,23 @@ class ResumePoint(NamedTuple):
 
 
 class RunLogger:
-    """The folder of one run. Of several processes the primary writes; all of them read."""
+    """The folder of one run. Of several processes the primary writes; all of them read.
+
+    Attributes:
+      folder: of the run.
+      identity: digest of what the run is.
+    """
 
     def __init__(self, folder: Path, identity: str, config: ConfigDict):
         """Opens a folder, new or of the same run; a `UserError` refuses one of another run."""
         self.folder = folder
         fixed = {k: v for k, v in config.to_dict().items() if k not in _FREE}
         content = f"{identity}/{json.dumps(fixed, sort_keys=True)}"
-        self._identity = hashlib.sha256(content.encode()).hexdigest()
+        self.identity = hashlib.sha256(content.encode()).hexdigest()
         self._writes = is_primary()
         self._writer, self._count = None, 0
         found = self.latest()
-        if found is not None and read_record(found.path).get("run") != self._identity:
+        if found is not None and read_record(found.path).get("run") != self.identity:
             raise UserError(
                 f"{folder} holds a run of another configuration or base; choose another --workdir"
             )
@@ -75,7 +80,7 @@ class RunLogger:
 
     def save(self, stage: int, step: int, state: Any) -> None:
         """Writes a checkpoint, then deletes older ones."""
-        record = {"kind": "corl", "run": self._identity}
+        record = {"kind": "corl", "run": self.identity}
         save_latest(self.folder / CHECKPOINTS, f"{stage:03}-{step:06}", state, record)
 
     def add_metrics(

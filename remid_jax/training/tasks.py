@@ -22,11 +22,13 @@ def notes_of(texts: Sequence[Sequence[str]], how: str) -> Notes:
     """The policy's notes for B samples with G thoughts each.
 
     `own` are the core features of each thought, `shuffled` those of the next sample of the batch,
-    and `filler` as many full stops as the core features have words.
+    `filler` as many full stops as the core features have words, and `whole` each thought as it is.
 
     >>> notes_of([["a b"], ["c"]], "shuffled"), notes_of([["a b"]], "filler")
     ([['c'], ['a b']], [['. .']])
     """
+    if how == "whole":
+        return [[text.strip() for text in group] for group in texts]
     core = [[thoughts.scorer_notes(text) for text in group] for group in texts]
     if how == "none":
         return [[None] * len(group) for group in core]
@@ -50,10 +52,12 @@ class Task:
     Attributes:
       codec: has `encode` and `decode` of texts.
       end: the token that ends a thought and a response.
+      marks: what stands before and after a thought that is written in front of a response.
     """
 
     codec: Any
     end: int
+    marks: tuple[str, str]
 
     def reason_prompt(self, sample: Sample) -> Sequence[int]:
         """What the reasoner reads: the context, and that a thought should follow."""
@@ -61,6 +65,10 @@ class Task:
 
     def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:
         """What the policy reads: the context, notes where there are any, and the instruction."""
+        raise NotImplementedError
+
+    def naive_prompt(self, sample: Sample) -> Sequence[int]:
+        """What a model reads that nobody taught to reason, before it writes a thought."""
         raise NotImplementedError
 
     def cold_thought(self, sample: Sample) -> str:
@@ -83,9 +91,19 @@ class Task:
         """The text of ids, without the end."""
         return self.codec.decode([i for i in ids if i != self.end])
 
+    def thought_of(self, text: str) -> str:
+        """The thought in a completion, which is a thought here and nothing else."""
+        return text
+
+    def answer_of(self, text: str) -> str:
+        """The response in a completion, which is a response here and nothing else."""
+        return text
+
 
 class ChatTask(Task):
     """A role-play benchmark and a model with a chat template; prompts as in a diagnosis."""
+
+    marks = ("<think>\n", "\n</think>\n\n")  # which a diagnosis cuts from answers
 
     def __init__(self, tokenizer: Tokenizer, train_on_test: bool = False):
         """With `train_on_test`, golden responses outside IDTrain may shape cold thoughts too."""
@@ -96,6 +114,9 @@ class ChatTask(Task):
 
     def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:  # noqa: D102
         return self.codec.encode_chat(prompts.scorer_messages(sample, notes))
+
+    def naive_prompt(self, sample: Sample) -> Sequence[int]:  # noqa: D102
+        return self.codec.encode_chat(prompts.reason_messages(sample))
 
     def cold_thought(self, sample: Sample) -> str:
         """Drafted by rule from the sample."""
@@ -112,6 +133,8 @@ class ChatTask(Task):
 class WorldTask(Task):
     """A textual world."""
 
+    marks = ("", f" {tokenisation.REPLY}")
+
     def __init__(self, world: TextualWorld, error: float, seed: int = 0):
         """Each fact of a cold thought is wrong with probability `error`, drawn with `seed`."""
         self.codec, self.end = tokenisation, tokenisation.EOS
@@ -123,6 +146,9 @@ class WorldTask(Task):
     def policy_prompt(self, sample: Sample, notes: str | None) -> Sequence[int]:  # noqa: D102
         parts = () if notes is None else (tokenisation.NOTES, notes)
         return _ids(sample, *parts, tokenisation.REPLY)
+
+    def naive_prompt(self, sample: Sample) -> Sequence[int]:  # noqa: D102
+        return self.reason_prompt(sample)
 
     def recall_prompt(self, sample: Sample) -> Sequence[int]:
         """Context and the mark of an agent, after which the base recalls who is what."""

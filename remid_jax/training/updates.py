@@ -1,4 +1,4 @@
-"""The compiled programs of training: score, SFT update, GRPO update."""
+"""The compiled programs of training: score, and the updates of SFT, GRPO and DPO."""
 
 import dataclasses
 import functools
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from remid_jax.models.sharding import whole_everywhere
+from remid_jax.training.dpo import DpoConfig, dpo_loss
 from remid_jax.training.groups import GroupedBatch, group_statistics
 from remid_jax.training.grpo import Completions, GrpoConfig, grpo_loss
 from remid_jax.training.optimiser import OptimiserConfig, TrainState, gradient_step
@@ -96,3 +97,34 @@ def grpo_update(
         loss, state, (batch, drawn), jax.random.key(0), optimiser, micro_batches
     )
     return state, metrics
+
+
+@functools.partial(jax.jit, static_argnames=(*_STATIC, "dpo"), donate_argnames=("state",))
+def dpo_update(
+    frozen: Any, state: TrainState, batch: GroupedBatch, reference: Array, *, graphdef: Any,
+    optimiser: OptimiserConfig, micro_batches: int, remat: bool, dpo: DpoConfig,
+) -> tuple[TrainState, dict[str, Array]]:  # fmt: skip
+    """One step of direct preference optimisation, arguments as of `sft_update`.
+
+    There is no dropout: the reference has none either.
+
+    Args:
+      batch: each prompt is continued by the preferred answer, then by the other one.
+      reference: [B, 2, K] log-probabilities of their tokens under the reference, in nats.
+
+    Returns:
+      The new state; metrics of `dpo_loss` and `gradient_step`, and `tokens`.
+    """
+
+    def loss(params: Any, part: tuple[GroupedBatch, Array], _: Array):
+        rows, known = part
+        decoder = nnx.merge(graphdef, nnx.merge_state(frozen, params))
+        log_probs, _ = group_statistics(decoder, rows, remat=remat)
+        total, pairs, metrics = dpo_loss(log_probs, known, rows.weights, dpo)
+        return total, (pairs, metrics)
+
+    tokens = jnp.sum(batch.weights > 0, dtype=jnp.float32)
+    state, _, metrics = gradient_step(
+        loss, state, (batch, reference), jax.random.key(0), optimiser, micro_batches
+    )
+    return state, {"tokens": tokens, **metrics}

@@ -13,12 +13,23 @@ from configs import calibrate as calibrate_configs
 from configs import corl_world as world_configs
 from configs import monitor as monitor_configs
 from configs import study_faults as faults_configs
-from experiments import bounds, calibrate, corl_world, monitor, study_faults
+from configs import study_methods_smollm2 as text_configs
+from configs import study_methods_world as methods_configs
+from experiments import (
+    bounds,
+    calibrate,
+    corl_world,
+    monitor,
+    study_faults,
+    study_methods_smollm2,
+    study_methods_world,
+)
 from experiments.reference import keys_for, page
 from remid_jax.errors import UserError
 from remid_jax.evaluation import config as diagnosis
 from remid_jax.settings import Group, walk
 from remid_jax.training import config as training
+from remid_jax.training import rpm_config as rpms
 
 EXPERIMENTS = {
     "diagnose": (diagnosis.default_config, diagnosis.check_config),
@@ -28,6 +39,9 @@ EXPERIMENTS = {
     "calibrate": (calibrate_configs.get_config, calibrate.check),
     "corl_world": (world_configs.get_config, corl_world.check),
     "study_faults": (faults_configs.get_config, study_faults.check),
+    "rpm": (rpms.default_config, rpms.check_config),
+    "study_methods_world": (methods_configs.get_config, study_methods_world.check),
+    "study_methods_smollm2": (text_configs.get_config, study_methods_smollm2.check),
     "corl_world_thoughts": (lambda: world_configs.get_config("thoughts"), corl_world.check),
 }
 NO_NUMBER = (math.nan, math.inf, -math.inf, (), (1,))
@@ -163,6 +177,12 @@ BEYOND: dict[str, dict[str, tuple[Any, ...]]] = {  # what no range says
     "study_faults": {
         "shifts": ((), ("a", "a"), ("IDTest",)), "pairs": (("no",),), "contexts": ((),),
     },
+    "rpm": {
+        "world.noise": (1e-4,), "lora.targets": ("(",), "start": ("runs/sft",),
+        "evaluate.tags": (("",),), "dpo.micro_batches": (3,),
+    },
+    "study_methods_world": {"methods": ((), ("no",), ("dpo",)), "seeds": ((),)},
+    "study_methods_smollm2": {"methods": ((), ("dpo",)), "shifts": ((),)},
     "calibrate": {"coverage.contexts": ((),), "shapley.logit_noises": ((),)},
     "corl_world": {
         "study.seeds": ((),), "study.variants": ((), ("no",)), "study.begins": ({"corl": "no"},),

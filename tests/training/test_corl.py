@@ -328,7 +328,7 @@ def test_samples_without_golden_responses_are_refused_in_one_line(short_benchmar
         lacking[split][2]["agent_golden_response"] = None
         file.write_text(json.dumps(lacking), encoding="utf-8")
         name = lacking[split][2]["sample_ID"]
-        with pytest.raises(UserError, match=f"sample '{name}' has no golden response, from which"):
+        with pytest.raises(UserError, match=f"sample '{name}' has no golden response, which"):
             make_experiment(config, tmp_path)
 
 

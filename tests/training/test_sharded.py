@@ -44,7 +44,7 @@ def test_rollouts_are_the_same_and_gather_weights_once():
 
 
 UPDATING = """
-import json, sys
+import dataclasses, json, sys
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
 from tiny_model import build_model, filled
@@ -54,7 +54,8 @@ from remid_jax.models.sharding import MeshConfig, make_mesh, place, place_rows, 
 from remid_jax.training.groups import Example, group_examples
 from remid_jax.training.grpo import Completions, GrpoConfig
 from remid_jax.training.optimiser import OptimiserConfig, init_state
-from remid_jax.training.updates import grpo_update, score, sft_update
+from remid_jax.training.dpo import DpoConfig
+from remid_jax.training.updates import dpo_update, grpo_update, score, sft_update
 
 LORA = LoraConfig(rank=16, alpha=32.0, dropout=0.0)
 OPTIMISER = OptimiserConfig(1e-5, steps=10**6, warmup=0.0, schedule="constant", clip=1.0)
@@ -83,13 +84,17 @@ for shape in json.loads(sys.argv[1]):
     some, given = place_rows((groups, known), mesh)
     how = {"graphdef": graphdef, "optimiser": OPTIMISER, "micro_batches": 1, "remat": False}
     with using(mesh):
-        begun = [init_state(jax.tree.map(jnp.copy, placed), OPTIMISER) for _ in range(2)]
+        begun = [init_state(jax.tree.map(jnp.copy, placed), OPTIMISER) for _ in range(3)]
         _, sft = sft_update(params, begun[0], some, jax.random.key(0), **how)
         _, grpo = grpo_update(
             params, begun[1], some, given, on_policy=False, grpo=GrpoConfig(kl_coefficient=0.1),
             **how,
         )
-    out.append([{k: float(v) for k, v in said.items()} for said in (sft, grpo)])
+        pairs = dataclasses.replace(groups, rows=groups.rows[:, :2], starts=groups.starts[:, :2],
+                                    weights=groups.weights[:, :2])
+        both = place_rows((pairs, old[:, :2]), mesh)
+        _, dpo = dpo_update(params, begun[2], *both, dpo=DpoConfig(), **how)
+    out.append([{k: float(v) for k, v in said.items()} for said in (sft, grpo, dpo)])
 print(json.dumps(out))
 """
 MESHES = ((2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 2, 2), (2, 2, 2), (2, 4, 1), (1, 8, 1))

@@ -1,0 +1,153 @@
+"""What the runs of the study of methods say together: quality, R-EMID, scores and their ranks."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from remid_jax.data.shifts import ID_TEST
+from remid_jax.report.tables import new_table, print_whole
+
+from .corl_tables import Cell, mean_and_error, with_interval
+from .world_truth import COLUMNS, column_of
+
+SCORES = ("profile", "r_emi", "r_emid", "retained", "baseline", "reference_match")
+TRUTHS = {  # each: higher is better
+    "quality": "-E KL(p || p_theta)",
+    "quality_kept": "its fall from IDTest",
+    "exact_r_emi": "R-EMI by the true p",
+    "exact_r_emid": "minus R-EMID by the true p",
+}
+MALFORMED = "malformed"  # share of answers that are no response of the world
+SHOWN = {
+    "quality": f"{TRUTHS['quality']}, nats a response",
+    "exact_r_emid": f"{TRUTHS['exact_r_emid']}, nats a response",
+    MALFORMED: "share of answers that are no response of the world, left out of R-EMI",
+}
+Grid = dict[str, dict[str, float]]  # method -> subset -> value
+Values = Mapping[str, Grid]  # truth or score -> grid
+
+
+def truth_of(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Grid]:
+    """Truth, and `malformed` -> method -> subset -> value of one seed.
+
+    Args:
+      measured: method -> subset -> what `method_world.measure_rpm` gives.
+    """
+    levels = {
+        "quality": lambda at: -float(np.mean(at["kl"])),
+        "exact_r_emi": lambda at: math.nan if at["r_emi"] is None else at["r_emi"],
+        MALFORMED: lambda at: at[MALFORMED],
+    }
+    found = {
+        name: {m: {tag: level(at) for tag, at in by_tag.items()} for m, by_tag in measured.items()}
+        for name, level in levels.items()
+    }
+    for level, kept in (("quality", "quality_kept"), ("exact_r_emi", "exact_r_emid")):
+        found[kept] = {
+            m: {tag: v - by_tag[ID_TEST] for tag, v in by_tag.items() if tag != ID_TEST}
+            for m, by_tag in found[level].items()
+        }
+    return found
+
+
+def scores_of(scored: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Grid]:
+    """Score -> method -> subset -> value of one seed, of what `measure_scores` gives."""
+    return {
+        name: {
+            m: {tag: s[name] for tag, s in by_tag.items() if name in s}
+            for m, by_tag in scored.items()
+        }
+        for name in SCORES
+    }
+
+
+def record_of(truths: Sequence[Values], scores: Sequence[Values]) -> dict[str, Any]:
+    """Means over seeds, and rank correlations of scores with truths; one value a seed each."""
+    levels = (*TRUTHS, MALFORMED)
+    return {
+        **{name: _means([seed[name] for seed in truths]) for name in levels},
+        "by_shift": {name: _means([_by_shift(seed[name]) for seed in truths]) for name in levels},
+        "scores": {name: _means([seed[name] for seed in scores]) for name in SCORES},
+        "rank_correlation": {
+            truth: {
+                score: _correlation([
+                    (t[truth], s[score]) for t, s in zip(truths, scores, strict=True)
+                ])
+                for score in SCORES
+            }
+            for truth in TRUTHS
+        },
+    }  # fmt: skip
+
+
+def _means(seeds: Sequence[Grid]) -> dict[str, dict[str, Cell]]:
+    return {
+        m: {tag: _finite(mean_and_error, [seed[m][tag] for seed in seeds]) for tag in by_tag}
+        for m, by_tag in seeds[0].items()
+    }
+
+
+def _finite(summary: Callable[[Sequence[float]], Cell], values: Sequence[float]) -> Cell:
+    """A summary of the values that are known, with their number; its mean is None of none."""
+    known = [v for v in values if math.isfinite(v)]
+    return {**(summary(known) if known else {"mean": None, "se": None}), "seeds": len(known)}
+
+
+def _correlation(seeds: Iterable[tuple[Grid, Grid]]) -> Cell:
+    """Spearman's over all methods and subsets that both have, its mean and 95 % over seeds."""
+    return _finite(with_interval, [rank_correlation(*seed) for seed in seeds])
+
+
+def rank_correlation(truth: Grid, score: Grid) -> float:
+    """Spearman's rank correlation over cells of both; NaN where either is the same everywhere."""
+    cells = [(m, tag) for m in truth for tag in truth[m] if tag in score[m]]
+    a, b = (np.array([grid[m][tag] for m, tag in cells]) for grid in (truth, score))
+    known = np.isfinite(a) & np.isfinite(b)
+    if known.sum() < 3 or not np.ptp(a[known]) or not np.ptp(b[known]):
+        return math.nan
+    return float(spearmanr(a[known], b[known]).statistic)
+
+
+def _by_shift(grid: Grid) -> Grid:
+    """Means over the subsets of a shift, which weigh the same: method -> shift -> value."""
+    found: Grid = {}
+    for m, by_tag in grid.items():
+        of: dict[str, list[float]] = {}
+        for tag, value in by_tag.items():
+            of.setdefault(column_of(tag), []).append(value)
+        found[m] = {column: float(np.mean(values)) for column, values in of.items()}
+    return found
+
+
+def print_tables(record: Mapping[str, Any]) -> None:
+    """Quality and exact R-EMID by method and shift, and rank correlations."""
+    for name, title in SHOWN.items():
+        columns = [c for c in COLUMNS if all(c in of for of in record["by_shift"][name].values())]
+        rows = [
+            (m, *(_level(of[c]) for c in columns)) for m, of in record["by_shift"][name].items()
+        ]
+        title = f"{title}, mean ± standard error over seeds"
+        print_whole(new_table(title, ("", *columns), rows))
+    rows = [
+        (score, *(_cell(record["rank_correlation"][truth][score]) for truth in TRUTHS))
+        for score in SCORES
+    ]
+    title = "rank correlation with the truth over methods and subsets, mean and 95 % over seeds"
+    print_whole(new_table(title, ("score", *TRUTHS.values()), rows))
+
+
+def _level(cell: Cell) -> str:
+    if cell["mean"] is None:
+        return "-"
+    return f"{cell['mean']:.3f}" + ("" if cell["se"] is None else f" ± {cell['se']:.3f}")
+
+
+def _cell(cell: Cell) -> str:
+    if cell["mean"] is None:
+        return "-"
+    interval = cell.get("interval")
+    beside = f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
+    return f"{cell['mean']:+.2f}{beside}"

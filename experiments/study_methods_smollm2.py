@@ -1,0 +1,99 @@
+"""Training methods for RPMs on real text: each trains SmolLM2, one diagnosis measures all."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from remid_jax.data.shifts import ID_TEST
+from remid_jax.diagnosis import diagnose
+from remid_jax.errors import UserError
+from remid_jax.evaluation.config import default_config, rpm
+from remid_jax.files import open_workdir
+from remid_jax.models.rpm import RPM
+from remid_jax.provenance import provenance
+from remid_jax.report.results_file import write_results
+from remid_jax.settings import check_keys
+from remid_jax.training.run_logger import EVALUATIONS, read_lines
+
+from .configurations import packaged_module
+from .studies.children import Child, run_children
+from .studies.pieces import print_records
+
+DIAGNOSIS = "diagnosis"  # folder of the run that measures all methods
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a UserError for what cannot be compared, before any work."""
+    module = packaged_module("study_methods_smollm2")
+    check_keys(config, module.KEYS)
+    starts = {module.METHODS[m][1] for m in config.methods if m != module.BASE} - {None}
+    if missing := starts - set(config.methods):
+        raise UserError(f"config.methods needs {', '.join(sorted(missing))} to begin from")
+    if not config.methods or not config.shifts:
+        raise UserError("config.methods and config.shifts must each name one or more")
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Trains what is left to train, diagnoses all, prints, and writes `workdir/results.json`."""
+    check(config)
+    started, folder = time.monotonic(), open_workdir(workdir)
+    origin, module = provenance(config), packaged_module("study_methods_smollm2")
+    trained = [m for m in config.methods if m != module.BASE]
+    waves = [[_child(config, m, folder)] for m in trained]  # one fills the machine
+    run_children(waves, workers=1)
+    found = diagnose(diagnosis_of(config, folder), folder / DIAGNOSIS)
+    held_out = {
+        m: {e["tag"]: {k: e[k] for k in ("n", "log_q", "log_q_se")}
+            for e in read_lines(folder / m / EVALUATIONS)}
+        for m in trained
+    }  # fmt: skip
+    rows = [r for r in found["rows"] if r["rpm"] in config.methods]
+    head = {
+        "seeds": [config.seed], "command": " ".join(origin["command"]),
+        "commit": origin["git_revision"], "machine": f"{origin['platform']}, {origin['device']}",
+        "seconds": time.monotonic() - started,
+    }  # fmt: skip
+    profile = [r for r in found["profile"] if r["rpm"] in config.methods]
+    write_results(folder, {**head, "held_out": held_out, "rows": rows, "profile": profile,
+                           "provenance": origin})  # fmt: skip
+    _print(held_out)
+    print(f"results: {folder / 'results.json'}; report: {folder / DIAGNOSIS / 'report.html'}")
+
+
+def _child(config: ConfigDict, method: str, folder: Path) -> Child:
+    name, start = packaged_module("study_methods_smollm2").METHODS[method]
+    words = ["--config", name, "--workdir", str(folder / method)]
+    words += [f"--config.steps={config.steps}", f"--config.seed={config.seed}"]
+    words.append(f"--config.evaluate.tags={(ID_TEST, *config.shifts)!r}")
+    if config.contexts:
+        words.append(f"--config.evaluate.samples={config.contexts}")
+    if start is not None:
+        words.append(f"--config.start={folder / start}")
+    return Child(method, folder / method / "results.json", tuple(words))
+
+
+def diagnosis_of(config: ConfigDict, folder: Path) -> ConfigDict:
+    """The diagnosis of all methods: the untrained model is reasoner and q, and no RPM's judge."""
+    c, base = default_config(), packaged_module("study_methods_smollm2").BASE
+    c.rpms = ConfigDict({
+        m: rpm("full", "" if m == base else str(folder / m / RPM)) for m in config.methods
+    })  # fmt: skip
+    c.shifts, c.seed = tuple(config.shifts), config.seed
+    c.limits.contexts, c.sampling.max_tokens = config.contexts, config.answer_tokens
+    c.limits.too_long = "drop_oldest_turns"
+    c.estimator.emi_shifts = -1
+    return c
+
+
+def _print(held_out: dict[str, dict[str, Any]]) -> None:
+    records = [
+        {"method": m, "tag": tag, **cell} for m, of in held_out.items() for tag, cell in of.items()
+    ]
+    print_records(
+        "log p of held-out golden responses, nats (± standard error)",
+        (("method", "{method}"), ("subset", "{tag}"), ("samples", "{n}"),
+         ("log p", "{log_q:.2f} ± {log_q_se:.2f}")),
+        records, left=("method", "subset"),
+    )  # fmt: skip
