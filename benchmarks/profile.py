@@ -43,7 +43,8 @@ def _layers(
             return decoder.extend_packed(tokens, length + offsets, segments, window, prefix, length)
 
         def attend(q: Any, k: Any, v: Any, cache: Any) -> tuple[Any, None]:
-            return q + (k.sum() + v.sum()), None  # keys and values are still computed
+            read = (k.sum() + v.sum()).astype(q.dtype)  # keys and values are still computed
+            return q + read, None
 
         x, _ = decoder.run_layers(decoder.embed(tokens), length + offsets, attend, prefix)
         return decoder.normalise(x)

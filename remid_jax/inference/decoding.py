@@ -118,8 +118,8 @@ def decode(
                 jax.lax.dynamic_update_slice(old, new.swapaxes(1, 2).astype(old.dtype), place)
                 for old, new in ((own_k, k), (own_v, v))
             )
-            read = (x.astype(q.dtype) for x in (pk, pv))
-            own = (x.astype(q.dtype) for x in (own_k, own_v))
+            read = (x.astype(k.dtype) for x in (pk, pv))
+            own = (x.astype(k.dtype) for x in (own_k, own_v))
             out = decode_attention(q[:, 0], *read, batch.valid, *own, s.t)
             return out[:, None], (own_k, own_v)
 

@@ -66,7 +66,8 @@ class Engine(Protocol):
 
 def engine_fingerprint(model: str, dtype: str, cache_dtype: str) -> str:
     """Fingerprint of a `JaxEngine` from its model's and the types of weights and caches."""
-    return model + (f"/cache={cache_dtype}" if cache_dtype and cache_dtype != dtype else "")
+    sums = "/float32 between products" if dtype == "bfloat16" else ""  # it was not always so
+    return model + sums + (f"/cache={cache_dtype}" if cache_dtype not in ("", dtype) else "")
 
 
 class JaxEngine:

@@ -15,6 +15,7 @@ from remid_jax.inference.sizes import HEAD
 from remid_jax.models.decoder import logits_of
 from remid_jax.models.pretrained import LanguageModel
 from remid_jax.models.sharding import ROWS, parts_in_force
+from remid_jax.models.slices import slice_in_dim
 
 Array = jax.Array
 
@@ -89,7 +90,7 @@ def _statistics(
     def add(carry: tuple[Array, ...], start: Array) -> tuple[tuple[Array, ...], None]:
         top, total, moment, target = carry
         begin = jnp.minimum(start, vocab - size)  # the last piece is whole, ...
-        piece = jax.lax.dynamic_slice_in_dim(kernel, begin, size, axis)
+        piece = slice_in_dim(kernel, begin, size, axis)
         logits = logits_of(hidden, piece, axis)
         if pieces * size != vocab:  # ... and what it repeats does not count
             logits = jnp.where(begin + jnp.arange(size) >= start, logits, -jnp.inf)

@@ -1,17 +1,15 @@
 """Rotary positions and grouped-query attention over a cached prefix."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
+
+from remid_jax.models.products import product
 
 Array = jax.Array
 
 QUERY_BLOCK = 128  # least queries of one block of causal attention
 QUERY_BLOCKS = 4  # most blocks: each is code of its own, and so many spare 3/8 of the products
 PACKED_BLOCK = 64  # queries of one block where responses are packed
-
-_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def rotary(
@@ -74,19 +72,19 @@ def _attend(
       before: scalar, how many of T are valid.
     """
     kv, n, m, d = q.shape
-    own = _product("knmd,knsd->knms", q, k)
+    own = product("knmd,knsd->knms", q, k)
     own = jnp.where(seen, own, -jnp.inf)
     if prefix_k.shape[0] == 0:
         o = jnp.exp(own - jax.lax.stop_gradient(own.max(-1, keepdims=True)))
-        out = _product("knms,knsd->knmd", o.astype(v.dtype), v)
-        return (out / o.sum(-1, keepdims=True)).astype(v.dtype)
+        out = product("knms,knsd->knmd", o, v)
+        return out / o.sum(-1, keepdims=True)
     flat = q.reshape(kv, n * m, d)
-    old = _product("kmd,tkd->kmt", flat, prefix_k)
+    old = product("kmd,tkd->kmt", flat, prefix_k)
     old = jnp.where(jnp.arange(prefix_k.shape[0]) < before, old, -jnp.inf)
     p, o, total = _weights(old.reshape(kv, n, m, -1), own)
-    out = _product("kmt,tkd->kmd", p.astype(v.dtype).reshape(kv, n * m, -1), prefix_v)
-    out = out.reshape(q.shape) + _product("knms,knsd->knmd", o.astype(v.dtype), v)
-    return (out / total).astype(v.dtype)
+    out = product("kmt,tkd->kmd", p.reshape(kv, n * m, -1), prefix_v)
+    out = out.reshape(q.shape) + product("knms,knsd->knmd", o, v)
+    return out / total
 
 
 def query_block(tokens: int) -> int:
@@ -115,8 +113,9 @@ def causal_attention(
         that those of one row stand in memory at once.
     """
     s, kv, d = q.shape[1], k.shape[2], k.shape[3]
-    if prefix_k.shape[0] == 0 and has_fused_attention(q.dtype, d):
-        return fused_attention(q, k, v)  # which keeps no scores, with or without `remat`
+    if prefix_k.shape[0] == 0 and has_fused_attention(k.dtype, d):
+        # It keeps no scores, with or without `remat`.
+        return fused_attention(q.astype(k.dtype), k, v)
     if remat:
 
         @jax.checkpoint
@@ -206,11 +205,11 @@ def decode_attention(
         x = jnp.swapaxes(x.reshape(p, kv, rows, group, x.shape[-1]), 1, 2)
         return x.reshape(b, kv, group, x.shape[-1])
 
-    before = _product("pkmd,pktd->pkmt", by_prompt(q), prefix_k)
+    before = product("pkmd,pktd->pkmt", by_prompt(q), prefix_k)
     before = by_row(jnp.where(prefix_valid[:, None, None, :], before, -jnp.inf))
-    own = _product("bkgd,bktd->bkgt", q, k)
+    own = product("bkgd,bktd->bkgt", q, k)
     own = jnp.where(jnp.arange(k.shape[2]) <= t, own, -jnp.inf)
     w, o, total = _weights(before, own)
-    out = by_row(_product("pkmt,pktd->pkmd", by_prompt(w.astype(v.dtype)), prefix_v))
-    out = out + _product("bkgt,bktd->bkgd", o.astype(v.dtype), v)
-    return (out / total).astype(v.dtype).reshape(b, h, d)
+    out = by_row(product("pkmt,pktd->pkmd", by_prompt(w), prefix_v))
+    out = out + product("bkgt,bktd->bkgd", o, v)
+    return (out / total).reshape(b, h, d)

@@ -11,7 +11,9 @@ from flax import nnx
 
 from remid_jax.models.attention import causal_attention, packed_attention, rotary
 from remid_jax.models.lora import KERNELS, LoraConfig, lora_names, low_rank, new_pair
+from remid_jax.models.products import product
 from remid_jax.models.sharding import pinned
+from remid_jax.models.slices import scan_layers
 
 Array = jax.Array
 KeyValue = tuple[Array, Array]
@@ -95,24 +97,27 @@ class Block(nnx.Module):
 
     def project(self, name: str, y: Array, key: Array | None) -> Array:
         """y [..., in] times a kernel, and the adapter's share where it has one; key: dropout's."""
-        out = y @ getattr(self, name)[...]
+        kernel = getattr(self, name)[...]
+        out = product("...i,io->...o", y, kernel)
         if self.lora is None or name not in self.lora.kernels:
             return out
         a, b = (getattr(self, part)[...] for part in lora_names(name))
         key = None if key is None else jax.random.fold_in(key, self.lora.kernels.index(name))
-        return out + low_rank(y, a, b, self.lora, key)
+        return out + low_rank(y.astype(kernel.dtype), a, b, self.lora, key)
 
     def heads(
         self, y: Array, positions: Array, key: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        """Normalised states [..., S, width] -> q [..., S, H, d], k [..., S, KV, d], v."""
+        """Normalised states [..., S, width] -> float32 q [..., S, H, d], k [..., S, KV, d], v."""
         c = self.config
         q, k, v = (
             pinned(self.project(name, y, key), "tensor") for name in ("query", "key", "value")
         )
         if c.attention_bias:
-            q, k = q + self.query_bias[...], k + self.key_bias[...]
-            v = v + self.value_bias[...]
+            q, k, v = (
+                x + getattr(self, bias)[...].astype(x.dtype)
+                for x, bias in ((q, "query_bias"), (k, "key_bias"), (v, "value_bias"))
+            )
         q, k, v = (x.reshape(*y.shape[:-1], -1, c.head_dim) for x in (q, k, v))
         if c.qk_norm:
             q = rms_norm(q, self.query_norm[...], c.norm_eps)
@@ -120,7 +125,8 @@ class Block(nnx.Module):
         turn = functools.partial(
             rotary, positions=positions, theta=c.rope_theta, divisors=c.rope_divisors
         )
-        return turn(q), turn(k), v
+        dtype = self.key[...].dtype  # keys and values are kept, and read, in the weights' type
+        return turn(q), turn(k).astype(dtype), v.astype(dtype)
 
     def __call__(
         self, x: Array, positions: Array, attend: Attend, cache: Any, key: Array | None = None
@@ -147,8 +153,7 @@ class Block(nnx.Module):
 
 def logits_of(hidden: Array, kernel: Array, axis: int) -> Array:
     """Float32 logits of hidden states [..., width] by an output kernel; axis: that of tokens."""
-    spec = "...d,vd->...v" if axis == 0 else "...d,dv->...v"
-    return jnp.einsum(spec, hidden, kernel, preferred_element_type=jnp.float32)
+    return product("...d,vd->...v" if axis == 0 else "...d,dv->...v", hidden, kernel)
 
 
 class Decoder(nnx.Module):
@@ -167,8 +172,8 @@ class Decoder(nnx.Module):
             self.head = _weight(rngs, config.width, config.vocab_size)
 
     def embed(self, tokens: Array) -> Array:
-        """Token ids [...] -> [..., width]."""
-        return pinned(self.embedding[...][tokens], None)
+        """Token ids [...] -> [..., width] float32: between products nothing is rounded."""
+        return pinned(self.embedding[...][tokens].astype(jnp.float32), None)
 
     def run_layers(
         self, x: Array, positions: Array, attend: Attend, cache: Any, key: Array | None = None,
@@ -186,7 +191,7 @@ class Decoder(nnx.Module):
             state, layer_cache, layer_key = layer
             return nnx.merge(graphdef, state)(x, positions, attend, layer_cache, layer_key)
 
-        return jax.lax.scan(jax.checkpoint(step) if remat else step, x, (stacked, cache, keys))
+        return scan_layers(step, x, (stacked, cache, keys), remat)
 
     def split_layers(self) -> list[nnx.State]:
         """The layers one by one, for `run_split_layers`."""

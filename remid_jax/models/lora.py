@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from remid_jax.errors import UserError
+from remid_jax.models.products import product
 from remid_jax.settings import check_fields, key
 
 Array = jax.Array
@@ -80,12 +81,15 @@ def drop(x: Array, rate: float, key: Array) -> Array:
 
 
 def low_rank(x: Array, a: Array, b: Array, config: LoraConfig, key: Array | None) -> Array:
-    """(alpha / rank) · dropout(x) A B in the type of x: [..., in] -> [..., out].
+    """(alpha / rank) · dropout(x) A B: [..., in] -> [..., out] float32.
 
     Args:
-      x, a, b, config: inputs of the kernel; A [in, rank]; B [rank, out]; shape of the adapter.
+      x, a, b, config: inputs of the kernel, to whose type those of all products are rounded;
+        A [in, rank]; B [rank, out]; shape of the adapter.
       key: for dropout; None: nothing is dropped.
     """
+    dtype = x.dtype
     if key is not None and config.dropout:
         x = drop(x, config.dropout, key)
-    return ((x @ a.astype(x.dtype)) @ b.astype(x.dtype)) * config.scale
+    inner = product("...i,ir->...r", x, a.astype(dtype))
+    return product("...r,ro->...o", inner, b.astype(dtype)) * config.scale

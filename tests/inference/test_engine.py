@@ -10,7 +10,7 @@ from children import answer, finished, start
 
 from remid_jax.errors import UserError
 from remid_jax.inference.compilations import count_compilations
-from remid_jax.inference.engine import JaxEngine, is_out_of_memory
+from remid_jax.inference.engine import JaxEngine, engine_fingerprint, is_out_of_memory
 from remid_jax.inference.likelihood import pair_log_likelihoods
 from remid_jax.inference.prefix import branch_points
 from remid_jax.inference.sampling import sample
@@ -91,6 +91,8 @@ def test_caches_in_another_type_have_another_identity(tiny, draw):
     plain, half = JaxEngine(tiny), JaxEngine(tiny, cache_dtype="bfloat16")
     assert plain.fingerprint == JaxEngine(tiny, cache_dtype="float32").fingerprint
     assert plain.fingerprint != half.fingerprint
+    # Results in bfloat16 of before products summed in float32 are not those of now.
+    assert engine_fingerprint("m", "float32", "") == "m" != engine_fingerprint("m", "bfloat16", "")
     difference = abs(matrix(plain, [x], [y]) - matrix(half, [x], [y]))[0, 0] / 20
     assert PER_TOKEN < difference < 0.05
     with pytest.raises(UserError, match="unknown dtype 'float8'"):
