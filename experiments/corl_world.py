@@ -103,4 +103,4 @@ def _child(variant: str, seed: int, folder: Path, begin: str | None) -> Child:
     if begin is not None:
         words += [f"--config.init_from={folder / f'{begin}-{seed}' / ESTIMATOR}",
                   "--config.cold_start=()"]  # fmt: skip
-    return Child(f"{variant},{seed}", where / TRUTH, tuple(words))
+    return Child(f"{variant},{seed}", _truth_of(folder, variant, seed), tuple(words))
