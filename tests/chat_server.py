@@ -130,6 +130,12 @@ class Proxy:
         """400, which no other try mends."""
         _send(handler, 400, b'{"error": {"message": "a filter took offence"}}')
 
+    def miscounted(self, handler, _):
+        """An answer with numbers of tokens that can be none."""
+        choice = {"message": {"role": "assistant", "content": "Aye."}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": -5, "completion_tokens": 10**30}
+        _send(handler, 200, json.dumps({"choices": [choice], "usage": usage}).encode())
+
     def missing(self, handler, _):
         """404, of a model that is not there."""
         _send(handler, 404, b'{"error": {"message": "no such model"}}')
