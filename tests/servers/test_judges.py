@@ -243,6 +243,13 @@ def test_wrong_names_end_the_run_before_any_work(config, proxy, tmp_path):
         config.judges.one = wrong
         with pytest.raises(UserError, match=said):
             check_config(config)
+    with config.unlocked():
+        config.judges.one, config.judges.two = judge(proxy.url, NAME), judge(f"{proxy.url}/", NAME)
+        with pytest.raises(UserError, match=r"config.judges.two is config.judges.one again"):
+            check_config(config)
+        config.judges.two = judge(proxy.url, NAME, mode="pointwise")
+        check_config(config)
+        del config.judges.two
     config.judges.one = judge("http://me:secret@host/v1", NAME)
     with pytest.raises(UserError, match=r"config.judges.one.url must hold no user") as e:
         diagnose(config, tmp_path)
