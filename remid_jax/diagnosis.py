@@ -105,7 +105,7 @@ def diagnose(
     stages = stages_of(todo, config.sampling.batch_rows)
     _say_plan(task, stages, longest)
     for one in asked_record(todo):
-        log.info("%s", asked_line(one))
+        log.info("%s", "\n".join(wrapped(asked_line(one))))
     for model in {r.model for r in todo if not isinstance(r, Ask)}:
         _ = model.engine  # its weights: reading them is no work on requests
     with count_compilations() as programs:
@@ -144,7 +144,11 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
     def ask(what: str, asked: Sequence[Ask]) -> None:
         run(what, asked, cache, rows, part)
 
-    calibrate_judges(task, _texts_of(plan), cache, ask)  # first: a wrong key or name ends the run
+    def probe(what: str, asked: Sequence[Ask]) -> None:
+        run(what, asked, cache, rows, part if part.together else Part())
+
+    # First: a wrong key or name ends the run.
+    calibrate_judges(task, _texts_of(plan), cache, ask, probe)
     run("answers and thoughts", plan.first, cache, rows, part)
     if not plan.is_final:
         plan = make_plan(task, cache)

@@ -76,6 +76,7 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
 
             def log_message(self, *_):
                 pass
@@ -129,6 +130,12 @@ class Proxy:
     def refused(self, handler, _):
         """400, which no other try mends."""
         _send(handler, 400, b'{"error": {"message": "a filter took offence"}}')
+
+    def miscounted(self, handler, _):
+        """An answer with numbers of tokens that can be none."""
+        choice = {"message": {"role": "assistant", "content": "Aye."}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": -5, "completion_tokens": 10**30}
+        _send(handler, 200, json.dumps({"choices": [choice], "usage": usage}).encode())
 
     def missing(self, handler, _):
         """404, of a model that is not there."""

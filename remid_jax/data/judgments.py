@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -13,11 +12,13 @@ from remid_jax.errors import UserError, nearest
 from remid_jax.files import path_of
 from remid_jax.json_files import LINES, kind_of, read_json, read_json_lines
 from remid_jax.messages import log
+from remid_jax.settings import brief
 
 FIRST, SECOND, TIE = "first", "second", "tie"
 WINNERS = (FIRST, SECOND, TIE)
 BY_LETTER = {"A": FIRST, "B": SECOND, "tie": TIE}  # how a judge names answers
 LEAST, MOST = 1, 10  # scores that a judge gives
+LARGEST = 10**9  # score in a file, either way: squares of larger ones overflow in the end
 VERDICT = {
     "type": "object",
     "properties": {"winner": {"type": "string", "enum": list(BY_LETTER)}},
@@ -87,7 +88,8 @@ def read_judgments(
         )
     other = list(dict.fromkeys(j.sample_id for j in found if j.sample_id not in ids))
     kept = [j for j in found if j.sample_id in ids]
-    said = f"judgment file {file} judges {len(other)} samples that are not in this run"
+    some = "1 sample that is" if len(other) == 1 else f"{len(other)} samples that are"
+    said = f"judgment file {file} judges {some} not in this run"
     if not kept:
         raise UserError(f"{said} and none that is, first {other[0]!r}{nearest(other[0], ids)}")
     if other:
@@ -142,8 +144,12 @@ def _known(row: Mapping[str, Any], key: str, where: str, names: Collection[str])
 def _score(value: Any, where: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{where}: 'score' is {value!r}; it must be a finite number or null")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and abs(value) <= LARGEST):  # NaN neither
+        raise UserError(
+            f"{where}: 'score' is {brief(value)}; it must be a number from {-LARGEST:,} to "
+            f"{LARGEST:,}, or null"
+        )
     return float(value)
 
 

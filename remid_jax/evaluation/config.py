@@ -293,6 +293,7 @@ def _check_rpms(config: ConfigDict) -> None:
 
 
 def _check_judges(config: ConfigDict) -> None:
+    asked: dict[tuple[str, ...], str] = {}  # what is asked -> the judge that asks it
     for name, one in config.judges.items():
         if bool(one.precomputed) == bool(one.url):
             raise UserError(
@@ -301,6 +302,12 @@ def _check_judges(config: ConfigDict) -> None:
             )
         if one.url and not one.model.strip():
             raise UserError(f"config.judges.{name}.url needs config.judges.{name}.model")
+        same = (one.url.strip().rstrip("/"), one.model, one.mode, one.precomputed)
+        if (other := asked.setdefault(same, name)) != name:
+            raise UserError(
+                f"config.judges.{name} is config.judges.{other} again, with which it would agree "
+                "in everything; leave one out, and give the other more repeats"
+            )
 
 
 def _check_subsets(config: ConfigDict) -> None:

@@ -206,22 +206,43 @@ class _Asking:
 
 
 def refuses_schema(ask: Ask, cache: Cache) -> bool:
-    """Whether a server refused a request that asks for a schema, in this run."""
+    """Whether a server refused a request in this run for the schema that it asks for.
+
+    Not where it refuses the same without a schema, as it does what is too long.
+    """
+    return bool(ask.asked.schema) and _refused(ask, cache) and not _refused(_plain(ask), cache)
+
+
+def _refused(ask: Ask, cache: Cache) -> bool:
     failed = cache.failures.get(ask.key)
-    return bool(ask.asked.schema and failed and failed.error.startswith(REFUSED))
+    return failed is not None and failed.error.startswith(REFUSED)
+
+
+def _plain(ask: Ask) -> Ask:
+    """The same without a schema."""
+    return dataclasses.replace(ask, asked=dataclasses.replace(ask.asked, schema=None))
 
 
 def calibrate_judges(
-    task: Task, answers: Mapping[str, Answers], cache: Cache, run: Run
+    task: Task, answers: Mapping[str, Answers], cache: Cache, run: Run, probe: Run
 ) -> list[Judging]:
     """Asks judges about golden and reference rows; the plan of what is left to ask them.
 
     The first request is asked alone: it shows what the server takes.
+
+    Args:
+      task: what is evaluated.
+      answers: as in `plan_judging`.
+      cache: of results.
+      run: asks, or this process's part of it.
+      probe: asks in every part of a job array: none hears what another was refused.
     """
     for judging in plan_judging(task, answers, cache):
         if judging.calibration:
-            first = judging.calibration[0].ask
-            run(f"{CALIBRATION} {judging.name}", [first])
+            what, first = f"{CALIBRATION} {judging.name}", judging.calibration[0].ask
+            probe(what, [first])
+            if refuses_schema(first, cache):
+                probe(what, [_plain(first)])
             if refuses_schema(first, cache):
                 why = cache.replied(first).error
                 said = "note: judge %s refuses a schema for its replies, which go without: %s"

@@ -22,6 +22,7 @@ from remid_jax.settings import made_from
 TOKENS_APART = 4  # tokens of q, at most, for one of a server: room that contexts leave to answers
 NOT_SENT = ("repetition_penalty",)  # keys of the sampling that the API has no name for
 _PRICES = ("input", "output")
+_HIGHEST = 10**9  # of them
 
 
 def servers_of(config: ConfigDict) -> dict[str, Server]:
@@ -61,11 +62,11 @@ def _price_table(path: str) -> dict[str, dict[str, float]]:
     table = read_json_object(path, "price table") if path else {}
     for model, prices in table.items():
         values = prices.values() if isinstance(prices, dict) else [None]
-        numbers = all(type(v) in (int, float) and v >= 0 for v in values)
+        numbers = all(type(v) in (int, float) and 0 <= v <= _HIGHEST for v in values)
         if not numbers or set(prices) - set(_PRICES):
             raise UserError(
-                f"price table file {path}: {model!r} must be an object of numbers of at least 0, "
-                'as {"input": 0.15, "output": 0.6} for a million tokens each'
+                f"price table file {path}: {model!r} must be an object of numbers from 0 to "
+                f'{_HIGHEST:,}, as {{"input": 0.15, "output": 0.6}} for a million tokens each'
             )
     return table
 

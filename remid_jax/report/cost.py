@@ -8,6 +8,7 @@ from remid_jax.report.tables import new_table, print_whole
 from remid_jax.report.text import short, wrapped
 
 STAGE = 56  # cells of a stage's name
+NAME = 50  # of a model's on its server, and of the URL
 
 
 def print_cost(record: Mapping[str, Any]) -> None:
@@ -50,8 +51,9 @@ def asked_line(one: Mapping[str, Any]) -> str:
     cost = one["cost"]
     money = "cost unknown (config.server.prices)" if cost is None else f"cost {cost:.4g}"
     return (
-        f"{one['model']} at {one['url']}: {one['calls']:,} calls, about {one['input_tokens']:,} "
-        f"input tokens, at most {one['output_tokens']:,} output tokens, {money}"
+        f"{short(one['model'], NAME)} at {short(one['url'], NAME)}: {one['calls']:,} calls, about "
+        f"{one['input_tokens']:,} input tokens, at most {one['output_tokens']:,} output tokens, "
+        f"{money}"
     )
 
 

@@ -7,7 +7,7 @@ The openai package sends, waits as Retry-After says (up to two minutes), and tri
 import asyncio
 import queue
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from remid_jax.errors import UserError
@@ -18,6 +18,7 @@ from remid_jax.servers.chat import ChatRequest, Reply, Server
 LOST = 10  # failures in a row after which a server is given up
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds before another try, as in the openai package
 _CONTACT_RETRIES = 2  # at most: nobody waits long to hear that no server is there
+_MOST_TOKENS = 10**9  # that one request may be said to have taken
 _NO_COMPLETION = "the body is no chat completion"
 HandOver = Callable[[tuple[int, Reply]], None]
 
@@ -209,11 +210,17 @@ def _read(text: str, retries: int) -> Reply | None:
     return Reply(
         text=_text_of(message.get("content")),
         finish_reason=part_of(choice, "finish_reason", str),
-        input_tokens=part_of(usage, "prompt_tokens", int),
-        output_tokens=part_of(usage, "completion_tokens", int),
+        input_tokens=_count(usage, "prompt_tokens"),
+        output_tokens=_count(usage, "completion_tokens"),
         retries=retries,
         message=message,
     )
+
+
+def _count(usage: Mapping[str, Any], key: str) -> int:
+    """A number of tokens; 0 where it can be none."""
+    value = part_of(usage, key, int)
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
 
 
 def _text_of(content: Any) -> str:

@@ -1,5 +1,6 @@
 """What goes wrong with servers: what another try may mend, what none can, and how it is said."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,6 +8,8 @@ from remid_jax.errors import UserError, nearest, visible
 from remid_jax.json_files import parse_json, part_of
 from remid_jax.servers.chat import Server
 
+LONGER = "serve the model with a longer context"  # for a request that it refuses for its length
+_TOO_LONG = re.compile("context[ _](size|length|window)", re.IGNORECASE)
 HOPELESS = {401, 402, 404, 405, 501}  # of every request alike: key, credit, address
 _MOST = 200  # characters of a server's words
 _LISTED = 8  # names of models in a message
@@ -26,7 +29,8 @@ def said(error: Exception, server: Server) -> str:
     words = part_of(body, "message", str) or (body if isinstance(body, str) else "")
     if words.lstrip().startswith("<"):  # a page for people
         words = ""
-    return _without_key(f"HTTP {status}" + (f": {words}" if words.strip() else ""), server)
+    why = _without_key(f"HTTP {status}" + (f": {words}" if words.strip() else ""), server)
+    return f"{why}; {LONGER}" if _TOO_LONG.search(why) else why
 
 
 def _cause(error: Exception) -> str:
@@ -64,14 +68,22 @@ def hopeless(error: Exception, server: Server, names: Iterable[str]) -> UserErro
     if status == 402:
         return UserError(f"the server at {server.api}: the account has no credit ({why})")
     names = list(names)
-    if names and server.model not in names:
+    if (names and server.model not in names) or _is_unknown(server.model, why):
         return unknown_model(server, names, why)
     return no_such_server(server, why)
+
+
+def _is_unknown(model: str, why: str) -> bool:
+    """Whether a server that lists no models says that it has not this one."""
+    name = rf"model\W{{1,3}}{re.escape(model)}(?!\w)"
+    return why.startswith("HTTP 404") and bool(re.search(name, why, re.IGNORECASE))
 
 
 def unknown_model(server: Server, names: Iterable[str], why: str = "") -> UserError:
     """The server is there, and has no model of that name."""
     names = list(names)
+    if not names:
+        return UserError(f"the server at {server.api} has no model {server.model!r} ({why})")
     some = ", ".join(visible(name) for name in names[:_LISTED])
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     hint, because = nearest(server.model, names), f" ({why})" if why else ""

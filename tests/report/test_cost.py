@@ -2,7 +2,7 @@
 
 import pytest
 
-from remid_jax.report.cost import memory_line, print_cost
+from remid_jax.report.cost import asked_line, memory_line, print_cost
 
 STAGE = {"contexts": 40, "pairs": 0, "tokens": 9500, "flops": 2e12, "seconds": 30.0}
 RECORD = {
@@ -45,6 +45,18 @@ def test_rate_and_memory_are_said(shown):
     said = memory_line({**RECORD, "devices": 4})
     assert said.startswith("memory of each device: 1.00 GiB of weights, 2.00 GiB beside them")
     assert "prompts of up to 1,500 tokens" in said and "logits of 4,096 tokens" in said
+
+
+def test_what_servers_are_asked_fits_the_line(shown):
+    counts = {"calls": 24_000, "input_tokens": 12_345_678, "output_tokens": 6_144_000}
+    asked = {"model": "org/" + "m" * 200, "url": "http://127.0.0.1:8000/" + "v" * 200, **counts}
+    record = {**RECORD, "servers": [{**asked, "cost": None}]}
+    lines = shown(record).splitlines()
+    assert max(map(len, lines)) <= 120
+    said = asked_line({**asked, "cost": 1234.5})
+    assert said.startswith("org/mmm") and " at http://127.0.0.1:8000/v" in said
+    assert "24,000 calls, about 12,345,678 input tokens, at most 6,144,000 output" in said
+    assert said.endswith("tokens, cost 1234")
 
 
 def test_more_contexts_in_distribution_are_advised(shown):

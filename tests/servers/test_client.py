@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from chat_server import NAME, Proxy
+from chat_server import NAME, Proxy, _send
 
 from remid_jax.errors import UserError
 from remid_jax.servers.chat import ChatRequest, Server
@@ -139,6 +139,36 @@ def test_a_model_that_is_not_there(proxy, server):
     proxy.faults = ["missing"]
     said = refusal(Server(proxy.url, "else", listed=False))
     assert "has no model 'else' (HTTP 404: no such model); it lists" in said
+
+
+class Unlisted(Proxy):
+    """Keeps no list of models, and says of each that it is not there, as Ollama does."""
+
+    def _pass_on(self, handler, body):
+        named = f"model '{json.loads(body)['model']}' not found" if body else "no list"
+        _send(handler, 404, json.dumps({"error": {"message": named}}).encode())
+
+
+def test_a_model_that_is_not_there_where_none_is_listed(chat_url):
+    proxy = Unlisted(chat_url)
+    said = refusal(Server(proxy.url, "smolm2"))
+    proxy.stop()
+    assert said.endswith("has no model 'smolm2' (HTTP 404: model 'smolm2' not found)")
+
+
+def test_what_is_too_long_is_said_with_its_remedy(chat_url):
+    long = about("birds " * 5000)
+    (_, whole), (_, refused) = replies(Server(chat_url, NAME), [about("rain"), long])
+    assert whole.text and refused.error.startswith("HTTP 400: ") and refused.retries == 0
+    assert refused.error.endswith("; serve the model with a longer context")
+    said = refusal(Server(chat_url, NAME), [long] * LOST)
+    assert said.endswith("; serve the model with a longer context") and "must be" not in said
+
+
+def test_numbers_of_tokens_that_can_be_none(proxy, server):
+    proxy.faults = ["miscounted"]
+    ((_, reply),) = replies(server(), REQUESTS[:1])
+    assert (reply.text, reply.input_tokens, reply.output_tokens) == ("Aye.", 0, 0)
 
 
 def test_keys(keyed_url, monkeypatch):

@@ -13,6 +13,7 @@ from remid_jax.analysis import schema
 from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation.config import check_config, judge
+from remid_jax.report.terminal import print_report
 
 CONTEXTS, RULERS = 6, 2  # golden beside shuffled golden and echo; unshifted has golden's text here
 CALIBRATION = CONTEXTS * RULERS * 2
@@ -149,6 +150,42 @@ def test_a_server_without_schemas_is_asked_without(config, proxy, tmp_path, capl
     assert "judge one refuses a schema for its replies, which go without: HTTP 400" in caplog.text
 
 
+def test_what_is_refused_with_and_without_a_schema_is_not_refused_for_it(
+    config, proxy, tmp_path, caplog
+):
+    """As what is too long is; the others are asked with a schema as before."""
+    proxy.faults = ["refused", "refused"]
+    with caplog.at_level(logging.WARNING, "remid_jax"):
+        _, one = judged(config, tmp_path)
+    plain = [c for c in proxy.calls if "response_format" not in c]
+    assert plain == [proxy.calls[1]] and len(proxy.calls) == CALIBRATION + PAIRS + 1
+    assert one["unscored"] == 1 and one["calibrated"] and "schema" not in caplog.text
+
+
+def test_each_part_of_a_job_array_learns_what_the_server_takes(config, proxy, tmp_path):
+    proxy.faults = ["unforced"] * 1000
+    for shard in ("0/2", "1/2"):
+        config.shard = shard
+        assert diagnose(config, tmp_path)["unfinished"]
+    config.shard = ""
+    _, one = judged(config, tmp_path)
+    forced = [c for c in proxy.calls if "response_format" in c]
+    assert len(forced) == 3 and one["unscored"] == 0 and one["calibrated"]
+    plain = [json.dumps(c) for c in proxy.calls if "response_format" not in c]
+    assert len(plain) == len(set(plain)) == one["calls"] == CALIBRATION + PAIRS
+
+
+def test_the_key_of_a_judge_is_in_no_file(config, keyed_url, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JUDGE_KEY", "sk-right")
+    config.judges.one = judge(keyed_url, NAME, key_env="JUDGE_KEY", max_tokens=8)
+    judged(config, tmp_path)
+    print_report(json.loads((tmp_path / "results.json").read_text(encoding="utf-8")), tmp_path)
+    assert "sk-right" not in "".join(capsys.readouterr())
+    written = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(list((tmp_path / "cache" / "ask").iterdir())) >= CALIBRATION
+    assert not any(b"sk-right" in p.read_bytes() for p in written)
+
+
 def test_repeats_and_scores(config, proxy, tmp_path):
     config.judges.one = judge(proxy.url, NAME, mode="pointwise", repeats=2)
     results, one = judged(config, tmp_path)
@@ -206,6 +243,13 @@ def test_wrong_names_end_the_run_before_any_work(config, proxy, tmp_path):
         config.judges.one = wrong
         with pytest.raises(UserError, match=said):
             check_config(config)
+    with config.unlocked():
+        config.judges.one, config.judges.two = judge(proxy.url, NAME), judge(f"{proxy.url}/", NAME)
+        with pytest.raises(UserError, match=r"config.judges.two is config.judges.one again"):
+            check_config(config)
+        config.judges.two = judge(proxy.url, NAME, mode="pointwise")
+        check_config(config)
+        del config.judges.two
     config.judges.one = judge("http://me:secret@host/v1", NAME)
     with pytest.raises(UserError, match=r"config.judges.one.url must hold no user") as e:
         diagnose(config, tmp_path)

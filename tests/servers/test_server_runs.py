@@ -203,13 +203,16 @@ def test_one_line_for_what_cannot_be(small_config, tmp_path, keys, problem):
     assert problem in str(e.value) and "secret" not in str(e.value)
 
 
-@pytest.mark.parametrize("table", [{NAME: 3}, {NAME: {"input": -1}}, {NAME: {"in": 1}}])
+@pytest.mark.parametrize(
+    "table",
+    [{NAME: 3}, {NAME: {"input": -1}}, {NAME: {"input": 1e10}}, {NAME: {"in": 1}}],
+)
 def test_a_price_table_of_another_form(small_config, tmp_path, table):
     file = tmp_path / "prices.json"
     file.write_text(json.dumps(table))
     small_config.server.url, small_config.server.model = "http://127.0.0.1:9/v1", NAME
     small_config.server.prices = str(file)
-    with pytest.raises(UserError, match=f"'{NAME}' must be an object of numbers of at least 0"):
+    with pytest.raises(UserError, match=f"'{NAME}' must be an object of numbers from 0 to 1,000"):
         diagnose(small_config, tmp_path / "run")
 
 
