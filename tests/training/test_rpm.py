@@ -11,6 +11,7 @@ from tiny_model import filled
 from tiny_rpm import tiny_rpm, train
 
 from remid_jax.errors import UserError
+from remid_jax.inference.compilations import count_compilations
 from remid_jax.models.adapters import Adapter, adapted_fingerprint, new_params, save_adapter
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.rpm import RPM, read_rpm
@@ -101,6 +102,16 @@ def test_dpo_prefers_golden_answers_to_those_of_its_start(root, tmp_path):
     assert kept and all(text != golden[name] for name, text in kept.items())
     again = training(root, tmp_path, "dpo", dpo__normalisation="token")
     assert equal(again.run().roles, state.roles)  # nothing is left to do
+
+
+def test_a_step_is_compiled_once(root, tmp_path):
+    run = training(root, tmp_path, "dpo")  # its start is read from files, its moments are made
+    run.answers = run._prepare()
+    state = run._init_stage(0)
+    train, _ = run._step(0, 0, state)
+    with count_compilations() as programs:
+        run._step(0, 0, dataclasses.replace(state, train=train))
+    assert programs.compiled + programs.found == 0
 
 
 def test_pairs_without_preference_are_refused(root, tmp_path):
