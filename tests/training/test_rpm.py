@@ -126,19 +126,30 @@ def test_pairs_without_preference_are_refused(root, tmp_path):
 def test_the_best_of_its_own_answers_are_learnt(root, tmp_path):
     run = training(root, tmp_path, "rejection_sft", answers__rewards={"exact_match": 1.0})
     run.run()
-    assert len(run.answers) == len(run.experiment.train)
     size, key = 4, jax.random.fold_in(jax.random.key(0), 1)
     samples = run.experiment.train[:size]
     _, second = jax.random.split(jax.random.fold_in(key, 0))
     prompts = [run.experiment.task.policy_prompt(s, None) for s in samples]
     start = run.experiment.start["policy"]
-    _, _, texts = run.worker.draw(start, prompts, run.config.answers, second, 2)
-    for s, group in zip(samples, texts, strict=True):
-        worth = dict(zip(group, exact_match_reward(group, [s.golden] * 2), strict=True))
-        assert worth[run.answers[s.sample_id]] == max(worth.values())
+    drawn, _, texts = run.worker.draw(start, prompts, run.config.answers, second, 2)
+    ended = np.asarray(drawn.stopped)
+    assert 0 < ended.sum() < ended.size
+    for s, group, own in zip(samples, texts, ended, strict=True):
+        whole = [text for text, e in zip(group, own, strict=True) if e]
+        if whole:
+            worth = exact_match_reward(whole, [s.golden] * len(whole))
+            assert run.answers[s.sample_id] == whole[int(np.argmax(worth))]
+        else:
+            assert s.sample_id not in run.answers
     tokens = [len(run.experiment.task.encode(run.answers[s.sample_id]))
               for s in run.chosen(run._taught(), 0, 0, 4)]  # fmt: skip
     assert lines(tmp_path, METRICS)[0]["tokens"] == sum(tokens)
+
+
+def test_answers_that_were_cut_off_are_not_learnt(root, tmp_path):
+    run = training(root, tmp_path, "rejection_sft", answers__max_tokens=1)
+    with pytest.raises(UserError, match="no answer of its start ends: raise"):
+        run.run()
 
 
 def test_grpo_is_rewarded_by_its_start_and_stopped_it_goes_on_to_the_same_bits(root, tmp_path):
