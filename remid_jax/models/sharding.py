@@ -136,9 +136,13 @@ def _laid(x: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def on_mesh(tree: Any, mesh: Mesh | None) -> Any:
-    """Arrays that lie on the mesh, and the others whole on each of its devices; see `place`."""
+    """Arrays that lie on the mesh, and the others whole on each of its devices; see `place`.
+
+    Without a mesh they are bound to the one device, as results of programs are that read an array
+    from a file: a program that is given both sorts of arrays in turn is compiled twice.
+    """
     if mesh is None:
-        return tree
+        return jax.device_put(tree, jax.local_devices()[0])
     whole = NamedSharding(mesh, PartitionSpec())
     return jax.tree.map(lambda x: x if mesh_of(x) == mesh else _laid(x, whole), tree)
 

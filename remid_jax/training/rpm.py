@@ -157,26 +157,28 @@ class RpmTraining(Loop):
         """Sample id -> an answer of the start: the best of a group, or for DPO the other one.
 
         Raises:
-          UserError: no answer is preferred to another.
+          UserError: no answer is preferred to another, or none of those to be learnt ends.
         """
         file = self.logger.folder / ANSWERS
         if file.exists():
             known = read_json_object(file, "answer")
             if known.get("run") == self.logger.identity:
                 return known["answers"]
-        drawn = [*self._drawn()]
+        drawn, draws = [*self._drawn()], self.method.draws
+        if draws and not any(y for _, y, _ in drawn):
+            raise UserError("no answer of its start ends: raise config.answers.max_tokens")
         if not any(prefers for _, _, prefers in drawn):
             why = (
                 "all answers to a sample earn the same reward: name another in "
                 "config.answers.rewards"
-                if self.method.draws
+                if draws
                 else "those of the start are the golden ones everywhere: it has nothing to learn "
                 "from them"
             )
             raise UserError(f"no answer is preferred to another, {why}, or raise "
                             "config.answers.temperature")  # fmt: skip
         # Of a group whose answers are all worth the same, any may be learnt; of a pair, none.
-        answers = {name: y for name, y, prefers in drawn if prefers or self.method.draws}
+        answers = {name: y for name, y, prefers in drawn if (y if draws else prefers)}
         if is_primary():
             content = {"run": self.logger.identity, "answers": answers}
             write_atomically(file, [json.dumps(content, ensure_ascii=False, indent=1).encode()])
@@ -205,12 +207,16 @@ class RpmTraining(Loop):
     def _best(
         self, samples: Sequence[Sample], drawn: Any, key: jax.Array
     ) -> list[tuple[str, str, bool]]:
-        """As `_drawn`, the answer of each group that earns most."""
+        """As `_drawn`, the answer of each group that earns most of those that end by themselves.
+
+        Where none does it is empty: one that was cut off would teach to stop there.
+        """
         rollout, completed, texts = drawn
-        judged = self._judged(self.experiment.start["policy"], samples, key)
-        total, _ = judged(texts, completed, np.asarray(rollout.stopped))
+        judged, ended = self._judged(self.experiment.start["policy"], samples, key), rollout.stopped
+        total, _ = judged(texts, completed, np.asarray(ended))
         rewards = total.reshape(len(samples), -1)
+        best = np.where(ended, rewards, -np.inf).argmax(1)
         return [
-            (s.sample_id, group[r.argmax()], bool(np.ptp(r) > 0))
-            for s, group, r in zip(samples, texts, rewards, strict=True)
+            (s.sample_id, group[k] if e[k] else "", bool(np.ptp(r) > 0))
+            for s, group, k, e, r in zip(samples, texts, best, ended, rewards, strict=True)
         ]

@@ -20,8 +20,8 @@ from remid_jax.models.export import export_hugging_face
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.pretrained import LanguageModel, load_language_model
 from remid_jax.models.rpm import ADAPTER, WEIGHTS, TrainedRpm, read_rpm, rpm_folder, write_rpm
-from remid_jax.models.sharding import MeshConfig, make_mesh, place
-from remid_jax.processes import barrier, is_primary
+from remid_jax.models.sharding import MeshConfig, make_mesh, place, to_host
+from remid_jax.processes import agree, barrier, is_primary
 from remid_jax.settings import made_from
 from remid_jax.training.config import ROLES
 from remid_jax.training.experiment import (
@@ -72,12 +72,21 @@ class RpmExperiment(NamedTuple):
         if self.record.trained == "lora":
             adapters.save_adapter(folder / ADAPTER, adapters.Adapter(e.lora, params, e.base))
         elif isinstance(self.base, LanguageModel):
-            trained = dataclasses.replace(self.base, params=params)
-            export_hugging_face(trained, folder / WEIGHTS, self.record.base)
+            whole = jax.tree.map(to_host, params)  # each process holds parts, and one writes
+            agree(self._export(folder / WEIGHTS, whole) if is_primary() else None)
         else:
             save_tree(folder / WEIGHTS, params, {"kind": "weights", "base": e.base})
         if is_primary():
             write_rpm(folder, self.record)
+
+    def _export(self, folder: Path, params: Any) -> UserError | None:
+        """Writes all weights as a Hugging Face directory, or returns why it could not."""
+        trained = dataclasses.replace(self.base, params=params)
+        try:
+            export_hugging_face(trained, folder, self.record.base)
+        except UserError as e:
+            return e
+        return None
 
 
 class _Start(NamedTuple):
@@ -175,6 +184,11 @@ def _full(
         model = load_language_model(str(start / WEIGHTS), config.model.dtype, mesh=mesh)
         if model.config != base.config:
             raise UserError(f"config.start {start}: its weights are of another shape than the base")
+        if model.tokenizer.backend.get_vocab() != base.tokenizer.backend.get_vocab():
+            raise UserError(
+                f"config.start {start}: its vocabulary is not that of config.model.path "
+                f"{config.model.path}; name the base that it was trained from"
+            )
         params, fingerprint = model.params, model.fingerprint
     return _Start(place(params, mesh), fingerprint, graphdef, nnx.State({}))
 

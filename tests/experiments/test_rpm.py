@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from children import finished, start
+from safetensors.numpy import load_file
 from tiny_model import filled
 
+from benchmarks.workers import free_address
 from experiments.main import main
 from remid_jax.data.prompts import reply_messages
 from remid_jax.data.reading import load_benchmark
@@ -94,6 +98,45 @@ def test_no_training_without_what_the_method_reads(tiny_path, benchmark, tmp_pat
     assert trained("rpm_dpo", tmp_path / "b", f"start={tmp_path}", **given) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: config.start") and said.count("\n") == 1
+
+
+def test_weights_of_another_vocabulary_are_refused(tiny_path, benchmark, tmp_path, capsys):
+    given = {"model": tiny_path, "benchmark": benchmark}
+    full = ("trained=full", "evaluate.ends=False")
+    assert trained("rpm_sft", tmp_path / "sft", *full, **given) == 0, capsys.readouterr().err
+    file = tmp_path / "sft" / RPM / WEIGHTS / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    words = content["model"]["vocab"]
+    first, second = list(words)[-2:]
+    words[first], words[second] = words[second], words[first]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    capsys.readouterr()
+    assert trained("rpm_dpo", tmp_path / "dpo", f"start={tmp_path / 'sft'}", *full, **given) == 2
+    said = capsys.readouterr().err
+    assert "its vocabulary is not that of config.model.path" in said and said.count("\n") == 1
+
+
+PROCESS = "import sys; from experiments.main import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.slow
+def test_two_processes_train_all_weights_as_one(tiny_path, benchmark, tmp_path):
+    def begun(workdir, devices, *more):
+        keys = (f"model.path={tiny_path}", f"benchmark={benchmark}", *SMALL, "trained=full",
+                "evaluate.ends=False", "sft.learning_rate=0.001", "mesh.fsdp=2", *more)  # fmt: skip
+        words = ["--config", "rpm_sft", "--workdir", str(tmp_path / workdir)]
+        return start(PROCESS, *words, *(f"--config.{k}" for k in keys), devices=devices)
+
+    finished(begun("one", 2))
+    joined = f"processes.coordinator={free_address()}", "processes.count=2"
+    for process in [begun("two", 1, *joined, f"processes.index={i}") for i in range(2)]:
+        finished(process)
+    one, two = (
+        load_file(tmp_path / name / RPM / WEIGHTS / "model.safetensors") for name in ("one", "two")
+    )
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, atol=1e-6)
 
 
 def test_who_rewarded_does_not_evaluate(small_config, tiny_path, tmp_path):

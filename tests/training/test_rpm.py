@@ -11,6 +11,7 @@ from tiny_model import filled
 from tiny_rpm import tiny_rpm, train
 
 from remid_jax.errors import UserError
+from remid_jax.inference.compilations import count_compilations
 from remid_jax.models.adapters import Adapter, adapted_fingerprint, new_params, save_adapter
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.rpm import RPM, read_rpm
@@ -103,6 +104,16 @@ def test_dpo_prefers_golden_answers_to_those_of_its_start(root, tmp_path):
     assert equal(again.run().roles, state.roles)  # nothing is left to do
 
 
+def test_a_step_is_compiled_once(root, tmp_path):
+    run = training(root, tmp_path, "dpo")  # its start is read from files, its moments are made
+    run.answers = run._prepare()
+    state = run._init_stage(0)
+    train, _ = run._step(0, 0, state)
+    with count_compilations() as programs:
+        run._step(0, 0, dataclasses.replace(state, train=train))
+    assert programs.compiled + programs.found == 0
+
+
 def test_pairs_without_preference_are_refused(root, tmp_path):
     run = training(root, tmp_path, "dpo")
     own = {name: y for name, y, _ in run._drawn()}
@@ -115,19 +126,30 @@ def test_pairs_without_preference_are_refused(root, tmp_path):
 def test_the_best_of_its_own_answers_are_learnt(root, tmp_path):
     run = training(root, tmp_path, "rejection_sft", answers__rewards={"exact_match": 1.0})
     run.run()
-    assert len(run.answers) == len(run.experiment.train)
     size, key = 4, jax.random.fold_in(jax.random.key(0), 1)
     samples = run.experiment.train[:size]
     _, second = jax.random.split(jax.random.fold_in(key, 0))
     prompts = [run.experiment.task.policy_prompt(s, None) for s in samples]
     start = run.experiment.start["policy"]
-    _, _, texts = run.worker.draw(start, prompts, run.config.answers, second, 2)
-    for s, group in zip(samples, texts, strict=True):
-        worth = dict(zip(group, exact_match_reward(group, [s.golden] * 2), strict=True))
-        assert worth[run.answers[s.sample_id]] == max(worth.values())
+    drawn, _, texts = run.worker.draw(start, prompts, run.config.answers, second, 2)
+    ended = np.asarray(drawn.stopped)
+    assert 0 < ended.sum() < ended.size
+    for s, group, own in zip(samples, texts, ended, strict=True):
+        whole = [text for text, e in zip(group, own, strict=True) if e]
+        if whole:
+            worth = exact_match_reward(whole, [s.golden] * len(whole))
+            assert run.answers[s.sample_id] == whole[int(np.argmax(worth))]
+        else:
+            assert s.sample_id not in run.answers
     tokens = [len(run.experiment.task.encode(run.answers[s.sample_id]))
               for s in run.chosen(run._taught(), 0, 0, 4)]  # fmt: skip
     assert lines(tmp_path, METRICS)[0]["tokens"] == sum(tokens)
+
+
+def test_answers_that_were_cut_off_are_not_learnt(root, tmp_path):
+    run = training(root, tmp_path, "rejection_sft", answers__max_tokens=1)
+    with pytest.raises(UserError, match="no answer of its start ends: raise"):
+        run.run()
 
 
 def test_grpo_is_rewarded_by_its_start_and_stopped_it_goes_on_to_the_same_bits(root, tmp_path):
