@@ -35,7 +35,7 @@ def record(i, tag, persona, anchor=None, prefix=""):
 
 
 @pytest.fixture(scope="module")
-def short_benchmark(tmp_path_factory):
+def paired_benchmark(tmp_path_factory):
     """IDTest, a paired subset that changes the persona alone, and one of 3 others."""
     records = {
         "IDTest": [record(i, "IDTest", p, prefix="IDTest") for i, p in enumerate(PERSONAS)],
@@ -51,8 +51,8 @@ def short_benchmark(tmp_path_factory):
 
 
 @pytest.fixture
-def config(small_config, short_benchmark):
-    small_config.benchmark = short_benchmark
+def config(small_config, paired_benchmark):
+    small_config.benchmark = paired_benchmark
     small_config.shifts = ("user", "character")
     small_config.limits.contexts = 0
     small_config.divergences.features = "hidden"
@@ -66,8 +66,8 @@ def model(tiny_path):
 
 
 @pytest.fixture
-def subsets(short_benchmark):
-    found = load_benchmark(short_benchmark).subsets
+def subsets(paired_benchmark):
+    found = load_benchmark(paired_benchmark).subsets
     return {tag: found[tag] for tag in ("IDTest", "german", "Gaming")}
 
 
@@ -146,8 +146,8 @@ def test_clusters_are_not_permuted_one_by_one(config, tmp_path):
     assert [r["rjsd"] for r in rows] == [r["rjsd"] for r in plain]
 
 
-def test_too_few_clusters_for_a_classifier(config, short_benchmark, tmp_path):
-    records = json.loads(Path(short_benchmark).read_text())
+def test_too_few_clusters_for_a_classifier(config, paired_benchmark, tmp_path):
+    records = json.loads(Path(paired_benchmark).read_text())
     for split, names in (("IDTest", "abbc"), ("OOD1Test", "aabc")):  # together: two clusters
         for record, name in zip(records[split], names, strict=True):
             record["agent_character"] = {"name": name}

@@ -55,6 +55,7 @@ DOCUMENTED = {  # (function, argument): what of `NEVER` has a meaning there
     ("holm", "p_values"): {"None inside", "empty"},
     ("clusters", "labels"): {"text"},
     ("context_sets", "groups"): {"None"},
+    ("profile_information", "sources"): {"None"},
     ("sign_flip_test", "groups"): {"None"},
     ("quantities", "P"): {"None"},
     ("quantities", "Q"): {"None"},
