@@ -1,7 +1,18 @@
-"""A server that wants a key."""
+"""A proxy that fails as servers do, and a server that wants a key."""
+
+import contextlib
 
 import pytest
-from chat_server import chat_server, write_speaker
+from chat_server import Proxy, chat_server, write_speaker
+
+
+@pytest.fixture
+def proxy(chat_url):
+    """A proxy before the server of `chat_url`."""
+    made = Proxy(chat_url)
+    yield made
+    with contextlib.suppress(OSError):
+        made.stop()
 
 
 @pytest.fixture(scope="session")

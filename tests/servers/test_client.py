@@ -1,6 +1,5 @@
 """A real server, and one that fails as servers do: no answer is lost, doubled or altered."""
 
-import contextlib
 import http.server
 import json
 import socket
@@ -23,14 +22,6 @@ def about(word, **settings):
 
 
 REQUESTS = [about(word, temperature=1.0, seed=k) for k, word in enumerate(WORDS)]
-
-
-@pytest.fixture
-def proxy(chat_url):
-    made = Proxy(chat_url)
-    yield made
-    with contextlib.suppress(OSError):
-        made.stop()
 
 
 @pytest.fixture

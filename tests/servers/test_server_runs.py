@@ -1,6 +1,5 @@
 """The main job with an RPM behind a server: whole, interrupted, beside one that runs here."""
 
-import contextlib
 import json
 import os
 import signal
@@ -8,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chat_server import NAME, Proxy
+from chat_server import NAME
 from children import start
 from ml_collections import ConfigDict
 
@@ -38,14 +37,6 @@ asks = [r for k, m in enumerate(messages)
 ask_servers(asks, Cache(pathlib.Path(sys.argv[2])))
 print(json.dumps(sorted(r.key for r in asks)))
 """
-
-
-@pytest.fixture
-def proxy(chat_url):
-    made = Proxy(chat_url)
-    yield made
-    with contextlib.suppress(OSError):
-        made.stop()
 
 
 @pytest.fixture
