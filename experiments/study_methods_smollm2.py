@@ -11,6 +11,7 @@ from remid_jax.diagnosis import diagnose
 from remid_jax.errors import UserError
 from remid_jax.evaluation.config import default_config, rpm
 from remid_jax.files import open_workdir
+from remid_jax.json_files import read_json_object
 from remid_jax.models.rpm import RPM
 from remid_jax.provenance import provenance
 from remid_jax.report.results_file import write_results
@@ -41,6 +42,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     started, folder = time.monotonic(), open_workdir(workdir)
     origin, module = provenance(config), packaged_module("study_methods_smollm2")
     trained = [m for m in config.methods if m != module.BASE]
+    for method in trained:
+        check_finished(config, folder / method / "results.json")
     waves = [[_child(config, m, folder)] for m in trained]  # one fills the machine
     run_children(waves, workers=1)
     found = diagnose(diagnosis_of(config, folder), folder / DIAGNOSIS)
@@ -60,6 +63,23 @@ def run(config: ConfigDict, workdir: Path) -> None:
                            "provenance": origin})  # fmt: skip
     _print(held_out)
     print(f"results: {folder / 'results.json'}; report: {folder / DIAGNOSIS / 'report.html'}")
+
+
+def check_finished(config: ConfigDict, file: Path) -> None:
+    """Refuses a finished run of other settings, which would not be repeated; `file`: its results.
+
+    Raises:
+      UserError: naming the key.
+    """
+    if not file.exists():
+        return
+    known = read_json_object(file, "results", finite=False)["provenance"]["config"]
+    for name in ("steps", "seed"):
+        if known[name] != config[name]:
+            raise UserError(
+                f"{file} is of a run with config.{name}={known[name]}, not {config[name]}; choose "
+                "another --workdir"
+            )
 
 
 def _child(config: ConfigDict, method: str, folder: Path) -> Child:

@@ -1,5 +1,6 @@
 """The studies of training methods: which runs begin from which, and what the tables say."""
 
+import json
 import math
 
 import numpy as np
@@ -54,6 +55,19 @@ def test_every_run_is_a_whole_configuration(name):
         check_config(config)
     with pytest.raises(ValueError, match="give NAME,SEED"):
         configs.get_config("sft")
+
+
+def test_finished_runs_of_other_settings_are_refused(tmp_path):
+    config, file = text_configs.get_config(), tmp_path / "results.json"
+    study_methods_smollm2.check_finished(config, file)
+    for known, said in (({"steps": 30, "seed": 0}, ""), ({"steps": 1, "seed": 0}, "config.steps=1"),
+                        ({"steps": 30, "seed": 2}, "config.seed=2")):  # fmt: skip
+        file.write_text(json.dumps({"provenance": {"config": known}}), encoding="utf-8")
+        if not said:
+            study_methods_smollm2.check_finished(config, file)
+            continue
+        with pytest.raises(UserError, match=said):
+            study_methods_smollm2.check_finished(config, file)
 
 
 @pytest.mark.parametrize("name", text_configs.METHODS)
