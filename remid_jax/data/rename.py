@@ -7,6 +7,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from remid_jax.arguments import Parser
 from remid_jax.cli import run_command
@@ -36,6 +37,8 @@ def rename(args: argparse.Namespace) -> Iterator[str]:
     out = path_of(args.out, "--out")
     if out.suffix.lower() not in LINES:
         raise UserError(f"--out {out}: a file of samples written here must be named *.jsonl")
+    if out.exists() and Path(args.file).exists() and out.samefile(args.file):
+        raise UserError(f"--out {out}: it would overwrite the samples that it is made of")
     benchmark = load_with_options(args.file, args)
     pairs = list(rename_all(benchmark))
     if not any(found for _, found in pairs):

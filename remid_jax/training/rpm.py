@@ -165,7 +165,7 @@ class RpmTraining(Loop):
             if known.get("run") == self.logger.identity:
                 return known["answers"]
         drawn, draws = [*self._drawn()], self.method.draws
-        if draws and not any(y for _, y, _ in drawn):
+        if not any(y for _, y, _ in drawn):
             raise UserError("no answer of its start ends: raise config.answers.max_tokens")
         if not any(prefers for _, _, prefers in drawn):
             why = (
@@ -185,7 +185,11 @@ class RpmTraining(Loop):
         return answers
 
     def _drawn(self) -> Iterator[tuple[str, str, bool]]:
-        """(sample id, answer of the start, whether one is preferred to another) of all samples."""
+        """(sample id, answer of the start, whether one is preferred to another) of all samples.
+
+        An answer that was cut off is empty: as it stands it would teach to stop there, or, as the
+        worse one of a pair, never to end.
+        """
         c, train, start = self.config.answers, self.experiment.train, self.experiment.start
         size, draws = c.prompts, c.group if self.method.draws else 1
         key = jax.random.fold_in(jax.random.key(self.config.seed), len(self.stages))
@@ -196,10 +200,10 @@ class RpmTraining(Loop):
                 first, second = jax.random.split(jax.random.fold_in(key, a))
                 prompts = [self.experiment.task.policy_prompt(s, None) for s in samples]
                 drawn = self.worker.draw(start["policy"], prompts, c, second, draws)
-                found = [(s.sample_id, y, y.strip() != s.golden.strip())
-                         for s, (y, *_) in zip(samples, drawn[2], strict=True)]  # fmt: skip
                 if self.method.draws:
                     found = self._best(samples, drawn, first)
+                else:
+                    found = _others(samples, drawn)
                 new = min(size, len(train) - a)
                 yield from found[:new]
                 advance(new)
@@ -207,10 +211,7 @@ class RpmTraining(Loop):
     def _best(
         self, samples: Sequence[Sample], drawn: Any, key: jax.Array
     ) -> list[tuple[str, str, bool]]:
-        """As `_drawn`, the answer of each group that earns most of those that end by themselves.
-
-        Where none does it is empty: one that was cut off would teach to stop there.
-        """
+        """As `_drawn`, the answer of each group that earns most of those that end by themselves."""
         rollout, completed, texts = drawn
         judged, ended = self._judged(self.experiment.start["policy"], samples, key), rollout.stopped
         total, _ = judged(texts, completed, np.asarray(ended))
@@ -220,3 +221,13 @@ class RpmTraining(Loop):
             (s.sample_id, group[k] if e[k] else "", bool(np.ptp(r) > 0))
             for s, group, k, e, r in zip(samples, texts, best, ended, rewards, strict=True)
         ]
+
+
+def _others(samples: Sequence[Sample], drawn: Any) -> list[tuple[str, str, bool]]:
+    """As `_drawn`, the one answer to each sample; golden is preferred to it where it is another."""
+    rollout, _, texts = drawn
+    ended = np.asarray(rollout.stopped).reshape(len(samples))
+    return [
+        (s.sample_id, y if e else "", bool(e) and y.strip() != s.golden.strip())
+        for s, (y, *_), e in zip(samples, texts, ended, strict=True)
+    ]

@@ -167,3 +167,12 @@ def test_a_file_without_names(tmp_path, capsys):
     assert main([str(path), "--out", str(tmp_path / "b.jsonl")]) == 2
     assert "no character has a name that can be replaced" in capsys.readouterr().err
     assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_it_overwrites_no_samples_that_it_reads(tmp_path, capsys):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(sample("Xorua").to_record()), encoding="utf-8")
+    before = path.read_bytes()
+    assert main([str(path), "--out", str(tmp_path / "." / "a.jsonl")]) == 2
+    assert "it would overwrite the samples that it is made of" in capsys.readouterr().err
+    assert path.read_bytes() == before
