@@ -108,6 +108,11 @@ def make_rpm_experiment(config: ConfigDict, folder: Path) -> RpmExperiment:
     method, mesh = METHODS[config.method], make_mesh(MeshConfig(**config.mesh))
     lora = made_from(LoraConfig, config.lora)
     begun = _read_start(config)
+    if begun and folder.resolve().is_relative_to(begun[0].resolve()):
+        raise UserError(
+            f"--workdir {folder} lies in the RPM that it begins from, which goes where that is "
+            "trained again; choose another --workdir"
+        )
     reads = ThinkingTask if method.thinks else AnsweringTask
     found = read_setting(loop_config(config), folder, mesh, reads, needs_golden(config))
     batches = {"sft.batch": config.sft.batch, "dpo.batch": config.dpo.batch,

@@ -290,3 +290,9 @@ def test_a_folder_of_another_run_is_refused(root):
     config = tiny_rpm("sft", root / "base", steps=3)
     with pytest.raises(UserError, match="holds a run of another configuration"):
         RunLogger(root / "sft", "another base", config)
+
+
+@pytest.mark.parametrize("inside", ["", "deeper"])
+def test_an_rpm_is_not_trained_within_its_start(root, inside):
+    with pytest.raises(UserError, match="lies in the RPM that it begins from"):
+        training(root, root / "sft" / RPM / inside, "dpo")
