@@ -2,9 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -17,7 +15,7 @@ from remid_jax.training.config import KEYS, check_config
 
 from .configurations import packaged_module
 from .corl import ESTIMATOR, TRUTH
-from .studies.children import Child, run_children
+from .studies.children import Child, header, run_children
 from .studies.corl_tables import print_tables, record_of
 
 
@@ -53,19 +51,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
         for v in config.study.variants
     }
     record = record_of(runs)
-    head = header(config, origin, time.monotonic() - started)
+    head = header(config.study.seeds, origin, time.monotonic() - started)
     scoring = {**config.scoring.to_dict(), "without_notes": config.sft.without_notes}
     write_results(folder, {**head, "scoring": scoring, **record, "provenance": origin})
     print_tables(record)
     print(f"{sum(map(len, waves))} runs in {head['seconds']:.0f} s; results: {folder}/results.json")
-
-
-def header(config: ConfigDict, origin: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """What results of the study begin with."""
-    return {
-        "seeds": list(config.study.seeds), "command": " ".join(origin["command"]),
-        "commit": origin["git_revision"], "seconds": seconds,
-    }  # fmt: skip
 
 
 def waves_of(config: ConfigDict) -> list[list[tuple[str, int]]]:

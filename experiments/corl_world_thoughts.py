@@ -31,7 +31,8 @@ from remid_jax.worlds.textual import facts, reasoning, rendering, truth
 
 from .configurations import packaged_module
 from .corl import ESTIMATOR
-from .corl_world import base_of, check, header
+from .corl_world import base_of, check
+from .studies.children import header
 from .studies.corl_tables import mean_and_error
 from .studies.world_truth import COLUMNS, column_of
 
@@ -68,7 +69,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         m: {v: {p: at[p][m] for p in PLACES if m in at[p]} for v, at in means.items()}
         for m in TITLES
     }  # measure -> variant -> place -> fact or slot
-    content = {**header(config, origin, time.monotonic() - started), **table}
+    content = {**header(config.study.seeds, origin, time.monotonic() - started), **table}
     write_atomically(folder / THOUGHTS, [json.dumps(content, indent=1).encode() + b"\n"])
     print_tables(table)
 

@@ -19,7 +19,7 @@ from remid_jax.settings import check_keys
 from remid_jax.training.run_logger import EVALUATIONS, read_lines
 
 from .configurations import packaged_module
-from .studies.children import Child, run_children
+from .studies.children import Child, check_starts, header, run_children
 from .studies.pieces import print_records
 
 DIAGNOSIS = "diagnosis"  # folder of the run that measures all methods
@@ -29,9 +29,7 @@ def check(config: ConfigDict) -> None:
     """Raises a UserError for what cannot be compared, before any work."""
     module = packaged_module("study_methods_smollm2")
     check_keys(config, module.KEYS)
-    starts = {module.METHODS[m][1] for m in config.methods if m != module.BASE} - {None}
-    if missing := starts - set(config.methods):
-        raise UserError(f"config.methods needs {', '.join(sorted(missing))} to begin from")
+    check_starts(config.methods, {m: start for m, (_, start) in module.METHODS.items()})
     if not config.methods or not config.shifts:
         raise UserError("config.methods and config.shifts must each name one or more")
 
@@ -53,11 +51,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         for m in trained
     }  # fmt: skip
     rows = [r for r in found["rows"] if r["rpm"] in config.methods]
-    head = {
-        "seeds": [config.seed], "command": " ".join(origin["command"]),
-        "commit": origin["git_revision"], "machine": f"{origin['platform']}, {origin['device']}",
-        "seconds": time.monotonic() - started,
-    }  # fmt: skip
+    head = header([config.seed], origin, time.monotonic() - started)
     profile = [r for r in found["profile"] if r["rpm"] in config.methods]
     write_results(folder, {**head, "held_out": held_out, "rows": rows, "profile": profile,
                            "provenance": origin})  # fmt: skip

@@ -25,7 +25,7 @@ from remid_jax.training.rpm_experiment import make_rpm_experiment
 
 from .configurations import packaged_module
 from .corl import ESTIMATOR
-from .studies.children import Child, run_children
+from .studies.children import Child, check_starts, header, run_children
 from .studies.method_tables import print_tables, record_of, scores_of, truth_of
 from .studies.method_world import measure_rpm, measure_scores
 
@@ -36,9 +36,7 @@ def check(config: ConfigDict) -> None:
     """Raises a UserError for what cannot be compared, before any work."""
     module = packaged_module("study_methods_world")
     check_keys(config, module.KEYS)
-    starts = {module.STARTS.get(m) for m in config.methods} - {None}
-    if missing := starts - set(config.methods):
-        raise UserError(f"config.methods needs {', '.join(sorted(missing))} to begin from")
+    check_starts(config.methods, module.STARTS)
     if not config.methods:
         raise UserError("config.methods names none")
 
@@ -61,11 +59,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             scores.append(scores_of(_scored(config, measured, seed, folder)))
             advance(1)
     record = record_of(truths, scores)
-    head = {
-        "seeds": list(config.seeds), "command": " ".join(origin["command"]),
-        "commit": origin["git_revision"], "machine": f"{origin['platform']}, {origin['device']}",
-        "seconds": time.monotonic() - started,
-    }  # fmt: skip
+    head = header(config.seeds, origin, time.monotonic() - started)
     write_results(folder, {**head, **record, "provenance": origin})
     print_tables(record)
     print(f"{sum(map(len, waves))} runs in {head['seconds']:.0f} s; results: {folder}/results.json")

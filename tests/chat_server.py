@@ -66,6 +66,13 @@ class Proxy:
         self._port = None
         self.start()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):  # a fault may have stopped it
+            self.stop()
+
     @property
     def url(self):
         return f"http://127.0.0.1:{self._port}/v1"

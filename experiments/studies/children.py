@@ -1,14 +1,30 @@
-"""Runs of a study, each in a process of its own; finished ones are not repeated."""
+"""What studies of several runs share: each run a process of its own, and how results begin."""
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from remid_jax.errors import UserError
 from remid_jax.progress import progress
+
+
+def header(seeds: Iterable[int], origin: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """What results of a study begin with; `origin` is their provenance."""
+    return {
+        "seeds": list(seeds), "command": " ".join(origin["command"]),
+        "commit": origin["git_revision"], "machine": f"{origin['platform']}, {origin['device']}",
+        "seconds": seconds,
+    }  # fmt: skip
+
+
+def check_starts(methods: Sequence[str], starts: Mapping[str, str | None]) -> None:
+    """Raises a UserError where a method begins from another that is not in the study."""
+    needed = {starts.get(m) for m in methods} - {None}
+    if missing := needed - set(methods):
+        raise UserError(f"config.methods needs {', '.join(sorted(missing))} to begin from")
 
 
 class Child(NamedTuple):

@@ -16,7 +16,7 @@ from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import specs_of
 from remid_jax.evaluation.models import Model
 from remid_jax.evaluation.requests import About, Ask, Generate
-from remid_jax.evaluation.servers import TOKENS_APART, answer_of, asks_of
+from remid_jax.evaluation.servers import answer_of, asks_of, room_of
 from remid_jax.evaluation.task import THOUGHTS, Task
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.settings import made_from
@@ -141,7 +141,7 @@ def _replied(
     task: Task, samples: Sequence[Sample], requests: Sequence[Ask], cache: Cache
 ) -> list[Answer]:
     """The answers to samples that a server gave."""
-    draws, room = task.config.sampling.draws, TOKENS_APART * task.config.sampling.max_tokens
+    draws, room = task.config.sampling.draws, room_of(task.config)
     own = (requests[k * draws : (k + 1) * draws] for k in range(len(samples)))
     return [
         join_draws([answer_of(cache.replied(r), s, task.models.scorer, room) for r in some])

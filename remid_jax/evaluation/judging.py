@@ -19,7 +19,7 @@ from remid_jax.data.samples import Sample
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import specs_of
 from remid_jax.evaluation.judgments import mode_of, reference_texts, tells, to_arrays
-from remid_jax.evaluation.requests import CHARACTERS, About, Ask, key_of
+from remid_jax.evaluation.requests import CHARACTERS, About, Ask, seed_of
 from remid_jax.evaluation.task import Task
 from remid_jax.information.judgments import PAIRWISE, Judgments, is_calibrated
 from remid_jax.information.pairs import GOLDEN, REFERENCE_ROWS
@@ -103,6 +103,8 @@ def plan_judging(task: Task, answers: Mapping[str, Answers], cache: Cache) -> li
       answers: tag -> RPM -> its answers, without those RPMs that have not answered yet.
       cache: of results.
     """
+    if not task.judges:
+        return []
     texts = reference_texts(task.selection.subsets, task.golden, task.references)
     return [_of_judge(name, task, answers, texts, cache) for name in task.judges]
 
@@ -197,7 +199,7 @@ class _Asking:
             tries = (
                 dataclasses.replace(
                     request, temperature=DRAWN if draw else 0.0,
-                    seed=int(key_of(self._task.config.seed, messages, draw)[:7], 16),
+                    seed=seed_of(self._task.config.seed, messages, draw),
                 )
                 for draw in (2 * k, 2 * k + 1)
             )  # fmt: skip

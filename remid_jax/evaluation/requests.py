@@ -34,6 +34,11 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def seed_of(seed: int, messages: Any, draw: int) -> int:
+    """The seed of one reply: one for all would draw with the same luck for every sample."""
+    return int(key_of(seed, messages, draw)[:7], 16)
+
+
 def digest_of(tokens: Sequence[int]) -> str:
     """Hex digest of token ids."""
     return hashlib.sha256(np.asarray(tokens, np.int32).tobytes()).hexdigest()[:32]

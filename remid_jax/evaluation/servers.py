@@ -13,13 +13,13 @@ from remid_jax.errors import UserError
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.config import specs_of
 from remid_jax.evaluation.models import Model
-from remid_jax.evaluation.requests import About, Ask, Request, key_of
+from remid_jax.evaluation.requests import About, Ask, Request, seed_of
 from remid_jax.inference.token_sampling import SamplingConfig
 from remid_jax.json_files import read_json_object
 from remid_jax.servers.chat import CUT, ChatRequest, Reply, Server, check_server
 from remid_jax.settings import made_from
 
-TOKENS_APART = 4  # tokens of q, at most, for one of a server: room that contexts leave to answers
+_TOKENS_APART = 4  # tokens of q, at most, for one of a server
 NOT_SENT = ("repetition_penalty",)  # keys of the sampling that the API has no name for
 _PRICES = ("input", "output")
 _HIGHEST = 10**9  # of them
@@ -74,22 +74,20 @@ def _price_table(path: str) -> dict[str, dict[str, float]]:
 def asks_of(
     server: Server, messages: Messages, sampling: SamplingConfig, draws: int, about: About
 ) -> list[Ask]:
-    """The requests for all replies to a sample, one a draw.
-
-    Each has a seed of its own: one for all would draw with the same luck for every sample.
-    """
+    """The requests for all replies to a sample, one a draw."""
     asked = ChatRequest(
         tuple(messages), sampling.max_tokens, float(sampling.temperature), float(sampling.top_p),
         tuple(sampling.stop_strings),
     )  # fmt: skip
     return [
-        Ask(server, dataclasses.replace(asked, seed=_seed(sampling.seed, messages, k)), about, k)
+        Ask(server, dataclasses.replace(asked, seed=seed_of(sampling.seed, messages, k)), about, k)
         for k in range(draws)
     ]
 
 
-def _seed(seed: int, messages: Messages, draw: int) -> int:
-    return int(key_of(seed, messages, draw)[:7], 16)
+def room_of(config: ConfigDict) -> int:
+    """Tokens of q, at most, that contexts leave to the answer of a server."""
+    return _TOKENS_APART * config.sampling.max_tokens
 
 
 def answer_of(reply: Reply, sample: Sample, scorer: Model, room: int) -> Answer:
@@ -99,7 +97,7 @@ def answer_of(reply: Reply, sample: Sample, scorer: Model, room: int) -> Answer:
       reply: of a server.
       sample: what it replies to.
       scorer: q.
-      room: tokens of q, at most, that an answer may have beside its context.
+      room: see `room_of`.
     """
     if reply.error:
         return Answer(failure=f"the server gave no answer: {reply.error}")
@@ -160,12 +158,14 @@ def server_records(
       who: the key of their names.
     """
     records = []
-    for name, requests in ((name, some) for name, some in asked.items() if some):
+    for name, requests in asked.items():
+        if not requests:
+            continue
         replies = [cache.replied(r) for r in requests]
         server = requests[0].server
         read, written, retries = (
-            sum(getattr(reply, name) for reply in replies)
-            for name in ("input_tokens", "output_tokens", "retries")
+            sum(getattr(reply, count) for reply in replies)
+            for count in ("input_tokens", "output_tokens", "retries")
         )
         records.append({
             who: name, "model": server.model, "url": server.api, "calls": len(replies),

@@ -28,7 +28,7 @@ from remid_jax.evaluation.selection import (
     select,
     without_too_long,
 )
-from remid_jax.evaluation.servers import TOKENS_APART, judge_servers_of, servers_of
+from remid_jax.evaluation.servers import judge_servers_of, room_of, servers_of
 from remid_jax.evaluation.swaps import Swaps, plan_swaps
 from remid_jax.inference.engine import Engine
 from remid_jax.inference.prefix import LEAST_SHARED, common_prefix_length
@@ -164,8 +164,7 @@ def make_task(config: ConfigDict, engine: Engine | None, lockstep: bool) -> Task
         _check_golden_at_home(selection.subsets[config.in_distribution], golden)
         longest = {tag: max(n, longest[config.in_distribution]) for tag, n in longest.items()}
     if chosen.servers:  # whose tokens are others than q's
-        room = TOKENS_APART * config.sampling.max_tokens
-        longest = {tag: max(n, room) for tag, n in longest.items()}
+        longest = {tag: max(n, room_of(config)) for tag, n in longest.items()}
     selection = fit_window(selection, scorer, config, longest)
     references = reference_answers(selection.subsets, home)
     references = without_too_long(selection, references, scorer, config, longest)

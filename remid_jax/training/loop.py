@@ -26,13 +26,13 @@ from remid_jax.training.config import Stage
 from remid_jax.training.experiment import Experiment
 from remid_jax.training.groups import Example, GroupedBatch
 from remid_jax.training.grpo import Completions, GrpoConfig, group_advantages
+from remid_jax.training.judge import Drawn
 from remid_jax.training.optimiser import OptimiserConfig, TrainState, init_state
 from remid_jax.training.rollout_worker import RolloutWorker
 from remid_jax.training.run_logger import ResumePoint, RunLogger
 from remid_jax.training.updates import grpo_update, sft_update
 
 Trained = tuple[TrainState, dict[str, Any]]  # and the metrics of the step
-Drawn = list[list[tuple[int, ...]]]  # B prompts, G completions of each, as token ids
 # (texts, completions, [B, G] whether they ended) -> [B·G] rewards, and those of each name
 Judged = Callable[[list[list[str]], Drawn, np.ndarray], tuple[np.ndarray, Mapping[str, np.ndarray]]]
 Item = TypeVar("Item")

@@ -1,7 +1,5 @@
 """A proxy that fails as servers do, and a server that wants a key."""
 
-import contextlib
-
 import pytest
 from chat_server import Proxy, chat_server, write_speaker
 
@@ -9,10 +7,8 @@ from chat_server import Proxy, chat_server, write_speaker
 @pytest.fixture
 def proxy(chat_url):
     """A proxy before the server of `chat_url`."""
-    made = Proxy(chat_url)
-    yield made
-    with contextlib.suppress(OSError):
-        made.stop()
+    with Proxy(chat_url) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Judges behind servers, a real one and scripted ones: what is asked, believed and counted."""
 
-import contextlib
 import json
 import logging
 import re
@@ -60,10 +59,8 @@ class Scripted(Proxy):
 
 @pytest.fixture
 def proxy(chat_url):
-    made = Scripted(chat_url)
-    yield made
-    with contextlib.suppress(OSError):
-        made.stop()
+    with Scripted(chat_url) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
