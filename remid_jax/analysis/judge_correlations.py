@@ -61,7 +61,7 @@ def correlation_records(
       swaps: tag -> scores under contexts with a swapped factor.
     """
     families = []
-    for subsets in _families(estimates):
+    for subsets in families_of(estimates):
         groups, tags = _groups(subsets, estimates, values), frozenset(s.tag for s in subsets)
         own = {cell: x for cell, x in values.items() if cell[0] in tags}
         measures = _measured(subsets, groups, estimates, swaps)
@@ -72,7 +72,7 @@ def correlation_records(
     ]
 
 
-def _families(estimates: Estimates) -> list[list[Subset]]:
+def families_of(estimates: Estimates) -> list[list[Subset]]:
     """The subsets that are paired with the one in distribution, and each other one by itself."""
     home = estimates.home
     paired = [s for s in estimates.subsets if s is home or is_paired(s, home)]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from remid_jax.analysis.contrast import Contrast, Record, number
-from remid_jax.analysis.judge_correlations import correlation_records
+from remid_jax.analysis.judge_correlations import correlation_records, families_of
 from remid_jax.analysis.measures import Estimates
 from remid_jax.information.judgments import (
     CALIBRATED,
@@ -29,7 +29,6 @@ from remid_jax.information.pairs import (
     REFERENCE_ROWS,
     Swapped,
     groups_of,
-    is_paired,
 )
 from remid_jax.information.uncertainty import replicate_error
 
@@ -90,14 +89,11 @@ def judge_records(
 
 def joint_groups(estimates: Estimates) -> dict[str, np.ndarray]:
     """Tag -> [N] groups of dependent contexts: those of one cluster, and counterparts."""
-    home, found, next_free = estimates.home, {}, 0
-    paired = [s for s in estimates.subsets if s is home or is_paired(s, home)]
-    for subset in estimates.subsets:
-        family = paired if subset in paired else [subset]
-        own = groups_of(np.ones(len(subset.sample_ids), bool), *family)
-        start = 0 if subset in paired else next_free
-        found[subset.tag] = own + start
-        next_free = max(next_free, int(found[subset.tag].max()) + 1)
+    found, start = {}, 0
+    for family in families_of(estimates):
+        own = groups_of(np.ones(len(family[0].sample_ids), bool), *family) + start
+        found |= {subset.tag: own for subset in family}
+        start = int(own.max()) + 1
     return found
 
 
@@ -163,12 +159,19 @@ def _reason(accuracy: Mean) -> str | None:
     return None
 
 
-def _share(parts: Sequence[tuple[str, np.ndarray]], groups: Groups, level: float) -> Mean:
-    """The mean of values in [0, 1] with Wilson's interval, whose units are groups of contexts."""
+def _pooled(
+    parts: Sequence[tuple[str, np.ndarray]], groups: Groups
+) -> tuple[np.ndarray, np.ndarray]:
+    """The known values of all parts, and the group of each."""
     values = np.concatenate([x for _, x in parts] or [np.array([])])
     units = np.concatenate([groups[tag] for tag, _ in parts] or [np.array([], int)])
     known = np.isfinite(values)
-    values, units = values[known], units[known]
+    return values[known], units[known]
+
+
+def _share(parts: Sequence[tuple[str, np.ndarray]], groups: Groups, level: float) -> Mean:
+    """The mean of values in [0, 1] with Wilson's interval, whose units are groups of contexts."""
+    values, units = _pooled(parts, groups)
     count = len(np.unique(units))
     if count < MIN_CONTEXTS:
         return Mean(None, None, None, len(values), count)
@@ -205,10 +208,7 @@ def _retest(one: Judgments, groups: Groups, level: float) -> Record:
 
 def _mean(parts: Sequence[tuple[str, np.ndarray]], groups: Groups, level: float) -> Mean:
     """The mean of any values, with the jackknife's interval over groups of contexts."""
-    values = np.concatenate([x for _, x in parts] or [np.array([])])
-    units = np.concatenate([groups[tag] for tag, _ in parts] or [np.array([], int)])
-    known = np.isfinite(values)
-    values, units = values[known], units[known]
+    values, units = _pooled(parts, groups)
     labels = np.unique(units)
     if len(labels) < MIN_CONTEXTS:
         return Mean(None, None, None, len(values), len(labels))

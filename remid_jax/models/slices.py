@@ -14,9 +14,14 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
+def _is_dear(x: Array) -> bool:
+    """Whether XLA would convert all of x for a slice of it."""
+    return x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+
+
 def slice_in_dim(x: Array, start: Array, size: int, axis: int) -> Array:
     """`jax.lax.dynamic_slice_in_dim`."""
-    if x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu":
+    if _is_dear(x):
         return _slice_of_bits(size, axis, x, start)
     return jax.lax.dynamic_slice_in_dim(x, start, size, axis)
 
@@ -54,7 +59,7 @@ def scan_layers(step: Callable[[Any, Any], tuple[Any, Any]], x: Any, stacked: An
       remat: whether a gradient computes each step again.
     """
     leaves, tree = jax.tree.flatten(stacked)
-    sliced = [w.dtype == jnp.bfloat16 and jax.default_backend() == "cpu" for w in leaves]
+    sliced = [_is_dear(w) for w in leaves]
     if not any(sliced):
         return jax.lax.scan(jax.checkpoint(step) if remat else step, x, stacked)
 
