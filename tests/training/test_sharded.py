@@ -77,6 +77,8 @@ known = Completions(
     advantages=rng.standard_normal(old.shape[:2]).astype(np.float32),
     mask=np.asarray(groups.weights) > 0, truncated=np.zeros(old.shape[:2], bool),
 )
+# Other than the policy in each token: where it is not, margins are roundings and have no sign.
+reference = old + rng.normal(0, 0.1, old.shape).astype(np.float32)
 out = []
 for shape in json.loads(sys.argv[1]):
     mesh = make_mesh(MeshConfig(*shape))
@@ -92,7 +94,7 @@ for shape in json.loads(sys.argv[1]):
         )
         pairs = dataclasses.replace(groups, rows=groups.rows[:, :2], starts=groups.starts[:, :2],
                                     weights=groups.weights[:, :2])
-        both = place_rows((pairs, old[:, :2]), mesh)
+        both = place_rows((pairs, reference[:, :2]), mesh)
         _, dpo = dpo_update(params, begun[2], *both, dpo=DpoConfig(), **how)
     out.append([{k: float(v) for k, v in said.items()} for said in (sft, grpo, dpo)])
 print(json.dumps(out))
