@@ -16,6 +16,9 @@ STARTS = {  # method -> what it begins from; None: the base
     "sft": None, "sft_augmented": None, "thinking_sft": None, "dpo": "sft", "grpo": "sft",
     "migrpo": "sft", "thinking_grpo": "thinking_sft",
 }  # fmt: skip
+OVER = {  # method -> what its gain is told over: its start, and of what begins from the base, SFT
+    m: start or (BASE if m == "sft" else "sft") for m, start in STARTS.items()
+}  # fmt: skip
 JUDGED = ("grpo", "migrpo")  # by a pair that does not evaluate
 # Trained pairs, each with samples of its own: one rewards, the other evaluates.
 ESTIMATORS = {"judge": 10_000, "evaluator": 20_000}

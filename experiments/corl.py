@@ -6,7 +6,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from remid_jax.errors import UserError
 from remid_jax.files import open_workdir, path_of, write_atomically
 from remid_jax.processes import check_folder, is_primary, join
 from remid_jax.provenance import provenance
@@ -14,12 +13,12 @@ from remid_jax.report.results_file import write_results
 from remid_jax.report.tables import new_table, print_whole
 from remid_jax.training.config import Stage, check_config, stages
 from remid_jax.training.corl import Corl
-from remid_jax.training.experiment import Experiment, make_experiment
+from remid_jax.training.experiment import make_experiment
 from remid_jax.training.held_out import change
 from remid_jax.training.run_logger import EVALUATIONS, METRICS, read_lines, read_predictions
 
 from .studies import world_truth
-from .studies.pieces import print_records
+from .studies.held_out import LAST, changes, predictions, print_changes, print_left_out
 
 ESTIMATOR = "estimator"  # folder of the trained pair
 TRUTH = "truth.json"  # of a world: what `experiments.studies.world_truth` measures
@@ -29,7 +28,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is left to train, writes both roles and `workdir/results.json`, and prints."""
     check_config(config)
     if config.compare_with:  # before hours of work
-        last_predictions(path_of(config.compare_with, "config.compare_with"))
+        predictions(path_of(config.compare_with, "config.compare_with"), LAST)
     folder = open_workdir(workdir)
     join(config)
     check_folder(folder)
@@ -46,7 +45,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
         write_atomically(folder / TRUTH, [json.dumps(measured).encode()])
     evaluations, planned = read_lines(folder / EVALUATIONS), stages(config)
     gains = gains_of(folder, evaluations, planned)
-    compared = compared_with(folder, Path(config.compare_with)) if config.compare_with else []
+    compared = []
+    if config.compare_with:
+        compared = changes(predictions(Path(config.compare_with), LAST), predictions(folder, LAST))
     counts = {"train": len(experiment.train), "shortened": experiment.shortened,
               "excluded": experiment.excluded}  # fmt: skip
     seconds = sum(step["time"]["seconds"] for step in read_lines(folder / METRICS))
@@ -58,16 +59,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
     print_compared(compared, config.compare_with)
     print(f"all steps took {seconds / 60:.1f} min, evaluations apart")
     print(f"results: {folder / 'results.json'}; trained estimator: {folder / ESTIMATOR}")
-
-
-def print_left_out(experiment: Experiment) -> None:
-    """How many samples lost turns, and how many are not used at all."""
-    if experiment.shortened or experiment.excluded:
-        shortened, excluded = len(experiment.shortened), len(experiment.excluded)
-        print(
-            f"{shortened} prompts lost their oldest turns, {excluded} were too long all the same "
-            "and are left out"
-        )
 
 
 def gains_of(
@@ -89,31 +80,6 @@ def gains_of(
                 found.append({"tag": tag, "stage": i, **gains["log_q"],
                               "mixture": gains["log_q_mixture"]})  # fmt: skip
     return found
-
-
-def last_predictions(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Subset -> way to score -> sample id -> log q of golden responses at a run's last evaluation.
-
-    Raises:
-      UserError: the folder holds no evaluation.
-    """
-    evaluations = read_lines(folder / EVALUATIONS)
-    if not evaluations:
-        raise UserError(f"{folder} holds no evaluation of a run (config.compare_with)")
-    last = evaluations[-1]["stage"], evaluations[-1]["step"]
-    tags = [e["tag"] for e in evaluations if (e["stage"], e["step"]) == last]
-    return {tag: read_predictions(folder, *last, tag) for tag in tags}
-
-
-def compared_with(folder: Path, other: Path) -> list[dict[str, Any]]:
-    """log q at a run's end minus another's on the same samples, by subset and way to score."""
-    mine, theirs = last_predictions(folder), last_predictions(other)
-    return [
-        {"tag": tag, "scored": way, **change(theirs[tag][way], mine[tag][way])}
-        for tag in mine
-        if tag in theirs
-        for way in mine[tag]
-    ]
 
 
 def _stage_name(i: int, planned: list[Stage], steps: int) -> str:
@@ -144,7 +110,7 @@ def print_gains(gains: list[dict[str, Any]], planned: list[Stage]) -> None:
         for scored, way in (("one thought", {}), ("mixture", row["mixture"]))
     ]  # fmt: skip
     title = "Gain of log q(golden response) since the cold start, nats a response"
-    _print_changes(title, ("after", "{after}"), rows)
+    print_changes(title, ("after", "{after}"), rows)
 
 
 def print_compared(compared: list[dict[str, Any]], other: str) -> None:
@@ -152,23 +118,4 @@ def print_compared(compared: list[dict[str, Any]], other: str) -> None:
     names = {"log_q": "one thought", "log_q_mixture": "mixture"}
     rows = [{**row, "scored": names[row["scored"]], "other": other} for row in compared]
     title = "log q(golden response) at the end minus that of another run, nats a response"
-    _print_changes(title, ("minus", "{other}"), rows)
-
-
-def _print_changes(title: str, first: tuple[str, str], rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    print_records(
-        title,
-        (first, ("subset", "{tag}"), ("scored by", "{scored}"), ("samples", "{n}"),
-         ("gain", "{gain:+.2f}"), ("95 % interval", "{interval[0]:+.2f} to {interval[1]:+.2f}"),
-         ("", "{verdict}")),
-        [{**row, "verdict": _verdict(row["interval"])} for row in rows],
-        left=(first[0], "subset", "scored by", ""),
-    )  # fmt: skip
-
-
-def _verdict(interval: tuple[float, float] | None) -> str:
-    if not interval:
-        return ""
-    return "rise" if interval[0] > 0 else "fall" if interval[1] < 0 else "within noise"
+    print_changes(title, ("minus", "{other}"), rows)

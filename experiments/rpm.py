@@ -1,6 +1,7 @@
 """Trains an RPM by one method, and leaves a folder that a diagnosis takes as an evaluated model."""
 
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -14,7 +15,7 @@ from remid_jax.training.rpm_config import check_config
 from remid_jax.training.rpm_experiment import make_rpm_experiment
 from remid_jax.training.run_logger import EVALUATIONS, METRICS, read_lines
 
-from .corl import print_left_out
+from .studies.held_out import FIRST, LAST, changes, evaluated, predictions, print_left_out, verdict
 from .studies.pieces import print_records
 
 
@@ -33,18 +34,44 @@ def run(config: ConfigDict, workdir: Path) -> None:
     if not is_primary():
         return
     evaluations = read_lines(folder / EVALUATIONS)
+    gains = gains_of(folder) if evaluations else []
     seconds = sum(step["time"]["seconds"] for step in read_lines(folder / METRICS))
     write_results(folder, {
         "provenance": origin, "method": config.method, "train": len(experiment.train),
         "shortened": experiment.shortened, "excluded": experiment.excluded,
-        "seconds_of_steps": seconds, "evaluations": evaluations,
+        "seconds_of_steps": seconds, "evaluations": evaluations, "gains": gains,
     })  # fmt: skip
     if evaluations:
-        print_records(
-            "Golden responses under the RPM (± standard error)",
-            (("subset", "{tag}"), ("samples", "{n}"),
-             ("perplexity per token", "{perplexity_mixture:.4g} ± {perplexity_mixture_se:.2g}")),
-            [e for e in evaluations if e["step"] == evaluations[-1]["step"]],
-        )  # fmt: skip
+        print_held_out(folder, gains)
     print(f"all steps took {seconds / 60:.1f} min, evaluations apart")
     print(f"results: {folder / 'results.json'}; trained RPM: {folder / RPM}")
+
+
+def gains_of(folder: Path) -> list[dict[str, Any]]:
+    """What log p of golden responses gained since the first evaluation, by subset; none of one.
+
+    Of an RPM that thinks, by the mixture over its thoughts.
+    """
+    if evaluated(folder, FIRST) == evaluated(folder, LAST):
+        return []
+    found = changes(predictions(folder, FIRST), predictions(folder, LAST))
+    return [row for row in found if row["scored"] == "log_q_mixture"]
+
+
+def print_held_out(folder: Path, gains: list[dict[str, Any]]) -> None:
+    """Perplexity of golden responses at the first and last evaluation, and gains in nats."""
+    of_tag = {row["tag"]: {**row, "verdict": verdict(row["interval"])} for row in gains}
+    first = {e["tag"]: e for e in evaluated(folder, FIRST)} if gains else {}
+    perplexity = "{perplexity_mixture:.4g} ± {perplexity_mixture_se:.2g}"
+    print_records(
+        "Golden responses under the RPM: perplexity per token (± standard error), and what log p "
+        "of a response gained in nats (95 %)",
+        (("subset", "{tag}"), ("samples", "{n}"), ("before", "{before}"), ("after", perplexity),
+         ("gain", "{gain:+.2f} ({interval[0]:+.2f} to {interval[1]:+.2f})"), ("", "{verdict}")),
+        [
+            {**of_tag.get(e["tag"], {}), **e,
+             "before": perplexity.format_map(first[e["tag"]]) if e["tag"] in first else ""}
+            for e in evaluated(folder, LAST)
+        ],
+        left=("subset", ""),
+    )  # fmt: skip

@@ -1,6 +1,7 @@
 """Training methods for RPMs on real text: each trains SmolLM2, one diagnosis measures all."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from remid_jax.models.rpm import RPM
 from remid_jax.provenance import provenance
 from remid_jax.report.results_file import write_results
 from remid_jax.settings import check_keys
-from remid_jax.training.run_logger import EVALUATIONS, read_lines
 
 from .configurations import packaged_module
 from .studies.children import Child, check_starts, header, run_children
+from .studies.held_out import FIRST, LAST, changes, evaluated, predictions, verdict
 from .studies.pieces import print_records
 
 DIAGNOSIS = "diagnosis"  # folder of the run that measures all methods
@@ -45,17 +46,18 @@ def run(config: ConfigDict, workdir: Path) -> None:
     waves = [[_child(config, m, folder)] for m in trained]  # one fills the machine
     run_children(waves, workers=1)
     found = diagnose(diagnosis_of(config, folder), folder / DIAGNOSIS)
+    at = evaluations_of(config, folder)
     held_out = {
-        m: {e["tag"]: {k: e[k] for k in ("n", "log_q", "log_q_se")}
-            for e in read_lines(folder / m / EVALUATIONS)}
-        for m in trained
-    }  # fmt: skip
+        m: {e["tag"]: {k: e[k] for k in ("n", "log_q", "log_q_se")} for e in evaluated(*where)}
+        for m, where in at.items()
+    }
+    gains = gains_of(at)
     rows = [r for r in found["rows"] if r["rpm"] in config.methods]
     head = header([config.seed], origin, time.monotonic() - started)
     profile = [r for r in found["profile"] if r["rpm"] in config.methods]
-    write_results(folder, {**head, "held_out": held_out, "rows": rows, "profile": profile,
-                           "provenance": origin})  # fmt: skip
-    _print(held_out)
+    write_results(folder, {**head, "held_out": held_out, "gains": gains, "rows": rows,
+                           "profile": profile, "provenance": origin})  # fmt: skip
+    _print(held_out, gains)
     print(f"results: {folder / 'results.json'}; report: {folder / DIAGNOSIS / 'report.html'}")
 
 
@@ -101,7 +103,38 @@ def diagnosis_of(config: ConfigDict, folder: Path) -> ConfigDict:
     return c
 
 
-def _print(held_out: dict[str, dict[str, Any]]) -> None:
+def evaluations_of(config: ConfigDict, folder: Path) -> dict[str, tuple[Path, int]]:
+    """Method -> the run, and which of its evaluations, that measures it.
+
+    The base is measured before the first step of a run that begins from it.
+    """
+    module = packaged_module("study_methods_smollm2")
+    found = {m: (folder / m, LAST) for m in config.methods if m != module.BASE}
+    if module.BASE in config.methods and found:
+        begun = next(m for m in found if module.METHODS[m][1] is None)
+        found = {module.BASE: (folder / begun, FIRST), **found}
+    return found
+
+
+def gains_of(at: Mapping[str, tuple[Path, int]]) -> list[dict[str, Any]]:
+    """What log p of golden responses gains over the base, and over what a method begins from.
+
+    Args:
+      at: what `evaluations_of` gives.
+    """
+    module = packaged_module("study_methods_smollm2")
+    known = {method: predictions(*where) for method, where in at.items()}
+    return [
+        {"method": method, "over": over, **row}
+        for method, (_, start) in module.METHODS.items()
+        for over in dict.fromkeys((module.BASE, start or module.BASE))
+        if {method, over} <= set(known)
+        for row in changes(known[over], known[method])
+        if row["scored"] == "log_q"
+    ]
+
+
+def _print(held_out: dict[str, dict[str, Any]], gains: list[dict[str, Any]]) -> None:
     records = [
         {"method": m, "tag": tag, **cell} for m, of in held_out.items() for tag, cell in of.items()
     ]
@@ -110,4 +143,11 @@ def _print(held_out: dict[str, dict[str, Any]]) -> None:
         (("method", "{method}"), ("subset", "{tag}"), ("samples", "{n}"),
          ("log p", "{log_q:.2f} ± {log_q_se:.2f}")),
         records, left=("method", "subset"),
+    )  # fmt: skip
+    print_records(
+        "What a method gains over another, nats a response (95 %, paired by sample)",
+        (("method", "{method}"), ("over", "{over}"), ("subset", "{tag}"), ("samples", "{n}"),
+         ("gain", "{gain:+.2f} ({interval[0]:+.2f} to {interval[1]:+.2f})"), ("", "{verdict}")),
+        [{**row, "verdict": verdict(row["interval"])} for row in gains],
+        left=("method", "over", "subset", ""),
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """What the runs of the study of methods say together: quality, R-EMID, scores and their ranks."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,8 +22,10 @@ TRUTHS = {  # each: higher is better
     "exact_r_emid": "minus R-EMID by the true p",
 }
 MALFORMED = "malformed"  # share of answers that are no response of the world
+FALLS = {"quality_kept": "quality", "exact_r_emid": "R-EMI"}  # what a shift takes, of which truth
 SHOWN = {
     "quality": f"{TRUTHS['quality']}, nats a response",
+    "exact_r_emi": f"{TRUTHS['exact_r_emi']}, nats a response",
     "exact_r_emid": f"{TRUTHS['exact_r_emid']}, nats a response",
     MALFORMED: "share of answers that are no response of the world, left out of R-EMI",
 }
@@ -64,12 +67,23 @@ def scores_of(scored: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[s
     }
 
 
-def record_of(truths: Sequence[Values], scores: Sequence[Values]) -> dict[str, Any]:
-    """Means over seeds, and rank correlations of scores with truths; one value a seed each."""
+def record_of(
+    truths: Sequence[Values], scores: Sequence[Values], over: Mapping[str, str]
+) -> dict[str, Any]:
+    """Means over seeds, what methods gain, and rank correlations; one value a seed each.
+
+    Args:
+      truths: what `truth_of` gives, a seed each.
+      scores: what `scores_of` gives.
+      over: method -> the one that it is compared with.
+    """
     levels = (*TRUTHS, MALFORMED)
+    by_shift = {name: [_by_shift(seed[name]) for seed in truths] for name in levels}
     return {
         **{name: _means([seed[name] for seed in truths]) for name in levels},
-        "by_shift": {name: _means([_by_shift(seed[name]) for seed in truths]) for name in levels},
+        "by_shift": {name: _means(seeds) for name, seeds in by_shift.items()},
+        "gains": {name: _gains(by_shift[name], over) for name in TRUTHS},
+        "shift_differences": {name: _shift_differences(by_shift[name]) for name in FALLS},
         "scores": {name: _means([seed[name] for seed in scores]) for name in SCORES},
         "rank_correlation": {
             truth: {
@@ -88,6 +102,31 @@ def _means(seeds: Sequence[Grid]) -> dict[str, dict[str, Cell]]:
         m: {tag: _finite(mean_and_error, [seed[m][tag] for seed in seeds]) for tag in by_tag}
         for m, by_tag in seeds[0].items()
     }
+
+
+def _gains(seeds: Sequence[Grid], over: Mapping[str, str]) -> dict[str, Any]:
+    """Method -> what it is compared with, and its gain in each column with 95 % over seeds."""
+    return {
+        m: {
+            "over": other,
+            **{c: _finite(with_interval, [seed[m][c] - seed[other][c] for seed in seeds])
+               for c in seeds[0][m]},
+        }
+        for m, other in over.items() if {m, other} <= set(seeds[0])
+    }  # fmt: skip
+
+
+def _shift_differences(seeds: Sequence[Grid]) -> dict[str, Cell]:
+    """ "a less b" -> how much less shift a takes than shift b, mean over methods, over seeds."""
+    means = [{c: _mean_of(seed, c) for c in next(iter(seed.values()))} for seed in seeds]
+    return {
+        f"{a} less {b}": _finite(with_interval, [m[a] - m[b] for m in means])
+        for a, b in itertools.combinations(means[0], 2)
+    }
+
+
+def _mean_of(grid: Grid, column: str) -> float:
+    return float(np.mean([of[column] for of in grid.values()]))
 
 
 def _finite(summary: Callable[[Sequence[float]], Cell], values: Sequence[float]) -> Cell:
@@ -123,7 +162,7 @@ def _by_shift(grid: Grid) -> Grid:
 
 
 def print_tables(record: Mapping[str, Any]) -> None:
-    """Quality and exact R-EMID by method and shift, and rank correlations."""
+    """Quality and exact R-EMID by method and shift, gains of methods, and rank correlations."""
     for name, title in SHOWN.items():
         columns = [c for c in COLUMNS if all(c in of for of in record["by_shift"][name].values())]
         rows = [
@@ -131,6 +170,20 @@ def print_tables(record: Mapping[str, Any]) -> None:
         ]
         title = f"{title}, mean ± standard error over seeds"
         print_whole(new_table(title, ("", *columns), rows))
+    for name in ("quality", "exact_r_emi"):
+        rows = [
+            (m, of["over"], *(_cell(of[c]) for c in COLUMNS if c in of))
+            for m, of in record["gains"][name].items()
+        ]
+        columns = [c for c in COLUMNS if all(c in of for of in record["gains"][name].values())]
+        title = f"{TRUTHS[name]}: gain over another method, nats, mean and 95 % over seeds"
+        print_whole(new_table(title, ("method", "over", *columns), rows, ("method", "over")))
+    rows = [
+        (what, *(_cell(record["shift_differences"][name][what]) for name in FALLS))
+        for what in record["shift_differences"]["quality_kept"]
+    ]
+    title = "what one shift leaves less another, nats, mean over methods and 95 % over seeds"
+    print_whole(new_table(title, ("shifts", *(f"of {what}" for what in FALLS.values())), rows))
     rows = [
         (score, *(_cell(record["rank_correlation"][truth][score]) for truth in TRUTHS))
         for score in SCORES

@@ -119,6 +119,7 @@ class Evaluation:
     """When and on what a run is evaluated."""
 
     every: int = key(0, "between evaluations; 0: none within a stage", "[0, inf) steps")
+    start: bool = key(False, "evaluate before the first step")
     ends: bool = key(True, "evaluate at the end of each stage")
     tags: tuple[str, ...] = key(("IDTest", "german", "Literature", "TurnLevelComposition"), "where")
     samples: int = key(0, "of each subset; 0: all", "[0, inf) samples")

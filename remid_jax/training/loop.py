@@ -111,6 +111,8 @@ class Loop:
     def _stage(self, i: int, first: int, state: State) -> State:
         stage, c = self.stages[i], self.config
         title = f"stage {i + 1} of {len(self.stages)}, {stage.kind}"
+        if c.evaluate.start and (i, first) == (0, 0):
+            self._evaluate(i, 0, state)
         with progress(title, stage.steps - first) as advance:
             for step in range(first, stage.steps):
                 started, done = time.monotonic(), step + 1

@@ -130,7 +130,7 @@ class RpmConfig(RunKeys):
     scoring: Any = group(
         "of methods that think: how thoughts enter log p", Scoring, without=("thought_free",)
     )
-    evaluate: Any = group("on held-out golden responses", Evaluation, batch=4)
+    evaluate: Any = group("on held-out golden responses", Evaluation, batch=4, start=True)
     rollout_weights: str = key(
         "gathered", "weights spread over fsdp, while answers are drawn", ("gathered", "sharded")
     )

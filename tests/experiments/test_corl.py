@@ -6,12 +6,11 @@ from tiny_corl import tiny_config
 
 from configs import corl_smollm2 as configs
 from experiments.corl import (
-    compared_with,
     gains_of,
-    last_predictions,
     print_compared,
     print_gains,
 )
+from experiments.studies.held_out import FIRST, LAST, changes, predictions
 from remid_jax.errors import UserError
 from remid_jax.training.config import check_config, stages
 from remid_jax.training.held_out import Predicted, change
@@ -82,14 +81,16 @@ def test_a_run_is_compared_with_another_on_the_samples_of_both(written, tmp_path
             entropy=sums,
         )  # fmt: skip
         records.add_evaluation(i, planned_there[i].steps, "IDTest", seen)
-    one, mixture = compared_with(folder, other)
+    one, mixture = changes(predictions(other, LAST), predictions(folder, LAST))
     assert (one["tag"], one["scored"], one["n"]) == ("IDTest", "log_q", 3)
     assert one["gain"] == pytest.approx(np.mean([3.0, 4.0, 3.5]))
     assert mixture["gain"] == pytest.approx(np.mean([5.0, 7.0, 6.0]))
+    first, _ = changes(predictions(other, FIRST), predictions(folder, LAST))
+    assert first["gain"] == pytest.approx(one["gain"] + 49)
     print_compared([one, mixture], "runs/other")
     assert "runs/other" in capsys.readouterr().out
     with pytest.raises(UserError, match="holds no evaluation of a run"):
-        last_predictions(tmp_path / "nothing")
+        predictions(tmp_path / "nothing", LAST)
 
 
 def test_the_control_has_as_many_supervised_steps_and_no_grpo():

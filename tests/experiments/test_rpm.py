@@ -60,7 +60,11 @@ def test_a_trained_rpm_is_diagnosed(how, small_config, tiny_path, benchmark, tmp
     given = {"model": tiny_path, "benchmark": benchmark}
     where = tmp_path / "sft"
     assert trained("rpm_sft", where, f"trained={how}", **given) == 0, capsys.readouterr().err
-    assert "trained RPM: " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "trained RPM: " in said and "before" in said
+    (gain,) = json.loads((where / "results.json").read_text())["gains"]
+    assert gain["tag"] == "german" and gain["n"] == 2 and gain["gain"] != 0
+    assert f"{gain['gain']:+.2f} (" in said
     c = small_config
     c.benchmark, c.shifts = benchmark, ("german",)
     c.sampling.repetition_penalty = 1.0

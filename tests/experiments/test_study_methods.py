@@ -21,9 +21,11 @@ from experiments.studies.method_world import GOLDEN, _exact_r_emi, _log_probs, m
 from remid_jax.errors import UserError
 from remid_jax.information.mutual_information import club
 from remid_jax.training.config import check_config as check_corl
+from remid_jax.training.held_out import Predicted
 from remid_jax.training.rollout_worker import RolloutWorker
 from remid_jax.training.rpm_config import check_config, loop_config
 from remid_jax.training.rpm_experiment import make_rpm_experiment
+from remid_jax.training.run_logger import RunLogger
 from remid_jax.worlds.textual import export, facts, rendering, truth
 
 
@@ -78,6 +80,22 @@ def test_text_runs_are_found_by_name(name, tmp_path):
     assert study_methods_smollm2.diagnosis_of(config, tmp_path).rpms[name].path.endswith("rpm")
 
 
+def test_gains_on_text_are_over_the_base_and_over_the_start(tmp_path):
+    config = text_configs.get_config()
+    config.methods = ("base", "sft", "dpo")
+    sums = {"sft": [(0, [-9.0, -8.0]), (30, [-6.0, -7.0])], "dpo": [(30, [-5.0, -5.0])]}
+    for method, evaluations in sums.items():
+        logger = RunLogger(tmp_path / method, "a base", tiny_rpm(method, tmp_path))
+        for step, values in evaluations:
+            x = np.array(values)
+            seen = Predicted(["a", "b"], x, np.full(2, 9), x, x, mixture=x, agreement=x, entropy=x)
+            logger.add_evaluation(0, step, "IDTest", seen)
+    found = study_methods_smollm2.gains_of(study_methods_smollm2.evaluations_of(config, tmp_path))
+    assert {(r["method"], r["over"]): r["gain"] for r in found} == {
+        ("sft", "base"): 2.0, ("dpo", "base"): 3.5, ("dpo", "sft"): 1.5
+    }  # fmt: skip
+
+
 def measured(kl, r_emi):
     return {
         tag: {"kl": [kl, kl], "r_emi": value, "malformed": 0.25} for tag, value in r_emi.items()
@@ -93,7 +111,7 @@ def test_ranks_are_those_of_cells_and_means_those_of_seeds(capsys):
     assert seeds[0]["quality"]["dpo"]["german"] == -1.0
     assert seeds[0]["exact_r_emid"] == {"sft": {"german": -1.0}, "dpo": {"german": -3.0}}
     same = {name: s["exact_r_emi"] for s in seeds for name in SCORES}
-    record = record_of(seeds, [same, same])
+    record = record_of(seeds, [same, same], {"dpo": "sft", "grpo": "sft"})
     found = record["rank_correlation"]["exact_r_emi"]["profile"]
     assert found["mean"] == pytest.approx(1.0) and found["seeds"] == 2
     assert record["quality"]["sft"]["IDTest"]["mean"] == pytest.approx(-0.6)
@@ -102,8 +120,21 @@ def test_ranks_are_those_of_cells_and_means_those_of_seeds(capsys):
     assert record["rank_correlation"]["exact_r_emid"]["profile"]["mean"] is None
     assert math.isnan(rank_correlation({"a": {"x": 1.0}}, {"a": {"x": 2.0}}))
     assert record["by_shift"]["malformed"]["dpo"]["user"]["mean"] == 0.25
+    gain = record["gains"]["quality"]["dpo"]  # -0.5 and -0.2, seed by seed
+    assert gain["over"] == "sft" and gain["user"]["mean"] == pytest.approx(-0.35)
+    assert gain["user"]["se"] == pytest.approx(0.15) and "grpo" not in record["gains"]["quality"]
     print_tables(record)
     assert "rank correlation" in capsys.readouterr().out
+
+
+def test_shifts_are_compared_over_the_mean_of_methods():
+    r_emi = [{"IDTest": 0.0, "german": -1.0, "Literature": a} for a in (-4.0, -6.0)]
+    seeds = [truth_of({"sft": measured(0.0, x), "dpo": measured(0.0, x)}) for x in r_emi]
+    empty = [{name: {"sft": {}, "dpo": {}} for name in SCORES}] * 2
+    cell = record_of(seeds, empty, {})["shift_differences"]["exact_r_emid"]
+    assert list(cell) == ["user less character"]
+    assert cell["user less character"]["mean"] == pytest.approx(4.0)
+    assert cell["user less character"]["se"] == pytest.approx(1.0)
 
 
 def test_the_exact_r_emi_is_that_of_the_true_p():

@@ -21,7 +21,7 @@ from remid_jax.training.rollout_worker import RolloutWorker
 from remid_jax.training.rpm import ANSWERS, RpmTraining
 from remid_jax.training.rpm_config import METHODS, check_config, loop_config, needs_golden
 from remid_jax.training.rpm_experiment import make_rpm_experiment
-from remid_jax.training.run_logger import METRICS, RunLogger
+from remid_jax.training.run_logger import EVALUATIONS, METRICS, RunLogger
 
 
 def arrays(tree):
@@ -61,6 +61,17 @@ def test_sft_learns_golden_answers_from_the_base(root):
     task = made.experiment.task.plain
     rows = [[len(task.encode(s.golden))] for s in samples]
     assert lines(root / "sft", METRICS)[0]["tokens"] == np.sum(rows)
+
+
+def test_it_is_measured_before_the_first_step_and_after_the_last(root):
+    before, after = lines(root / "sft", EVALUATIONS)
+    assert (before["step"], after["step"]) == (0, 2)
+    made = make_rpm_experiment(tiny_rpm("sft", root / "base"), root / "x")
+    worker = RolloutWorker(loop_config(tiny_rpm("sft", root / "base")), made.experiment)
+    roles = dict.fromkeys(("reasoner", "policy"), made.experiment.start["policy"])
+    base = worker.predict(made.experiment.tests["IDTest"], roles, lambda n: None).summary()
+    assert before["log_q"] == pytest.approx(base["log_q"], abs=1e-4)
+    assert after["log_q"] != pytest.approx(base["log_q"], abs=1e-2)
 
 
 def test_augmented_samples_are_learnt(root, tmp_path):
