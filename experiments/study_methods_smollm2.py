@@ -100,6 +100,7 @@ def diagnosis_of(config: ConfigDict, folder: Path) -> ConfigDict:
     c.limits.contexts, c.sampling.max_tokens = config.contexts, config.answer_tokens
     c.limits.too_long = "drop_oldest_turns"
     c.estimator.emi_shifts = -1
+    c.profile.name = True  # how much of the character is fame
     return c
 
 
