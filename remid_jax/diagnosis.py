@@ -18,7 +18,7 @@ from remid_jax.analysis.records import analyse
 from remid_jax.data.responses import Answers, counts_of
 from remid_jax.data.samples import Sample
 from remid_jax.evaluation.cache import Cache
-from remid_jax.evaluation.config import check_config
+from remid_jax.evaluation.config import AUTO, check_config
 from remid_jax.evaluation.cost import (
     Stage,
     context_cost,
@@ -31,8 +31,9 @@ from remid_jax.evaluation.cost import (
 )
 from remid_jax.evaluation.examples import with_texts
 from remid_jax.evaluation.excluded import find_excluded
+from remid_jax.evaluation.execution import execute
 from remid_jax.evaluation.gather import Gathered, gather
-from remid_jax.evaluation.judging import ask_judges, calibrate_judges, judgments_of
+from remid_jax.evaluation.judging import judgments_of
 from remid_jax.evaluation.outputs import (
     write_contributions,
     write_examples,
@@ -41,7 +42,7 @@ from remid_jax.evaluation.outputs import (
 )
 from remid_jax.evaluation.plan import Plan, Task, make_plan
 from remid_jax.evaluation.requests import Ask
-from remid_jax.evaluation.runner import Part, part_of, run
+from remid_jax.evaluation.runner import part_of
 from remid_jax.evaluation.scoring import with_scoring
 from remid_jax.evaluation.servers import asked_record, server_notes, server_records
 from remid_jax.evaluation.task import make_task
@@ -52,6 +53,7 @@ from remid_jax.inference.engine import Engine, JaxEngine
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS
 from remid_jax.messages import log
 from remid_jax.models.sharding import MeshConfig
+from remid_jax.precision import choose_precision
 from remid_jax.processes import check_folder, is_primary
 from remid_jax.progress import progress
 from remid_jax.provenance import provenance
@@ -61,6 +63,7 @@ from remid_jax.report.results_file import write_results
 from remid_jax.report.text import WIDTH, fit, wrapped
 
 CACHE = "cache"  # folder of results in the work folder
+PRECISION = "precision.json"  # type of likelihoods that a run has chosen
 WORTH_A_PROBE = 1e12  # operations: measuring the machine takes a second
 
 
@@ -98,9 +101,12 @@ def diagnose(
     longest = task.models.longest = longest_of(most)
     sizes = sizes_of(task, longest)
     cache = Cache(folder / CACHE)
-    plan = make_plan(task, cache)
     if config.dry_run:
-        return {"plan": cost_record(task, plan, longest, cache)}
+        return {"plan": cost_record(task, make_plan(task, cache), longest, cache)}
+    precision = None
+    if config.model.dtype == AUTO:
+        precision = choose_precision(task, cache, folder / PRECISION)
+    plan = make_plan(task, cache)
     todo = left_of(plan.requests, cache)
     stages = stages_of(todo, config.sampling.batch_rows)
     _say_plan(task, stages, longest)
@@ -115,13 +121,14 @@ def diagnose(
     left = len(left_of(plan.requests, cache))
     if left or not is_primary():
         return {"unfinished": left}
-    engine = task.models.scorer.loaded
+    engine = task.models.scoring.loaded
     seconds = {
         "start_up": began - started + programs.seconds,
         "work": ended - began - programs.seconds,
     }
     _say_cost(programs, engine, sum(s.flops for s in stages), seconds["work"])
     origin |= _numbers_of(task) | {
+        "precision": precision,
         "servers": server_records(_asked(task, plan), cache),
         "judges": server_records({one.name: one.asked for one in plan.judging}, cache, "judge"),
         "sizes": dataclasses.asdict(getattr(engine, "sizes", sizes)),
@@ -131,37 +138,6 @@ def diagnose(
         "seconds": seconds,
     }
     return _finish(folder, task, plan, cache, origin)
-
-
-def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
-    """Executes a plan, and those that its answers and thoughts make possible.
-
-    Returns:
-      The last plan: final, unless it waits for other parts.
-    """
-    rows = task.config.sampling.batch_rows
-
-    def ask(what: str, asked: Sequence[Ask]) -> None:
-        run(what, asked, cache, rows, part)
-
-    def probe(what: str, asked: Sequence[Ask]) -> None:
-        run(what, asked, cache, rows, part if part.together else Part())
-
-    # First: a wrong key or name ends the run.
-    calibrate_judges(task, _texts_of(plan), cache, ask, probe)
-    run("answers and thoughts", plan.first, cache, rows, part)
-    if not plan.is_final:
-        plan = make_plan(task, cache)
-    if not plan.is_final and plan.second:
-        run("answers of the scorer", plan.second, cache, rows, part)
-        plan = make_plan(task, cache)
-    if plan.is_final:
-        run("likelihoods", plan.scores, cache, rows, part)
-    return dataclasses.replace(plan, judging=ask_judges(task, _texts_of(plan), cache, ask))
-
-
-def _texts_of(plan: Plan) -> dict[str, Answers]:
-    return {tag: subset.texts.answers for tag, subset in plan.subsets.items()}
 
 
 def _finish(
@@ -245,11 +221,11 @@ def _unfinished(answers: Answers) -> dict[str, int]:
 
 def _numbers_of(task: Task) -> dict[str, Any]:
     """Provenance: models, and what was taken, left out and changed."""
-    selection, scorer, config = task.selection, task.models.scorer, task.config
+    selection, scoring = task.selection, task.models.scoring
     return {
         "benchmark": selection.benchmark,
         "model": {
-            "name": scorer.name, "identity": scorer.fingerprint, "dtype": config.model.dtype,
+            "name": scoring.name, "identity": scoring.fingerprint, "dtype": scoring.dtype,
         },
         "templates": task.models.templates(),
         "unit": "nats",

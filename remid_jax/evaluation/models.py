@@ -9,15 +9,17 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from remid_jax.errors import UserError
-from remid_jax.evaluation.config import specs_of
+from remid_jax.evaluation.config import AUTO, specs_of
 from remid_jax.inference.engine import Engine, JaxEngine, engine_fingerprint
 from remid_jax.models.adapters import adapted_fingerprint, load_adapter, with_adapter
 from remid_jax.models.decoder import DecoderConfig
 from remid_jax.models.pretrained import (
     DEFAULT,
+    HALF,
     Checkpoint,
     LanguageModel,
     check_mesh,
+    in_half_precision,
     load_language_model,
     open_language_model,
 )
@@ -64,6 +66,7 @@ class Models:
 
     Attributes:
       scorer: q.
+      scoring: q as likelihoods are asked of it: the scorer, or its `half`.
       reasoner: writes R.
       base: what the adapters of scorer and reasoner belong to, where they have any.
       rpms: the evaluated models by name, of those that run here.
@@ -88,11 +91,14 @@ class Models:
         self._mesh = make_mesh(MeshConfig(**config.mesh), own=not lockstep)
         self._opened: dict[str, Model] = {}
         self._weights: dict[Path, LanguageModel] = {}
+        self._dtype = "float32" if config.model.dtype == AUTO else config.model.dtype
         self.longest, self.trained = 1, bool(config.scorer.checkpoint)
         path = config.model.path
         self.base = self._given(engine) if engine else self._described(self._checkpoint(path))
         self._opened[config.model.path] = self.base
         self.scorer = self.reasoner = self.base
+        if engine and config.model.dtype == AUTO:
+            raise UserError(f"config.model.dtype={AUTO!r} needs the project's own engine")
         if self.trained:
             if engine:
                 raise UserError("config.scorer.checkpoint needs the project's own engine")
@@ -100,6 +106,7 @@ class Models:
             self.scorer, self.reasoner = (
                 self._described(opened, pair / role, role) for role in ("policy", "reasoner")
             )
+        self.scoring = self.scorer
         specs = {} if collected else specs_of(config)
         self.rpms = {
             name: self._open(spec.path or config.model.path)
@@ -110,8 +117,16 @@ class Models:
     @property
     def all(self) -> list[Model]:
         """Every model whose weights are read, once."""
-        distinct = {id(m): m for m in (self.base, *self.rpms.values())}
+        halved = [] if self.scoring is self.scorer else [self.scoring]
+        distinct = {id(m): m for m in (self.base, *self.rpms.values(), *halved)}
         return list(distinct.values())
+
+    @functools.cached_property
+    def half(self) -> Model:
+        """The scorer in half precision."""
+        opened, pair = self._checkpoint(self._config.model.path), self._config.scorer.checkpoint
+        trained = (Path(pair) / "policy", "policy") if pair else ()
+        return self._described(opened, *trained, half=True)
 
     def _given(self, engine: Engine) -> Model:
         e, embeds = engine, hasattr(engine, "embed")
@@ -145,12 +160,17 @@ class Models:
         model = self._config.model
         template = (model.chat_template or None) if path == model.path else None
         variables = model.template_variables.to_dict()
-        opened = open_language_model(path, model.dtype, template, variables)
+        opened = open_language_model(path, self._dtype, template, variables)
         check_mesh(opened.config, self._mesh)
         return opened
 
-    def _described(self, opened: Checkpoint, folder: Path | None = None, added: str = "") -> Model:
-        """A model as it is, or with the trained adapter of a folder, which adds to its name."""
+    def _described(
+        self, opened: Checkpoint, folder: Path | None = None, added: str = "", half: bool = False
+    ) -> Model:
+        """A model as it is, or with the trained adapter of a folder, which adds to its name.
+
+        With `half` both are rounded, whatever they were trained as.
+        """
         c, name, fingerprint, adapter = self._config, opened.name, opened.fingerprint, None
         if folder is not None:
             adapter = load_adapter(folder, opened)
@@ -160,11 +180,15 @@ class Models:
             model = self._read(opened)
             if adapter is not None:
                 model = dataclasses.replace(with_adapter(model, adapter), name=name)
+            if half:
+                model = in_half_precision(model)
             memory, rows = c.limits.memory_bytes, c.sampling.batch_rows
             return JaxEngine(model, memory, self.longest, c.model.cache_dtype, rows)
 
-        fingerprint = engine_fingerprint(fingerprint, opened.dtype, c.model.cache_dtype)
-        return Model(name, fingerprint, opened.dtype, opened.config, opened.tokenizer, load)
+        dtype = HALF if half else opened.dtype
+        fingerprint += f"/{HALF}" if half else ""
+        fingerprint = engine_fingerprint(fingerprint, dtype, c.model.cache_dtype)
+        return Model(name, fingerprint, dtype, opened.config, opened.tokenizer, load)
 
     def _read(self, opened: Checkpoint) -> LanguageModel:
         """The weights, which a base and its adapters share."""

@@ -169,18 +169,16 @@ def _prediction(task: Task, subsets: Mapping[str, SubsetPlan], cache: Cache) -> 
     """What predicting the worst case of each shifted subset needs."""
     if not task.config.prediction.enabled:
         return None
-    chosen, scorer, (reply, _) = (
-        task.selection.subsets,
-        task.models.scorer,
-        sampling_of(task.config),
-    )
+    chosen, scorer = task.selection.subsets, task.models.scorer
+    reply, _ = sampling_of(task.config)
 
     def prefix_lengths(tag: str, i: int, prompt: Tokens) -> Tokens:
         return task.prefix_lengths(scorer, chosen[tag][i], prompt)
 
     known = all(s.texts.thoughts is not None for s in subsets.values())
     there = cache if known else Cache()
-    return plan_prediction(scorer, task.config, subsets, reply, prefix_lengths, there)
+    scoring = task.models.scoring
+    return plan_prediction(scorer, scoring, task.config, subsets, reply, prefix_lengths, there)
 
 
 def _features(task: Task) -> dict[str, Embed]:
@@ -202,7 +200,7 @@ def _subset_plan(task: Task, tag: str, samples: Sequence[Sample], cache: Cache) 
     responses, further = _responses(task, samples, texts)
     blocks = blocks_of(responses, further)
     columns = [r for column in blocks.values() for r in column]
-    n, others, scorer = len(samples), len(blocks) - 1, task.models.scorer
+    n, others, scorer = len(samples), len(blocks) - 1, task.models.scoring
     wanted, plainly = pairs.wanted_columns(n, others, task.settings, task.labels[tag])
     if tag in task.swaps:
         plainly = plainly | task.swaps[tag].wanted(len(blocks))

@@ -106,8 +106,8 @@ def prompt_drawn_from(asked: Asked, i: int, thought_free: float, seed: int) -> T
 
 
 def plan_prediction(
-    scorer: Model, config: ConfigDict, subsets: Mapping[str, Scored], reply: SamplingConfig,
-    prefix_lengths: Callable[[str, int, Tokens], Tokens], cache: Cache,
+    scorer: Model, scoring: Model, config: ConfigDict, subsets: Mapping[str, Scored],
+    reply: SamplingConfig, prefix_lengths: Callable[[str, int, Tokens], Tokens], cache: Cache,
 ) -> Prediction:  # fmt: skip
     """Responses of q to shifted contexts, and the pairs of `BoundBlocks` that a diagnosis lacks.
 
@@ -115,7 +115,8 @@ def plan_prediction(
     distribution, whatever `sampling.max_tokens` of the evaluated models.
 
     Args:
-      scorer: q.
+      scorer: q, which draws.
+      scoring: q as likelihoods are asked of it.
       config: of the diagnosis.
       subsets: tag -> its plan, the in-distribution one first.
       reply: how the evaluated models answer, of which seed and stop strings are kept.
@@ -137,7 +138,7 @@ def plan_prediction(
             shared = prefix_lengths(tag, i, prompt)
             draws[tag].append(Generate(scorer, prompt, shared, own_law, about))
     stand_ins = {tag: _stand_ins(some, cache) for tag, some in draws.items()}
-    extras = _extras(scorer, config, subsets, stand_ins)
+    extras = _extras(scoring, config, subsets, stand_ins)
     return Prediction(home, draws, stand_ins, extras)
 
 

@@ -6,11 +6,13 @@ One multiply-add is two operations; norms, rotations and softmaxes, a few percen
 import dataclasses
 import functools
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from remid_jax.models.decoder import DecoderConfig
+from remid_jax.models.products import product
 
 BYTES = {"float32": 4, "bfloat16": 2}
 PROBE_SECONDS = 0.15  # of each measurement of a rate
@@ -69,14 +71,18 @@ class Machine:
 
 @functools.partial(jax.jit, static_argnames=("repeats",))
 def _products(x: jax.Array, up: jax.Array, down: jax.Array, *, repeats: int) -> jax.Array:
-    """`repeats` pairs of products, each fed by the one before."""
+    """`repeats` pairs of products as the decoder forms them, each fed by the one before."""
+
+    def pair(_: Any, y: jax.Array) -> jax.Array:
+        return product("nm,mw->nw", product("nw,wm->nm", y, up), down)
+
     with jax.default_matmul_precision("highest"):
-        return jax.lax.fori_loop(0, repeats, lambda _, y: (y @ up) @ down, x)
+        return jax.lax.fori_loop(0, repeats, pair, x)
 
 
 def _rate(rows: int, c: DecoderConfig, dtype: str) -> float:
     """Pairs of products [rows, width] @ [width, mlp] @ [mlp, width] a second: the best of a few."""
-    x = jnp.ones((rows, c.width), dtype)
+    x = jnp.ones((rows, c.width))
     up = jnp.full((c.width, c.mlp_width), 1 / c.width, dtype)
     down = jnp.full((c.mlp_width, c.width), 1 / c.mlp_width, dtype)
     repeats, best, end = 4, 0.0, time.perf_counter() + PROBE_SECONDS

