@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ class Experiment:
       frozen: parameters that both roles share and nothing changes.
       initial: trainable parameters that change nothing yet.
       start: role -> trainable parameters from which it begins.
-      identity: digest of the base and of what is trained.
+      identity: digest of the base, of what is trained, and of the samples.
       base: fingerprint of the base without adapters.
       lora: shape of the adapters.
       mesh: of devices; None: one device.
@@ -125,6 +126,12 @@ def check_count(train: Sequence[Sample], batches: Mapping[str, int]) -> None:
         )
 
 
+def identity_of(train: Sequence[Sample], *parts: str) -> str:
+    """Digest of what is trained, and from which samples: another file is another run."""
+    samples = json.dumps([s.to_record() for s in train], sort_keys=True)
+    return hashlib.sha256("/".join((*parts, samples)).encode()).hexdigest()
+
+
 def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
     """What a run of CoRL works on.
 
@@ -138,16 +145,16 @@ def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
     batches = {"sft.batch": config.sft.batch, **{f"{r}.prompts": config[r].prompts for r in ROLES}}
     check_count(found.train, batches)
     initial = place(adapters.new_params(base.config, lora, jax.random.key(config.seed)), mesh)
-    start, digest = dict.fromkeys(ROLES, initial), f"{base.fingerprint}/{lora}"
+    start, parts = dict.fromkeys(ROLES, initial), [base.fingerprint, repr(lora)]
     if config.init_from:
         trained = _trained(config.init_from, base, lora)
         start = {role: place(a.params, mesh) for role, a in trained.items()}
-        digest += "/".join(adapters.adapted_fingerprint(a) for a in trained.values())
+        parts += [adapters.adapted_fingerprint(a) for a in trained.values()]
     return Experiment(
         task=found.task, train=found.train, tests=found.tests, shape=base.config,
         graphdef=adapters.adapted_structure(base.config, lora)[0],
         frozen=place(found.params, mesh), initial=initial, start=start,
-        identity=hashlib.sha256(digest.encode()).hexdigest(), base=base.fingerprint, lora=lora,
+        identity=identity_of(found.train, *parts), base=base.fingerprint, lora=lora,
         mesh=mesh, shortened=found.shortened, excluded=found.excluded, scoring=_scoring(config),
     )  # fmt: skip
 

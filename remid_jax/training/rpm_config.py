@@ -159,8 +159,7 @@ def check_config(config: ConfigDict) -> None:
     method = METHODS[config.method]
     check_tags(config)
     check_shapes(config)
-    check_batches(config, {"sft.batch": config.sft, "dpo.batch": config.dpo,
-                           "answers.prompts": config.answers})  # fmt: skip
+    check_batches(config, batches_of(config))
     _check_start(config, method)
     check_grpo("answers", config.answers, method.draws or method.learns == "dpo", fields(config))
     check_mixture("config.scoring", config.scoring)
@@ -175,6 +174,14 @@ def check_config(config: ConfigDict) -> None:
             f"config.augmentation.styles: a world has no words for {sorted(bad)[0]!r}; choose "
             f"among {', '.join(WORLD_STYLES)}"
         )
+
+
+def batches_of(config: ConfigDict) -> dict[str, ConfigDict]:
+    """Key of each batch that the method takes -> its group."""
+    method = METHODS[config.method]
+    sizes = {"sft": "sft.batch", "dpo": "dpo.batch", "grpo": "answers.prompts"}
+    names = [sizes[method.learns], *([sizes["grpo"]] if method.starts else [])]
+    return {name: config[name.partition(".")[0]] for name in names}
 
 
 def _check_start(config: ConfigDict, method: Method) -> None:

@@ -22,17 +22,18 @@ from remid_jax.models.pretrained import LanguageModel, load_language_model
 from remid_jax.models.rpm import ADAPTER, WEIGHTS, TrainedRpm, read_rpm, rpm_folder, write_rpm
 from remid_jax.models.sharding import MeshConfig, make_mesh, place, to_host
 from remid_jax.processes import agree, barrier, is_primary
-from remid_jax.settings import made_from
+from remid_jax.settings import made_from, value_of
 from remid_jax.training.config import ROLES
 from remid_jax.training.experiment import (
     Experiment,
     Setting,
     check_count,
     check_shape,
+    identity_of,
     read_setting,
 )
 from remid_jax.training.rollout_worker import RolloutWorker
-from remid_jax.training.rpm_config import METHODS, loop_config, needs_golden
+from remid_jax.training.rpm_config import METHODS, batches_of, loop_config, needs_golden
 from remid_jax.training.rpm_tasks import AnsweringTask, ThinkingTask
 
 
@@ -115,18 +116,16 @@ def make_rpm_experiment(config: ConfigDict, folder: Path) -> RpmExperiment:
         )
     reads = ThinkingTask if method.thinks else AnsweringTask
     found = read_setting(loop_config(config), folder, mesh, reads, needs_golden(config))
-    batches = {"sft.batch": config.sft.batch, "dpo.batch": config.dpo.batch,
-               "answers.prompts": config.answers.prompts}  # fmt: skip
-    check_count(found.train, batches)
+    check_count(found.train, {name: value_of(config, name) for name in batches_of(config)})
     make = _lora if config.trained == "lora" else _full
     start = make(config, found, mesh, lora, begun and begun[0])
     judge, fingerprint = _estimator(config, found, mesh) if config.estimator else (None, "")
     judges = (*(begun[1].judges if begun else ()), *([fingerprint] if judge else ()))
-    digest = "/".join((found.base.fingerprint, repr(lora), start.fingerprint, fingerprint))
+    parts = found.base.fingerprint, repr(lora), start.fingerprint, fingerprint
     experiment = Experiment(
         task=found.task, train=found.train, tests=found.tests, shape=found.base.config,
         graphdef=start.graphdef, frozen=start.frozen, initial=start.params,
-        start={"policy": start.params}, identity=hashlib.sha256(digest.encode()).hexdigest(),
+        start={"policy": start.params}, identity=identity_of(found.train, *parts),
         base=found.base.fingerprint, lora=lora, mesh=mesh, shortened=found.shortened,
         excluded=found.excluded, scoring={},
     )  # fmt: skip

@@ -10,11 +10,13 @@ from tiny_corl import lines
 from tiny_model import filled
 from tiny_rpm import tiny_rpm, train
 
+from remid_jax.data.reading import load_benchmark
 from remid_jax.errors import UserError
 from remid_jax.inference.compilations import count_compilations
 from remid_jax.models.adapters import Adapter, adapted_fingerprint, new_params, save_adapter
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.rpm import RPM, read_rpm
+from remid_jax.training.experiment import identity_of
 from remid_jax.training.groups import Example
 from remid_jax.training.rewards import exact_match_reward
 from remid_jax.training.rollout_worker import RolloutWorker
@@ -257,6 +259,22 @@ BAD = [
 def test_what_a_method_cannot_do_is_refused_before_work(tmp_path, method, changes, said):
     with pytest.raises(UserError, match=said):
         check_config(tiny_rpm(method, tmp_path, **changes))
+
+
+def test_batches_of_other_methods_are_not_read(root, tmp_path):
+    others = {"dpo__batch": 50, "answers__prompts": 50, "answers__micro_batches": 3}
+    check_config(tiny_rpm("sft", root / "base", **others))
+    make_rpm_experiment(tiny_rpm("sft", root / "base", **others), tmp_path)
+    config = tiny_rpm("dpo", root / "base", start=str(root / "sft"), answers__prompts=50)
+    with pytest.raises(UserError, match=r"lower config\.dpo\.batch and config\.answers\.prompts"):
+        make_rpm_experiment(config, tmp_path)
+
+
+def test_other_samples_are_another_run():
+    sample = next(iter(load_benchmark()))
+    other = dataclasses.replace(sample, golden="Another answer.")
+    made = [identity_of([s], "base") for s in (sample, sample, other)]
+    assert made[0] == made[1] != made[2] != identity_of([other], "another base")
 
 
 def test_a_start_of_another_kind_is_refused_before_work(root, tmp_path):
