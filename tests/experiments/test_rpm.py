@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from children import finished, start
+from pages import commands
 from safetensors.numpy import load_file
 from tiny_model import filled
 
@@ -66,11 +67,15 @@ def test_a_trained_rpm_is_diagnosed(how, small_config, tiny_path, benchmark, tmp
     assert gain["tag"] == "german" and gain["n"] == 2 and gain["gain"] != 0
     assert f"{gain['gain']:+.2f} (" in said
     c = small_config
-    c.benchmark, c.shifts = benchmark, ("german",)
+    c.benchmark, c.shifts, c.profile.swaps = benchmark, ("german",), 1
     c.sampling.repetition_penalty = 1.0
     c.rpms.full_context.path = str(where)
     results = diagnose(c, tmp_path / "run")
     assert {r["rpm"] for r in results["rows"]} >= {"full_context", "last_turn_only"}
+    (words,) = (c[3:] for page, c in commands() if page == "docs/tutorial.md" and "report" in c[2])
+    words = [str(tmp_path / "run") if w == "runs/sft_diagnosed" else w for w in words]
+    assert main(["report", *words]) in (0, 1, 3)  # the gate, as of any run
+    assert "share.user in german of full_context < 0.1" in capsys.readouterr().out
     base = load_language_model(tiny_path)
     if how == "lora":
         rpm = with_adapter(base, load_adapter(where / RPM / ADAPTER, base))
