@@ -78,6 +78,17 @@ def rms_norm(x: Array, scale: Array, eps: float) -> Array:
     return (y * scale.astype(jnp.float32)).astype(x.dtype)
 
 
+# What costs few operations a gradient computes again rather than keeps. Layers are scanned, so that
+# nothing need keep XLA from sharing it with the forward pass.
+_again = functools.partial(jax.checkpoint, prevent_cse=False)
+_norm_again = _again(rms_norm, static_argnums=(2,))
+
+
+@_again
+def _gated(gate: Array, up: Array) -> Array:
+    return jax.nn.silu(gate) * up
+
+
 class Block(nnx.Module):
     """One pre-norm layer: grouped-query attention, then SwiGLU."""
 
@@ -142,12 +153,12 @@ class Block(nnx.Module):
           key: for the adapter's dropout; None: nothing is dropped.
         """
         eps = self.config.norm_eps
-        y = rms_norm(x, self.attention_norm[...], eps)
+        y = _norm_again(x, self.attention_norm[...], eps)
         attended, kept = attend(*self.heads(y, positions, key), cache)
         attended = pinned(attended.reshape(*y.shape[:-1], -1), "tensor")
         x = pinned(x + self.project("output", attended, key), None)
-        y = rms_norm(x, self.mlp_norm[...], eps)
-        inner = jax.nn.silu(self.project("gate", y, key)) * self.project("up", y, key)
+        y = _norm_again(x, self.mlp_norm[...], eps)
+        inner = _gated(self.project("gate", y, key), self.project("up", y, key))
         return pinned(x + self.project("down", pinned(inner, "tensor"), key), None), kept
 
 

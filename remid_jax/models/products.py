@@ -12,8 +12,9 @@ def product(spec: str, x: Array, y: Array) -> Array:
     """einsum of x, rounded to the type of y (weights or cached values), and y: sums in float32.
 
     What stands between two products stays in float32: bfloat16 there costs accuracy and, on a
-    processor, time. In half precision a gradient's products round what they are given likewise;
-    one of float32 and bfloat16 would run at the rate of float32.
+    processor, time. The products of a gradient are formed alike: each reads its operands as they
+    lie, where JAX's own rule would have XLA transpose them first, and in half precision they round
+    what they are given; one of float32 and bfloat16 would run at the rate of float32.
 
     Args:
       spec: of `jnp.einsum`, explicit; each index stands in two of the three terms or in all.
@@ -22,13 +23,11 @@ def product(spec: str, x: Array, y: Array) -> Array:
     Returns:
       float32, in half precision as well.
     """
-    if y.dtype == jnp.float32:
-        return jnp.einsum(spec, x.astype(jnp.float32), y)
-    return _rounded(spec, x.astype(jnp.float32), y)
+    return _product(spec, x.astype(jnp.float32), y)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _rounded(spec: str, x: Array, y: Array) -> Array:
+def _product(spec: str, x: Array, y: Array) -> Array:
     return _sums(spec, x.astype(y.dtype), y)
 
 
@@ -51,4 +50,4 @@ def _backward(spec: str, kept: tuple[Array, Array], gradient: Array) -> tuple[Ar
     )
 
 
-_rounded.defvjp(_forward, _backward)
+_product.defvjp(_forward, _backward)
