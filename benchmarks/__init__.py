@@ -4,6 +4,7 @@
     python -m benchmarks.forward      plain forward passes
     python -m benchmarks.sampling     greedy decoding, and groups of samples of one prompt
     python -m benchmarks.profile      where the time of one scoring call goes
+    python -m benchmarks.precision    likelihoods in bfloat16 beside float32
     python -m benchmarks.sft          a step of SFT, beside peft and transformers
     python -m benchmarks.grpo         a round of GRPO, beside TRL's trainer
     python -m benchmarks.growth       time against number and lengths of what is scored, and devices

@@ -12,7 +12,17 @@ import pytest
 from children import answer
 
 import benchmarks
-from benchmarks import cli, forward, growth, harness, likelihood, load_check, profile, sampling
+from benchmarks import (
+    cli,
+    forward,
+    growth,
+    harness,
+    likelihood,
+    load_check,
+    precision,
+    profile,
+    sampling,
+)
 from benchmarks.likelihood import shared_flops
 from benchmarks.model import SMALL, random_model, random_tokens
 from remid_jax.errors import UserError
@@ -69,6 +79,13 @@ def test_profile(run, assert_reported):
     assert_reported(found, "profile", ["parts"])
     work = {row["part"]: row["GFLOP"] for row in found["parts"]}
     assert work["whole"] == pytest.approx(work["layers"] + work["attention"] + work["head"])
+
+
+def test_precision(run, assert_reported):
+    code, found = run(precision.main)
+    assert code == 0
+    assert_reported(found, "precision", ["ratio", "largest", "mean"])
+    assert 0 < found["mean"] < found["largest"] < 0.2  # the types are not one
 
 
 def test_a_fit_tells_a_constant_from_growth():
