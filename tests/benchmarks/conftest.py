@@ -1,5 +1,6 @@
 """Benchmarks without the seconds in which they wait."""
 
+import dataclasses
 import json
 import math
 
@@ -50,3 +51,26 @@ def run(monkeypatch, tmp_path):
         return code, json.loads(path.read_text()) if path.exists() else None
 
     return command
+
+
+@pytest.fixture
+def one_thread():
+    """PyTorch's threads wait for each other, for seconds where other programs share the cores."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def other_weights(monkeypatch):
+    """PyTorch is given other weights than ours."""
+    from benchmarks import torch_side
+
+    class Perturbed(torch_side.TorchModel):
+        def __init__(self, model):
+            changed = jax.tree.map(lambda p: 1.01 * p, model.params)
+            super().__init__(dataclasses.replace(model, params=changed))
+
+    monkeypatch.setattr(torch_side, "TorchModel", Perturbed)

@@ -1,11 +1,7 @@
 """The benchmarks beside PyTorch run, and refuse to time what does not agree."""
 
-import dataclasses
-
-import jax
 import numpy as np
 import pytest
-from parity.tiny_transformers import torch
 
 from benchmarks import forward, likelihood, sampling, torch_side
 from benchmarks.model import SMALL, random_model, random_tokens
@@ -16,15 +12,6 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),
     pytest.mark.usefixtures("one_thread"),
 ]
-
-
-@pytest.fixture
-def one_thread():
-    """PyTorch's threads wait for each other, for seconds where other programs share the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_likelihood(run, assert_reported):
@@ -55,13 +42,8 @@ def test_sampling(run, assert_reported):
         (sampling, "greedy token"),
     ],
 )
-def test_other_weights_are_refused(run, monkeypatch, capsys, module, said):
-    class Perturbed(torch_side.TorchModel):
-        def __init__(self, model):
-            changed = jax.tree.map(lambda p: 1.01 * p, model.params)
-            super().__init__(dataclasses.replace(model, params=changed))
-
-    monkeypatch.setattr(torch_side, "TorchModel", Perturbed)
+@pytest.mark.usefixtures("other_weights")
+def test_other_weights_are_refused(run, capsys, module, said):
     assert run(module.main) == (2, None)
     err = capsys.readouterr().err
     assert err.startswith("error: ") and said in err and err.count("\n") == 1

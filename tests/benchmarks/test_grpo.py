@@ -1,6 +1,5 @@
 """The GRPO benchmark: what both sides must agree on, its refusals, and its tiny run beside TRL."""
 
-import dataclasses
 import sys
 import types
 
@@ -164,15 +163,9 @@ def test_missing_packages(capsys, monkeypatch, run, package):
 
 
 @pytest.fixture
-def beside(monkeypatch):
-    """PyTorch on one thread: its threads wait for each other where programs share the cores."""
-    torch = pytest.importorskip("torch")
+def beside(one_thread):
     for name in ("trl", "peft", "accelerate", "datasets"):
         pytest.importorskip(name)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parity
@@ -194,16 +187,8 @@ def test_a_run(run, assert_reported):
 
 @pytest.mark.parity
 @pytest.mark.filterwarnings("default")
-@pytest.mark.usefixtures("beside")
-def test_other_weights_are_refused(run, monkeypatch, capsys):
-    from benchmarks import torch_side
-
-    class Perturbed(torch_side.TorchModel):
-        def __init__(self, model):
-            changed = jax.tree.map(lambda p: 1.01 * p, model.params)
-            super().__init__(dataclasses.replace(model, params=changed))
-
-    monkeypatch.setattr(torch_side, "TorchModel", Perturbed)
+@pytest.mark.usefixtures("beside", "other_weights")
+def test_other_weights_are_refused(run, capsys):
     assert run(grpo.main) == (2, None)
     err = capsys.readouterr().err
     assert "error: log q of a completion is" in err and "no time is reported" in err

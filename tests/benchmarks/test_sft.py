@@ -1,8 +1,5 @@
 """The SFT benchmark: what both sides must agree on, and its tiny run beside peft."""
 
-import dataclasses
-
-import jax
 import pytest
 
 from benchmarks import sft
@@ -18,21 +15,11 @@ def test_steps_that_differ_are_refused(name):
             sft.agree(0, {"ours": {**theirs, name: wrong}, "peft": theirs})
 
 
-@pytest.fixture
-def one_thread():
-    """PyTorch's threads wait for each other where programs share the cores."""
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("peft")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parity
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("one_thread")
 def test_a_run(run, assert_reported):
+    pytest.importorskip("peft")
     code, found = run(sft.main)
     assert code == 0
     assert_reported(found, "sft", ["ratio", "gemm_share"])
@@ -42,15 +29,8 @@ def test_a_run(run, assert_reported):
 
 @pytest.mark.parity
 @pytest.mark.filterwarnings("default")
-@pytest.mark.usefixtures("one_thread")
-def test_other_weights_are_refused(run, monkeypatch, capsys):
-    from benchmarks import torch_side
-
-    class Perturbed(torch_side.TorchModel):
-        def __init__(self, model):
-            changed = jax.tree.map(lambda p: 1.01 * p, model.params)
-            super().__init__(dataclasses.replace(model, params=changed))
-
-    monkeypatch.setattr(torch_side, "TorchModel", Perturbed)
+@pytest.mark.usefixtures("one_thread", "other_weights")
+def test_other_weights_are_refused(run, capsys):
+    pytest.importorskip("peft")
     assert run(sft.main) == (2, None)
     assert "no time is reported" in capsys.readouterr().err
