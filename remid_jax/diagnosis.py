@@ -31,7 +31,7 @@ from remid_jax.evaluation.cost import (
 )
 from remid_jax.evaluation.examples import with_texts
 from remid_jax.evaluation.excluded import find_excluded
-from remid_jax.evaluation.execution import execute
+from remid_jax.evaluation.execution import calibrate, execute
 from remid_jax.evaluation.gather import Gathered, gather
 from remid_jax.evaluation.judging import judgments_of
 from remid_jax.evaluation.outputs import (
@@ -53,7 +53,7 @@ from remid_jax.inference.engine import Engine, JaxEngine
 from remid_jax.information.pairs import GOLDEN, MIN_CONTEXTS
 from remid_jax.messages import log
 from remid_jax.models.sharding import MeshConfig
-from remid_jax.precision import choose_precision
+from remid_jax.precision import choose_precision, recorded_precision
 from remid_jax.processes import check_folder, is_primary
 from remid_jax.progress import progress
 from remid_jax.provenance import provenance
@@ -101,12 +101,12 @@ def diagnose(
     longest = task.models.longest = longest_of(most)
     sizes = sizes_of(task, longest)
     cache = Cache(folder / CACHE)
-    if config.dry_run:
-        return {"plan": cost_record(task, make_plan(task, cache), longest, cache)}
-    precision = None
-    if config.model.dtype == AUTO:
-        precision = choose_precision(task, cache, folder / PRECISION)
+    precision, chooses = None, config.model.dtype == AUTO
+    if chooses:
+        precision = recorded_precision(task, folder / PRECISION)
     plan = make_plan(task, cache)
+    if config.dry_run:
+        return {"plan": cost_record(task, plan, longest, cache)}
     todo = left_of(plan.requests, cache)
     stages = stages_of(todo, config.sampling.batch_rows)
     _say_plan(task, stages, longest)
@@ -116,6 +116,13 @@ def diagnose(
         _ = model.engine  # its weights: reading them is no work on requests
     with count_compilations() as programs:
         began = time.monotonic()
+        if chooses and precision is None:
+            calibrate(task, plan, cache, part)
+            precision = choose_precision(task, cache, folder / PRECISION)
+            plan = make_plan(task, cache)
+        if precision:
+            said = f"likelihoods in {precision['dtype']}: {precision['why']}"
+            log.info("%s", "\n".join(wrapped(said)))
         plan = execute(task, plan, cache, part)
         ended = time.monotonic()
     left = len(left_of(plan.requests, cache))

@@ -4,18 +4,18 @@ Answers and thoughts are the same in both, so that likelihoods alone differ.
 """
 
 import dataclasses
-import functools
+import itertools
 import json
 import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from remid_jax.analysis.contributions import contribution_records
 from remid_jax.analysis.measures import Estimates
+from remid_jax.analysis.profile import profile_records
+from remid_jax.analysis.rows import estimate_rows
 from remid_jax.errors import UserError
 from remid_jax.evaluation.cache import Cache
 from remid_jax.evaluation.execution import execute
@@ -26,7 +26,6 @@ from remid_jax.evaluation.requests import key_of
 from remid_jax.evaluation.runner import Part
 from remid_jax.evaluation.swaps import Swaps
 from remid_jax.evaluation.task import Task
-from remid_jax.factor_names import FACTORS
 from remid_jax.files import write_atomically
 from remid_jax.inference.cost import probe
 from remid_jax.json_files import read_json_object
@@ -36,19 +35,7 @@ from remid_jax.models.pretrained import HALF
 CONTEXTS = 8  # of the in-distribution subset, that are scored in both types
 MOST = 1 / 20  # of a standard error, that half precision may change
 LEAST_GAIN = 1.2  # in the rate of products, that is worth a second scoring of these contexts
-Value = Callable[[Mapping[str, Any]], float | None]  # of a context's record
-
-
-def _lost(factor: str, record: Mapping[str, Any]) -> float | None:
-    both = record[f"{factor}_golden"], record[factor]
-    return None if None in both else both[0] - both[1]
-
-
-VALUES: Mapping[str, Sequence[Value]] = {
-    "r_emi": [operator.itemgetter("nats")],
-    "lost": [functools.partial(_lost, factor) for factor in FACTORS],
-}
-NAMES = {"r_emi": "R-EMI", "lost": "golden's δ less the answers'"}
+VALUES = {"r_emi": "R-EMI", "info": "δ", "lost": "golden's δ less δ"}  # column -> its name
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -58,22 +45,44 @@ def choose_precision(task: Task, cache: Cache, file: Path) -> dict[str, Any]:
     Args:
       task: what is evaluated; `task.models.scoring` is set.
       cache: of results.
-      file: that keeps what was chosen, so that a resumed run chooses alike.
+      file: that keeps what was chosen, for `recorded_precision`.
 
     Returns:
-      `dtype` of likelihoods, `why`, and what was measured in so many `contexts`: for `r_emi` and
-      `lost` (of the profile: δ of golden responses less that of answers), of the RPM's value that
-      changes most for its standard error, `change` and `se` over all contexts, in nats.
+      `dtype` of likelihoods, `why`, and what was measured in so many `contexts`: for each of
+      `VALUES`, of the RPM and factor that change most for their standard error, `change` in nats
+      and `se`, the standard error that all contexts in distribution leave.
     """
-    models = task.models
-    key = key_of(models.scorer.fingerprint, models.half.fingerprint, task.config.to_dict())
+    found = _measured(task, cache)
+    content = {"key": _key(task), **found}
+    write_atomically(file, [json.dumps(content, indent=1).encode()])
+    _take(task, found)
+    return found
+
+
+def recorded_precision(task: Task, file: Path) -> dict[str, Any] | None:
+    """What was chosen for the same task before, which then scores so; None where nothing was.
+
+    A resumed run, whose machine may be another one, goes on in the type in which it began.
+    """
     found = read_json_object(file, "precision") if file.exists() else {}
-    if found.get("key") != key:
-        found = {"key": key, **_measured(task, cache)}
-        write_atomically(file, [json.dumps(found, indent=1).encode()])
+    if found.pop("key", None) != _key(task) or not {"dtype", "why"} <= found.keys():
+        return None
+    _take(task, found)
+    return found
+
+
+def _key(task: Task) -> str:
+    models, home = task.models, next(iter(task.selection.subsets.values()))
+    config = {name: v for name, v in task.config.to_dict().items() if name != "dry_run"}
+    samples = [s.to_record() for s in home]
+    return key_of(models.scorer.fingerprint, models.half.fingerprint, config, samples)
+
+
+def _take(task: Task, found: Mapping[str, Any]) -> None:
+    models = task.models
     models.scoring = models.half if found["dtype"] == HALF else models.scorer
-    log.info("likelihoods in %s: %s", found["dtype"], found["why"])
-    return {name: value for name, value in found.items() if name != "key"}
+    if models.scoring is models.scorer:
+        models.drop_half()
 
 
 def _measured(task: Task, cache: Cache) -> dict[str, Any]:
@@ -90,13 +99,16 @@ def _measured(task: Task, cache: Cache) -> dict[str, Any]:
         return {**stays, "why": f"the error of {HALF} could not be measured ({e})"}
     finally:
         models.scoring = models.scorer
-    k = len(next(iter(pilot.selection.subsets.values())))
-    found = {name: _most_changed(whole, half, of, n) for name, of in VALUES.items()}
-    known = {name: cell for name, cell in found.items() if cell}
+    k = max((r["n"] for r in whole), default=0)
+    known = {name: cell for name in VALUES if (cell := _most_changed(whole, half, name, n))}
     if not known:
         return {**stays, "why": f"no standard error is known in {k} contexts"}
     share = max(cell["change"] / cell["se"] for cell in known.values())
-    why = f"{HALF} changes {_said(known)}, {share:.1%} of a standard error, as {k} contexts say"
+    said = ", ".join(
+        f"{VALUES[name]} by {cell['change']:.2g} nats (s.e. {cell['se']:.2g})"
+        for name, cell in known.items()
+    )
+    why = f"in {k} contexts in distribution {HALF} changes {said}: at most {share:.0%} of an s.e."
     return {**({"dtype": HALF} if share < MOST else stays), "why": why, "contexts": k, **known}
 
 
@@ -136,60 +148,30 @@ def _first(swaps: Swaps, k: int) -> Swaps:
     )
 
 
-def _scored(pilot: Task, model: Model, cache: Cache) -> Records:
-    """What each of the pilot's contexts adds and carries, by the scores of a model."""
+def _scored(pilot: Task, model: Model, cache: Cache) -> list[Mapping[str, Any]]:
+    """R-EMI and profile of each RPM in the pilot's contexts, by the scores of a model."""
     pilot.models.scoring = model
     plan = execute(pilot, make_plan(pilot, cache), cache, Part())
     found = gather(pilot, plan, cache)
-    return contribution_records(Estimates(found.subsets, pilot.settings), found.swapped)
+    estimates = Estimates(found.subsets, pilot.settings)
+    profile, _ = profile_records(estimates, found.swapped)
+    rows = estimate_rows(estimates, found.log_p)
+    return [r for r in (*rows, *profile) if r["rpm"] in estimates.rpms]
 
 
-def _most_changed(
-    whole: Records, half: Records, values: Sequence[Value], n: int
-) -> dict[str, float] | None:
-    """`change` and `se`, see `choose_precision`, of an RPM's value that changes most for its `se`.
-
-    None where no value is known in two contexts.
-    """
-    cells = []
-    for rpm in dict.fromkeys(r["rpm"] for r in whole):
-        mine = [
-            {r["sample_ID"]: r for r in records if r["rpm"] == rpm} for records in (whole, half)
-        ]
-        for value in values:
-            both = [[value(of[name]) for of in mine] for name in mine[0]]
-            known = np.array([pair for pair in both if None not in pair], float).reshape(-1, 2)
-            if len(known) > 1 and np.ptp(known[:, 0]):
-                cells.append(expected_change(*known.T, n))
+def _most_changed(whole: Records, half: Records, name: str, n: int) -> dict[str, float] | None:
+    """`change` and `se` of a column, see `choose_precision`; None where no error is known."""
+    cells = itertools.chain.from_iterable(map(_cells, whole, half, itertools.repeat((name, n))))
     return max(cells, key=lambda cell: cell["change"] / cell["se"], default=None)
 
 
-def expected_change(whole: np.ndarray, half: np.ndarray, n: int) -> dict[str, float]:
-    """What half precision is to change in a mean over n contexts, told from k of them.
+def _cells(a: Mapping[str, Any], b: Mapping[str, Any], of: tuple[str, int]) -> Iterator[dict]:
+    """The change between two records of one cell, beside its standard error over n contexts.
 
-    The part of a change that differs between contexts averages out, the part that all have stays.
-
-    Args:
-      whole: [k] values of contexts, in nats.
-      half: [k] the same in half precision.
-      n: contexts of the mean.
-
-    Returns:
-      `change`, the root of the expected squared change, and `se` of the mean, both in nats.
-
-    >>> expected_change(np.array([1.0, 3.0]), np.array([1.5, 3.5]), 8)["change"]
-    0.5
+    A standard error falls with the contexts. Of the change it is not known how much they share, so
+    all of it is taken to stay.
     """
-    d, k = half - whole, len(whole)
-    varies = float(np.var(d, ddof=1))
-    same = max(float(np.mean(d)) ** 2 - varies / k, 0.0)
-    change = math.sqrt(same + varies / n)
-    return {"change": change, "se": float(np.std(whole, ddof=1)) / math.sqrt(n)}
-
-
-def _said(known: Mapping[str, Mapping[str, float]]) -> str:
-    """What was measured, in words."""
-    return " and ".join(
-        f"{NAMES[name]} by {cell['change']:.2g} nats (s.e. {cell['se']:.2g})"
-        for name, cell in known.items()
-    )
+    name, n = of
+    if name in a and None not in (a[name], b[name]) and a[f"{name}_se"]:
+        se = a[f"{name}_se"] * math.sqrt(a["n"] / max(n, a["n"]))
+        yield {"change": abs(b[name] - a[name]), "se": se}

@@ -12,7 +12,7 @@ TOP = {
     "`servers`: of each RPM behind one `rpm`, `model`, `url`, `calls`, `retries`, `failures`, "
     "`input_tokens`, `output_tokens` and `cost`, None without a price; "
     "`judges`: the same of each `judge` behind one; `precision`: with `config.model.dtype='auto'` "
-    "the `dtype` of likelihoods, `why`, and what it changes in `r_emi` and `lost`",
+    "the `dtype` of likelihoods, `why`, and what it changes in `r_emi`, `info` and `lost`",
     "excluded": "table: answers that could not be scored",
     "answers": "RPM -> what was cut from its answers, and why servers ended them",
     "cut_at_max_tokens": "subset -> RPM -> number of answers that did not end by themselves",

@@ -103,8 +103,9 @@ def judge(
 class _Model(ModelKeys):
     dtype: str = key(
         "float32",
-        f"of weights and products; {AUTO}: likelihoods in bfloat16 where it is faster, and its "
-        "error, measured on a few contexts, below a twentieth of the standard errors",
+        f"of weights and products; {AUTO}: float32, but likelihoods in bfloat16 where that is "
+        "faster and changes R-EMI and δ by less than a twentieth of their standard errors, as "
+        "measured on a few contexts in distribution",
         (*DTYPES, AUTO),
     )
     cache_dtype: str = key("", "of cached keys and values; empty: as dtype", ("", *DTYPES))

@@ -12,6 +12,19 @@ from remid_jax.evaluation.runner import Part, run
 from remid_jax.evaluation.task import Task
 
 
+def calibrate(task: Task, plan: Plan, cache: Cache, part: Part) -> None:
+    """Asks judges what calibrates them, before anything else: a wrong key or name ends the run."""
+
+    def ask(what: str, asked: Sequence[Ask]) -> None:
+        run(what, asked, cache, task.config.sampling.batch_rows, part)
+
+    def probe(what: str, asked: Sequence[Ask]) -> None:
+        alone = part if part.together else Part()
+        run(what, asked, cache, task.config.sampling.batch_rows, alone)
+
+    calibrate_judges(task, _texts_of(plan), cache, ask, probe)
+
+
 def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
     """Executes a plan, and those that its answers and thoughts make possible.
 
@@ -23,11 +36,7 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
     def ask(what: str, asked: Sequence[Ask]) -> None:
         run(what, asked, cache, rows, part)
 
-    def probe(what: str, asked: Sequence[Ask]) -> None:
-        run(what, asked, cache, rows, part if part.together else Part())
-
-    # First: a wrong key or name ends the run.
-    calibrate_judges(task, _texts_of(plan), cache, ask, probe)
+    calibrate(task, plan, cache, part)
     run("answers and thoughts", plan.first, cache, rows, part)
     if not plan.is_final:
         plan = make_plan(task, cache)

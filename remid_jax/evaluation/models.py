@@ -128,6 +128,10 @@ class Models:
         trained = (Path(pair) / "policy", "policy") if pair else ()
         return self._described(opened, *trained, half=True)
 
+    def drop_half(self) -> None:
+        """Frees the weights of `half`."""
+        vars(self).pop("half", None)
+
     def _given(self, engine: Engine) -> Model:
         e, embeds = engine, hasattr(engine, "embed")
         return Model(e.name, e.fingerprint, e.dtype, e.config, e.tokenizer, lambda: e, embeds)
