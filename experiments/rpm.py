@@ -48,11 +48,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def gains_of(folder: Path) -> list[dict[str, Any]]:
-    """What log p of golden responses gained since the first evaluation, by subset; none of one.
+    """What log p of golden responses gained since before the first step, by subset.
 
-    Of an RPM that thinks, by the mixture over its thoughts.
+    Of an RPM that thinks, by the mixture over its thoughts. None without an evaluation before the
+    first step, and another one.
     """
-    if evaluated(folder, FIRST) == evaluated(folder, LAST):
+    first, last = evaluated(folder, FIRST), evaluated(folder, LAST)
+    if first[0]["step"] or not last[0]["step"]:
         return []
     found = changes(predictions(folder, FIRST), predictions(folder, LAST))
     return [row for row in found if row["scored"] == "log_q_mixture"]
@@ -66,7 +68,8 @@ def print_held_out(folder: Path, gains: list[dict[str, Any]]) -> None:
     print_records(
         "Golden responses under the RPM: perplexity per token (± standard error), and what log p "
         "of a response gained in nats (95 %)",
-        (("subset", "{tag}"), ("samples", "{n}"), ("before", "{before}"), ("after", perplexity),
+        (("subset", "{tag}"), ("samples", "{n}"), ("before", "{before}"),
+         (f"after {evaluated(folder, LAST)[0]['step']} steps", perplexity),
          ("gain", "{gain:+.2f} ({interval[0]:+.2f} to {interval[1]:+.2f})"), ("", "{verdict}")),
         [
             {**of_tag.get(e["tag"], {}), **e,

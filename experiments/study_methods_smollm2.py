@@ -113,6 +113,11 @@ def evaluations_of(config: ConfigDict, folder: Path) -> dict[str, tuple[Path, in
     found = {m: (folder / m, LAST) for m in config.methods if m != module.BASE}
     if module.BASE in config.methods and found:
         begun = next(m for m in found if module.METHODS[m][1] is None)
+        if evaluated(folder / begun, FIRST)[0]["step"]:
+            raise UserError(
+                f"{folder / begun} was not evaluated before its first step, which measures the "
+                "base; choose another --workdir"
+            )
         found = {module.BASE: (folder / begun, FIRST), **found}
     return found
 

@@ -39,7 +39,10 @@ def test_half_precision_scores_what_float32_has_answered(config, tmp_path, capsy
     assert found["dtype"] == results["provenance"]["model"]["dtype"] == "bfloat16"
     assert found["contexts"] == 3 and found["r_emi"]["change"] > 0 and found["lost"]["se"] > 0
     print_report(results, tmp_path / "auto")
-    assert "likelihoods in bfloat16: in 3 contexts in distribution bfloat16 changes" in capsys.readouterr().out
+    assert (
+        "likelihoods in bfloat16: in 3 contexts in distribution bfloat16 changes"
+        in capsys.readouterr().out
+    )
     config.model.dtype = "float32"
     whole, exact, same = run(config, tmp_path / "whole")
     assert answers == same and whole["provenance"]["precision"] is None

@@ -170,7 +170,7 @@ def print_tables(record: Mapping[str, Any]) -> None:
         ]
         title = f"{title}, mean ± standard error over seeds"
         print_whole(new_table(title, ("", *columns), rows))
-    for name in ("quality", "exact_r_emi"):
+    for name in TRUTHS if record["gains"]["quality"] else ():
         rows = [
             (m, of["over"], *(_cell(of[c]) for c in COLUMNS if c in of))
             for m, of in record["gains"][name].items()

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +83,7 @@ class Setting(NamedTuple):
       params: the base's parameters.
       train: samples that training sees.
       tests: subset tag -> held-out samples.
+      content: digest of all samples that there are, those of no subset here among them.
       shortened: ids of samples that lost their oldest turns.
       excluded: ids of samples whose prompts were too long all the same.
     """
@@ -92,6 +93,7 @@ class Setting(NamedTuple):
     params: Any
     train: Sequence[Sample]
     tests: Mapping[str, Sequence[Sample]]
+    content: str
     shortened: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
 
@@ -126,10 +128,15 @@ def check_count(train: Sequence[Sample], batches: Mapping[str, int]) -> None:
         )
 
 
-def identity_of(train: Sequence[Sample], *parts: str) -> str:
-    """Digest of what is trained, and from which samples: another file is another run."""
-    samples = json.dumps([s.to_record() for s in train], sort_keys=True)
-    return hashlib.sha256("/".join((*parts, samples)).encode()).hexdigest()
+def digest_of(samples: Iterable[Sample]) -> str:
+    """Digest of samples: other ones, though they have the same ids, are another run."""
+    records = json.dumps([s.to_record() for s in samples], sort_keys=True)
+    return hashlib.sha256(records.encode()).hexdigest()
+
+
+def identity_of(*parts: str) -> str:
+    """Digest of what a run trains, from what, and of its samples."""
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
 def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
@@ -145,7 +152,7 @@ def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
     batches = {"sft.batch": config.sft.batch, **{f"{r}.prompts": config[r].prompts for r in ROLES}}
     check_count(found.train, batches)
     initial = place(adapters.new_params(base.config, lora, jax.random.key(config.seed)), mesh)
-    start, parts = dict.fromkeys(ROLES, initial), [base.fingerprint, repr(lora)]
+    start, parts = dict.fromkeys(ROLES, initial), [base.fingerprint, repr(lora), found.content]
     if config.init_from:
         trained = _trained(config.init_from, base, lora)
         start = {role: place(a.params, mesh) for role, a in trained.items()}
@@ -154,7 +161,7 @@ def make_experiment(config: ConfigDict, folder: Path) -> Experiment:
         task=found.task, train=found.train, tests=found.tests, shape=base.config,
         graphdef=adapters.adapted_structure(base.config, lora)[0],
         frozen=place(found.params, mesh), initial=initial, start=start,
-        identity=identity_of(found.train, *parts), base=base.fingerprint, lora=lora,
+        identity=identity_of(*parts), base=base.fingerprint, lora=lora,
         mesh=mesh, shortened=found.shortened, excluded=found.excluded, scoring=_scoring(config),
     )  # fmt: skip
 
@@ -225,7 +232,8 @@ def _benchmark(
     shortened = tuple(s.sample_id for s, short in pairs if short is not None and short is not s)
     excluded = tuple(s.sample_id for s, short in pairs if short is None)
     tests = dict(zip(tests, kept[1:], strict=True))
-    return Setting(task, model, model.params, kept[0], tests, shortened, excluded)
+    content = digest_of(benchmark)
+    return Setting(task, model, model.params, kept[0], tests, content, shortened, excluded)
 
 
 def _fitted(sample: Sample, task: Task, limit: int) -> Sample | None:
@@ -250,4 +258,5 @@ def _world(
     base = types.SimpleNamespace(name="the world's base", config=shape, fingerprint=identity)
     check_mesh(base.config, mesh)
     params = world_base.base_params(config, where, mesh)
-    return Setting(reads(WorldTask(world, w.error, config.seed)), base, params, train, tests)
+    task = reads(WorldTask(world, w.error, config.seed))
+    return Setting(task, base, params, train, tests, digest_of(train))

@@ -121,11 +121,11 @@ def make_rpm_experiment(config: ConfigDict, folder: Path) -> RpmExperiment:
     start = make(config, found, mesh, lora, begun and begun[0])
     judge, fingerprint = _estimator(config, found, mesh) if config.estimator else (None, "")
     judges = (*(begun[1].judges if begun else ()), *([fingerprint] if judge else ()))
-    parts = found.base.fingerprint, repr(lora), start.fingerprint, fingerprint
+    parts = found.base.fingerprint, repr(lora), start.fingerprint, fingerprint, found.content
     experiment = Experiment(
         task=found.task, train=found.train, tests=found.tests, shape=found.base.config,
         graphdef=start.graphdef, frozen=start.frozen, initial=start.params,
-        start={"policy": start.params}, identity=identity_of(found.train, *parts),
+        start={"policy": start.params}, identity=identity_of(*parts),
         base=found.base.fingerprint, lora=lora, mesh=mesh, shortened=found.shortened,
         excluded=found.excluded, scoring={},
     )  # fmt: skip

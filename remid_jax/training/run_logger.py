@@ -56,7 +56,8 @@ class RunLogger:
         found = self.latest()
         if found is not None and read_record(found.path).get("run") != self.identity:
             raise UserError(
-                f"{folder} holds a run of another configuration or base; choose another --workdir"
+                f"{folder} holds a run of another configuration, base or file of samples; choose "
+                "another --workdir"
             )
         if not self._writes:
             return

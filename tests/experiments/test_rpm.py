@@ -96,6 +96,17 @@ def test_a_trained_rpm_is_diagnosed(how, small_config, tiny_path, benchmark, tmp
     assert said == texts["rpm"] != texts["base"]
 
 
+def test_a_run_is_not_gone_on_with_other_held_out_samples(tiny_path, benchmark, tmp_path, capsys):
+    given = {"model": tiny_path, "benchmark": benchmark}
+    assert trained("rpm_sft", tmp_path / "sft", **given) == 0
+    content = json.loads(Path(benchmark).read_text(encoding="utf-8"))
+    split = next(s for s in content.values() if s[0]["subset_tag"] == "german")
+    split[0]["agent_golden_response"] = "Another answer."
+    Path(benchmark).write_text(json.dumps(content), encoding="utf-8")
+    assert trained("rpm_sft", tmp_path / "sft", **given) == 2
+    assert "another configuration, base or file of samples" in capsys.readouterr().err
+
+
 def test_no_training_without_what_the_method_reads(tiny_path, benchmark, tmp_path, capsys):
     content = json.loads(Path(benchmark).read_text(encoding="utf-8"))
     for record in content["IDTrain"]:

@@ -179,7 +179,7 @@ def test_a_folder_of_another_run_is_refused(whole):
     folder, _ = whole
     config = tiny_config()
     config.seed = 1
-    with pytest.raises(UserError, match="another configuration or base"):
+    with pytest.raises(UserError, match="another configuration, base or file"):
         loop(folder, config)
     config = tiny_config()
     config.checkpoint.every = 7  # how often it is kept may change

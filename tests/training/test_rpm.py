@@ -16,7 +16,7 @@ from remid_jax.inference.compilations import count_compilations
 from remid_jax.models.adapters import Adapter, adapted_fingerprint, new_params, save_adapter
 from remid_jax.models.lora import LoraConfig
 from remid_jax.models.rpm import RPM, read_rpm
-from remid_jax.training.experiment import identity_of
+from remid_jax.training.experiment import digest_of
 from remid_jax.training.groups import Example
 from remid_jax.training.rewards import exact_match_reward
 from remid_jax.training.rollout_worker import RolloutWorker
@@ -270,11 +270,11 @@ def test_batches_of_other_methods_are_not_read(root, tmp_path):
         make_rpm_experiment(config, tmp_path)
 
 
-def test_other_samples_are_another_run():
+def test_samples_of_other_texts_are_others_whatever_their_ids():
     sample = next(iter(load_benchmark()))
     other = dataclasses.replace(sample, golden="Another answer.")
-    made = [identity_of([s], "base") for s in (sample, sample, other)]
-    assert made[0] == made[1] != made[2] != identity_of([other], "another base")
+    found = [digest_of([s]) for s in (sample, sample, other)]
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_start_of_another_kind_is_refused_before_work(root, tmp_path):

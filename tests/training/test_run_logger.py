@@ -92,7 +92,7 @@ def test_checkpoints_that_no_run_has_written(tmp_path):
         RunLogger(tmp_path, "base", tiny_config())
     shutil.rmtree(folder)
     save_tree(folder / "000-000001", {"x": jnp.ones(2)}, {"kind": "corl"})
-    with pytest.raises(UserError, match="another configuration or base"):
+    with pytest.raises(UserError, match="another configuration, base or file"):
         RunLogger(tmp_path, "base", tiny_config())
 
 
