@@ -179,7 +179,7 @@ BEYOND: dict[str, dict[str, tuple[Any, ...]]] = {  # what no range says
     },
     "rpm": {
         "world.noise": (1e-4,), "lora.targets": ("(",), "start": ("runs/sft",),
-        "evaluate.tags": (("",),), "dpo.micro_batches": (3,),
+        "evaluate.tags": (("",),), "sft.micro_batches": (3,),
     },
     "study_methods_world": {"methods": ((), ("no",), ("dpo",)), "seeds": ((),)},
     "study_methods_smollm2": {"methods": ((), ("dpo",)), "shifts": ((),)},
