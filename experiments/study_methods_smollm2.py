@@ -16,6 +16,7 @@ from remid_jax.json_files import read_json_object
 from remid_jax.models.rpm import RPM
 from remid_jax.provenance import provenance
 from remid_jax.report.results_file import write_results
+from remid_jax.report.terminal import print_report
 from remid_jax.settings import check_keys
 
 from .configurations import packaged_module
@@ -53,12 +54,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
     }
     gains = gains_of(at)
     rows = [r for r in found["rows"] if r["rpm"] in config.methods]
+    compared = found["comparisons"]
     head = header([config.seed], origin, time.monotonic() - started)
     profile = [r for r in found["profile"] if r["rpm"] in config.methods]
-    write_results(folder, {**head, "held_out": held_out, "gains": gains, "rows": rows,
+    write_results(folder, {**head, "held_out": held_out, "gains": gains, "rows": rows, "comparisons": compared,
                            "profile": profile, "provenance": origin})  # fmt: skip
     _print(held_out, gains)
-    print(f"results: {folder / 'results.json'}; report: {folder / DIAGNOSIS / 'report.html'}")
+    print_report(found, folder / DIAGNOSIS)
+    print(f"results: {folder / 'results.json'}")
 
 
 def check_finished(config: ConfigDict, file: Path) -> None:
