@@ -53,12 +53,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
         for m, where in at.items()
     }
     gains = gains_of(at)
-    rows = [r for r in found["rows"] if r["rpm"] in config.methods]
-    compared = found["comparisons"]
     head = header([config.seed], origin, time.monotonic() - started)
-    profile = [r for r in found["profile"] if r["rpm"] in config.methods]
-    write_results(folder, {**head, "held_out": held_out, "gains": gains, "rows": rows, "comparisons": compared,
-                           "profile": profile, "provenance": origin})  # fmt: skip
+    ours = {name: [r for r in found[name] if r["rpm"] in config.methods]
+            for name in ("rows", "profile")}  # fmt: skip
+    write_results(folder, {**head, "held_out": held_out, "gains": gains, **ours,
+                           "comparisons": found["comparisons"], "provenance": origin})  # fmt: skip
     _print(held_out, gains)
     print_report(found, folder / DIAGNOSIS)
     print(f"results: {folder / 'results.json'}")
