@@ -4,10 +4,9 @@ Answers and thoughts are the same in both, so that likelihoods alone differ.
 """
 
 import dataclasses
-import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,18 +159,17 @@ def _scored(pilot: Task, model: Model, cache: Cache) -> list[Mapping[str, Any]]:
 
 
 def _most_changed(whole: Records, half: Records, name: str, n: int) -> dict[str, float] | None:
-    """`change` and `se` of a column, see `choose_precision`; None where no error is known."""
-    cells = itertools.chain.from_iterable(map(_cells, whole, half, itertools.repeat((name, n))))
-    return max(cells, key=lambda cell: cell["change"] / cell["se"], default=None)
+    """`change` and `se` of a column, see `choose_precision`; None where no error is known.
 
-
-def _cells(a: Mapping[str, Any], b: Mapping[str, Any], of: tuple[str, int]) -> Iterator[dict]:
-    """The change between two records of one cell, beside its standard error over n contexts.
-
-    A standard error falls with the contexts. Of the change it is not known how much they share, so
-    all of it is taken to stay.
+    A standard error of few contexts is brought to n. Of a change it is not known how much contexts
+    share, so all of it is taken to stay.
     """
-    name, n = of
-    if name in a and None not in (a[name], b[name]) and a[f"{name}_se"]:
-        se = a[f"{name}_se"] * math.sqrt(a["n"] / max(n, a["n"]))
-        yield {"change": abs(b[name] - a[name]), "se": se}
+    cells = [
+        {
+            "change": abs(b[name] - a[name]),
+            "se": a[f"{name}_se"] * math.sqrt(a["n"] / max(n, a["n"])),
+        }
+        for a, b in zip(whole, half, strict=True)
+        if name in a and None not in (a[name], b[name]) and a[f"{name}_se"]
+    ]
+    return max(cells, key=lambda cell: cell["change"] / cell["se"], default=None)
