@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import forward, likelihood, sampling, torch_side
+from benchmarks import forward, likelihood, sampling
 from benchmarks.model import SMALL, random_model, random_tokens
 from remid_jax.inference.engine import JaxEngine
 
@@ -51,6 +51,8 @@ def test_other_weights_are_refused(run, capsys, module, said):
 
 def test_torch_pads_and_masks():
     """Lists of unequal lengths score as each does alone."""
+    from benchmarks import torch_side
+
     model = random_model(SMALL)
     theirs = torch_side.TorchModel(model)
     contexts = random_tokens(model, [9, 30, 17], seed=0)
