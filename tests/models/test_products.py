@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from remid_jax.inference.likelihood import pair_log_likelihoods
+from remid_jax.models import products
 from remid_jax.models.decoder import Decoder, DecoderConfig
 from remid_jax.models.lora import LoraConfig, LoraParam
 from remid_jax.models.products import product
@@ -63,6 +64,7 @@ def equations(jaxpr):
                 yield from equations(inner)
 
 
+@pytest.mark.skipif(not products._HAS_HALF_PRODUCTS, reason="jaxlib has none on CPU")
 @pytest.mark.parametrize("remat", [False, True])
 def test_every_product_of_half_precision_sums_in_single(remat):
     """Forward and back, with an adapter: the types that any backend is given."""
