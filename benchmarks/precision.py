@@ -16,9 +16,9 @@ from benchmarks import harness as h
 from benchmarks.likelihood import SIZES, shared_flops
 from benchmarks.model import model_of, random_tokens
 from remid_jax.inference.engine import JaxEngine
-from remid_jax.models.pretrained import LanguageModel, in_half_precision
+from remid_jax.models.pretrained import HALF, in_half_precision
 
-WHOLE, HALF = "float32", "bfloat16"
+WHOLE = "float32"
 TAKEN = ("contexts", "context-tokens", "responses", "response-tokens")
 
 
@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> h.Report:
     contexts = random_tokens(model, [args.context_tokens] * args.contexts, seed=2)
     responses = random_tokens(model, [tokens] * args.responses, seed=3)
 
-    def scores(model: LanguageModel) -> Callable[[int], np.ndarray]:
-        engine = JaxEngine(model)
+    engines = {WHOLE: JaxEngine(model), HALF: JaxEngine(in_half_precision(model))}
 
+    def scores(engine: JaxEngine) -> Callable[[int], np.ndarray]:
         def score(r: int) -> np.ndarray:
             engine.clear()  # no cache from before is used
             return np.stack(engine.score(contexts[r % len(contexts)], responses))
@@ -38,7 +38,6 @@ def run(args: argparse.Namespace) -> h.Report:
         return score
 
     flops = shared_flops(model.config, args.context_tokens, len(responses), tokens)
-    ways = {WHOLE: scores(model), HALF: scores(in_half_precision(model))}
     errors: dict[str, list[float]] = {"token": [], "response": []}
 
     def note(r: int, found: Mapping[str, Any]) -> None:
@@ -46,8 +45,8 @@ def run(args: argparse.Namespace) -> h.Report:
         errors["token"].append(float(np.abs(off).max()))
         errors["response"].append(float(np.abs(off.mean(-1)).mean()))
 
-    contestants = {n: h.Contestant({"": way}, lambda r: flops) for n, way in ways.items()}
-    products = h.ModelProducts(model.config, JaxEngine(model).sizes.call)
+    contestants = {n: h.Contestant({"": scores(e)}, lambda r: flops) for n, e in engines.items()}
+    products = h.ModelProducts(model.config, engines[WHOLE].sizes.call)
     timed = h.contest("precision", contestants, args.rounds, products, note)
     report = h.Report()
     title = f"seconds for one context of {args.context_tokens} tokens, {len(responses)} responses"

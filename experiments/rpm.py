@@ -15,7 +15,16 @@ from remid_jax.training.rpm_config import check_config
 from remid_jax.training.rpm_experiment import make_rpm_experiment
 from remid_jax.training.run_logger import EVALUATIONS, METRICS, read_lines
 
-from .studies.held_out import FIRST, LAST, changes, evaluated, predictions, print_left_out, verdict
+from .studies.held_out import (
+    FIRST,
+    GAIN,
+    LAST,
+    changes,
+    evaluated,
+    predictions,
+    print_left_out,
+    with_verdict,
+)
 from .studies.pieces import print_records
 
 
@@ -62,7 +71,7 @@ def gains_of(folder: Path) -> list[dict[str, Any]]:
 
 def print_held_out(folder: Path, gains: list[dict[str, Any]]) -> None:
     """Perplexity of golden responses at the first and last evaluation, and gains in nats."""
-    of_tag = {row["tag"]: {**row, "verdict": verdict(row["interval"])} for row in gains}
+    of_tag = {row["tag"]: with_verdict(row) for row in gains}
     first = {e["tag"]: e for e in evaluated(folder, FIRST)} if gains else {}
     perplexity = "{perplexity_mixture:.4g} ± {perplexity_mixture_se:.2g}"
     print_records(
@@ -70,7 +79,7 @@ def print_held_out(folder: Path, gains: list[dict[str, Any]]) -> None:
         "of a response gained in nats (95 %)",
         (("subset", "{tag}"), ("samples", "{n}"), ("before", "{before}"),
          (f"after {evaluated(folder, LAST)[0]['step']} steps", perplexity),
-         ("gain", "{gain:+.2f} ({interval[0]:+.2f} to {interval[1]:+.2f})"), ("", "{verdict}")),
+         ("gain", GAIN), ("", "{verdict}")),
         [
             {**of_tag.get(e["tag"], {}), **e,
              "before": perplexity.format_map(first[e["tag"]]) if e["tag"] in first else ""}

@@ -21,7 +21,7 @@ from remid_jax.settings import check_keys
 
 from .configurations import packaged_module
 from .studies.children import Child, check_starts, header, run_children
-from .studies.held_out import FIRST, LAST, changes, evaluated, predictions, verdict
+from .studies.held_out import FIRST, GAIN, LAST, changes, evaluated, predictions, with_verdict
 from .studies.pieces import print_records
 
 DIAGNOSIS = "diagnosis"  # folder of the run that measures all methods
@@ -155,7 +155,7 @@ def _print(held_out: dict[str, dict[str, Any]], gains: list[dict[str, Any]]) -> 
     print_records(
         "What a method gains over another, nats a response (95 %, paired by sample)",
         (("method", "{method}"), ("over", "{over}"), ("subset", "{tag}"), ("samples", "{n}"),
-         ("gain", "{gain:+.2f} ({interval[0]:+.2f} to {interval[1]:+.2f})"), ("", "{verdict}")),
-        [{**row, "verdict": verdict(row["interval"])} for row in gains],
+         ("gain", GAIN), ("", "{verdict}")),
+        [with_verdict(row) for row in gains],
         left=("method", "over", "subset", ""),
     )  # fmt: skip

@@ -59,6 +59,7 @@ from remid_jax.progress import progress
 from remid_jax.provenance import provenance
 from remid_jax.report.cost import asked_line, memory_line
 from remid_jax.report.files import write_report
+from remid_jax.report.notes import precision_lines
 from remid_jax.report.results_file import write_results
 from remid_jax.report.text import WIDTH, fit, wrapped
 
@@ -121,8 +122,7 @@ def diagnose(
             precision = choose_precision(task, cache, folder / PRECISION)
             plan = make_plan(task, cache)
         if precision:
-            said = f"likelihoods in {precision['dtype']}: {precision['why']}"
-            log.info("%s", "\n".join(wrapped(said)))
+            log.info("%s", "\n".join(precision_lines(precision)))
         plan = execute(task, plan, cache, part)
         ended = time.monotonic()
     left = len(left_of(plan.requests, cache))

@@ -13,6 +13,7 @@ from .pieces import print_records
 
 Predictions = Mapping[str, Mapping[str, Mapping[str, float]]]  # subset -> way -> sample id -> nats
 FIRST, LAST = 0, -1  # evaluations of a run
+GAIN = "{gain:+.2f} ({interval[0]:+.2f} to {interval[1]:+.2f})"  # a cell of a table
 
 
 def print_left_out(experiment: Experiment) -> None:
@@ -65,13 +66,14 @@ def print_changes(title: str, first: tuple[str, str], rows: list[dict[str, Any]]
         (first, ("subset", "{tag}"), ("scored by", "{scored}"), ("samples", "{n}"),
          ("gain", "{gain:+.2f}"), ("95 % interval", "{interval[0]:+.2f} to {interval[1]:+.2f}"),
          ("", "{verdict}")),
-        [{**row, "verdict": verdict(row["interval"])} for row in rows],
+        [with_verdict(row) for row in rows],
         left=(first[0], "subset", "scored by", ""),
     )  # fmt: skip
 
 
-def verdict(interval: tuple[float, float] | None) -> str:
-    """Which way an interval lies of 0; empty where there is none."""
-    if not interval:
-        return ""
-    return "rise" if interval[0] > 0 else "fall" if interval[1] < 0 else "within noise"
+def with_verdict(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A gain, and which way its interval lies of 0; empty where there is none."""
+    interval, said = row["interval"], ""
+    if interval:
+        said = "rise" if interval[0] > 0 else "fall" if interval[1] < 0 else "within noise"
+    return {**row, "verdict": said}

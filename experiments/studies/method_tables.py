@@ -117,7 +117,7 @@ def _gains(seeds: Sequence[Grid], over: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _shift_differences(seeds: Sequence[Grid]) -> dict[str, Cell]:
-    """ "a less b" -> how much less shift a takes than shift b, mean over methods, over seeds."""
+    """How much less a shift takes than another, as "a less b", mean over methods, over seeds."""
     means = [{c: _mean_of(seed, c) for c in next(iter(seed.values()))} for seed in seeds]
     return {
         f"{a} less {b}": _finite(with_interval, [m[a] - m[b] for m in means])

@@ -1,7 +1,7 @@
 """Executes a plan in the order in which results make further requests possible."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from remid_jax.data.responses import Answers
 from remid_jax.evaluation.cache import Cache
@@ -14,15 +14,8 @@ from remid_jax.evaluation.task import Task
 
 def calibrate(task: Task, plan: Plan, cache: Cache, part: Part) -> None:
     """Asks judges what calibrates them, before anything else: a wrong key or name ends the run."""
-
-    def ask(what: str, asked: Sequence[Ask]) -> None:
-        run(what, asked, cache, task.config.sampling.batch_rows, part)
-
-    def probe(what: str, asked: Sequence[Ask]) -> None:
-        alone = part if part.together else Part()
-        run(what, asked, cache, task.config.sampling.batch_rows, alone)
-
-    calibrate_judges(task, _texts_of(plan), cache, ask, probe)
+    probe = _asking(task, cache, part if part.together else Part())
+    calibrate_judges(task, _texts_of(plan), cache, _asking(task, cache, part), probe)
 
 
 def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
@@ -31,11 +24,7 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
     Returns:
       The last plan: final, unless it waits for other parts.
     """
-    rows = task.config.sampling.batch_rows
-
-    def ask(what: str, asked: Sequence[Ask]) -> None:
-        run(what, asked, cache, rows, part)
-
+    rows, ask = task.config.sampling.batch_rows, _asking(task, cache, part)
     calibrate(task, plan, cache, part)
     run("answers and thoughts", plan.first, cache, rows, part)
     if not plan.is_final:
@@ -46,6 +35,15 @@ def execute(task: Task, plan: Plan, cache: Cache, part: Part) -> Plan:
     if plan.is_final:
         run("likelihoods", plan.scores, cache, rows, part)
     return dataclasses.replace(plan, judging=ask_judges(task, _texts_of(plan), cache, ask))
+
+
+def _asking(task: Task, cache: Cache, part: Part) -> Callable[[str, Sequence[Ask]], None]:
+    """Asks servers: (name of the work, requests)."""
+
+    def ask(what: str, asked: Sequence[Ask]) -> None:
+        run(what, asked, cache, task.config.sampling.batch_rows, part)
+
+    return ask
 
 
 def _texts_of(plan: Plan) -> dict[str, Answers]:

@@ -95,7 +95,7 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     if not results["profile"] and (seen := seen_with_power(results["rows"], figures)):
         yield f"{seen}; half of it takes 4x the contexts"
     if precision := results["provenance"].get("precision"):
-        yield from wrapped(f"likelihoods in {precision['dtype']}: {precision['why']}")
+        yield from precision_lines(precision)
     yield from _left_out_line(results["profile"])
     yield from name_lines(results, figures)
     yield from prediction_lines(results, figures)
@@ -104,6 +104,11 @@ def note_lines(results: Mapping[str, Any], figures: Figures) -> Iterator[str]:
     yield from _divergence_line(results["divergences"])
     yield from _answer_line(results)
     yield from _server_line(results)
+
+
+def precision_lines(precision: Mapping[str, Any]) -> list[str]:
+    """The type of likelihoods that a run has chosen, and why."""
+    return wrapped(f"likelihoods in {precision['dtype']}: {precision['why']}")
 
 
 def _left_out_line(cells: Sequence[Row]) -> Iterator[str]:
