@@ -58,8 +58,9 @@ def _weights(prefix: Array, own: Array) -> tuple[Array, Array, Array]:
 
 
 def _attend(
-    q: Array, k: Array, v: Array, seen: Array, prefix_k: Array, prefix_v: Array, before: Array
-) -> Array:
+    q: Array, k: Array, v: Array, seen: Array, prefix_k: Array, prefix_v: Array, before: Array,
+    in_turns: bool = False,
+) -> Array:  # fmt: skip
     """Attention of the queries of N blocks to a common prefix and to each block's own keys.
 
     The prefix is neither copied nor broadcast: the queries of all blocks stand in one matrix.
@@ -70,21 +71,34 @@ def _attend(
       seen: [N, M, K] bool, which of its block's keys a query sees; at least one each.
       prefix_k, prefix_v: [T, KV, d].
       before: scalar, how many of T are valid.
+      in_turns: whether a processor runs one head after the other, whose scores its cache then
+        holds; slower where a gradient keeps the scores of all.
     """
-    kv, n, m, d = q.shape
-    own = product("knmd,knsd->knms", q, k)
+
+    def one_head(*one: Array) -> Array:
+        return _one_head(*one, seen, before)
+
+    heads = (q, k, v, jnp.moveaxis(prefix_k, 1, 0), jnp.moveaxis(prefix_v, 1, 0))
+    one_processor = jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().empty
+    if in_turns and one_processor:
+        return jax.lax.map(lambda one: one_head(*one), heads)
+    return jax.vmap(one_head)(*heads)
+
+
+def _one_head(
+    q: Array, k: Array, v: Array, prefix_k: Array, prefix_v: Array, seen: Array, before: Array
+) -> Array:
+    n, m, _ = q.shape
+    own = product("nmd,nsd->nms", q, k)
     own = jnp.where(seen, own, -jnp.inf)
     if prefix_k.shape[0] == 0:
         o = jnp.exp(own - jax.lax.stop_gradient(own.max(-1, keepdims=True)))
-        out = product("knms,knsd->knmd", o, v)
-        return out / o.sum(-1, keepdims=True)
-    flat = q.reshape(kv, n * m, d)
-    old = product("kmd,tkd->kmt", flat, prefix_k)
+        return product("nms,nsd->nmd", o, v) / o.sum(-1, keepdims=True)
+    old = product("md,td->mt", q.reshape(n * m, -1), prefix_k)
     old = jnp.where(jnp.arange(prefix_k.shape[0]) < before, old, -jnp.inf)
-    p, o, total = _weights(old.reshape(kv, n, m, -1), own)
-    out = product("kmt,tkd->kmd", p.reshape(kv, n * m, -1), prefix_v)
-    out = out.reshape(q.shape) + product("knms,knsd->knmd", o, v)
-    return out / total
+    p, o, total = _weights(old.reshape(n, m, -1), own)
+    out = product("mt,td->md", p.reshape(n * m, -1), prefix_v).reshape(q.shape)
+    return (out + product("nms,nsd->nmd", o, v)) / total
 
 
 def query_block(tokens: int) -> int:
@@ -175,7 +189,7 @@ def packed_attention(
     seen = inside[:, None] & (place[:, None] <= own)
     seen &= segments[place][:, None] == segments.reshape(n, block, 1)
     seen = jnp.tile(seen, (1, group, 1))
-    out = _attend(blocked, k, v, seen, prefix_k, prefix_v, prefix_length)
+    out = _attend(blocked, k, v, seen, prefix_k, prefix_v, prefix_length, in_turns=True)
     return _ungrouped(out, block).reshape(q.shape)
 
 
