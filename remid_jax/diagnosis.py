@@ -305,8 +305,7 @@ def _say_cost(
     programs: Compilations, engine: Engine | None, planned: float, seconds: float
 ) -> None:
     """Says what was compiled and padded, and how far real work was from the machine's rate."""
-    line = f"{programs.compiled} programs compiled and {programs.found} found in the cache"
-    line += f", {programs.seconds:.0f} s"
+    line = str(programs)
     if (work := getattr(engine, "work", None)) and work.positions:
         padding = 1 - work.tokens / work.positions
         line += f"; {padding:.0%} of {work.positions:,} positions read were padding"

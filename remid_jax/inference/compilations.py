@@ -19,6 +19,11 @@ class Compilations:
     found: int = 0  # programs taken from the persistent cache
     seconds: float = 0.0  # spent on both, and on lowering before
 
+    def __str__(self) -> str:
+        """As a line says it."""
+        said = f"{self.compiled} programs compiled and {self.found} found in the cache"
+        return f"{said}, {self.seconds:.0f} s"
+
 
 @contextlib.contextmanager
 def count_compilations() -> Iterator[Compilations]:

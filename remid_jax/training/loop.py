@@ -18,6 +18,8 @@ from ml_collections import ConfigDict
 from remid_jax.checkpoints import load_tree
 from remid_jax.data.samples import Sample
 from remid_jax.errors import UserError
+from remid_jax.inference.compilations import count_compilations
+from remid_jax.messages import log
 from remid_jax.models.sharding import on_mesh, using
 from remid_jax.progress import progress
 from remid_jax.settings import made_from
@@ -83,13 +85,14 @@ class Loop:
     def run(self) -> State:
         """Runs what is left of the stages, and returns the last state."""
         try:
-            with using(self.experiment.mesh):
+            with using(self.experiment.mesh), count_compilations() as programs:
                 point = self.logger.latest()
                 first, step = (0, 0) if point is None else (point.stage, point.step)
                 state = self._init_stage(0) if point is None else self._restored(point)
                 for i in range(first, len(self.stages)):
                     state = self._stage(i, step if i == first else 0, state)
-                return state
+            log.info("%s", programs)
+            return state
         finally:
             self.logger.close()
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import logging
+import re
 
 import jax
 import numpy as np
@@ -101,9 +103,12 @@ def test_thoughts_are_the_bases_own_and_stand_before_the_answer(root, tmp_path, 
         assert example.prompt == task.naive_prompt(s)
 
 
-def test_dpo_prefers_golden_answers_to_those_of_its_start(root, tmp_path):
+def test_dpo_prefers_golden_answers_to_those_of_its_start(root, tmp_path, caplog):
     run = training(root, tmp_path, "dpo", dpo__normalisation="token")
-    state = run.run()
+    with caplog.at_level(logging.INFO, "remid_jax"):
+        state = run.run()
+    said = r"\d+ programs compiled and \d+ found in the cache, \d+ s"
+    assert re.fullmatch(said, caplog.messages[-1])
     first, second = lines(tmp_path, METRICS)
     assert first["loss"] == pytest.approx(np.log(2), rel=1e-5) and first["margin"] == 0
     assert second["margin"] > 0 and second["loss"] < first["loss"]
