@@ -88,6 +88,7 @@ BLOCK_NAMES = bound_estimates.BoundBlocks._fields
 SUM_NAMES = group_sums.GroupSums._fields
 SUMS = group_sums.group_sums(S, GROUPS, 4)
 ERRORS = np.ones((3, 3)) - np.eye(3)
+POWER = {"difference": 5.0, "sd_in": 10.0, "sd_out": 8.0, "level": 0.1, "correlation": 0.5}
 
 
 def ROWS(start: int, stop: int) -> np.ndarray:
@@ -210,8 +211,7 @@ CALLS: dict[str, Call] = {
     "lost": Call(profile_shares.lost, {**GAPS, "where": WHERE}, ("model", "golden")),
     "share_change": Call(
         lambda value, low, high: profile_shares.share_change(
-            profile_shares.Share(value, low, high, True),
-            profile_shares.Share(0.2, -0.1, 0.6, True),
+            profile_shares.Share(value, low, high, True), profile_shares.Share(0.2, -0.1, 0.6, True)
         ),
         {"value": 0.9, "low": 0.6, "high": 1.3},
         ("value", "low", "high"),
@@ -356,28 +356,8 @@ CALLS: dict[str, Call] = {
         significance.worst_set,
         {"values": [5.0, 4.5, 0.0], "errors": ERRORS, "freedom": 9.0, "level": 0.9},
     ),
-    "power": Call(
-        power.power,
-        {
-            "difference": 5.0,
-            "sd_in": 10.0,
-            "sd_out": 8.0,
-            "n": 64,
-            "level": 0.1,
-            "correlation": 0.5,
-        },
-    ),
-    "samples_needed": Call(
-        power.samples_needed,
-        {
-            "difference": 5.0,
-            "sd_in": 10.0,
-            "sd_out": 8.0,
-            "power": 0.7,
-            "level": 0.1,
-            "correlation": 0.5,
-        },
-    ),
+    "power": Call(power.power, {**POWER, "n": 64}),
+    "samples_needed": Call(power.samples_needed, {**POWER, "power": 0.7}),
     "detectable": Call(
         power.detectable, {"standard_error": 1.0, "freedom": 9.0, "power": 0.7, "level": 0.1}
     ),

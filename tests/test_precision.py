@@ -23,6 +23,7 @@ def config(small_config, monkeypatch):
     monkeypatch.setattr(precision, "LEAST_GAIN", 0.0)
     monkeypatch.setattr(precision, "MOST", np.inf)
     small_config.profile.swaps, small_config.model.dtype = 1, "auto"
+    small_config.shifts = ("german",)
     return small_config
 
 
@@ -85,7 +86,7 @@ def test_a_trained_pair_is_rounded_with_its_adapter(config, tmp_path):
     for i, role in enumerate(("reasoner", "policy")):
         new = new_adapter(model, LoraConfig(rank=2, dropout=0.0), jax.random.key(i))
         save_adapter(tmp_path / "pair" / role, filled(new, seed=10 + i, scale=0.3))
-    config.scorer.checkpoint, config.shifts = str(tmp_path / "pair"), ("german",)
+    config.scorer.checkpoint = str(tmp_path / "pair")
     found = diagnose(config, tmp_path / "run")["provenance"]
     assert found["precision"]["dtype"] == "bfloat16" and "policy" in found["model"]["name"]
 

@@ -130,9 +130,10 @@ def _mean_of(grid: Grid, column: str) -> float:
 
 
 def _finite(summary: Callable[[Sequence[float]], Cell], values: Sequence[float]) -> Cell:
-    """A summary of the values that are known, with their number; its mean is None of none."""
+    """A summary of the values that are known, and how many are not; its mean is None of none."""
     known = [v for v in values if math.isfinite(v)]
-    return {**(summary(known) if known else {"mean": None, "se": None}), "seeds": len(known)}
+    counts = {"seeds": len(known), "left_out": len(values) - len(known)}
+    return {**(summary(known) if known else {"mean": None, "se": None}), **counts}
 
 
 def _correlation(seeds: Iterable[tuple[Grid, Grid]]) -> Cell:
@@ -195,7 +196,8 @@ def print_tables(record: Mapping[str, Any]) -> None:
 def _level(cell: Cell) -> str:
     if cell["mean"] is None:
         return "-"
-    return f"{cell['mean']:.3f}" + ("" if cell["se"] is None else f" ± {cell['se']:.3f}")
+    error = "" if cell["se"] is None else f" ± {cell['se']:.3f}"
+    return f"{cell['mean']:.3f}{error}{_left_out(cell)}"
 
 
 def _cell(cell: Cell) -> str:
@@ -203,4 +205,10 @@ def _cell(cell: Cell) -> str:
         return "-"
     interval = cell.get("interval")
     beside = f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
-    return f"{cell['mean']:+.2f}{beside}"
+    return f"{cell['mean']:+.2f}{beside}{_left_out(cell)}"
+
+
+def _left_out(cell: Cell) -> str:
+    """Of how many seeds a cell is the mean, where some have no value."""
+    seeds = cell["seeds"]
+    return f", {seeds} of {seeds + cell['left_out']} seeds" if cell["left_out"] else ""

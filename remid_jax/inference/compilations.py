@@ -20,7 +20,7 @@ class Compilations:
     seconds: float = 0.0  # spent on both, and on lowering before
 
     def __str__(self) -> str:
-        """As a line says it."""
+        """What a run says of it, as one line."""
         said = f"{self.compiled} programs compiled and {self.found} found in the cache"
         return f"{said}, {self.seconds:.0f} s"
 

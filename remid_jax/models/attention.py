@@ -1,5 +1,7 @@
 """Rotary positions and grouped-query attention over a cached prefix."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +12,7 @@ Array = jax.Array
 QUERY_BLOCK = 128  # least queries of one block of causal attention
 QUERY_BLOCKS = 4  # most blocks: each is code of its own, and so many spare 3/8 of the products
 PACKED_BLOCK = 64  # queries of one block where responses are packed
+CACHED = 12 * 2**20  # bytes of scores that the caches of a CPU hold, as measured on one
 
 
 def rotary(
@@ -63,7 +66,7 @@ def _attend(
 ) -> Array:  # fmt: skip
     """Attention of the queries of N blocks to a common prefix and to each block's own keys.
 
-    The prefix is neither copied nor broadcast: the queries of all blocks stand in one matrix.
+    The prefix is not broadcast: the queries of all blocks stand in one matrix.
 
     Args:
       q: [KV, N, M, d], already scaled.
@@ -71,16 +74,14 @@ def _attend(
       seen: [N, M, K] bool, which of its block's keys a query sees; at least one each.
       prefix_k, prefix_v: [T, KV, d].
       before: scalar, how many of T are valid.
-      in_turns: whether a processor runs one head after the other, whose scores its cache then
-        holds; slower where a gradient keeps the scores of all.
+      in_turns: whether, on a CPU without a mesh, key heads run one after the other where caches
+        do not hold the scores of all; slower under a gradient, which keeps these.
     """
-
-    def one_head(*one: Array) -> Array:
-        return _one_head(*one, seen, before)
-
+    one_head = functools.partial(_one_head, seen=seen, before=before)
     heads = (q, k, v, jnp.moveaxis(prefix_k, 1, 0), jnp.moveaxis(prefix_v, 1, 0))
-    one_processor = jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().empty
-    if in_turns and one_processor:
+    unsharded_cpu = jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().empty
+    scores = q.size // q.shape[-1] * (k.shape[2] + len(prefix_k))
+    if in_turns and unsharded_cpu and 4 * scores > CACHED:
         return jax.lax.map(lambda one: one_head(*one), heads)
     return jax.vmap(one_head)(*heads)
 
@@ -88,6 +89,7 @@ def _attend(
 def _one_head(
     q: Array, k: Array, v: Array, prefix_k: Array, prefix_v: Array, seen: Array, before: Array
 ) -> Array:
+    """`_attend` of one key head: q [N, M, d], k and v [N, K, d], the prefix's [T, d]."""
     n, m, _ = q.shape
     own = product("nmd,nsd->nms", q, k)
     own = jnp.where(seen, own, -jnp.inf)

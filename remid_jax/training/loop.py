@@ -21,6 +21,7 @@ from remid_jax.errors import UserError
 from remid_jax.inference.compilations import count_compilations
 from remid_jax.messages import log
 from remid_jax.models.sharding import on_mesh, using
+from remid_jax.processes import is_primary
 from remid_jax.progress import progress
 from remid_jax.settings import made_from
 from remid_jax.training import rollout as rollouts
@@ -91,7 +92,8 @@ class Loop:
                 state = self._init_stage(0) if point is None else self._restored(point)
                 for i in range(first, len(self.stages)):
                     state = self._stage(i, step if i == first else 0, state)
-            log.info("%s", programs)
+            if is_primary():
+                log.info("stages: %s", programs)
             return state
         finally:
             self.logger.close()

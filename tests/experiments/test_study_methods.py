@@ -124,7 +124,20 @@ def test_ranks_are_those_of_cells_and_means_those_of_seeds(capsys):
     assert gain["over"] == "sft" and gain["user"]["mean"] == pytest.approx(-0.35)
     assert gain["user"]["se"] == pytest.approx(0.15) and "grpo" not in record["gains"]["quality"]
     print_tables(record)
-    assert "rank correlation" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "rank correlation" in said and "seeds" not in said.replace("over seeds", "")
+
+
+def test_a_cell_of_fewer_seeds_says_so(capsys):
+    seeds = [
+        truth_of({"sft": measured(0.5, {"IDTest": 0.0, "german": v})}) for v in (-1.0, -2.0, None)
+    ]
+    empty = [{name: {"sft": {}} for name in SCORES}] * 3
+    record = record_of(seeds, empty, {})
+    cell = record["by_shift"]["exact_r_emi"]["sft"]["user"]
+    assert (cell["mean"], cell["seeds"], cell["left_out"]) == (-1.5, 2, 1)
+    print_tables(record)
+    assert "-1.500 ± 0.500, 2 of 3 seeds" in capsys.readouterr().out
 
 
 def test_shifts_are_compared_over_the_mean_of_methods():

@@ -1,5 +1,8 @@
 """The forms of attention against the plain formula in NumPy."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,8 +74,10 @@ def test_blocks_of_queries_change_nothing(monkeypatch, block):
 
 @pytest.mark.parametrize("heads, kv", [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize("block, window", [(4, 2), (4, 3), (8, 1), (12, 0), (64, 0)])
-def test_packed(monkeypatch, heads, kv, block, window):
+@pytest.mark.parametrize("cached", [attention.CACHED, 0])  # heads at once, and in turns
+def test_packed(monkeypatch, heads, kv, block, window, cached):
     monkeypatch.setattr(attention, "PACKED_BLOCK", block)
+    monkeypatch.setattr(attention, "CACHED", cached)
     lengths, valid = [3, 9, 1, 7, 2], 5  # and two places of padding
     segments = np.repeat(np.arange(6), [*lengths, 2])
     q, k, v = (random(i, 24, n, 8) for i, n in enumerate((heads, kv, kv)))
@@ -84,6 +89,22 @@ def test_packed(monkeypatch, heads, kv, block, window):
         values = np.concatenate([pv[:valid], v[own]])
         np.testing.assert_allclose(got[place], one_query(q[place], keys, values), atol=2e-6)
     assert np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("prefix", [0, 7])
+def test_heads_in_turns_are_heads_at_once(monkeypatch, dtype, prefix):
+    q = jnp.asarray(random(0, 24, 4, 8))
+    k, v = (jnp.asarray(random(i, 24, 2, 8), dtype) for i in (1, 2))
+    pk, pv = (jnp.asarray(random(i, prefix, 2, 8), dtype) for i in (3, 4))
+    segments, maps = jnp.repeat(jnp.arange(2), 12), []
+    run = functools.partial(packed_attention, q, k, v, segments, 0, pk, pv, min(prefix, 5))
+    once = run()
+    monkeypatch.setattr(attention, "CACHED", 0)
+    real = jax.lax.map
+    monkeypatch.setattr(jax.lax, "map", lambda *of: maps.append(of) or real(*of))
+    np.testing.assert_allclose(run(), once, atol=2e-6)
+    assert len(maps) == 1
 
 
 def test_half_precision_accumulates_in_single():

@@ -107,7 +107,7 @@ def test_dpo_prefers_golden_answers_to_those_of_its_start(root, tmp_path, caplog
     run = training(root, tmp_path, "dpo", dpo__normalisation="token")
     with caplog.at_level(logging.INFO, "remid_jax"):
         state = run.run()
-    said = r"\d+ programs compiled and \d+ found in the cache, \d+ s"
+    said = r"stages: \d+ programs compiled and \d+ found in the cache, \d+ s"
     assert re.fullmatch(said, caplog.messages[-1])
     first, second = lines(tmp_path, METRICS)
     assert first["loss"] == pytest.approx(np.log(2), rel=1e-5) and first["margin"] == 0
