@@ -74,10 +74,8 @@ def test_blocks_of_queries_change_nothing(monkeypatch, block):
 
 @pytest.mark.parametrize("heads, kv", [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize("block, window", [(4, 2), (4, 3), (8, 1), (12, 0), (64, 0)])
-@pytest.mark.parametrize("cached", [attention.CACHED, 0])  # heads at once, and in turns
-def test_packed(monkeypatch, heads, kv, block, window, cached):
+def test_packed(monkeypatch, heads, kv, block, window):
     monkeypatch.setattr(attention, "PACKED_BLOCK", block)
-    monkeypatch.setattr(attention, "CACHED", cached)
     lengths, valid = [3, 9, 1, 7, 2], 5  # and two places of padding
     segments = np.repeat(np.arange(6), [*lengths, 2])
     q, k, v = (random(i, 24, n, 8) for i, n in enumerate((heads, kv, kv)))
