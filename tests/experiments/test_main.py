@@ -201,12 +201,12 @@ def kill_when(tiny_path, workdir, reached) -> None:
     assert not (workdir / "results.json").exists()
 
 
-def small_study(workdir, *options: str, **more) -> subprocess.Popen:
-    """A study of seconds on no model, as a process of its own; with options of Python."""
+def small_study(workdir, *options: str, flags: tuple[str, ...] = (), **more) -> subprocess.Popen:
+    """A study of seconds on no model, as its own process; options of Python, flags of ours."""
     words = ["--config", "bounds:runlocal", "--workdir", str(workdir), "--config.worlds=9",
              "--config.sampled.draws=2", "--config.prediction.worlds=2"]  # fmt: skip
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
-    command = [sys.executable, *options, "-m", "experiments.main", *words]
+    command = [sys.executable, *options, "-m", "experiments.main", *words, *flags]
     return subprocess.Popen(command, cwd=ROOT, **streams)
 
 
@@ -236,15 +236,13 @@ def test_stopped_while_modules_are_imported(tmp_path, module):
 
 
 def test_stopped_while_it_works(tmp_path):
-    with small_study(tmp_path) as process:
+    with small_study(tmp_path, flags=("--quiet",)) as process:  # no progress, however slow it is
         while not (tmp_path / "pieces").exists() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, said = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    *progress, last = said.splitlines()
-    assert last == "stopped; the same command goes on where this one ended"
-    assert all(line.startswith("bounds: ") for line in progress)  # where ten seconds have passed
+    assert said == "stopped; the same command goes on where this one ended\n"
 
 
 HOMELESS = """
